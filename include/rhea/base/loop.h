@@ -1,0 +1,48 @@
+/* Event loops: one a thread (the main thread, each iothread), over a GMainContext. Everything a device or back end
+ * does asynchronously is posted to, or watched by, a loop that it was given; nothing else knows which thread that is. */
+#ifndef RHEA_BASE_LOOP_H
+#define RHEA_BASE_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <glib.h>
+
+struct loop;
+struct loop_timer;
+struct loop_fd;
+
+enum { LOOP_IN = 1, LOOP_OUT = 2, LOOP_HUP = 4 };
+
+/* name: for the thread and diagnostics. loop_new() makes the loop, loop_thread_start() a thread that runs it;
+ * the main thread calls loop_run() on its own. */
+struct loop *loop_new(const char *name);
+void loop_free(struct loop *l);
+void loop_thread_start(struct loop *l);
+void loop_thread_stop(struct loop *l);          /* runs what is posted, then joins */
+int loop_thread_id(const struct loop *l);       /* kernel tid of the thread that runs it, 0: none */
+void loop_run(struct loop *l);                  /* until loop_quit() */
+void loop_quit(struct loop *l);                 /* any thread */
+bool loop_step(struct loop *l, bool block);     /* dispatches what is ready once; true if anything was */
+struct loop *loop_current(void);                /* loop run by this thread, or NULL */
+GMainContext *loop_context(struct loop *l);
+
+/* fn(arg) soon, on l's thread; any thread and signal-free code may call. In order of posting. */
+void loop_post(struct loop *l, void (*fn)(void *arg), void *arg);
+/* As loop_post(), and waits until it ran; runs it at once when on l's thread. */
+void loop_call(struct loop *l, void (*fn)(void *arg), void *arg);
+
+/* One-shot timers on the host's monotonic clock, in nanoseconds; set, cancel from any thread. cancel returns when
+ * the callback cannot be running on another thread any more, unless called from the callback itself. */
+struct loop_timer *loop_timer_new(struct loop *l, void (*fn)(void *arg), void *arg);
+void loop_timer_free(struct loop_timer *t);
+void loop_timer_set(struct loop_timer *t, int64_t host_ns);
+void loop_timer_cancel(struct loop_timer *t);
+int64_t host_clock_ns(void);                    /* CLOCK_MONOTONIC */
+
+/* Watches a file descriptor; events 0 pauses it. fn gets the events seen. On l's thread, or before it runs. */
+struct loop_fd *loop_fd_add(struct loop *l, int fd, unsigned events, void (*fn)(void *arg, unsigned events),
+                            void *arg);
+void loop_fd_set(struct loop_fd *w, unsigned events);
+void loop_fd_remove(struct loop_fd *w);
+
+#endif

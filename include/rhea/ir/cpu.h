@@ -1,0 +1,87 @@
+/* What generated code sees of a CPU. Every guest's state struct begins with it; the JIT addresses all of it, and the
+ * guest's own fields after it, from one host register. System and user mode share it. */
+#ifndef RHEA_IR_CPU_H
+#define RHEA_IR_CPU_H
+
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "rhea/ir/ir.h"
+
+enum { CPU_PAGE_BITS = 12, CPU_PAGE_SIZE = 1 << CPU_PAGE_BITS, CPU_MMU_MODES = 16 };
+
+/* A soft TLB entry: tags are page-aligned guest virtual addresses with flag bits in the page offset; a tag with any
+ * flag bit set never compares equal, so that the slow path runs. */
+struct tlb_entry {
+    uint64_t read, write, exec;
+    uintptr_t addend;           /* guest virtual + addend = host address */
+};
+enum { TLB_INVALID = 1 << 11, TLB_MMIO = 1 << 10, TLB_NOTDIRTY = 1 << 9, TLB_WATCH = 1 << 8, TLB_ROM = 1 << 7 };
+_Static_assert(sizeof(struct tlb_entry) == 32, "indexed by a shift of 5");
+struct tlb_view { uint64_t mask; struct tlb_entry *table; };    /* mask: (entries - 1) << 5 */
+
+/* Virtual pc -> host code, of one mode; emptied when translations of addresses change. */
+struct jump_entry { uint64_t pc; void *code; };
+enum { JUMP_CACHE_BITS = 12 };
+static inline unsigned jump_hash(uint64_t pc)
+{
+    return (unsigned)(pc ^ pc >> JUMP_CACHE_BITS) & ((1u << JUMP_CACHE_BITS) - 1);
+}
+
+/* Bits of exit_request: any of them ends translated code at its next poll. */
+enum {
+    CPU_EXIT_KICK = 1,          /* just look */
+    CPU_EXIT_IRQ = 2,           /* an interrupt line changed */
+    CPU_EXIT_WORK = 4,          /* vCPU work is queued */
+    CPU_EXIT_STOP = 8,
+    CPU_EXIT_FLUSH = 16,        /* code was invalidated: caches of code must be dropped */
+};
+
+struct guest;
+struct jit_cpu;                 /* the accelerator's own part */
+struct vcpu;
+
+struct cpu {
+    /* addressed by generated code */
+    _Atomic uint32_t exit_request;
+    uint32_t fp_control;        /* host MXCSR to run translated code under (masks set); sticky bits collected here */
+    uint64_t pc;                /* exact whenever C code runs on behalf of a fault or in the loop */
+    uint64_t pc_page;           /* page of the code being run: pc & ~(page - 1); regions add offsets */
+    uint64_t mode;              /* mode bits of the code being run (guest->mode_bits) */
+    struct jump_entry *jump_cache;      /* that of `mode` */
+    uint64_t scratch[8];        /* spill area of stubs */
+    int64_t icount_left;        /* -icount: instructions until the next event */
+    struct tlb_view tlb[CPU_MMU_MODES];
+    /* not addressed by generated code */
+    const struct guest *guest;
+    struct jit_cpu *jit;
+    struct vcpu *vcpu;          /* system mode: the machine's side; NULL in user mode */
+    sigjmp_buf *loop_exit;      /* set while guest code runs */
+    int exception;              /* guest's number of the exception being raised, -1: none */
+    int index;
+};
+
+/* Ends the running region or helper and returns to the loop, which looks at cpu->exception. State must be exact. */
+_Noreturn void cpu_loop_exit(struct cpu *cpu);
+void cpu_kick(struct cpu *cpu, uint32_t bits);          /* any thread */
+
+/* Guest memory by virtual address from C (helpers, interpreter): through the soft TLB, raises guest exceptions by
+ * cpu_loop_exit(). memop says size (up to 8 bytes here), endianness, MMU index. */
+uint64_t cpu_load(struct cpu *cpu, uint64_t va, memop m);
+void cpu_store(struct cpu *cpu, uint64_t va, memop m, uint64_t v);
+void cpu_load_bytes(struct cpu *cpu, uint64_t va, void *buf, unsigned n, unsigned mmu);     /* 16, 32 or any n */
+void cpu_store_bytes(struct cpu *cpu, uint64_t va, const void *buf, unsigned n, unsigned mmu);
+/* Raises what an access would raise, without accessing: for instructions that must not half-complete. */
+void cpu_probe(struct cpu *cpu, uint64_t va, unsigned n, bool write, unsigned mmu);
+/* Read-modify-write, atomic with respect to other vCPUs; old value. op: IR_ATOMIC_*. cas: expected in `cmp`. */
+uint64_t cpu_atomic(struct cpu *cpu, enum ir_opcode op, uint64_t va, memop m, uint64_t v, uint64_t cmp);
+/* 16-byte compare and swap; true if swapped, *old the former content. */
+bool cpu_cas128(struct cpu *cpu, uint64_t va, unsigned mmu, const uint64_t cmp[2], const uint64_t v[2],
+                uint64_t old[2]);
+
+/* The soft TLB, from guest code (all on the CPU's own thread). */
+void cpu_tlb_flush(struct cpu *cpu, uint32_t mmu_set);          /* bit per MMU index; ~0u: all */
+void cpu_tlb_flush_page(struct cpu *cpu, uint64_t va, uint32_t mmu_set);
+
+#endif

@@ -1,0 +1,194 @@
+/* The x86 guest: state, decoded instructions, and what the translator's files share.
+ * Intel SDM (order number 325462) and AMD APM vol. 2-5; operand codes are those of SDM vol. 2, appendix A. */
+#ifndef RHEA_GUEST_X86_H
+#define RHEA_GUEST_X86_H
+
+#include <stddef.h>
+#include "rhea/base/softfloat.h"
+#include "rhea/guest/guest.h"
+#include "rhea/ir/cpu.h"
+#include "rhea/ir/ir.h"
+#include "rhea/ir/vop.h"
+
+enum { R_RAX, R_RCX, R_RDX, R_RBX, R_RSP, R_RBP, R_RSI, R_RDI, R_R8, R_R15 = 15 };
+enum x86_seg { S_ES, S_CS, S_SS, S_DS, S_FS, S_GS, S_LDT, S_TR, S_COUNT };
+enum { EF_CF = 1, EF_PF = 4, EF_AF = 0x10, EF_ZF = 0x40, EF_SF = 0x80, EF_TF = 0x100, EF_IF = 0x200, EF_DF = 0x400,
+       EF_OF = 0x800, EF_IOPL = 0x3000, EF_NT = 0x4000, EF_RF = 0x10000, EF_VM = 0x20000, EF_AC = 0x40000,
+       EF_VIF = 0x80000, EF_VIP = 0x100000, EF_ID = 0x200000, EF_ARITH = 0x8d5 };
+enum { X_DE, X_DB, X_NMI, X_BP, X_OF, X_BR, X_UD, X_NM, X_DF, X_TS = 10, X_NP, X_SS, X_GP, X_PF, X_MF = 16, X_AC,
+       X_MC, X_XM };
+
+struct x86_segment { uint16_t selector; uint32_t attr; uint32_t limit; uint64_t base; };    /* attr: descriptor bits 8-23 in place */
+struct x86_table { uint64_t base; uint16_t limit; };
+
+/* Lazy flags. cc_op names the operation and width that last set the arithmetic flags; cc_dst is its result, cc_src its
+ * second operand (or as the op says), cc_src2 the carry in. CC_EFLAGS: cc_src holds the flags themselves. The four are
+ * slots; flags() in cc.c computes EFLAGS from them. Order in a group: byte, word, dword, qword. */
+enum x86_cc {
+    CC_EFLAGS,
+    CC_ADD8, CC_ADD16, CC_ADD32, CC_ADD64,
+    CC_ADC8, CC_ADC16, CC_ADC32, CC_ADC64,
+    CC_SUB8, CC_SUB16, CC_SUB32, CC_SUB64,      /* cc_src: subtrahend; cc_dst: difference */
+    CC_SBB8, CC_SBB16, CC_SBB32, CC_SBB64,
+    CC_LOGIC8, CC_LOGIC16, CC_LOGIC32, CC_LOGIC64,
+    CC_INC8, CC_INC16, CC_INC32, CC_INC64,      /* cc_src: carry kept */
+    CC_DEC8, CC_DEC16, CC_DEC32, CC_DEC64,
+    CC_SHL8, CC_SHL16, CC_SHL32, CC_SHL64,      /* cc_src: value shifted by count - 1 */
+    CC_SAR8, CC_SAR16, CC_SAR32, CC_SAR64,
+    CC_MUL8, CC_MUL16, CC_MUL32, CC_MUL64,      /* cc_src: nonzero when CF = OF = 1 */
+    CC_BMI8, CC_BMI16, CC_BMI32, CC_BMI64,      /* BLSI and kin */
+    CC_ADCX, CC_ADOX, CC_ADCOX,
+    CC_POPCNT, CC_CLZ8, CC_CLZ16, CC_CLZ32, CC_CLZ64,   /* (LZCNT, TZCNT) */
+    CC_COUNT
+};
+
+struct x86_cpu {
+    struct cpu cpu;                     /* first */
+    uint64_t regs[16];
+    uint64_t cc_dst, cc_src, cc_src2;
+    uint32_t cc_op;
+    uint32_t df;                        /* 1 or -1 (as uint32) */
+    uint64_t eflags;                    /* without the arithmetic flags and DF, which are in cc_* and df */
+    struct { uint64_t lo[2], hi[2]; } ymm[16];  /* lo: XMM; hi: bits 255:128. Two slots each */
+    uint32_t mxcsr;                     /* control half; sticky bits are merged from cpu.fp_control on read */
+    /* x87 and MMX: fpregs[] are physical registers, top is in fpstat's place */
+    struct { floatx80 v; } fpregs[8];   /* MMX register n is the significand of physical register n */
+    uint16_t fpcw, fpsw, fptag;         /* fpsw without TOP; fptag: bit n set = physical register n empty */
+    uint32_t fptop;
+    uint16_t fpop; uint64_t fpip, fpdp; uint16_t fpcs, fpds;
+    struct x86_segment seg[S_COUNT];    /* seg[].base of FS and GS, DS, ES, SS are slots */
+    struct x86_table gdt, idt;
+    uint64_t cr0, cr2, cr3, cr4, cr8, xcr0, efer;
+    uint64_t dr[8];
+    uint64_t star, lstar, cstar, fmask, kernel_gs_base, tsc_aux, pat, sysenter_cs, sysenter_esp, sysenter_eip;
+    uint64_t apic_base, misc_enable, tsc_offset, tsc_deadline, mtrr_def, mtrr_fix[11], mtrr_var[16];
+    uint64_t mcg_cap, mcg_status, mcg_ctl, spec_ctrl, tsc_adjust, xss, smbase, feature_control, microcode;
+    /* exception being delivered: cpu.exception is its vector */
+    uint32_t error_code; bool has_error_code, soft_int; uint8_t insn_len;
+    uint64_t fault_cr2;
+    uint8_t cpl;
+    bool halted, nmi_pending, init_pending, sipi_pending, smi_pending, nmi_masked, in_smm, wait_for_sipi;
+    bool shadow;                        /* interrupts are held for one instruction (STI, MOV SS) */
+    uint8_t sipi_vector;
+    const struct x86_model *model;
+    uint32_t features[40];              /* CPUID words, see cpuid.h */
+    struct float_status sse_status, x87_status;
+    const struct x86_platform *platform;        /* LAPIC, TSC, port I/O of the machine (system mode) */
+    void *platform_opaque;
+};
+
+/* What the machine gives an x86 CPU; set by the board. All run on the vCPU's thread. */
+struct x86_platform {
+    uint64_t (*tsc)(void *opaque, struct x86_cpu *c);
+    uint64_t (*io_read)(void *opaque, struct x86_cpu *c, uint16_t port, unsigned size);
+    void (*io_write)(void *opaque, struct x86_cpu *c, uint16_t port, unsigned size, uint64_t v);
+    /* LAPIC: interrupt to take now, or -1; acknowledges it (8259 through ExtINT included). */
+    bool (*irq_pending)(void *opaque, struct x86_cpu *c);
+    int (*irq_acknowledge)(void *opaque, struct x86_cpu *c);
+    uint64_t (*apic_msr_read)(void *opaque, struct x86_cpu *c, uint32_t msr, bool *gp);
+    void (*apic_msr_write)(void *opaque, struct x86_cpu *c, uint32_t msr, uint64_t v, bool *gp);
+    uint8_t (*tpr_get)(void *opaque, struct x86_cpu *c);        /* CR8 */
+    void (*tpr_set)(void *opaque, struct x86_cpu *c, uint8_t v);
+    void (*apic_base_set)(void *opaque, struct x86_cpu *c, uint64_t v);
+    void (*deadline_set)(void *opaque, struct x86_cpu *c, uint64_t tsc);
+    void (*ferr)(void *opaque, struct x86_cpu *c, bool level);  /* IRQ 13 */
+    void (*triple_fault)(void *opaque, struct x86_cpu *c);
+    void (*smi_done)(void *opaque, struct x86_cpu *c);
+};
+
+/* Mode bits: the key of translations */
+enum {
+    MODE_CODE16 = 0, MODE_CODE32 = 1, MODE_CODE64 = 2, MODE_CODE_MASK = 3,
+    MODE_SS32 = 1 << 2,                 /* stack is 32 bits wide (outside 64-bit mode) */
+    MODE_CPL_SHIFT = 3,                 /* 2 bits */
+    MODE_PE = 1 << 5, MODE_VM86 = 1 << 6, MODE_LMA = 1 << 7,
+    MODE_TF = 1 << 8, MODE_SHADOW = 1 << 9, MODE_IOPL_SHIFT = 10 /* 2 bits */, MODE_TS = 1 << 12, MODE_EM = 1 << 13,
+    MODE_MP = 1 << 14, MODE_OSFXSR = 1 << 15, MODE_OSXSAVE_AVX = 1 << 16, MODE_BASES = 1 << 17 /* some of DS ES SS base nonzero */,
+    MODE_MMU_SHIFT = 18 /* 3 bits: data MMU index */, MODE_FPEXC = 1 << 21 /* SSE exceptions unmasked: slow FP */,
+    MODE_AC = 1 << 22 /* alignment checks on */, MODE_DE = 1 << 23 /* breakpoints armed */, MODE_RF = 1 << 24,
+    MODE_UMIP = 1 << 25, MODE_LIMITS = 1 << 26 /* some segment limit must be checked */, MODE_TSD = 1 << 27,
+    MODE_PCE = 1 << 28, MODE_SMM = 1 << 29, MODE_CS_BASE_SHIFT = 32,
+};
+enum { MMU_KERNEL, MMU_USER, MMU_KERNEL_SMAP /* supervisor with SMAP in force */, MMU_PHYS /* paging off */ };
+
+/* A decoded instruction. */
+enum x86_opkind { XO_NONE, XO_REG /* GPR */, XO_REGH /* AH CH DH BH */, XO_MEM, XO_IMM, XO_REL, XO_SEG, XO_CR, XO_DR,
+                  XO_ST, XO_MM, XO_XMM, XO_FAR };
+struct x86_operand { uint8_t kind, reg, size; };        /* size in bytes (10 for m80, 16, 32; 0: no size) */
+struct x86_insn;
+struct x86_t;
+typedef void x86_emit_fn(struct x86_t *t, const struct x86_insn *i);
+struct x86_row {                        /* one row of isa/x86*.isa, made by gen/isa.py */
+    const char *mnemonic;
+    x86_emit_fn *emit;
+    uint16_t feature;                   /* enum x86_feat that CPUID must announce, else #UD; 0: none */
+    uint32_t flags;                     /* ROWF_* from the row's attributes */
+    uint8_t operands[4];                /* operand codes */
+    uint16_t undefined_flags;           /* EFLAGS bits the manual leaves undefined */
+};
+struct x86_insn {
+    const struct x86_row *row;
+    uint64_t pc;                        /* linear address of the first byte */
+    uint8_t len, opsize /* 2, 4, 8 */, adsize /* 2, 4, 8 */;
+    bool lock, rep, repne, vex, vex_l, vex_w;
+    uint8_t rex;                        /* low four bits WRXB; bit 6 set when any REX was there */
+    uint8_t vvvv;
+    int8_t seg;                         /* override, or -1 */
+    uint8_t opcode, modrm, mod, reg, rm;/* reg and rm with REX extension */
+    int8_t base, index;                 /* GPR, -1: none; base 16: RIP */
+    uint8_t scale;
+    int32_t disp;
+    int64_t imm; int64_t imm2;          /* imm2: ENTER's second, far selector */
+    struct x86_operand op[4];
+};
+
+/* The translator of one region. */
+struct x86_t {
+    struct ir *ir;
+    const struct x86_insn *i;
+    uint64_t mode, cs_base;
+    unsigned code64, cpl, mmu;          /* shorthands of mode */
+    int cc_op;                          /* static knowledge; -1: unknown, in the slot */
+    bool cc_op_dirty;                   /* the slot does not hold it yet */
+    bool fp_checked;                    /* #NM/#MF state already checked since the last join */
+    const uint32_t *features;           /* of the CPU model */
+    ir_val ymm[16];                     /* V256 value of YMM n if known in this block, else 0 */
+};
+
+/* translate.c: what every emitter uses */
+ir_val x86_get_reg(struct x86_t *t, unsigned reg, unsigned size);       /* I32 for 1, 2, 4 bytes (zero-extended), I64 */
+void x86_put_reg(struct x86_t *t, unsigned reg, unsigned size, ir_val v);       /* merges 8, 16; zero-extends 32 */
+ir_val x86_ea(struct x86_t *t, const struct x86_insn *i);               /* offset, before the segment */
+ir_val x86_linear(struct x86_t *t, const struct x86_insn *i, unsigned bytes, bool write);       /* with segment; checks what mode demands */
+ir_val x86_read(struct x86_t *t, unsigned n);           /* operand n as an integer of its size */
+void x86_write(struct x86_t *t, unsigned n, ir_val v);
+memop x86_memop(struct x86_t *t, unsigned bytes);       /* size and MMU index (atomic as the architecture promises) */
+ir_val x86_get_xmm(struct x86_t *t, unsigned n);        /* V128 */
+void x86_put_xmm(struct x86_t *t, unsigned n, ir_val v);        /* low 128 bits; the rest of YMM kept (legacy SSE) */
+void x86_put_xmm_zero(struct x86_t *t, unsigned n, ir_val v);   /* VEX.128: the rest of YMM zeroed */
+ir_val x86_get_ymm(struct x86_t *t, unsigned n);        /* V256 */
+void x86_put_ymm(struct x86_t *t, unsigned n, ir_val v);
+ir_val x86_call(struct x86_t *t, const struct ir_helper *h, ir_val a, ir_val b, ir_val c, ir_val d);
+void x86_exception(struct x86_t *t, unsigned vector);   /* raises at this instruction, error code 0 where one is due */
+void x86_set_cc(struct x86_t *t, enum x86_cc op, ir_val dst, ir_val src, ir_val src2);   /* 0: not used by op */
+void x86_set_flags(struct x86_t *t, ir_val eflags);     /* CC_EFLAGS: arithmetic bits of an I32/I64 value */
+ir_val x86_flags(struct x86_t *t);                      /* I32: arithmetic EFLAGS, computed */
+ir_val x86_condition(struct x86_t *t, unsigned cc);     /* I32 0/1 for tttn code 0-15 */
+void x86_branch(struct x86_t *t, unsigned cc, ir_label l);      /* to l if condition cc */
+bool x86_check_sse(struct x86_t *t);    /* emits #UD/#NM as mode demands; false: nothing more to emit */
+bool x86_check_avx(struct x86_t *t);
+bool x86_check_fpu(struct x86_t *t, bool mmx);
+
+/* cc.c, exceptions */
+uint32_t x86_compute_flags(const struct x86_cpu *c);    /* arithmetic EFLAGS from cc_* */
+uint64_t x86_eflags(const struct x86_cpu *c);           /* the whole register */
+void x86_set_eflags(struct x86_cpu *c, uint64_t v, uint64_t mask);
+_Noreturn void x86_raise(struct x86_cpu *c, unsigned vector, int error_code /* -1: none */);
+void x86_mxcsr_changed(struct x86_cpu *c);              /* after mxcsr was written: host control, float_status, mode */
+uint32_t x86_mxcsr_read(struct x86_cpu *c);             /* with sticky bits collected */
+
+/* Helpers: each file lists its own in a table "const struct ir_helper h_NAME", gathered by HELPER(). */
+#define X86_HELPERS(X)
+static inline struct x86_cpu *x86(struct cpu *c) { return (struct x86_cpu *)c; }
+
+#endif
