@@ -1,0 +1,160 @@
+/* Devices: one file and one const descriptor each. -device help, QMP introspection, the manual's table, the snapshot
+ * format, ACPI/FDT nodes and the fuzz target come out of the descriptor.
+ *
+ * Locks: a device's callbacks (MMIO, timers, back-end events) run under its own lock, a leaf: no other device is
+ * called while it is held; interrupt lines are atomics and may be set under it. */
+#ifndef RHEA_VM_DEVICE_H
+#define RHEA_VM_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <json-c/json.h>
+#include "rhea/base/error.h"
+#include "rhea/base/log.h"
+#include "rhea/base/loop.h"
+#include "rhea/vm/memory.h"
+
+struct vm;
+struct device;
+struct device_class;
+struct bus;
+
+/* ---- properties */
+enum prop_type { PROP_BOOL, PROP_U8, PROP_U16, PROP_U32, PROP_U64, PROP_I32, PROP_SIZE, PROP_STR, PROP_ENUM,
+                 PROP_MAC, PROP_PCI_ADDR /* "slot.fn", i32, -1: any */, PROP_DRIVE, PROP_NETDEV, PROP_CHARDEV,
+                 PROP_IOTHREAD, PROP_OBJECT, PROP_BIT /* of a u64: .bit */, PROP_ON_OFF_AUTO, PROP_UUID };
+struct prop {
+    const char *name;
+    enum prop_type type;
+    uint32_t offset;            /* in the device's struct */
+    uint8_t bit;                /* PROP_BIT */
+    const char *def;            /* default, as it would be typed; NULL: zero or none */
+    const char *help;
+    const char *const *values;  /* PROP_ENUM: NULL-terminated, the field holds the index (u32) */
+    bool (*check)(struct device *dev, const struct prop *p, struct error *err);
+};
+#define PROP(struct_type, field, prop_name, prop_type, default_text, help_text) \
+    { .name = prop_name, .type = prop_type, .offset = offsetof(struct_type, field), .def = default_text, .help = help_text }
+
+/* ---- state that is saved in snapshots, by stable names */
+enum state_type { ST_U8, ST_U16, ST_U32, ST_U64, ST_BOOL, ST_BYTES, ST_ARRAY_U32, ST_ARRAY_U64, ST_TIMER, ST_STRUCT };
+struct state_field { const char *name; enum state_type type; uint32_t offset, count; uint16_t since; uint64_t def; };
+#define STATE_U8(s, f)   { #f, ST_U8, offsetof(s, f), 1, 0, 0 }
+#define STATE_U16(s, f)  { #f, ST_U16, offsetof(s, f), 1, 0, 0 }
+#define STATE_U32(s, f)  { #f, ST_U32, offsetof(s, f), 1, 0, 0 }
+#define STATE_U64(s, f)  { #f, ST_U64, offsetof(s, f), 1, 0, 0 }
+#define STATE_BOOL(s, f) { #f, ST_BOOL, offsetof(s, f), 1, 0, 0 }
+#define STATE_BYTES(s, f) { #f, ST_BYTES, offsetof(s, f), sizeof(((s *)0)->f), 0, 0 }
+
+/* ---- the descriptor */
+struct mmio_desc {
+    const char *name;
+    uint64_t size;
+    uint8_t width, min, max;    /* register width; access sizes taken, 0: = width */
+    bool big_endian, unaligned, lockless;
+    uint64_t (*read)(struct device *dev, uint64_t offset, unsigned size);
+    void (*write)(struct device *dev, uint64_t offset, uint64_t value, unsigned size);
+};
+enum reset_kind { RESET_COLD, RESET_GUEST, RESET_WARM };
+enum { DEVICE_MMIO_MAX = 6, DEVICE_IRQ_MAX = 32 };
+
+struct device_class {
+    const char *name;           /* of -device */
+    const char *parent;         /* abstract kind: "sysbus", "pci-device", "isa-device", "virtio-device", ... */
+    const char *bus;            /* bus kind it plugs into: "PCI", "ISA", "virtio-bus", ...; NULL: board only */
+    const char *category;       /* -device help section: "Controller/Bridge/Hub", "Storage", "Network", "Input", "Display", "Sound", "Misc", "CPU", "Watchdog" */
+    const char *summary;
+    const char *alias;          /* another name */
+    size_t size;
+    bool hotpluggable, user_creatable;
+    struct mmio_desc mmio[DEVICE_MMIO_MAX];
+    const struct prop *props;   /* ends with a NULL name; a parent kind's come before */
+    const struct state_field *state;
+    bool (*realize)(struct device *dev, struct error *err);
+    void (*unrealize)(struct device *dev);
+    /* three phases over the whole tree: enter (registers to reset values, no outside effect), hold (lines), exit */
+    void (*reset_enter)(struct device *dev, enum reset_kind kind);
+    void (*reset_hold)(struct device *dev);
+    void (*reset_exit)(struct device *dev);
+    int (*fdt)(struct device *dev, void *fdt);
+    const struct { const char *compatible[4]; } *fdt_node;
+    const void *kind_data;      /* the parent kind's own descriptor part: struct pci_info, struct virtio_info ... */
+};
+
+/* A line: set and read as an atomic level; the sink is told on a change. */
+struct irq;
+typedef void irq_handler(void *opaque, int n, int level);
+struct irq *irq_new(irq_handler *fn, void *opaque, int n);
+void irq_free(struct irq *irq);
+void irq_set(struct irq *irq, int level);       /* any thread; NULL is allowed: an unconnected line */
+static inline void irq_raise(struct irq *irq) { irq_set(irq, 1); }
+static inline void irq_lower(struct irq *irq) { irq_set(irq, 0); }
+static inline void irq_pulse(struct irq *irq) { irq_set(irq, 1); irq_set(irq, 0); }
+
+struct device {
+    const struct device_class *cls;
+    struct vm *vm;
+    char *id;                   /* id= of -device, or NULL */
+    char *path;                 /* in the object tree: /machine/peripheral/ID, /machine/unattached/device[N] */
+    struct bus *parent_bus;
+    struct device *next;        /* in vm->devices */
+    GRecMutex lock;
+    struct loop *loop;          /* where its timers and back-end events run (main, or its iothread) */
+    struct mem_region mmio[DEVICE_MMIO_MAX];
+    struct irq *irq_out[DEVICE_IRQ_MAX];        /* lines the device drives; board connects */
+    struct bus *child_bus[4];
+    struct json_object *opts;   /* as the user gave them */
+    bool realized, hotplugged, pending_delete;
+};
+#define device_cast(d, type) ((type *)(d))      /* struct device is the first member */
+
+/* A bus instance that devices plug into. */
+struct bus_class {
+    const char *name;           /* "PCI" */
+    /* finds a place for dev (address property) and wires it; undone by unplug */
+    bool (*plug)(struct bus *bus, struct device *dev, struct error *err);
+    void (*unplug)(struct bus *bus, struct device *dev);
+    char *(*describe)(struct bus *bus, struct device *dev);     /* info qtree / pci address text; caller frees */
+};
+struct bus { const struct bus_class *cls; char *name; struct device *owner; GPtrArray *devices; struct vm *vm; struct bus *next; };
+struct bus *bus_new(struct vm *vm, const struct bus_class *cls, struct device *owner, const char *name);
+struct bus *bus_find(struct vm *vm, const char *name_or_kind);
+
+/* Registration by linker section: nothing is registered twice. */
+#define DEVICE_CONCAT_(a, b) a##b
+#define DEVICE_CONCAT(a, b) DEVICE_CONCAT_(a, b)
+#define DEVICE_(name)                                                                              \
+    static const struct device_class name;                                                         \
+    static const struct device_class *const DEVICE_CONCAT(name, _ptr)                              \
+        __attribute__((section("rhea_devices"), used)) = &name;                                    \
+    static const struct device_class name
+#define DEVICE DEVICE_(DEVICE_CONCAT(device_class_, __COUNTER__))
+const struct device_class *device_class_find(const char *name);         /* aliases too */
+const struct device_class *const *device_classes(unsigned *count);
+
+/* Makes a device, unrealized, with property defaults (and -global) applied. */
+struct device *device_new(struct vm *vm, const char *class_name, const char *id, struct error *err);
+/* A property as typed; names of the class and its parent kind. */
+bool device_set(struct device *dev, const char *prop, const char *value, struct error *err);
+char *device_get(struct device *dev, const char *prop, struct error *err);      /* as it would be typed */
+const struct prop *device_prop_find(const struct device_class *cls, const char *name);
+/* Sets every member of opts but driver, id, bus; plugs into `bus` (or one found by opts "bus" or the class's kind). */
+bool device_realize(struct device *dev, struct bus *bus, struct error *err);
+struct device *device_create(struct vm *vm, struct json_object *opts, bool hotplug, struct error *err);     /* -device, device_add */
+void device_remove(struct device *dev);         /* unrealize, unplug, free */
+struct device *device_find(struct vm *vm, const char *id_or_path);
+void device_reset_tree(struct vm *vm, enum reset_kind kind);
+char *device_help(const char *class_name);      /* NULL name: the list by category; caller frees */
+
+/* DMA of a device: in its own address space, where translation may fault. Guarded against re-entry: DMA into MMIO is
+ * deferred, into the device itself refused. */
+struct address_space *device_as(struct device *dev);
+enum mem_result dma_read(struct device *dev, uint64_t addr, void *buf, uint64_t len);
+enum mem_result dma_write(struct device *dev, uint64_t addr, const void *buf, uint64_t len);
+
+/* A broken request of the guest: logged under guest_errors, rate-limited. */
+void guest_error(struct device *dev, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+void guest_unimp(struct device *dev, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
+#endif
