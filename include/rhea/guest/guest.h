@@ -94,7 +94,7 @@ struct guest {
      * and will be delivered when the caller leaves by cpu_loop_exit(). probe: leave no trace, set no A/D bit. */
     bool (*translate)(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigned mmu, bool probe,
                       struct mmu_result *out);
-    _Noreturn void (*unaligned)(struct cpu *cpu, uint64_t va, enum mmu_access access);
+    __attribute__((noreturn)) void (*unaligned)(struct cpu *cpu, uint64_t va, enum mmu_access access);
     /* A physical access answered by nothing. May raise; x86 does not (reads give all ones). */
     void (*bus_error)(struct cpu *cpu, uint64_t phys, enum mmu_access access);
     /* In the loop, between regions: delivers cpu->exception; then, if one is pending and enabled, an interrupt.

@@ -1,0 +1,61 @@
+/* The block layer as its users (devices, jobs, exports, tools) see it. Nodes and drivers: block/node.h.
+ *
+ * A request stays in the thread (loop) that submitted it; `done` runs there. Any loop thread may submit. */
+#ifndef RHEA_BLOCK_BLOCK_H
+#define RHEA_BLOCK_BLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include <json-c/json.h>
+#include "rhea/base/error.h"
+#include "rhea/base/loop.h"
+
+struct vm;
+struct device;
+struct block_node;
+struct block_backend;           /* a device's (or job's) hold on a node: permissions, error policy, statistics */
+
+enum { BLOCK_FUA = 1, BLOCK_MAY_UNMAP = 2, BLOCK_NO_FALLBACK = 4 };
+typedef void block_done_fn(void *opaque, int ret);      /* 0, or -errno */
+
+struct block_info {             /* what a guest may be told */
+    uint64_t size;              /* bytes */
+    uint32_t request_align, opt_transfer, max_transfer, discard_align, max_discard, max_write_zeroes;
+    uint32_t logical_block, physical_block;
+    bool read_only, can_discard, can_write_zeroes, write_cache, rotational;
+};
+
+/* -drive: id or node name -> a backend for dev. write: asks for write permission (refused for read-only nodes unless
+ * the caller then offers a read-only disk). Errors name the file and the cause. */
+struct block_backend *block_backend_attach(struct vm *vm, const char *drive, struct device *dev, bool write, struct error *err);
+void block_backend_detach(struct block_backend *b);     /* drains first */
+void block_backend_info(struct block_backend *b, struct block_info *out);
+void block_backend_set_loop(struct block_backend *b, struct loop *loop);        /* default thread for completions */
+/* Told when size or medium changes (resize, eject). */
+void block_backend_on_change(struct block_backend *b, void (*fn)(void *opaque), void *opaque);
+void block_readv(struct block_backend *b, uint64_t off, const struct iovec *iov, int niov, unsigned flags, block_done_fn *done, void *opaque);
+void block_writev(struct block_backend *b, uint64_t off, const struct iovec *iov, int niov, unsigned flags, block_done_fn *done, void *opaque);
+void block_flush(struct block_backend *b, block_done_fn *done, void *opaque);
+void block_discard(struct block_backend *b, uint64_t off, uint64_t len, block_done_fn *done, void *opaque);
+void block_write_zeroes(struct block_backend *b, uint64_t off, uint64_t len, unsigned flags, block_done_fn *done, void *opaque);
+void block_drain(struct block_backend *b);      /* returns when no request is in flight */
+/* What an error of the host does by rerror/werror: true: report it to the guest; false: the machine was stopped and
+ * the device must retry the request when it goes on. */
+bool block_error_report(struct block_backend *b, bool write, int err);
+
+/* Command line and QMP */
+bool block_add_drive(struct vm *vm, struct json_object *opts, struct error *err);       /* -drive, flat options */
+bool block_add_node(struct vm *vm, struct json_object *opts, struct error *err);        /* -blockdev, blockdev-add (nested) */
+bool block_del_node(struct vm *vm, const char *node_name, struct error *err);
+void block_flush_all(struct vm *vm);
+void block_close_all(struct vm *vm);
+/* Drives that -drive if=IFACE left for the board: calls fn for each, in order of bus, unit. */
+enum block_if { IF_NONE, IF_IDE, IF_SCSI, IF_FLOPPY, IF_PFLASH, IF_MTD, IF_SD, IF_VIRTIO, IF_XEN };
+void block_foreach_drive(struct vm *vm, enum block_if iface, void (*fn)(struct vm *vm, const char *drive, struct json_object *opts, void *opaque), void *opaque);
+struct json_object *block_query(struct vm *vm);                 /* query-block */
+struct json_object *block_query_nodes(struct vm *vm, bool flat);        /* query-named-block-nodes */
+struct json_object *block_query_stats(struct vm *vm, bool nodes);       /* query-blockstats */
+char *block_probe_format(const char *filename, struct error *err);      /* "raw", "qcow2", ...; caller frees */
+
+#endif
