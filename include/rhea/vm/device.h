@@ -117,7 +117,15 @@ struct bus_class {
     void (*unplug)(struct bus *bus, struct device *dev);
     char *(*describe)(struct bus *bus, struct device *dev);     /* info qtree / pci address text; caller frees */
 };
-struct bus { const struct bus_class *cls; char *name; struct device *owner; GPtrArray *devices; struct vm *vm; struct bus *next; };
+struct bus {
+    const struct bus_class *cls;
+    char *name;
+    struct device *owner;
+    GPtrArray *devices;
+    struct vm *vm;
+    struct bus *next;
+    void *priv;                 /* the bus kind's own (interrupt lines ...) */
+};
 struct bus *bus_new(struct vm *vm, const struct bus_class *cls, struct device *owner, const char *name);
 struct bus *bus_find(struct vm *vm, const char *name_or_kind);
 
