@@ -93,8 +93,8 @@ enum {
     X(SETCC, "setcc", 2, 0)             /* 1 or 0; operands of type ctype */                               \
     X(SELECT, "select", 4, 0)           /* cond(a, b) ? c : d; a, b of type ctype */                       \
     /* guest memory: address a (I64) + disp */                                                             \
-    X(LOAD, "load", 1, OPF_FAULTS | OPF_SIDE)                                                              \
-    X(STORE, "store", 2, OPF_FAULTS | OPF_SIDE)         /* value b, of type `type` */                      \
+    X(LOAD, "load", 1, OPF_FAULTS | OPF_SIDE)           /* V128 of MEM_32, MEM_64: rest zero (movd, movq) */ \
+    X(STORE, "store", 2, OPF_FAULTS | OPF_SIDE)         /* value b, of type `type`; V128 as MEM_32, MEM_64: its low lane */ \
     X(ATOMIC_XCHG, "atomic_xchg", 2, OPF_FAULTS | OPF_SIDE)     /* each gives the old value, zero-extended */ \
     X(ATOMIC_ADD, "atomic_add", 2, OPF_FAULTS | OPF_SIDE)                                                  \
     X(ATOMIC_AND, "atomic_and", 2, OPF_FAULTS | OPF_SIDE)                                                  \
@@ -160,6 +160,8 @@ enum {
     HELPER_WRITES = 2,          /* changes slots: they are loaded again after */
     HELPER_RAISES = 4,          /* may leave by cpu_loop_exit(): slots and cpu.pc are written first; implies READS */
     HELPER_PURE = 8,            /* value depends on arguments alone: may be removed or merged */
+    HELPER_FP = 16,             /* reads or changes cpu.fp_control: the JIT stores the host's MXCSR there before the
+                                 * call (stmxcsr) and loads it after (ldmxcsr) */
 };
 struct ir_helper { const char *name; void *fn; uint8_t flags, ret, nargs, args[4]; };
 
