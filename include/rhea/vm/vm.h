@@ -59,6 +59,14 @@ struct vm_config {
     const char *action_reboot, *action_shutdown, *action_panic, *action_watchdog;
     struct json_object *serials;        /* chardev ids for the board's serial ports, in order (null: none) */
     struct json_object *nics, *drives;  /* what -nic and -drive if=... leave to the board */
+    struct json_object *fw_cfg;         /* array of -fw_cfg */
+    const char *memory_backend;         /* -machine memory-backend=ID: see vm_main_ram() in vm/object.h */
+    /* vm_create() calls back: make_backends when accelerator, memory and clock exist, before board->init (it makes the
+     * chardevs, netdevs, drives and objects that devices name); make_devices after board->init (-device). Then
+     * everything is reset (board->reset may build tables that describe the devices). Either may be NULL. */
+    bool (*make_backends)(struct vm *vm, void *opaque, struct error *err);
+    bool (*make_devices)(struct vm *vm, void *opaque, struct error *err);
+    void *opaque;
 };
 
 enum run_state { RUN_PRELAUNCH, RUN_RUNNING, RUN_PAUSED, RUN_SHUTDOWN, RUN_INTERNAL_ERROR, RUN_IO_ERROR, RUN_GUEST_PANICKED,
