@@ -20,7 +20,11 @@ struct device;
 struct device_class;
 struct bus;
 
-/* ---- properties */
+/* ---- properties
+ * Field types: BOOL bool; U8..U64, I32 as named; SIZE u64; STR, DRIVE, NETDEV, CHARDEV, IOTHREAD, OBJECT char * (owned by
+ * the device, NULL: not set); ENUM u32 (index); ON_OFF_AUTO u32 (enum on_off_auto); MAC uint8_t[6]; UUID uint8_t[16];
+ * PCI_ADDR i32 (devfn, -1: any); BIT bit .bit of a u64. */
+enum on_off_auto { OOA_AUTO, OOA_ON, OOA_OFF };
 enum prop_type { PROP_BOOL, PROP_U8, PROP_U16, PROP_U32, PROP_U64, PROP_I32, PROP_SIZE, PROP_STR, PROP_ENUM,
                  PROP_MAC, PROP_PCI_ADDR /* "slot.fn", i32, -1: any */, PROP_DRIVE, PROP_NETDEV, PROP_CHARDEV,
                  PROP_IOTHREAD, PROP_OBJECT, PROP_BIT /* of a u64: .bit */, PROP_ON_OFF_AUTO, PROP_UUID };
@@ -59,6 +63,26 @@ struct mmio_desc {
 enum reset_kind { RESET_COLD, RESET_GUEST, RESET_WARM };
 enum { DEVICE_MMIO_MAX = 6, DEVICE_IRQ_MAX = 32 };
 
+/* What an object has beside plain properties: computed when asked (qom-get), or acting when set (qom-set). */
+struct object_prop {
+    const char *name, *type;    /* type as qom-list shows it: "bool", "int", "str", ... */
+    struct json_object *(*get)(void *obj, struct error *err);
+    bool (*set)(void *obj, struct json_object *value, struct error *err);
+};
+
+/* An abstract kind of device ("pci-device"): what all its classes have. Kinds may have a parent kind. */
+struct device_kind {
+    const char *name, *parent;
+    const struct prop *props;
+    bool (*realize)(struct device *dev, struct error *err);     /* before the class's own (plugged already) */
+    bool (*realized)(struct device *dev, struct error *err);    /* after it */
+    void (*unrealize)(struct device *dev);                      /* after the class's own */
+    void (*free)(struct device *dev);
+    void (*reset_enter)(struct device *dev, enum reset_kind kind);      /* before the class's own, as the next two */
+    void (*reset_hold)(struct device *dev);
+    void (*reset_exit)(struct device *dev);
+};
+
 struct device_class {
     const char *name;           /* of -device */
     const char *parent;         /* abstract kind: "sysbus", "pci-device", "isa-device", "virtio-device", ... */
@@ -80,14 +104,17 @@ struct device_class {
     int (*fdt)(struct device *dev, void *fdt);
     const struct { const char *compatible[4]; } *fdt_node;
     const void *kind_data;      /* the parent kind's own descriptor part: struct pci_info, struct virtio_info ... */
+    const struct object_prop *object_props;     /* ends with a NULL name; get and set run under the device's lock */
 };
 
 /* A line: set and read as an atomic level; the sink is told on a change. */
 struct irq;
 typedef void irq_handler(void *opaque, int n, int level);
+/* (told once per change, in order, by one thread at a time; a handler never calls back into the device) */
 struct irq *irq_new(irq_handler *fn, void *opaque, int n);
 void irq_free(struct irq *irq);
 void irq_set(struct irq *irq, int level);       /* any thread; NULL is allowed: an unconnected line */
+int irq_level(const struct irq *irq);
 static inline void irq_raise(struct irq *irq) { irq_set(irq, 1); }
 static inline void irq_lower(struct irq *irq) { irq_set(irq, 0); }
 static inline void irq_pulse(struct irq *irq) { irq_set(irq, 1); irq_set(irq, 0); }
@@ -106,6 +133,12 @@ struct device {
     struct bus *child_bus[4];
     struct json_object *opts;   /* as the user gave them */
     bool realized, hotplugged, pending_delete;
+    const struct device_kind *kind;
+    struct device *parent;      /* composite device it is a part of, or NULL */
+    char *child_name;           /* its name in there */
+    struct address_space *_Atomic as;   /* device_as(); NULL: the machine's memory */
+    uint16_t requester;         /* PCI requester id of its DMA */
+    unsigned error_budget;      /* guest_error(): lines left */
 };
 #define device_cast(d, type) ((type *)(d))      /* struct device is the first member */
 
@@ -125,8 +158,10 @@ struct bus {
     struct vm *vm;
     struct bus *next;
     void *priv;                 /* the bus kind's own (interrupt lines ...) */
+    bool hotplug;               /* devices may come and go while the machine runs */
 };
 struct bus *bus_new(struct vm *vm, const struct bus_class *cls, struct device *owner, const char *name);
+void bus_free(struct bus *bus);          /* empty */
 struct bus *bus_find(struct vm *vm, const char *name_or_kind);
 
 /* Registration by linker section: nothing is registered twice. */
@@ -141,6 +176,16 @@ struct bus *bus_find(struct vm *vm, const char *name_or_kind);
 const struct device_class *device_class_find(const char *name);         /* aliases too */
 const struct device_class *const *device_classes(unsigned *count);
 
+#define DEVICE_KIND_(name)                                                                         \
+    static const struct device_kind name;                                                          \
+    static const struct device_kind *const DEVICE_CONCAT(name, _ptr)                               \
+        __attribute__((section("rhea_device_kinds"), used)) = &name;                               \
+    static const struct device_kind name
+#define DEVICE_KIND DEVICE_KIND_(DEVICE_CONCAT(device_kind_, __COUNTER__))
+const struct device_kind *device_kind_find(const char *name);
+/* Is cls of that name, or of that kind (at any depth)? */
+bool device_class_is(const struct device_class *cls, const char *name);
+
 /* Makes a device, unrealized, with property defaults (and -global) applied. */
 struct device *device_new(struct vm *vm, const char *class_name, const char *id, struct error *err);
 /* A property as typed; names of the class and its parent kind. */
@@ -151,7 +196,16 @@ const struct prop *device_prop_find(const struct device_class *cls, const char *
 bool device_realize(struct device *dev, struct bus *bus, struct error *err);
 struct device *device_create(struct vm *vm, struct json_object *opts, bool hotplug, struct error *err);     /* -device, device_add */
 void device_remove(struct device *dev);         /* unrealize, unplug, free */
+/* Makes dev a part of `parent` named `name` (path PARENT/NAME); before realize. Removed with its parent. */
+void device_set_parent(struct device *dev, struct device *parent, const char *name);
+/* device_remove() where the guest need not be asked: later, on the main loop; emits DEVICE_DELETED. Any thread. */
+void device_remove_later(struct device *dev);
 struct device *device_find(struct vm *vm, const char *id_or_path);
+/* First device of that class (or kind), or after `prev`. */
+struct device *device_find_class(struct vm *vm, const char *class_name, struct device *prev);
+/* The device's lock, as callbacks have it; nests. Marks the thread, so that DMA into MMIO is deferred. */
+void device_lock(struct device *dev);
+void device_unlock(struct device *dev);
 void device_reset_tree(struct vm *vm, enum reset_kind kind);
 char *device_help(const char *class_name);      /* NULL name: the list by category; caller frees */
 

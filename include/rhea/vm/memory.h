@@ -93,6 +93,12 @@ void address_space_destroy(struct address_space *as);
 const struct mem_range *address_space_lookup(struct address_space *as, uint64_t addr);
 unsigned mem_read_begin(void);          /* epoch section of a reader; nests; cheap */
 void mem_read_end(unsigned token);
+/* Returns when every reader that was inside has left: what was taken out of the tree before may be freed. Not inside
+ * a read section (so not from an MMIO callback). */
+void mem_synchronize(void);
+/* A closed reader, for vm.c: sets up and tears down a machine's memory. */
+void mem_state_init(struct vm *vm);
+void mem_state_free(struct vm *vm);
 
 enum mem_result { MEM_OK, MEM_DECODE_ERROR /* nobody there */, MEM_DEVICE_ERROR, MEM_IOMMU_FAULT };
 /* Any length; across regions. Reads that nobody answers give all ones. */

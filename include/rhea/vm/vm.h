@@ -30,8 +30,10 @@ struct board {
     bool is_default, hotpluggable_cpus, deprecated;
     const struct prop *props;   /* of -machine, beside the common ones; offsets into struct vm's board data */
     size_t data_size;           /* of vm->board_data */
-    bool (*init)(struct vm *vm, struct error *err);     /* makes CPUs, devices, loads what boots */
-    void (*reset)(struct vm *vm);
+    bool (*init)(struct vm *vm, struct error *err);     /* makes CPUs and devices */
+    bool (*done)(struct vm *vm, struct error *err);     /* after make_devices: builds tables, loads what boots */
+    void (*reset)(struct vm *vm);                       /* after devices and CPUs were reset: puts what boots in place */
+    void (*free)(struct vm *vm);
 };
 #define BOARD_(name)                                                                               \
     static const struct board name;                                                                \
@@ -112,12 +114,21 @@ struct vm {
     uint8_t uuid[16];
     void *fw_cfg;               /* the machine's fw_cfg device, if any */
     struct accel_stats *stats;
+    struct mem_state *mem;      /* memory.c's own */
+    struct address_space nowhere;       /* DMA of devices that may not: nobody answers */
+    struct address_space *address_spaces;
+    struct vm_private *priv;    /* vm.c's own: requests, vCPU parking, notifiers */
+    unsigned device_count;      /* numbers /machine/unattached/device[N] */
+    /* Where message signalled interrupts go (set by the board): false: not an interrupt address, a plain write. */
+    bool (*msi)(void *opaque, uint64_t addr, uint32_t data, uint16_t requester);
+    void *msi_opaque;
 };
 
 /* Lifecycle. vm_create makes board and devices (CPUs reset, paused); vm_start runs; vm_destroy joins all threads. */
 struct vm *vm_create(const struct vm_config *config, struct loop *loop, struct error *err);
 void vm_destroy(struct vm *vm);
 bool vm_start(struct vm *vm, struct error *err);        /* cont */
+void vm_reset(struct vm *vm, enum reset_kind kind, bool guest, const char *reason);     /* main loop; RESET event */
 void vm_stop(struct vm *vm, enum run_state why);        /* stop: returns when no vCPU runs */
 bool vm_running(const struct vm *vm);
 /* From devices and anywhere: carried out by the main loop (-no-reboot, -no-shutdown, -action apply). */
@@ -125,12 +136,22 @@ void vm_request_stop(struct vm *vm, enum stop_reason why, int exit_code);
 void vm_request_reset(struct vm *vm, enum reset_kind kind);
 void vm_request_powerdown(struct vm *vm);               /* ACPI power button */
 void vm_powerdown_notifier(struct vm *vm, void (*fn)(void *opaque), void *opaque);
+/* fn(opaque, running) on the main loop after the machine was started, before it is stopped. */
+void vm_state_notifier(struct vm *vm, void (*fn)(void *opaque, bool running), void *opaque);
+void vm_state_unnotify(struct vm *vm, void (*fn)(void *opaque, bool running), void *opaque);
 void vm_request_panic(struct vm *vm, const char *how);
 void vm_event(struct vm *vm, const char *name, struct json_object *data);       /* takes the reference */
 void vm_listen(struct vm *vm, vm_event_fn *fn, void *opaque);
 void vm_unlisten(struct vm *vm, vm_event_fn *fn, void *opaque);
 
-/* vCPUs */
+/* Quits the loop of vm_run() with that exit code; any thread. */
+void vm_quit(struct vm *vm, int exit_code);
+
+/* vCPUs. The accelerator's vcpu_loop calls vcpu_park() whenever CPU_EXIT_STOP is seen (and first of all): it returns
+ * true when guest code may run, false when the thread must end. While it sleeps there, queued work is run by
+ * `idle` (may be NULL), which vcpu_wake() makes it look at. */
+bool vcpu_park(struct vcpu *v, void (*idle)(struct vcpu *v));
+void vcpu_wake(struct vcpu *v);
 struct vcpu *vcpu_new(struct vm *vm, struct error *err);        /* next index; guest state from config.cpu */
 void vcpu_kick(struct vcpu *v, uint32_t exit_bits);
 void vcpu_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg);     /* waits */
