@@ -4,7 +4,13 @@
 #define RHEA_GUEST_X86_H
 
 #include <stddef.h>
+#include <stdint.h>
+#if __has_include("rhea/base/softfloat.h")      /* until base/softfloat lands */
 #include "rhea/base/softfloat.h"
+#else
+typedef struct { uint64_t frac; uint16_t se; } floatx80;
+struct float_status { uint32_t placeholder; };
+#endif
 #include "rhea/guest/guest.h"
 #include "rhea/ir/cpu.h"
 #include "rhea/ir/ir.h"
@@ -17,6 +23,20 @@ enum { EF_CF = 1, EF_PF = 4, EF_AF = 0x10, EF_ZF = 0x40, EF_SF = 0x80, EF_TF = 0
        EF_VIF = 0x80000, EF_VIP = 0x100000, EF_ID = 0x200000, EF_ARITH = 0x8d5 };
 enum { X_DE, X_DB, X_NMI, X_BP, X_OF, X_BR, X_UD, X_NM, X_DF, X_TS = 10, X_NP, X_SS, X_GP, X_PF, X_MF = 16, X_AC,
        X_MC, X_XM };
+
+/* CPUID feature words, and features as word * 32 + bit; 0 is none (features.def). */
+enum x86_feature_word {
+    FW_NONE, FW_1_EDX, FW_1_ECX, FW_7_EBX, FW_7_ECX, FW_7_EDX, FW_7_1_EAX, FW_80000001_EDX, FW_80000001_ECX, FW_D1_EAX,
+    FW_6_EAX, FW_80000007_EDX, FW_80000008_EBX, FW_COUNT
+};
+enum x86_feature {
+    XF_NONE,
+#define FEATURE(id, name, word, bit, implemented) XF_##id = (word) * 32 + (bit),
+#include "features.def"
+#undef FEATURE
+    XF_PNI = XF_SSE3,
+};
+static inline bool x86_has(const uint32_t *features, unsigned f) { return features[f >> 5] >> (f & 31) & 1; }
 
 struct x86_segment { uint16_t selector; uint32_t attr; uint32_t limit; uint64_t base; };    /* attr: descriptor bits 8-23 in place */
 struct x86_table { uint64_t base; uint16_t limit; };
@@ -42,8 +62,15 @@ enum x86_cc {
     CC_COUNT
 };
 
+/* Slots of the translator */
+enum x86_slot {
+    SLOT_REG, SLOT_CC_DST = SLOT_REG + 16, SLOT_CC_SRC, SLOT_CC_SRC2, SLOT_CC_OP, SLOT_DF,
+    SLOT_BASE_ES, SLOT_BASE_SS, SLOT_BASE_DS, SLOT_BASE_FS, SLOT_BASE_GS,
+    SLOT_XMM, SLOT_YMM_HI = SLOT_XMM + 16, SLOT_COUNT = SLOT_YMM_HI + 16
+};
+
 struct x86_cpu {
-    struct cpu cpu;                     /* first */
+    struct cpu cpu;                     /* first; cpu.pc is linear: CS base + (E)IP */
     uint64_t regs[16];
     uint64_t cc_dst, cc_src, cc_src2;
     uint32_t cc_op;
@@ -71,7 +98,8 @@ struct x86_cpu {
     bool shadow;                        /* interrupts are held for one instruction (STI, MOV SS) */
     uint8_t sipi_vector;
     const struct x86_model *model;
-    uint32_t features[40];              /* CPUID words, see cpuid.h */
+    uint32_t features[FW_COUNT];        /* what CPUID announces (x86_has()) */
+    uint64_t tmp[8];                    /* carries values across basic blocks of one instruction */
     struct float_status sse_status, x87_status;
     const struct x86_platform *platform;        /* LAPIC, TSC, port I/O of the machine (system mode) */
     void *platform_opaque;
@@ -111,6 +139,47 @@ enum {
 };
 enum { MMU_KERNEL, MMU_USER, MMU_KERNEL_SMAP /* supervisor with SMAP in force */, MMU_PHYS /* paging off */ };
 
+static inline struct x86_cpu *x86(struct cpu *c) { return (struct x86_cpu *)c; }
+
+/* Helpers: C functions translated code calls, rows in helpers*.def (one file an area):
+ *   HELPERn(name, flags, ret, args...)  n = 0..4 arguments of I32, I64, V128, V256; ret those or VOID.
+ * The function is helper_NAME(struct cpu *c, [uint8_t *result if ret is a vector,] args...); vectors are const uint8_t *.
+ * x86_call(t, HELP_NAME, ...) emits the call. */
+#define HELPER0(name, ...) HELP_##name,
+#define HELPER1 HELPER0
+#define HELPER2 HELPER0
+#define HELPER3 HELPER0
+#define HELPER4 HELPER0
+enum x86_helper_id {
+#include "helpers.def"
+    HELP_COUNT
+};
+#undef HELPER0
+#undef HELPER1
+#undef HELPER2
+#undef HELPER3
+#undef HELPER4
+#define CARG_I32 uint32_t
+#define CARG_I64 uint64_t
+#define CARG_V128 const uint8_t *
+#define CARG_V256 const uint8_t *
+#define CRET_VOID(name, ...) void helper_##name(struct cpu *c, ##__VA_ARGS__);
+#define CRET_I32(name, ...) uint32_t helper_##name(struct cpu *c, ##__VA_ARGS__);
+#define CRET_I64(name, ...) uint64_t helper_##name(struct cpu *c, ##__VA_ARGS__);
+#define CRET_V128(name, ...) void helper_##name(struct cpu *c, uint8_t *result, ##__VA_ARGS__);
+#define CRET_V256(name, ...) void helper_##name(struct cpu *c, uint8_t *result, ##__VA_ARGS__);
+#define HELPER0(name, f, r) CRET_##r(name)
+#define HELPER1(name, f, r, a) CRET_##r(name, CARG_##a)
+#define HELPER2(name, f, r, a, b) CRET_##r(name, CARG_##a, CARG_##b)
+#define HELPER3(name, f, r, a, b, d) CRET_##r(name, CARG_##a, CARG_##b, CARG_##d)
+#define HELPER4(name, f, r, a, b, d, e) CRET_##r(name, CARG_##a, CARG_##b, CARG_##d, CARG_##e)
+#include "helpers.def"
+#undef HELPER0
+#undef HELPER1
+#undef HELPER2
+#undef HELPER3
+#undef HELPER4
+
 /* A decoded instruction. */
 enum x86_opkind { XO_NONE, XO_REG /* GPR */, XO_REGH /* AH CH DH BH */, XO_MEM, XO_IMM, XO_REL, XO_SEG, XO_CR, XO_DR,
                   XO_ST, XO_MM, XO_XMM, XO_FAR };
@@ -118,29 +187,64 @@ struct x86_operand { uint8_t kind, reg, size; };        /* size in bytes (10 for
 struct x86_insn;
 struct x86_t;
 typedef void x86_emit_fn(struct x86_t *t, const struct x86_insn *i);
+#define EMIT(name) void x86_emit_##name(struct x86_t *t, const struct x86_insn *i)
+
+/* Operand codes of a row: addressing (SDM vol. 2, A.2.1), type (A.2.2), and for AM_FIXED/AM_FIXSEG the register, for
+ * the rest the type in memory where it differs (0: it does not). */
+enum x86_am { AM_NONE, AM_A, AM_B, AM_C, AM_D, AM_E, AM_G, AM_H, AM_I, AM_J, AM_L, AM_M, AM_N, AM_O, AM_P, AM_Q, AM_R,
+              AM_S, AM_U, AM_V, AM_W, AM_X, AM_Y, AM_Z, AM_T, AM_FIXED, AM_FIXSEG, AM_ONE, AM_SI, AM_ST0, AM_XMM0 };
+enum x86_ot { OT_none, OT_b, OT_w, OT_d, OT_q, OT_y, OT_v, OT_z, OT_dq, OT_qq, OT_x, OT_ps, OT_pd, OT_ss, OT_sd, OT_si,
+              OT_pi, OT_p, OT_s, OT_a, OT_t, OT_dv, OT_wv };
+struct x86_opcode_operand { uint8_t am, type, reg; };
+enum {
+    ROWF_LOCK = 1, ROWF_X64 = 2, ROWF_NO64 = 4, ROWF_D64 = 8, ROWF_F64 = 16, ROWF_PRIV = 32, ROWF_REP = 64,
+    ROWF_ALIGN = 128, ROWF_VSIB = 256, ROWF_NOREAL = 512, ROWF_FPU = 1024, ROWF_MMX = 2048, ROWF_PLUS_R = 4096,
+    ROWF_NOTEST = 8192, ROWF_MODRM = 16384,
+};
 struct x86_row {                        /* one row of isa/x86*.isa, made by gen/isa.py */
     const char *mnemonic;
-    x86_emit_fn *emit;
-    uint16_t feature;                   /* enum x86_feat that CPUID must announce, else #UD; 0: none */
+    x86_emit_fn *emit;                  /* NULL: not written yet */
     uint32_t flags;                     /* ROWF_* from the row's attributes */
-    uint8_t operands[4];                /* operand codes */
+    int32_t arg;                        /* for emitters that serve many rows */
+    uint16_t feature;                   /* enum x86_feature that CPUID must announce, else #UD; 0: none */
     uint16_t undefined_flags;           /* EFLAGS bits the manual leaves undefined */
+    /* constraints */
+    uint8_t vex, map, opcode;           /* map: 0 one byte, 1 0F, 2 0F38, 3 0F3A */
+    uint8_t pp;                         /* set of allowed prefixes: 1 none, 2 66, 4 F3, 8 F2 */
+    int8_t w, l, ext, rm;               /* -1: any; l: VEX.L; ext: modrm.reg; rm: modrm.rm */
+    uint8_t mod;                        /* 1: memory only, 2: register only */
+    uint8_t flow;                       /* enum insn_flow */
+    struct x86_opcode_operand operands[4];
 };
+extern const struct x86_row x86_rows[];
+extern const unsigned x86_row_count;
+struct x86_index { uint16_t first; uint8_t count, modrm; };
+extern const struct x86_index x86_index[2][4][256];     /* [vex][map][opcode] */
+/* Rows for what has no encoding: undefined, longer than 15 bytes, LOCK where it is not allowed. */
+extern const struct x86_row x86_row_undefined, x86_row_too_long;
+
 struct x86_insn {
     const struct x86_row *row;
     uint64_t pc;                        /* linear address of the first byte */
     uint8_t len, opsize /* 2, 4, 8 */, adsize /* 2, 4, 8 */;
-    bool lock, rep, repne, vex, vex_l, vex_w;
+    bool lock, rep, repne, vex, vex_l, vex_w;   /* vex_w: REX.W too */
+    bool prefix66, sib, moffs;          /* moffs: the address is imm alone */
     uint8_t rex;                        /* low four bits WRXB; bit 6 set when any REX was there */
     uint8_t vvvv;
     int8_t seg;                         /* override, or -1 */
-    uint8_t opcode, modrm, mod, reg, rm;/* reg and rm with REX extension */
-    int8_t base, index;                 /* GPR, -1: none; base 16: RIP */
+    uint8_t map, opcode, modrm, mod, reg, rm;   /* reg and rm with REX extension */
+    int8_t base, index;                 /* GPR, -1: none; base 16: RIP; with ROWF_VSIB index is an XMM register */
     uint8_t scale;
     int32_t disp;
     int64_t imm; int64_t imm2;          /* imm2: ENTER's second, far selector */
     struct x86_operand op[4];
 };
+
+static inline int64_t x86_arg(const struct x86_insn *i) { return i->row->arg; }
+/* Linear address a relative branch goes to. */
+uint64_t x86_target(const struct x86_insn *i, uint64_t mode);
+/* decode.c: as struct guest's decode; false: not fetchable. */
+bool x86_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, struct insn_info *info);
 
 /* The translator of one region. */
 struct x86_t {
@@ -148,28 +252,40 @@ struct x86_t {
     const struct x86_insn *i;
     uint64_t mode, cs_base;
     unsigned code64, cpl, mmu;          /* shorthands of mode */
-    int cc_op;                          /* static knowledge; -1: unknown, in the slot */
-    bool cc_op_dirty;                   /* the slot does not hold it yet */
+    int cc_op;                          /* static knowledge of the slot; -1: unknown */
+    ir_val cc_a, cc_b;                  /* operands of the CC_SUB or CC_LOGIC that set cc_op, while in its block; else 0 */
+    unsigned cc_width;                  /* their size in bytes */
     bool fp_checked;                    /* #NM/#MF state already checked since the last join */
-    const uint32_t *features;           /* of the CPU model */
+    const uint32_t *features;           /* of the CPU model; NULL: all */
     ir_val ymm[16];                     /* V256 value of YMM n if known in this block, else 0 */
 };
+static inline bool x86_t_has(const struct x86_t *t, unsigned f) { return !t->features || x86_has(t->features, f); }
 
 /* translate.c: what every emitter uses */
 ir_val x86_get_reg(struct x86_t *t, unsigned reg, unsigned size);       /* I32 for 1, 2, 4 bytes (zero-extended), I64 */
 void x86_put_reg(struct x86_t *t, unsigned reg, unsigned size, ir_val v);       /* merges 8, 16; zero-extends 32 */
-ir_val x86_ea(struct x86_t *t, const struct x86_insn *i);               /* offset, before the segment */
+ir_val x86_ea(struct x86_t *t, const struct x86_insn *i);               /* I64: offset, before the segment */
 ir_val x86_linear(struct x86_t *t, const struct x86_insn *i, unsigned bytes, bool write);       /* with segment; checks what mode demands */
-ir_val x86_read(struct x86_t *t, unsigned n);           /* operand n as an integer of its size */
+/* Linear address of offset `off` (I64) in segment `seg`, checked likewise. */
+ir_val x86_segment_linear(struct x86_t *t, unsigned seg, ir_val off, unsigned bytes, bool write);
+ir_val x86_read(struct x86_t *t, unsigned n);           /* operand n as an integer of its size (x86_get_reg types) */
 void x86_write(struct x86_t *t, unsigned n, ir_val v);
 memop x86_memop(struct x86_t *t, unsigned bytes);       /* size and MMU index (atomic as the architecture promises) */
+enum ir_type x86_type(unsigned bytes);                  /* T_I32 up to 4 bytes, T_I64, T_V128, T_V256 */
 ir_val x86_get_xmm(struct x86_t *t, unsigned n);        /* V128 */
 void x86_put_xmm(struct x86_t *t, unsigned n, ir_val v);        /* low 128 bits; the rest of YMM kept (legacy SSE) */
 void x86_put_xmm_zero(struct x86_t *t, unsigned n, ir_val v);   /* VEX.128: the rest of YMM zeroed */
 ir_val x86_get_ymm(struct x86_t *t, unsigned n);        /* V256 */
 void x86_put_ymm(struct x86_t *t, unsigned n, ir_val v);
-ir_val x86_call(struct x86_t *t, const struct ir_helper *h, ir_val a, ir_val b, ir_val c, ir_val d);
-void x86_exception(struct x86_t *t, unsigned vector);   /* raises at this instruction, error code 0 where one is due */
+/* Labels and branches inside an instruction: as ir_label_bind(), ir_brcond(), ir_br(), but the values cached in struct
+ * x86_t are dropped, since values do not outlive a basic block. */
+void x86_bind(struct x86_t *t, ir_label l);
+void x86_brcond(struct x86_t *t, enum ir_cond cond, ir_val a, ir_val b, ir_label l);
+/* tmp[n] of the state: carries an I64 across blocks. */
+void x86_tmp_put(struct x86_t *t, unsigned n, ir_val v);
+ir_val x86_tmp_get(struct x86_t *t, unsigned n);
+ir_val x86_call(struct x86_t *t, enum x86_helper_id h, ir_val a, ir_val b, ir_val c, ir_val d);
+void x86_exception(struct x86_t *t, unsigned vector);   /* raises at this instruction, error code 0 where one is due; ends the block */
 void x86_set_cc(struct x86_t *t, enum x86_cc op, ir_val dst, ir_val src, ir_val src2);   /* 0: not used by op */
 void x86_set_flags(struct x86_t *t, ir_val eflags);     /* CC_EFLAGS: arithmetic bits of an I32/I64 value */
 ir_val x86_flags(struct x86_t *t);                      /* I32: arithmetic EFLAGS, computed */
@@ -177,7 +293,7 @@ ir_val x86_condition(struct x86_t *t, unsigned cc);     /* I32 0/1 for tttn code
 void x86_branch(struct x86_t *t, unsigned cc, ir_label l);      /* to l if condition cc */
 bool x86_check_sse(struct x86_t *t);    /* emits #UD/#NM as mode demands; false: nothing more to emit */
 bool x86_check_avx(struct x86_t *t);
-bool x86_check_fpu(struct x86_t *t, bool mmx);
+bool x86_check_fpu(struct x86_t *t, bool mmx);  /* #NM, #MF; x87*.c */
 
 /* cc.c, exceptions */
 uint32_t x86_compute_flags(const struct x86_cpu *c);    /* arithmetic EFLAGS from cc_* */
@@ -186,9 +302,5 @@ void x86_set_eflags(struct x86_cpu *c, uint64_t v, uint64_t mask);
 _Noreturn void x86_raise(struct x86_cpu *c, unsigned vector, int error_code /* -1: none */);
 void x86_mxcsr_changed(struct x86_cpu *c);              /* after mxcsr was written: host control, float_status, mode */
 uint32_t x86_mxcsr_read(struct x86_cpu *c);             /* with sticky bits collected */
-
-/* Helpers: each file lists its own in a table "const struct ir_helper h_NAME", gathered by HELPER(). */
-#define X86_HELPERS(X)
-static inline struct x86_cpu *x86(struct cpu *c) { return (struct x86_cpu *)c; }
 
 #endif

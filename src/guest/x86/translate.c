@@ -1,0 +1,3 @@
+#include "x86.h"
+EMIT(undefined) { }
+EMIT(too_long) { }
