@@ -1,6 +1,8 @@
 /* The decoder against capstone: every instruction of some big Debian objects must have the length capstone gives it,
  * and every one capstone knows must be known (EVEX and a few extensions that no model announces excepted). */
+#define x86_insn cs_x86_insn      /* capstone has an enum of that name */
 #include <capstone/capstone.h>
+#undef x86_insn
 #include <elf.h>
 #include <glib.h>
 #include <string.h>
@@ -20,8 +22,8 @@ static bool expected_unknown(const cs_insn *in)
     static const char *const names[] = { "xbegin", "xabort", "xend", "xtest", "rdpkru", "wrpkru", "vmcall", "clzero",
                                          "gf2p8", "vgf2p8", "vmread", "vmwrite", "vaes", "vpclmul", "tpause", "umwait",
                                          "umonitor", "ptwrite", "sysret", "getsec", "rstorssp", "incssp", "rdssp",
-                                         "saveprevssp", "clrssbsy", "setssbsy", "wrss", "wruss", "f", "pf", "femms",
-                                         "ffreep", "monitorx", "mwaitx", "loadall", "vmrun", "skinit", "k" };
+                                         "saveprevssp", "clrssbsy", "setssbsy", "wrss", "wruss", "lock", "pf", "femms",
+                                         "monitorx", "mwaitx", "loadall", "vmrun", "skinit", "k" };
     const uint8_t *b = in->bytes;
     unsigned n = 0;
 
@@ -30,9 +32,15 @@ static bool expected_unknown(const cs_insn *in)
     if (n + 1 < in->size && (b[n] == 0x62 || b[n] == 0x8f || (b[n] == 0x0f && b[n + 1] == 0x0f)))
         return true;
     for (n = 0; n < G_N_ELEMENTS(names); n++)
-        if (g_str_has_prefix(in->mnemonic, names[n]) && strcmp(in->mnemonic, "f"))
+        if (g_str_has_prefix(in->mnemonic, names[n]))
             return true;
     return false;
+}
+
+/* capstone follows AMD: 66 shortens a near branch's displacement, UD0 and UD1 have no modrm byte. We follow Intel. */
+static bool other_length(const struct x86_insn *i)
+{
+    return (i->prefix66 && (i->row->flags & ROWF_F64)) || g_str_has_prefix(i->row->mnemonic, "ud");
 }
 
 static bool no_next_page(struct code_fetch *f) { return false; }
@@ -59,7 +67,7 @@ static void check(const cs_insn *in, const uint8_t *code, size_t left, uint64_t 
                 g_hash_table_insert(unknown, g_strdup(in->mnemonic), g_string_free(s, FALSE));
             }
         }
-    } else if (i.len != in->size) {
+    } else if (i.len != in->size && !other_length(&i)) {
         if (mismatches++ < 20)
             g_test_message("%s %s: capstone %u bytes, decoder %u (%s) %02x %02x %02x %02x %02x", in->mnemonic,
                            in->op_str, in->size, i.len, i.row->mnemonic, code[0], code[1], code[2], code[3], code[4]);

@@ -199,6 +199,8 @@ static void parse_modrm(struct decoder *d)
     struct x86_insn *i = d->i;
 
     i->modrm = fetch8(d);
+    if (i->map == 1 && (i->opcode & 0xfc) == 0x20)
+        i->modrm |= 0xc0;       /* MOV of CR and DR: mod is ignored */
     i->mod = i->modrm >> 6;
     i->reg = (i->modrm >> 3 & 7) | (i->rex & 4) << 1;
     i->rm = (i->modrm & 7) | (i->rex & 1) << 3;
