@@ -13,8 +13,9 @@
  *  (3) the first op is LABEL 0 (region entry); every other basic block starts at a LABEL or follows a BRCOND;
  *      the last op ends the region (BR backwards, EXIT_*);
  *  (4) each op that may fault or call a helper lies after the INSN_START of its guest instruction, and no slot of
- *      that instruction was PUT before its last faulting op, unless the instruction is restartable with it;
- *  (5) every backward edge passes a POLL. */
+ *      that instruction was PUT before its last faulting op, unless the instruction is restartable with it
+ *      (ir_put_early(): a lazy flag description made current, the progress of a string instruction);
+ *  (5) every backward edge passes a POLL: in the block that branches, before the branch, or in the target's block. */
 #ifndef RHEA_IR_IR_H
 #define RHEA_IR_IR_H
 
@@ -67,7 +68,7 @@ enum {
     X(CONST, "const", 0, 0)             /* imm; I32 is kept zero-extended; V128/V256: imm in every 64-bit lane */ \
     /* state */                                                                                            \
     X(GET, "get", 0, 0)                 /* slot aux */                                                     \
-    X(PUT, "put", 1, OPF_SIDE)          /* slot aux = a */                                                 \
+    X(PUT, "put", 1, OPF_SIDE)          /* slot aux = a; esz 1: early, see invariant (4) */                                              \
     X(STLD, "stld", 0, 0)               /* field at byte offset imm; size esz (log2), zero-extended; V128/V256 too */ \
     X(STST, "stst", 1, OPF_SIDE)                                                                           \
     X(PC, "pc", 0, 0)                   /* I64: the run-time page of the region's entry (cpu.pc_page) + imm */ \
@@ -113,8 +114,9 @@ enum {
     X(CALL, "call", 4, OPF_SIDE)        /* helper aux */                                                   \
     X(EXIT_JUMP, "exit_jump", 0, OPF_SIDE | OPF_ENDS)   /* to pc_page + imm; aux: exit number */           \
     X(EXIT_INDIRECT, "exit_indirect", 1, OPF_SIDE | OPF_ENDS)   /* to a (I64 pc); aux: exit number */      \
-    X(EXIT_LOOP, "exit_loop", 0, OPF_SIDE | OPF_ENDS)   /* back to the C loop at pc_page + imm (mode may differ) */ \
-    X(EXIT_LOOP_PC, "exit_loop_pc", 1, OPF_SIDE | OPF_ENDS) /* back to the C loop at a */
+    X(EXIT_LOOP, "exit_loop", 0, OPF_SIDE | OPF_ENDS)   /* back to the C loop at pc_page + imm (mode may differ); \
+                                           aux: exit number */                                             \
+    X(EXIT_LOOP_PC, "exit_loop_pc", 1, OPF_SIDE | OPF_ENDS) /* back to the C loop at a; aux: exit number */
 
 enum ir_opcode {
 #define X(id, text, n, flags) IR_##id,
@@ -130,7 +132,10 @@ struct ir_op {
     uint8_t cond : 4;           /* enum ir_cond */
     uint8_t esz : 4;            /* log2 of a size in bytes, or a scale */
     ir_val dst;                 /* value defined, or 0 */
-    ir_val a, b, c, d;
+    union {
+        struct { ir_val a, b, c, d; };
+        ir_val arg[4];          /* the same four; 0 where there is none */
+    };
     uint16_t aux;               /* slot, vop, helper, label, exit or instruction number */
     union {
         int64_t imm;
@@ -153,11 +158,11 @@ enum { IR_MAX_SLOTS = 128, IR_MAX_OPS = 8192, IR_MAX_LABELS = 512, IR_MAX_EXITS 
 
 /* A C function that translated code calls: fn(struct cpu *, args...) -> type. At most four arguments; integers are
  * passed in registers zero-extended, vectors by pointer (const uint8_t *), a vector result through a first pointer
- * argument after cpu. */
+ * argument after cpu. An integer result is a uint32_t or uint64_t (not a bool: its upper bits would be undefined). */
 struct cpu;
 enum {
     HELPER_READS = 1,           /* sees slots: they are written back first */
-    HELPER_WRITES = 2,          /* changes slots: they are loaded again after */
+    HELPER_WRITES = 2,          /* may change any slot: they are loaded again after; implies READS */
     HELPER_RAISES = 4,          /* may leave by cpu_loop_exit(): slots and cpu.pc are written first; implies READS */
     HELPER_PURE = 8,            /* value depends on arguments alone: may be removed or merged */
     HELPER_FP = 16,             /* reads or changes cpu.fp_control: the JIT stores the host's MXCSR there before the
@@ -184,9 +189,12 @@ struct ir {
     bool fixed_pc;              /* user mode: pc ops are constants */
     struct ir_op *ops; unsigned nops;
     unsigned nvals;             /* next value number */
-    uint8_t *val_type;          /* [nvals] */
+    uint8_t *val_type;          /* [nvals]; values below T_COUNT stand for what dropped ops would define */
+    uint16_t *val_op;           /* [nvals]: index of the op that defines the value */
+    unsigned block_start;       /* index of the current basic block's first op */
     struct ir_exit exits[IR_MAX_EXITS]; unsigned nexits;
     unsigned nlabels;
+    uint16_t label_op[IR_MAX_LABELS];   /* index of the LABEL op; 0: not bound (label 0: always op 0) */
     unsigned ninsns;
     const struct ir_helper *const *helpers; unsigned nhelpers;  /* the guest's table; aux of CALL indexes it */
     /* guest pc -> label of the leaders found by the scan (see region.c) */
@@ -194,12 +202,16 @@ struct ir {
     uint64_t insn_pc, insn_next;        /* the instruction being emitted, and the one after it */
     bool ended;                 /* the last op ended control */
     bool overflow;              /* too large: the caller retries with fewer instructions */
+    ir_val const_cache[16];     /* recent CONSTs of this block, by hash */
     void *front;                /* the front end's own per-region knowledge */
 };
 
 struct ir *ir_new(void);
 void ir_free(struct ir *ir);
-void ir_begin(struct ir *ir, const struct guest *guest, uint64_t pc, uint64_t mode);
+void ir_begin(struct ir *ir, const struct guest *guest, uint64_t pc, uint64_t mode);     /* appends LABEL 0 */
+/* After the last instruction: leaders that were branched to but not bound, and an open end, become direct exits. */
+void ir_finish(struct ir *ir);
+struct ir *ir_clone(const struct ir *ir);       /* a copy with arrays of just the size; only to be read and freed */
 
 /* Builder. Each folds constants and trivial identities, so front ends need not. Types follow the operands. */
 struct ir_op *ir_append(struct ir *ir, enum ir_opcode op, enum ir_type type);   /* raw; most callers want below */
@@ -208,6 +220,8 @@ bool ir_is_const(const struct ir *ir, ir_val v, uint64_t *imm);
 static inline enum ir_type ir_type_of(const struct ir *ir, ir_val v) { return (enum ir_type)ir->val_type[v]; }
 ir_val ir_get(struct ir *ir, unsigned slot);
 void ir_put(struct ir *ir, unsigned slot, ir_val v);
+/* As ir_put(), where the same instruction may still fault and be restarted with the new value. */
+void ir_put_early(struct ir *ir, unsigned slot, ir_val v);
 ir_val ir_state_load(struct ir *ir, enum ir_type type, uint32_t offset, unsigned log2_size);
 void ir_state_store(struct ir *ir, uint32_t offset, unsigned log2_size, ir_val v);
 ir_val ir_pc(struct ir *ir, uint64_t pc);       /* the run-time value of guest address pc (position-independent) */
@@ -217,6 +231,7 @@ ir_val ir_bin_imm(struct ir *ir, enum ir_opcode op, ir_val a, uint64_t imm);
 ir_val ir_extract(struct ir *ir, ir_val a, unsigned pos, unsigned len);
 ir_val ir_sextract(struct ir *ir, ir_val a, unsigned pos, unsigned len);
 ir_val ir_deposit(struct ir *ir, ir_val a, ir_val b, unsigned pos, unsigned len);
+/* base + (index << scale) + disp; base and index may be 0: none. */
 ir_val ir_lea(struct ir *ir, ir_val base, ir_val index, unsigned scale, int32_t disp);
 ir_val ir_setcc(struct ir *ir, enum ir_type type, enum ir_cond cond, ir_val a, ir_val b);
 ir_val ir_select(struct ir *ir, enum ir_cond cond, ir_val a, ir_val b, ir_val if_true, ir_val if_false);
@@ -225,7 +240,7 @@ void ir_store(struct ir *ir, memop m, ir_val addr, int32_t disp, ir_val v);
 ir_val ir_atomic(struct ir *ir, enum ir_opcode op, memop m, ir_val addr, ir_val v);
 ir_val ir_cas(struct ir *ir, memop m, ir_val addr, ir_val expected, ir_val v);
 void ir_fence(struct ir *ir);
-/* Vector op `vop` (vop.h); unused operands 0. Result type as the op's row says, given `type`. */
+/* Vector op `vop` (vop.h); unused operands 0. type: of the result (I32 or I64 for rows with VOPF_GPR_RESULT). */
 ir_val ir_vop(struct ir *ir, unsigned vop, enum ir_type type, ir_val a, ir_val b, ir_val c, int64_t imm);
 /* Calls helper number n of the guest's table; 0 if it returns nothing. */
 ir_val ir_call(struct ir *ir, unsigned n, ir_val a, ir_val b, ir_val c, ir_val d);
@@ -236,6 +251,7 @@ void ir_brcond(struct ir *ir, enum ir_cond cond, ir_val a, ir_val b, ir_label if
 /* Control to a guest address: a branch inside the region where pc is one of its leaders (with a POLL when backward),
  * else a direct exit. */
 void ir_goto(struct ir *ir, uint64_t pc);
+void ir_poll(struct ir *ir, uint64_t pc);       /* for loops of the front end's own (string instructions) */
 void ir_call_to(struct ir *ir, uint64_t pc, uint64_t ret);      /* a direct call: hint for return prediction */
 void ir_goto_indirect(struct ir *ir, ir_val pc, enum ir_exit_kind hint);
 /* Leaves to the C loop, which looks again at mode and interrupts, then goes on at pc. */
@@ -243,24 +259,34 @@ void ir_exit_loop(struct ir *ir, uint64_t pc);
 void ir_exit_loop_at(struct ir *ir, ir_val pc);
 void ir_insn_start(struct ir *ir, uint64_t pc, unsigned len);
 
-/* Every op, one a line, as -d op prints. Caller frees. */
+struct ir_analysis;
+/* Every op, one a line, as -d op prints; with what the passes found (-d op_opt) if an is not NULL. Caller frees. */
 char *ir_print(const struct ir *ir);
+char *ir_print_optimized(const struct ir *ir, const struct ir_analysis *an);
 /* false with the first broken invariant in *why (caller frees). */
 bool ir_validate(const struct ir *ir, char **why);
 
 /* What the passes find out, for back ends. */
 enum { OPX_DEAD = 1,            /* nobody needs it: emit nothing */
-       OPX_SUNK = 2 };          /* a PUT that only fault points before the next PUT of its slot can see */
+       OPX_SUNK = 2 };          /* a PUT that only fault points (OPF_FAULTS ops, POLLs) before the next PUT of its slot
+                                 * can see: their cold stubs write it. Helpers that read slots are not among them. */
 struct ir_use {                 /* per op */
     uint8_t flags;
-    uint16_t sunk_end;          /* OPX_SUNK: op index of the PUT that overwrites it */
+    uint16_t sunk_end;          /* OPX_SUNK: op index of the PUT that overwrites it, in the same basic block */
 };
 struct ir_analysis {
     struct ir_use *use;         /* [nops] */
-    uint16_t *last_use;         /* [nvals]: op index of the last use, fault snapshots included */
-    struct ir_slot_use { uint32_t reads, writes; bool live_in, dirty_out; } slot[IR_MAX_SLOTS]; /* loop-weighted */
+    uint16_t *last_use;         /* [nvals]: op index of the last use (sunk PUTs: their sunk_end); 0: unused */
+    struct ir_slot_use {
+        uint32_t reads, writes; /* GETs and PUTs left, loop-weighted */
+        bool live_in;           /* some path from the entry GETs it before it PUTs it */
+        bool dirty_out;         /* some PUT is left (not dead) */
+    } slot[IR_MAX_SLOTS];
+    struct ir_work *work;       /* the passes' own buffers */
 };
-/* Dead values, dead and sunk puts over the whole region, store-to-load forwarding of slots in a block. */
+/* Rewrites the region in place: dead values, dead and sunk PUTs over the whole region, forwarding of slots in a block,
+ * constants and copies, comparisons fused into branches. Linear; to be called once a region. Ops found dead are NOPs
+ * or marked OPX_DEAD. */
 void ir_optimize(struct ir *ir, struct ir_analysis *out);
 struct ir_analysis *ir_analysis_new(void);
 void ir_analysis_free(struct ir_analysis *an);

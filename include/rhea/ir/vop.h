@@ -1,4 +1,4 @@
-/* Vector and scalar floating-point operations, a row each in src/ir/vop.def. One IR op (IR_VOP) carries the row's
+/* Vector and scalar floating-point operations, a row each in vop.def. One IR op (IR_VOP) carries the row's
  * number; the interpreter calls the row's C function, the x86-64 back end emits the row's encoding, and a host without
  * one calls the C function too. Scalar floating point is a vector op whose length is one element: element 0 is
  * computed, the rest of the result comes from operand a (MERGE forms), as SSE does; guests that zero or NaN-box the
@@ -42,8 +42,9 @@ enum { VOPF_FP = 1,
 enum host_feature { HF_SSE2, HF_SSSE3, HF_SSE41, HF_SSE42, HF_AVX, HF_AVX2, HF_FMA, HF_F16C, HF_AES, HF_PCLMUL,
                     HF_SHA, HF_BMI1, HF_BMI2, HF_LZCNT, HF_POPCNT, HF_GFNI, HF_NEVER };
 
-/* The portable meaning. bytes: 32 if the result or an operand is V256, else 16. dst may alias a, b, c. Operands and
- * result are V128/V256 images; integer operands and results are the low 8 bytes of theirs. */
+/* The portable meaning. bytes: 32 if the result or an operand is V256, else 16. dst may alias a, b, c, and there is room
+ * for 32 bytes there. Operands and result are V128/V256 images; integer operands and results are the low 8 bytes of
+ * theirs. The function of row ID is vop_fn_ID (src/ir/vop_*.c); vop.c declares them all and fills the table. */
 typedef void vop_fn(struct cpu *cpu, uint8_t *dst, const uint8_t *a, const uint8_t *b, const uint8_t *c, int64_t imm,
                     unsigned bytes);
 struct vop_info {

@@ -1,0 +1,459 @@
+/* The builder of regions: appends ops, folds what is known already, keeps track of values, labels and exits. */
+#include <assert.h>
+#include <glib.h>
+#include <string.h>
+#include "ir_internal.h"
+#include "rhea/ir/eval.h"
+#include "rhea/ir/vop.h"
+
+const struct ir_opinfo ir_opinfo[IR_OPCODE_COUNT] = {
+#define X(id, text, n, flags) [IR_##id] = { text, n, flags },
+    IR_OPS(X)
+#undef X
+};
+
+enum { VALUES_MAX = IR_MAX_OPS + T_COUNT };
+
+struct ir *ir_new(void)
+{
+    struct ir *ir = g_new0(struct ir, 1);
+
+    ir->ops = g_new(struct ir_op, IR_MAX_OPS + 1);      /* the last takes what is dropped */
+    ir->val_type = g_new0(uint8_t, VALUES_MAX);
+    ir->val_op = g_new0(uint16_t, VALUES_MAX);
+    return ir;
+}
+
+void ir_free(struct ir *ir)
+{
+    if (!ir)
+        return;
+    g_free(ir->ops);
+    g_free(ir->val_type);
+    g_free(ir->val_op);
+    g_free(ir);
+}
+
+struct ir *ir_clone(const struct ir *ir)
+{
+    struct ir *copy = g_memdup2(ir, sizeof(*ir));
+
+    copy->ops = g_memdup2(ir->ops, ir->nops * sizeof(*ir->ops));
+    copy->val_type = g_memdup2(ir->val_type, ir->nvals * sizeof(*ir->val_type));
+    copy->val_op = g_memdup2(ir->val_op, ir->nvals * sizeof(*ir->val_op));
+    return copy;
+}
+
+void ir_begin(struct ir *ir, const struct guest *guest, uint64_t pc, uint64_t mode)
+{
+    ir->guest = guest;
+    ir->mode = mode;
+    ir->pc = ir->end = pc;
+    ir->page = pc >> guest->page_bits << guest->page_bits;
+    ir->fixed_pc = false;
+    ir->nops = 0;
+    ir->nexits = 0;
+    ir->nlabels = 0;
+    ir->ninsns = 0;
+    ir->nleaders = 0;
+    ir->helpers = guest->helpers;
+    ir->nhelpers = guest->nhelpers;
+    ir->insn_pc = ir->insn_next = pc;
+    ir->ended = ir->overflow = false;
+    ir->front = NULL;
+    memset(ir->const_cache, 0, sizeof(ir->const_cache));
+    for (unsigned type = 0; type < T_COUNT; type++) {   /* placeholders */
+        ir->val_type[type] = (uint8_t)type;
+        ir->val_op[type] = 0;
+    }
+    ir->nvals = T_COUNT;
+    ir_label_bind(ir, ir_label_new(ir));
+}
+
+/* ---- ops */
+
+static bool op_defines_value(enum ir_opcode op)
+{
+    switch (op) {
+    case IR_NOP: case IR_PUT: case IR_STST: case IR_STORE: case IR_FENCE:
+        return false;
+    case IR_VOP: case IR_CALL:
+        return true;
+    default:
+        return op < IR_INSN_START;
+    }
+}
+
+struct ir_op *ir_append(struct ir *ir, enum ir_opcode opcode, enum ir_type type)
+{
+    bool drop = ir->ended && opcode != IR_LABEL;
+    bool defines = type != T_VOID && op_defines_value(opcode);
+    struct ir_op *op;
+
+    if (!drop && ir->nops == IR_MAX_OPS)
+        ir->overflow = true;
+    drop |= ir->overflow;
+    op = &ir->ops[drop ? IR_MAX_OPS : ir->nops];
+    *op = (struct ir_op){ .op = opcode, .type = type };
+    if (drop) {
+        op->dst = defines ? type : 0;
+        return op;
+    }
+    if (defines) {
+        op->dst = (ir_val)ir->nvals++;
+        ir->val_type[op->dst] = (uint8_t)type;
+        ir->val_op[op->dst] = (uint16_t)ir->nops;
+    }
+    ir->nops++;
+    if (ir_opinfo[opcode].flags & OPF_ENDS)
+        ir->ended = true;
+    if (opcode == IR_BRCOND)
+        ir->block_start = ir->nops;
+    return op;
+}
+
+/* Appends a copy of *op, its dst made here. */
+static ir_val op_emit(struct ir *ir, const struct ir_op *op)
+{
+    struct ir_op *new = ir_append(ir, op->op, op->type);
+    ir_val dst = new->dst;
+
+    *new = *op;
+    new->dst = dst;
+    return dst;
+}
+
+static ir_val op_fold_emit(struct ir *ir, struct ir_op *op)
+{
+    ir_val same;
+
+    if (ir->ended || ir->overflow)
+        return op->type;
+    if (ir_fold(ir, op, &same, true) == FOLD_SAME)
+        return same;
+    return op->op == IR_CONST ? ir_const(ir, op->type, op->imm) : op_emit(ir, op);
+}
+
+/* ---- values */
+
+ir_val ir_const(struct ir *ir, enum ir_type type, uint64_t imm)
+{
+    uint64_t hash = (imm ^ type) * UINT64_C(0x9e3779b97f4a7c15);
+    ir_val *cached = &ir->const_cache[hash >> 60];
+
+    imm &= type_mask(type);
+    if (ir->ended || ir->overflow)
+        return type;
+    if (*cached && ir->val_op[*cached] >= ir->block_start && ir->val_op[*cached] < ir->nops) {
+        const struct ir_op *op = value_op(ir, *cached);
+
+        if (op->op == IR_CONST && op->dst == *cached && op->type == type && (uint64_t)op->imm == imm)
+            return *cached;
+    }
+    *cached = op_emit(ir, &(struct ir_op){ .op = IR_CONST, .type = type, .imm = (int64_t)imm });
+    return *cached;
+}
+
+bool ir_is_const(const struct ir *ir, ir_val v, uint64_t *imm)
+{
+    const struct ir_op *op = value_op(ir, v);
+
+    if (v < T_COUNT || op->op != IR_CONST)
+        return false;
+    *imm = (uint64_t)op->imm;
+    return true;
+}
+
+ir_val ir_get(struct ir *ir, unsigned slot)
+{
+    return op_emit(ir, &(struct ir_op){ .op = IR_GET, .type = ir->guest->slots[slot].type, .aux = (uint16_t)slot });
+}
+
+void ir_put(struct ir *ir, unsigned slot, ir_val v)
+{
+    op_emit(ir, &(struct ir_op){ .op = IR_PUT, .type = ir->val_type[v], .a = v, .aux = (uint16_t)slot });
+}
+
+void ir_put_early(struct ir *ir, unsigned slot, ir_val v)
+{
+    op_emit(ir, &(struct ir_op){ .op = IR_PUT, .type = ir->val_type[v], .a = v, .aux = (uint16_t)slot, .esz = 1 });
+}
+
+ir_val ir_state_load(struct ir *ir, enum ir_type type, uint32_t offset, unsigned log2_size)
+{
+    return op_emit(ir, &(struct ir_op){ .op = IR_STLD, .type = type, .esz = log2_size, .imm = offset });
+}
+
+void ir_state_store(struct ir *ir, uint32_t offset, unsigned log2_size, ir_val v)
+{
+    op_emit(ir, &(struct ir_op){ .op = IR_STST, .type = ir->val_type[v], .a = v, .esz = log2_size, .imm = offset });
+}
+
+ir_val ir_pc(struct ir *ir, uint64_t pc)
+{
+    if (ir->fixed_pc)
+        return ir_const(ir, T_I64, pc);
+    return op_emit(ir, &(struct ir_op){ .op = IR_PC, .type = T_I64, .imm = (int64_t)(pc - ir->page) });
+}
+
+ir_val ir_un(struct ir *ir, enum ir_opcode op, ir_val a)
+{
+    enum ir_type type = op == IR_SEXT32 || op == IR_ZEXT32 ? T_I64 : op == IR_TRUNC ? T_I32 : ir_type_of(ir, a);
+
+    return op_fold_emit(ir, &(struct ir_op){ .op = op, .type = type, .a = a });
+}
+
+ir_val ir_bin(struct ir *ir, enum ir_opcode op, ir_val a, ir_val b)
+{
+    return op_fold_emit(ir, &(struct ir_op){ .op = op, .type = ir->val_type[a], .a = a, .b = b });
+}
+
+ir_val ir_bin_imm(struct ir *ir, enum ir_opcode op, ir_val a, uint64_t imm)
+{
+    return ir_bin(ir, op, a, ir_const(ir, ir_type_of(ir, a), imm));
+}
+
+static ir_val field_op(struct ir *ir, enum ir_opcode op, ir_val a, ir_val b, unsigned pos, unsigned len)
+{
+    return op_fold_emit(ir, &(struct ir_op){ .op = op, .type = ir->val_type[a], .a = a, .b = b, .imm = pos | len << 8 });
+}
+
+ir_val ir_extract(struct ir *ir, ir_val a, unsigned pos, unsigned len)
+{
+    return field_op(ir, IR_EXTRACT, a, 0, pos, len);
+}
+
+ir_val ir_sextract(struct ir *ir, ir_val a, unsigned pos, unsigned len)
+{
+    return field_op(ir, IR_SEXTRACT, a, 0, pos, len);
+}
+
+ir_val ir_deposit(struct ir *ir, ir_val a, ir_val b, unsigned pos, unsigned len)
+{
+    return field_op(ir, IR_DEPOSIT, a, b, pos, len);
+}
+
+ir_val ir_lea(struct ir *ir, ir_val base, ir_val index, unsigned scale, int32_t disp)
+{
+    if (!base && !index)
+        return ir_const(ir, T_I64, (int64_t)disp);
+    if (!base) {
+        index = ir_bin_imm(ir, IR_SHL, index, scale);
+        return ir_bin_imm(ir, IR_ADD, index, (int64_t)disp);
+    }
+    return op_fold_emit(ir, &(struct ir_op){ .op = IR_LEA, .type = T_I64, .a = base, .b = index, .esz = scale,
+                                             .imm = disp });
+}
+
+ir_val ir_setcc(struct ir *ir, enum ir_type type, enum ir_cond cond, ir_val a, ir_val b)
+{
+    return op_fold_emit(ir, &(struct ir_op){ .op = IR_SETCC, .type = type, .ctype = ir->val_type[a], .cond = cond,
+                                             .a = a, .b = b });
+}
+
+ir_val ir_select(struct ir *ir, enum ir_cond cond, ir_val a, ir_val b, ir_val if_true, ir_val if_false)
+{
+    return op_fold_emit(ir, &(struct ir_op){ .op = IR_SELECT, .type = ir->val_type[if_true],
+                                             .ctype = ir->val_type[a], .cond = cond, .a = a, .b = b, .c = if_true,
+                                             .d = if_false });
+}
+
+/* ---- memory */
+
+/* Takes a constant addend of an address into the displacement. Sums wrap at 64 bits either way. */
+static ir_val address_split(const struct ir *ir, ir_val addr, int32_t *disp)
+{
+    const struct ir_op *op = value_op(ir, addr);
+    uint64_t imm;
+    int64_t sum;
+
+    if (addr < T_COUNT || op->op != IR_ADD || !ir_is_const(ir, op->b, &imm))
+        return addr;
+    if (__builtin_add_overflow((int64_t)imm, *disp, &sum) || sum != (int32_t)sum)
+        return addr;
+    *disp = (int32_t)sum;
+    return op->a;
+}
+
+ir_val ir_load(struct ir *ir, enum ir_type type, memop m, ir_val addr, int32_t disp)
+{
+    addr = address_split(ir, addr, &disp);
+    return op_emit(ir, &(struct ir_op){ .op = IR_LOAD, .type = type, .a = addr, .mem = m, .disp = disp });
+}
+
+void ir_store(struct ir *ir, memop m, ir_val addr, int32_t disp, ir_val v)
+{
+    addr = address_split(ir, addr, &disp);
+    op_emit(ir, &(struct ir_op){ .op = IR_STORE, .type = ir->val_type[v], .a = addr, .b = v, .mem = m, .disp = disp });
+}
+
+ir_val ir_atomic(struct ir *ir, enum ir_opcode op, memop m, ir_val addr, ir_val v)
+{
+    int32_t disp = 0;
+
+    addr = address_split(ir, addr, &disp);
+    return op_emit(ir, &(struct ir_op){ .op = op, .type = ir->val_type[v], .a = addr, .b = v, .mem = m, .disp = disp });
+}
+
+ir_val ir_cas(struct ir *ir, memop m, ir_val addr, ir_val expected, ir_val v)
+{
+    int32_t disp = 0;
+
+    addr = address_split(ir, addr, &disp);
+    return op_emit(ir, &(struct ir_op){ .op = IR_ATOMIC_CAS, .type = ir->val_type[v], .a = addr, .b = expected, .c = v,
+                                        .mem = m, .disp = disp });
+}
+
+void ir_fence(struct ir *ir)
+{
+    ir_append(ir, IR_FENCE, T_VOID);
+}
+
+ir_val ir_vop(struct ir *ir, unsigned vop, enum ir_type type, ir_val a, ir_val b, ir_val c, int64_t imm)
+{
+    return op_emit(ir, &(struct ir_op){ .op = IR_VOP, .type = type, .aux = (uint16_t)vop, .a = a, .b = b, .c = c,
+                                        .imm = imm });
+}
+
+ir_val ir_call(struct ir *ir, unsigned n, ir_val a, ir_val b, ir_val c, ir_val d)
+{
+    return op_emit(ir, &(struct ir_op){ .op = IR_CALL, .type = ir->helpers[n]->ret, .aux = (uint16_t)n, .a = a, .b = b,
+                                        .c = c, .d = d });
+}
+
+/* ---- control */
+
+ir_label ir_label_new(struct ir *ir)
+{
+    if (ir->nlabels == IR_MAX_LABELS) {
+        ir->overflow = true;
+        return 0;
+    }
+    ir->label_op[ir->nlabels] = 0;
+    return (ir_label)ir->nlabels++;
+}
+
+void ir_label_bind(struct ir *ir, ir_label l)
+{
+    const struct ir_op *last = ir->nops ? &ir->ops[ir->nops - 1] : NULL;
+
+    if (ir->overflow)
+        return;
+    if (ir->ended && last && last->op == IR_BR && last->aux == l)
+        ir->nops--;             /* a jump to where control goes anyway */
+    ir->label_op[l] = (uint16_t)ir->nops;
+    ir->block_start = ir->nops;
+    ir_append(ir, IR_LABEL, T_VOID)->aux = l;
+    ir->ended = false;
+}
+
+void ir_br(struct ir *ir, ir_label l)
+{
+    ir_append(ir, IR_BR, T_VOID)->aux = l;
+}
+
+void ir_brcond(struct ir *ir, enum ir_cond cond, ir_val a, ir_val b, ir_label if_true)
+{
+    struct ir_op op = { .op = IR_BRCOND, .ctype = ir->val_type[a], .cond = cond, .a = a, .b = b, .aux = if_true };
+
+    if (ir->ended || ir->overflow)
+        return;
+    switch (ir_fold_branch(ir, &op, true)) {
+    case 1: ir_br(ir, if_true); break;
+    case 0: break;
+    default: op_emit(ir, &op);
+    }
+}
+
+void ir_poll(struct ir *ir, uint64_t pc)
+{
+    ir_append(ir, IR_POLL, T_VOID)->imm = (int64_t)(pc - ir->page);
+}
+
+/* Number of a new exit, counted where control is now. */
+static unsigned exit_add(struct ir *ir, enum ir_exit_kind kind, uint64_t target, uint64_t ret)
+{
+    if (ir->ended || ir->overflow)
+        return 0;
+    if (ir->nexits == IR_MAX_EXITS) {
+        ir->overflow = true;
+        return 0;
+    }
+    ir->exits[ir->nexits] = (struct ir_exit){ .kind = kind, .icount = (uint16_t)ir->ninsns,
+                                              .target = (int64_t)target, .ret = (int64_t)ret };
+    return ir->nexits++;
+}
+
+static void exit_emit(struct ir *ir, enum ir_opcode opcode, unsigned exit, ir_val a, uint64_t pc)
+{
+    struct ir_op *op = ir_append(ir, opcode, T_VOID);
+
+    op->a = a;
+    op->aux = (uint16_t)exit;
+    op->imm = a ? 0 : (int64_t)(pc - ir->page);
+}
+
+void ir_goto(struct ir *ir, uint64_t pc)
+{
+    for (unsigned i = 0; i < ir->nleaders; i++) {
+        if (ir->leaders[i].pc != pc)
+            continue;
+        if (pc <= ir->insn_pc || ir->leaders[i].bound)
+            ir_poll(ir, pc);
+        ir_br(ir, ir->leaders[i].label);
+        return;
+    }
+    exit_emit(ir, IR_EXIT_JUMP, exit_add(ir, EXIT_DIRECT, pc - ir->page, 0), 0, pc);
+}
+
+void ir_call_to(struct ir *ir, uint64_t pc, uint64_t ret)
+{
+    exit_emit(ir, IR_EXIT_JUMP, exit_add(ir, EXIT_CALL, pc - ir->page, ret - ir->page), 0, pc);
+}
+
+void ir_goto_indirect(struct ir *ir, ir_val pc, enum ir_exit_kind hint)
+{
+    exit_emit(ir, IR_EXIT_INDIRECT, exit_add(ir, hint, 0, ir->insn_next - ir->page), pc, 0);
+}
+
+void ir_exit_loop(struct ir *ir, uint64_t pc)
+{
+    exit_emit(ir, IR_EXIT_LOOP, exit_add(ir, EXIT_TO_LOOP, pc - ir->page, 0), 0, pc);
+}
+
+void ir_exit_loop_at(struct ir *ir, ir_val pc)
+{
+    exit_emit(ir, IR_EXIT_LOOP_PC, exit_add(ir, EXIT_TO_LOOP, 0, 0), pc, 0);
+}
+
+void ir_insn_start(struct ir *ir, uint64_t pc, unsigned len)
+{
+    ir->insn_pc = pc;
+    ir->insn_next = pc + len;
+    if (ir->insn_next > ir->end)
+        ir->end = ir->insn_next;
+    if (ir->ended || ir->overflow)
+        return;
+    struct ir_op *op = ir_append(ir, IR_INSN_START, T_VOID);
+    op->imm = (int64_t)(pc - ir->page);
+    op->aux = (uint16_t)ir->ninsns++;
+}
+
+void ir_finish(struct ir *ir)
+{
+    bool wanted[IR_MAX_LABELS] = { 0 };
+
+    if (!ir->ended)
+        ir_goto(ir, ir->insn_next);
+    for (unsigned i = 0; i < ir->nops; i++)
+        if (ir->ops[i].op == IR_BR || ir->ops[i].op == IR_BRCOND)
+            wanted[ir->ops[i].aux] = true;
+    for (unsigned i = 0; i < ir->nleaders; i++) {
+        struct ir_leader *l = &ir->leaders[i];
+
+        if (!wanted[l->label] || l->label == 0 || ir->label_op[l->label])
+            continue;
+        ir_label_bind(ir, l->label);
+        exit_emit(ir, IR_EXIT_JUMP, exit_add(ir, EXIT_DIRECT, l->pc - ir->page, 0), 0, l->pc);
+    }
+}
