@@ -1,0 +1,9 @@
+/* The ACPI PM block ("ICH9-PM"): what chipset functions and hotplug tell it. */
+#ifndef RHEA_DEVICE_ACPI_PM_H
+#define RHEA_DEVICE_ACPI_PM_H
+#include "rhea/vm/device.h"
+enum { ACPI_ENABLE_COMMAND = 2, ACPI_DISABLE_COMMAND = 3 };     /* values of port B2h that the FADT names */
+void acpi_pm_power_button(struct device *pm);
+void acpi_pm_gpe(struct device *pm, unsigned gpe);              /* sets a GPE status bit */
+void acpi_pm_smi_command(struct device *pm, uint8_t v);         /* port B2h */
+#endif
