@@ -40,6 +40,10 @@ void error_clear(struct error *err);
 static inline bool error_is_set(const struct error *err) { return err && err->msg; }
 /* The QMP spelling of a class. */
 const char *error_class_name(enum error_class cls);
+/* Name of the program in messages: the last part of argv[0]. */
+void error_set_program(const char *argv0);
+/* -msg timestamp=on, guest-name=on (NULL: no name) */
+void report_set_style(bool timestamps, const char *guest_name);
 /* Prints "rhea-program: sentence\n      hint\n" to stderr and clears. */
 void error_report(struct error *err);
 /* One line to stderr, with the program's name ("warning: ...") and the timestamp of -msg timestamp=on. */

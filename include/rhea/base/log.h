@@ -41,7 +41,10 @@ enum log_category {
 extern uint32_t log_mask;       /* categories that are on */
 
 static inline bool log_enabled(uint32_t categories) { return log_mask & categories; }
-/* Parses "in_asm,int" (or "help", "all"); false with the nearest right spelling if a name is unknown. */
+/* The list that -d help prints; caller frees. */
+char *log_help(void);
+/* Parses "in_asm,int", "all", "none"; "trace:PATTERN" adds to the trace patterns. False with the nearest right
+ * spelling if a name is unknown; "help" is refused with the list as the hint. */
 bool log_parse(const char *spec, uint32_t *mask, struct error *err);
 void log_set(uint32_t mask);
 /* Opens the file of -D ("%d" is the pid); NULL: stderr. */
@@ -49,6 +52,8 @@ bool log_open(const char *path, struct error *err);
 /* Parses a -dfilter range list ("0x8000..0x8fff,0xffffffc000080000+0x200"). */
 bool log_set_filter(const char *spec, struct error *err);
 bool log_in_filter(uint64_t addr);
+/* Whether a trace point of this name is on. */
+bool log_trace_enabled(const char *name);
 void log_printf(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 /* A whole multi-line record, not interleaved with other threads'. */
 void log_write(const char *text, size_t len);

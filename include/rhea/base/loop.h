@@ -24,6 +24,8 @@ void loop_run(struct loop *l);                  /* until loop_quit() */
 void loop_quit(struct loop *l);                 /* any thread */
 bool loop_step(struct loop *l, bool block);     /* dispatches what is ready once; true if anything was */
 struct loop *loop_current(void);                /* loop run by this thread, or NULL */
+/* Declares that this thread runs l. loop_run(), loop_step() do so; needed only for what comes before them. */
+void loop_enter(struct loop *l);
 GMainContext *loop_context(struct loop *l);
 
 /* fn(arg) soon, on l's thread; any thread and signal-free code may call. In order of posting. */
