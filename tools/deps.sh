@@ -1,0 +1,32 @@
+#!/bin/bash
+# Installs the Debian packages that a step needs, if any is missing: build, guest (images and kernels), test, bench.
+set -eu
+declare -A packages=(
+  [build]="gcc libc6-dev meson ninja-build ccache pkg-config python3 python3-yaml git
+           libglib2.0-dev libjson-c-dev liburing-dev libcapstone-dev libslirp-dev zlib1g-dev libzstd-dev libseccomp-dev"
+  [guest]="mmdebstrap e2fsprogs cpio gzip xz-utils ca-certificates apt-utils"
+  [test]="qemu-utils qemu-system-x86 binutils openssh-client python3-pexpect socat acpica-tools gdb busybox-static gcc-multilib"
+  [bench]="qemu-system-x86 qemu-utils hyperfine"
+)
+want=""
+for step in "$@"; do want+=" ${packages[$step]}"; done
+missing=""
+for p in $want; do
+    dpkg-query -W -f '${Status}\n' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=" $p"
+done
+[ -n "$missing" ] || exit 0
+sudo=""
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { echo "rhea: missing packages:$missing
+      install them as root: apt-get install$missing" >&2; exit 1; }
+    sudo=sudo
+fi
+echo "Installing:$missing"
+log=$(mktemp)
+if ! { $sudo apt-get update -q && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -qy --no-install-recommends $missing; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    echo "rhea: apt-get could not install:$missing
+      mend the package sources, or install them by hand" >&2
+    exit 1
+fi
+rm -f "$log"

@@ -1,0 +1,132 @@
+#!/bin/bash
+# Makes guests from Debian's packages, once, in the cache directory, and prints where each lies.
+#
+#   guest.sh debian        Debian 12 amd64 with systemd, network and ssh: root.qcow2, vmlinuz, initrd.img, ssh key
+#   guest.sh debian-test   the same with compilers, python3, openssl and stress-ng
+#   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/cache.sh"
+version=3                       # of the recipes below: raise it to have images made again
+build=${BUILD:-$here/../build}
+mirror() { # suite: the sources of this machine, whose mirror is known to answer
+    local uri
+    uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -v security | head -n 1)
+    printf '%s\n' "${uri:-http://deb.debian.org/debian/}"
+}
+say() { printf '%s\n' "$*" >&2; }
+
+# Runs a long step with a line that shows that it lives.
+progress() { # text command...
+    local text=$1 log; shift
+    log=$(mktemp)
+    ( "$@" ) >"$log" 2>&1 &
+    local pid=$! start=$SECONDS
+    while kill -0 $pid 2>/dev/null; do
+        [ -t 2 ] && printf '\r%s ... %ds ' "$text" $((SECONDS - start)) >&2
+        sleep 0.5
+    done
+    if wait $pid; then
+        [ -t 2 ] && printf '\r' >&2
+        say "$text: done in $((SECONDS - start)) s"
+        rm -f "$log"
+    else
+        say; tail -n 30 "$log" >&2; say "rhea: $text failed (whole log: $log)"; return 1
+    fi
+}
+
+debian() { # name packages
+    local out=$cache/$1-v$version extra=$2 tmp keys mode=auto
+    if [ ! -e "$out/done" ]; then
+        tmp=$cache/$1.tmp; rm -rf "$tmp" "$out"; mkdir -p "$tmp"
+        ssh-keygen -q -t ed25519 -N '' -C rhea -f "$tmp/ssh_key"
+        [ "$(id -u)" = 0 ] && mode=root || mode=unshare
+        progress "Making a Debian 12 file system" mmdebstrap --mode=$mode --variant=minbase --architectures=amd64 \
+            --include=linux-image-cloud-amd64,initramfs-tools,systemd-sysv,systemd-resolved,udev,dbus,openssh-server,iproute2,iputils-ping,ca-certificates,wget,procps,kmod,less,login,apt,$extra \
+            --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+            --customize-hook='echo rhea > "$1/etc/hostname"; echo "127.0.1.1 rhea" >> "$1/etc/hosts"' \
+            --customize-hook='printf "[Match]\nName=e*\n[Network]\nDHCP=yes\n" > "$1/etc/systemd/network/80-all.network"' \
+            --customize-hook='chroot "$1" systemctl enable systemd-networkd systemd-resolved ssh serial-getty@ttyS0 >/dev/null' \
+            --customize-hook='chroot "$1" passwd -d root; printf "PermitRootLogin yes\nPermitEmptyPasswords yes\nUseDNS no\n" > "$1/etc/ssh/sshd_config.d/rhea.conf"' \
+            --customize-hook='mkdir -p "$1/root/.ssh"; cp '"$tmp"'/ssh_key.pub "$1/root/.ssh/authorized_keys"; chmod -R go= "$1/root/.ssh"' \
+            --customize-hook='printf "/dev/vda / ext4 rw,relatime 0 1\n" > "$1/etc/fstab"' \
+            --customize-hook='printf "\nDebian 12 on Rhea: log in as root, no password. poweroff ends it, Ctrl-a x too.\n\n" >> "$1/etc/issue"' \
+            --customize-hook='cp -L "$1"/vmlinuz "$1"/initrd.img '"$tmp/" \
+            bookworm "$tmp/root.tar" "deb $(mirror) bookworm main"
+        progress "Making its disk image" make_image "$tmp"
+        touch "$tmp/done"; mv "$tmp" "$out"
+    fi
+    printf '%s\n' "$out"
+}
+
+make_image() { # directory with root.tar
+    local tree=$1/tree
+    mkdir "$tree"
+    if [ "$(id -u)" = 0 ]; then
+        tar -C "$tree" --numeric-owner -xpf "$1/root.tar"
+        truncate -s 4G "$1/root.raw"
+        mkfs.ext4 -q -F -L root -d "$tree" "$1/root.raw"
+    else
+        unshare --map-auto --map-root-user bash -euc 'tar -C "$1/tree" --numeric-owner -xpf "$1/root.tar"; truncate -s 4G "$1/root.raw"; mkfs.ext4 -q -F -L root -d "$1/tree" "$1/root.raw"; rm -rf "$1/tree"' - "$1"
+    fi
+    "$build/bin/rhea-img" convert -O qcow2 "$1/root.raw" "$1/root.qcow2"
+    rm -rf "$tree" "$1/root.raw" "$1/root.tar"
+}
+
+# An unpacked Debian package of another suite, through a private apt configuration.
+fetch() { # suite directory package-pattern
+    local suite=$1 dir=$2 pattern=$3 apt=$cache/apt-$1
+    mkdir -p "$dir" "$apt"/{lists/partial,archives/partial}
+    echo "deb [trusted=yes] $(mirror) $suite main" > "$apt/sources.list"
+    local o=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists="$apt/lists"
+             -o Dir::Cache="$apt" -o Dir::State::status=/dev/null -o APT::Architecture=amd64 -o Acquire::Languages=none -qq)
+    [ -n "$(find "$apt/lists" -name '*Packages*' -mmin -600 2>/dev/null)" ] || apt-get "${o[@]}" update
+    local name=$pattern
+    if [[ $pattern == linux-image-* ]]; then
+        name=$(apt-cache "${o[@]}" depends "$pattern" | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+    fi
+    (cd "$dir" && apt-get "${o[@]}" download "$name" && dpkg-deb -x ./*.deb . && rm -f ./*.deb)
+}
+
+initramfs() { # directory modules-dir: a busybox shell that powers off when told to
+    local root=$1/initramfs
+    mkdir -p "$root"/{bin,dev,proc,sys,lib/modules}
+    cp /bin/busybox "$root/bin/busybox"
+    cp "$here/initramfs-init" "$root/init"; chmod +x "$root/init"
+    (cd "$root" && find . | cpio -o -H newc --quiet --owner 0:0 | gzip -1) > "$1/initrd.gz"
+    rm -rf "$root"
+}
+
+kernel() { # name
+    local out=$cache/kernel-$1-v$version tmp=$cache/kernel-$1.tmp suite package
+    if [ ! -e "$out/done" ]; then
+        rm -rf "$tmp" "$out"; mkdir -p "$tmp"
+        case $1 in
+        cloud) suite=bookworm package=linux-image-cloud-amd64 ;;
+        stock) suite=bookworm package=linux-image-amd64 ;;
+        trixie-cloud) suite=trixie package=linux-image-cloud-amd64 ;;
+        trixie-stock) suite=trixie package=linux-image-amd64 ;;
+        installer) suite=bookworm package=debian-installer-12-netboot-amd64 ;;
+        *) say "rhea: no kernel '$1': cloud, stock, trixie-cloud, trixie-stock or installer"; exit 1 ;;
+        esac
+        progress "Fetching the $1 kernel" fetch "$suite" "$tmp/pkg" "$package"
+        if [ "$1" = installer ]; then
+            cp "$tmp"/pkg/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/{linux,initrd.gz} "$tmp/"
+            mv "$tmp/linux" "$tmp/vmlinuz"
+        else
+            cp "$tmp"/pkg/boot/vmlinuz-* "$tmp/vmlinuz"
+            cp "$tmp"/pkg/boot/System.map-* "$tmp/System.map" 2>/dev/null || true
+            initramfs "$tmp"
+        fi
+        rm -rf "$tmp/pkg"; touch "$tmp/done"; mv "$tmp" "$out"
+    fi
+    printf '%s\n' "$out"
+}
+
+exec 9>"$cache/lock"; flock 9
+case ${1:-} in
+debian) debian debian-12-amd64 "" ;;
+debian-test) debian debian-12-amd64-test "gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,stress-ng,sysbench,fio,iperf3,binutils" ;;
+kernel) kernel "${2:-cloud}" ;;
+*) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
