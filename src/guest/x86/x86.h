@@ -5,12 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#if __has_include("rhea/base/softfloat.h")      /* until base/softfloat lands */
 #include "rhea/base/softfloat.h"
-#else
-typedef struct { uint64_t frac; uint16_t se; } floatx80;
-struct float_status { uint32_t placeholder; };
-#endif
 #include "rhea/guest/guest.h"
 #include "rhea/ir/cpu.h"
 #include "rhea/ir/ir.h"
@@ -79,7 +74,7 @@ struct x86_cpu {
     struct { uint64_t lo[2], hi[2]; } ymm[16];  /* lo: XMM; hi: bits 255:128. Two slots each */
     uint32_t mxcsr;                     /* control half; sticky bits are merged from cpu.fp_control on read */
     /* x87 and MMX: fpregs[] are physical registers, top is in fpstat's place */
-    struct { floatx80 v; } fpregs[8];   /* MMX register n is the significand of physical register n */
+    struct { float80 v; } fpregs[8];    /* MMX register n is the significand of physical register n */
     uint16_t fpcw, fpsw, fptag;         /* fpsw without TOP; fptag: bit n set = physical register n empty */
     uint32_t fptop;
     uint16_t fpop; uint64_t fpip, fpdp; uint16_t fpcs, fpds;
