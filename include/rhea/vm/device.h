@@ -139,12 +139,15 @@ struct device {
     struct address_space *_Atomic as;   /* device_as(); NULL: the machine's memory */
     uint16_t requester;         /* PCI requester id of its DMA */
     unsigned error_budget;      /* guest_error(): lines left */
+    unsigned lock_depth; struct device *lock_outer;     /* device_lock(): guarded by the lock */
 };
 #define device_cast(d, type) ((type *)(d))      /* struct device is the first member */
 
 /* A bus instance that devices plug into. */
 struct bus_class {
     const char *name;           /* "PCI" */
+    const char *also;           /* devices of this bus kind fit too ("PCIE" takes "PCI"), or NULL */
+    bool (*full)(struct bus *bus);      /* has no room: skipped when a bus is looked for by kind; may be NULL */
     /* finds a place for dev (address property) and wires it; undone by unplug */
     bool (*plug)(struct bus *bus, struct device *dev, struct error *err);
     void (*unplug)(struct bus *bus, struct device *dev);
@@ -206,7 +209,10 @@ struct device *device_find_class(struct vm *vm, const char *class_name, struct d
 /* The device's lock, as callbacks have it; nests. Marks the thread, so that DMA into MMIO is deferred. */
 void device_lock(struct device *dev);
 void device_unlock(struct device *dev);
+/* Does the bus take devices of that bus kind? */
+bool bus_takes(const struct bus *bus, const char *kind);
 void device_reset_tree(struct vm *vm, enum reset_kind kind);
+void device_reset_one(struct device *dev, enum reset_kind kind);       /* with its parts and what is behind its buses */
 char *device_help(const char *class_name);      /* NULL name: the list by category; caller frees */
 
 /* DMA of a device: in its own address space, where translation may fault. Guarded against re-entry: DMA into MMIO is

@@ -26,6 +26,7 @@ struct mmio_ops {
 
 /* Host memory that backs guest RAM or ROM. */
 struct ram_block {
+    struct vm *vm;
     char *id;                   /* "pc.ram": stable name, for migration */
     uint8_t *host;              /* page-aligned mapping */
     uint64_t size, guest_max;

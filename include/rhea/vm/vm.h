@@ -89,6 +89,8 @@ struct vcpu {
     int tid;
     void *work_head; pthread_mutex_t work_lock;
     _Atomic bool halted, stopped, stop_requested;
+    bool woken, quit, ended;    /* vcpu.c, under its lock */
+    bool ready;                 /* guest and accelerator have set it up */
     struct device *apic;        /* guest's local interrupt controller, if it is a device */
     void *accel_data;
 };
@@ -118,7 +120,7 @@ struct vm {
     struct address_space nowhere;       /* DMA of devices that may not: nobody answers */
     struct address_space *address_spaces;
     struct vm_private *priv;    /* vm.c's own: requests, vCPU parking, notifiers */
-    unsigned device_count;      /* numbers /machine/unattached/device[N] */
+    unsigned device_count, anon_count;  /* numbers of /machine/unattached/device[N], /machine/peripheral-anon/device[N] */
     /* Where message signalled interrupts go (set by the board): false: not an interrupt address, a plain write. */
     bool (*msi)(void *opaque, uint64_t addr, uint32_t data, uint16_t requester);
     void *msi_opaque;
