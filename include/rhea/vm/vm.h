@@ -60,7 +60,9 @@ struct vm_config {
     bool no_reboot, no_shutdown, start_paused, no_defaults;
     const char *action_reboot, *action_shutdown, *action_panic, *action_watchdog;
     struct json_object *serials;        /* chardev ids for the board's serial ports, in order (null: none) */
-    struct json_object *nics, *drives;  /* what -nic and -drive if=... leave to the board */
+    /* -nic and the default NIC, as -device options; control makes them, and if=virtio drives, in make_devices before
+     * -device. Drives with if=ide, floppy, pflash, sd are the board's: block_foreach_drive(). */
+    struct json_object *nics, *drives;
     struct json_object *fw_cfg;         /* array of -fw_cfg */
     const char *memory_backend;         /* -machine memory-backend=ID: see vm_main_ram() in vm/object.h */
     /* vm_create() calls back: make_backends when accelerator, memory and clock exist, before board->init (it makes the
