@@ -46,5 +46,6 @@ struct json_object *chardev_query(struct vm *vm);               /* query-chardev
 bool chardev_ringbuf_read(struct vm *vm, const char *id, size_t size, char **out, size_t *len, struct error *err);
 bool chardev_ringbuf_write(struct vm *vm, const char *id, const char *data, size_t len, struct error *err);
 void chardev_cleanup(struct vm *vm);            /* restores the terminal */
+const char *chardev_help(void);                 /* -chardev help */
 
 #endif

@@ -64,6 +64,7 @@ struct vm_config {
      * -device. Drives with if=ide, floppy, pflash, sd are the board's: block_foreach_drive(). */
     struct json_object *nics, *drives;
     struct json_object *fw_cfg;         /* array of -fw_cfg */
+    uint8_t escape_char;                /* of character multiplexers; 0: Ctrl-a */
     const char *memory_backend;         /* -machine memory-backend=ID: see vm_main_ram() in vm/object.h */
     /* vm_create() calls back: make_backends when accelerator, memory and clock exist, before board->init (it makes the
      * chardevs, netdevs, drives and objects that devices name); make_devices after board->init (-device). Then
@@ -117,6 +118,7 @@ struct vm {
     int exit_code; bool quitting;
     uint8_t uuid[16];
     void *fw_cfg;               /* the machine's fw_cfg device, if any */
+    struct control_state *control;      /* monitors, passed file descriptors: src/control's own */
     struct accel_stats *stats;
     struct mem_state *mem;      /* memory.c's own */
     struct address_space nowhere;       /* DMA of devices that may not: nobody answers */
