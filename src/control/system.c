@@ -103,14 +103,14 @@ struct signals { struct vm *vm; int fd; struct loop_fd *watch; };
 static void signal_seen(void *opaque, unsigned events)
 {
     struct signals *s = opaque;
-    struct signalfd_siginfo info;
+    struct signalfd_siginfo siginfo = { 0 };
 
-    if (read(s->fd, &info, sizeof(info)) != sizeof(info))
+    if (read(s->fd, &siginfo, sizeof(siginfo)) != sizeof(siginfo))
         return;
-    if (info.ssi_pid)
-        info_report("terminating on signal %d from pid %d", info.ssi_signo, info.ssi_pid);
+    if (siginfo.ssi_pid)
+        info_report("terminating on signal %d from pid %d", siginfo.ssi_signo, siginfo.ssi_pid);
     else
-        info_report("terminating on signal %d", info.ssi_signo);
+        info_report("terminating on signal %d", siginfo.ssi_signo);
     vm_request_stop(s->vm, STOP_HOST_SIGNAL, 0);
 }
 
