@@ -26,12 +26,14 @@ BELOW = {
 }
 # Files of a guest that are its system side and so rest on vm (DESIGN.md, "User mode").
 SYSTEM = re.compile(r"src/guest/[^/]+/(mmu|exceptions?|interrupts?|system|msr|control|cpuid|cpu|state|helpers?|registers|debug|task|deliver)[_\w]*\.c$"
-                    r"|src/guest/guest\.c$|include/rhea/guest/guest\.h$")
+                    r"|src/guest/guest\.c$")
 # The local APIC hands a CPU its interrupts and so knows one guest's state; likewise an x86 board sets CPU state.
 KNOWS_GUEST = re.compile(r"src/device/irq/|src/board/")
 
 
 def layer(path):
+    if path == "include/rhea/guest/guest.h":
+        return "ir"                             # the interface that guests fill and the translator calls
     m = re.match(r"(?:src|include/rhea)/([^/]+)/", path)
     return m[1] if m else None
 
