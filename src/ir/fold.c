@@ -49,6 +49,7 @@ static enum fold_result fold_unary(struct fold *f, enum ir_opcode opcode, ir_val
     f->op->a = a;
     f->op->b = 0;
     f->op->imm = 0;
+    f->op->esz = 0;
     return FOLD_KEEP;
 }
 
@@ -84,24 +85,56 @@ static uint64_t value_bits(const struct ir *ir, ir_val v)
 
 /* ---- rules by op. Constants are on the right by now; both being constant has been dealt with. */
 
+/* v as another value plus a constant: of ADD with a constant, or LEA without an index. */
+static bool split_sum(const struct ir *ir, ir_val v, ir_val *base, uint64_t *addend)
+{
+    const struct ir_op *op = value_op(ir, v);
+
+    if (v < T_COUNT)
+        return false;
+    *base = op->a;
+    if (op->op == IR_LEA && !op->b) {
+        *addend = (uint64_t)op->imm;
+        return true;
+    }
+    return op->op == IR_ADD && ir_is_const(ir, op->b, addend);
+}
+
+/* Sums wrap at 64 bits, with or without the displacement. */
+ir_val ir_fold_address(const struct ir *ir, ir_val addr, int32_t *disp)
+{
+    ir_val base;
+    uint64_t addend;
+    int64_t sum;
+
+    for (unsigned depth = 0; depth < 8 && split_sum(ir, addr, &base, &addend); depth++) {
+        if (__builtin_add_overflow((int64_t)addend, *disp, &sum) || sum != (int32_t)sum)
+            break;
+        *disp = (int32_t)sum;
+        addr = base;
+    }
+    return addr;
+}
+
 static enum fold_result fold_add(struct fold *f, bool b_const, uint64_t b)
 {
     struct ir_op *op = f->op;
-    const struct ir_op *inner;
-    uint64_t inner_imm;
+    uint64_t addend, sum;
+    ir_val base;
 
     if (!b_const)
         return FOLD_KEEP;
     if (b == 0)
         return fold_same(f, op->a);
-    inner = def_of(f->ir, op->a, IR_ADD);
-    if (inner && ir_is_const(f->ir, inner->b, &inner_imm)) {
-        uint64_t sum = ir_trim(op->type, b + inner_imm);
-
-        if (sum == 0)
-            return fold_same(f, inner->a);
-        fold_to_imm(f, IR_ADD, inner->a, sum);
-    }
+    if (!split_sum(f->ir, op->a, &base, &addend))
+        return FOLD_KEEP;
+    sum = ir_trim(op->type, b + addend);
+    if (sum == 0)
+        return fold_same(f, base);
+    if (fold_to_imm(f, IR_ADD, base, sum) || op->type != T_I64 || (int64_t)sum != (int32_t)sum)
+        return FOLD_KEEP;
+    fold_unary(f, IR_LEA, base);        /* no constant can be made here: one op holds the sum as well */
+    op->imm = (int64_t)sum;
     return FOLD_KEEP;
 }
 
@@ -248,17 +281,9 @@ static enum fold_result fold_deposit(struct fold *f)
 static enum fold_result fold_lea(struct fold *f, bool b_const, uint64_t b)
 {
     struct ir_op *op = f->op;
-    uint64_t disp = (uint64_t)op->imm;
+    uint64_t disp = (uint64_t)op->imm + (b_const ? b << op->esz : 0);
 
-    if (b_const) {
-        disp += b << op->esz;
-        if (disp == 0)
-            return fold_same(f, op->a);
-        if (fold_to_imm(f, IR_ADD, op->a, disp))
-            return fold_add(f, true, disp);
-        return FOLD_KEEP;
-    }
-    if (!op->b) {
+    if (!op->b || b_const) {
         if (disp == 0)
             return fold_same(f, op->a);
         if (fold_to_imm(f, IR_ADD, op->a, disp))

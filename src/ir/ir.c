@@ -260,30 +260,15 @@ ir_val ir_select(struct ir *ir, enum ir_cond cond, ir_val a, ir_val b, ir_val if
 
 /* ---- memory */
 
-/* Takes a constant addend of an address into the displacement. Sums wrap at 64 bits either way. */
-static ir_val address_split(const struct ir *ir, ir_val addr, int32_t *disp)
-{
-    const struct ir_op *op = value_op(ir, addr);
-    uint64_t imm;
-    int64_t sum;
-
-    if (addr < T_COUNT || op->op != IR_ADD || !ir_is_const(ir, op->b, &imm))
-        return addr;
-    if (__builtin_add_overflow((int64_t)imm, *disp, &sum) || sum != (int32_t)sum)
-        return addr;
-    *disp = (int32_t)sum;
-    return op->a;
-}
-
 ir_val ir_load(struct ir *ir, enum ir_type type, memop m, ir_val addr, int32_t disp)
 {
-    addr = address_split(ir, addr, &disp);
+    addr = ir_fold_address(ir, addr, &disp);
     return op_emit(ir, &(struct ir_op){ .op = IR_LOAD, .type = type, .a = addr, .mem = m, .disp = disp });
 }
 
 void ir_store(struct ir *ir, memop m, ir_val addr, int32_t disp, ir_val v)
 {
-    addr = address_split(ir, addr, &disp);
+    addr = ir_fold_address(ir, addr, &disp);
     op_emit(ir, &(struct ir_op){ .op = IR_STORE, .type = ir->val_type[v], .a = addr, .b = v, .mem = m, .disp = disp });
 }
 
@@ -291,7 +276,7 @@ ir_val ir_atomic(struct ir *ir, enum ir_opcode op, memop m, ir_val addr, ir_val 
 {
     int32_t disp = 0;
 
-    addr = address_split(ir, addr, &disp);
+    addr = ir_fold_address(ir, addr, &disp);
     return op_emit(ir, &(struct ir_op){ .op = op, .type = ir->val_type[v], .a = addr, .b = v, .mem = m, .disp = disp });
 }
 
@@ -299,7 +284,7 @@ ir_val ir_cas(struct ir *ir, memop m, ir_val addr, ir_val expected, ir_val v)
 {
     int32_t disp = 0;
 
-    addr = address_split(ir, addr, &disp);
+    addr = ir_fold_address(ir, addr, &disp);
     return op_emit(ir, &(struct ir_op){ .op = IR_ATOMIC_CAS, .type = ir->val_type[v], .a = addr, .b = expected, .c = v,
                                         .mem = m, .disp = disp });
 }

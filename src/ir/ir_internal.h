@@ -24,5 +24,7 @@ enum fold_result { FOLD_KEEP,   /* *op is what to emit */
 enum fold_result ir_fold(struct ir *ir, struct ir_op *op, ir_val *same, bool may_append);
 /* BRCOND of which the outcome is known: 1 always, 0 never, -1 unknown. Simplifies the comparison in *op. */
 int ir_fold_branch(struct ir *ir, struct ir_op *op, bool may_append);
+/* Takes constant addends of an address into the displacement, as far as it reaches; gives what is left. */
+ir_val ir_fold_address(const struct ir *ir, ir_val addr, int32_t *disp);
 
 #endif

@@ -67,7 +67,8 @@ _Noreturn void cpu_loop_exit(struct cpu *cpu);
 void cpu_kick(struct cpu *cpu, uint32_t bits);          /* any thread */
 
 /* Guest memory by virtual address from C (helpers, interpreter): through the soft TLB, raises guest exceptions by
- * cpu_loop_exit(). memop says size (up to 8 bytes here), endianness, MMU index. */
+ * cpu_loop_exit(). memop says size (up to 8 bytes here), endianness, MMU index, and for loads whether the value is
+ * zero- or sign-extended to 64 bits. */
 uint64_t cpu_load(struct cpu *cpu, uint64_t va, memop m);
 void cpu_store(struct cpu *cpu, uint64_t va, memop m, uint64_t v);
 void cpu_load_bytes(struct cpu *cpu, uint64_t va, void *buf, unsigned n, unsigned mmu);     /* 16, 32 or any n */
