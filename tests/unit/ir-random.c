@@ -309,9 +309,10 @@ static void gen_field(struct gen *g)
     enum ir_opcode op = IR_EXTRACT + pick(g, 3);
     enum ir_type type = int_type(g);
     unsigned bits = type == T_I32 ? 32 : 64, pos = chance(g, 40) ? 0 : pick(g, bits);
-    unsigned len = chance(g, 30) ? MIN(8 << pick(g, 2), bits - pos) : 1 + pick(g, bits - pos);
+    unsigned len = chance(g, 30) ? 8u << pick(g, 2) : 1 + pick(g, bits - pos);
     ir_val a = value(g, type), b = op == IR_DEPOSIT ? value(g, type) : 0;
 
+    len = MIN(len, bits - pos);
     keep(g, type, emit_field(g, op, type, a, b, pos, len));
 }
 
@@ -603,10 +604,17 @@ static void gen_control(struct gen *g)
     if (ir->nleaders && chance(g, 30)) {
         const struct ir_leader *l = &ir->leaders[pick(g, ir->nleaders)];
 
-        if (l->pc > ir->insn_pc)
+        if (l->pc > ir->insn_pc && chance(g, 50)) {
+            ir_label skip = ir_label_new(ir);
+
+            random_brcond(g, skip);
+            ir_goto(ir, l->pc);
+            bind(g, skip);
+        } else if (l->pc > ir->insn_pc) {
             random_brcond(g, l->label);
-        else if (!g->opt->no_loops)
+        } else if (!g->opt->no_loops) {
             gen_backward(g, l);
+        }
     }
     if (chance(g, 6))
         gen_leave(g);

@@ -47,6 +47,25 @@ static void compare(uint64_t seed, uint64_t state, uint64_t slide, const struct 
     toy_cpu_free(cb);
 }
 
+/* Back ends free a value's register after last_use. */
+static void check_last_uses(const struct ir *ir, const struct ir_analysis *an)
+{
+    for (unsigned i = 0; i < ir->nops; i++) {
+        const struct ir_op *op = &ir->ops[i];
+
+        if (an->use[i].flags & OPX_DEAD)
+            continue;
+        for (unsigned k = 0; k < ir_opinfo[op->op].operands; k++)
+            if (op->arg[k])
+                g_assert_cmpuint(an->last_use[op->arg[k]], >=, i);
+        if (an->use[i].flags & OPX_SUNK) {
+            g_assert_cmpuint(an->last_use[op->a], >=, an->use[i].sunk_end);
+            g_assert_cmpuint(ir->ops[an->use[i].sunk_end].op, ==, IR_PUT);
+            g_assert_cmpuint(ir->ops[an->use[i].sunk_end].aux, ==, op->aux);
+        }
+    }
+}
+
 static void check_seed(struct regions *r, struct ir_random options)
 {
     uint64_t seed = options.seed;
@@ -61,6 +80,7 @@ static void check_seed(struct regions *r, struct ir_random options)
     validate(r->built, "built", seed);
     ir_optimize(r->optimized, r->an);
     validate(r->optimized, "optimized", seed);
+    check_last_uses(r->optimized, r->an);
     for (unsigned i = 0; i < 3; i++) {
         uint64_t state = seed * 3 + i, slide = i * 0x20000;
 
