@@ -316,15 +316,20 @@ static bool plug(struct device *dev, struct bus *bus, struct error *err)
     return true;
 }
 
-static void unplug(struct device *dev)
+/* First half: the bus does not reach it any more. */
+static void detach(struct device *dev)
 {
     struct bus *bus = dev->parent_bus;
 
-    if (!bus)
-        return;
-    if (bus->cls->unplug)
+    if (bus && bus->cls->unplug)
         bus->cls->unplug(bus, dev);
-    g_ptr_array_remove(bus->devices, dev);
+}
+
+static void unplug(struct device *dev)
+{
+    if (!dev->parent_bus)
+        return;
+    g_ptr_array_remove(dev->parent_bus->devices, dev);
     dev->parent_bus = NULL;
 }
 
@@ -414,6 +419,7 @@ bool device_realize(struct device *dev, struct bus *bus, struct error *err)
     }
     return true;
 fail_plugged:
+    detach(dev);
     unplug(dev);
     return false;
 }
@@ -511,6 +517,7 @@ void device_remove(struct device *dev)
         return;
     children_remove(dev);
     if (dev->realized) {
+        detach(dev);
         mmio_free(dev);
         mem_synchronize();      /* nobody is in its callbacks from here on */
         dev->realized = false;
@@ -558,6 +565,23 @@ void device_remove_later(struct device *dev)
     r->vm = dev->vm;
     r->path = g_strdup(dev->path);
     loop_post(dev->vm->loop, remove_posted, r);
+}
+
+bool device_unplug(struct vm *vm, const char *id, struct error *err)
+{
+    struct device *dev = device_find(vm, id);
+
+    if (!dev)
+        return error_setf(err, ERR_DEVICE_NOT_FOUND, NULL, "Device '%s' not found", id);
+    if (!dev->cls->hotpluggable)
+        return error_setf(err, ERR_GENERIC, NULL, "Device '%s' does not support hotplugging", id);
+    if (!dev->parent_bus || !dev->parent_bus->hotplug)
+        return error_setf(err, ERR_GENERIC, NULL, "Bus '%s' does not support hotplugging",
+                          dev->parent_bus ? dev->parent_bus->name : "none");
+    if (dev->parent_bus->cls->unplug_request && vm->state == RUN_RUNNING)
+        return dev->parent_bus->cls->unplug_request(dev->parent_bus, dev, err);
+    device_remove_later(dev);
+    return true;
 }
 
 /* ---- finding */

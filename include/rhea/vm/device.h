@@ -151,6 +151,8 @@ struct bus_class {
     /* finds a place for dev (address property) and wires it; undone by unplug */
     bool (*plug)(struct bus *bus, struct device *dev, struct error *err);
     void (*unplug)(struct bus *bus, struct device *dev);
+    /* device_del: asks the guest to let go of dev; it is removed when it has. NULL: removed at once. */
+    bool (*unplug_request)(struct bus *bus, struct device *dev, struct error *err);
     char *(*describe)(struct bus *bus, struct device *dev);     /* info qtree / pci address text; caller frees */
 };
 struct bus {
@@ -203,6 +205,7 @@ void device_remove(struct device *dev);         /* unrealize, unplug, free */
 void device_set_parent(struct device *dev, struct device *parent, const char *name);
 /* device_remove() where the guest need not be asked: later, on the main loop; emits DEVICE_DELETED. Any thread. */
 void device_remove_later(struct device *dev);
+bool device_unplug(struct vm *vm, const char *id, struct error *err);   /* device_del */
 struct device *device_find(struct vm *vm, const char *id_or_path);
 /* First device of that class (or kind), or after `prev`. */
 struct device *device_find_class(struct vm *vm, const char *class_name, struct device *prev);

@@ -153,6 +153,9 @@ void vm_unlisten(struct vm *vm, vm_event_fn *fn, void *opaque);
 /* Quits the loop of vm_run() with that exit code; any thread. */
 void vm_quit(struct vm *vm, int exit_code);
 
+/* A firmware or ROM file: as named, or in the directories of -L, or where distributions keep them. Caller frees. */
+char *firmware_find(struct vm *vm, const char *name);
+
 /* vCPUs. The accelerator's vcpu_loop calls vcpu_park() whenever CPU_EXIT_STOP is seen (and first of all): it returns
  * true when guest code may run, false when the thread must end. While it sleeps there, queued work is run by
  * `idle` (may be NULL), which vcpu_wake() makes it look at. */
