@@ -5,7 +5,7 @@
 #include "rhea/base/options.h"
 #include "rhea/block/block.h"
 #include "rhea/chardev/chardev.h"
-#include "rhea/control/fdset.h"
+#include "rhea/vm/fds.h"
 #include "rhea/control/monitor.h"
 #include "rhea/net/net.h"
 #include "rhea/vm/object.h"
@@ -36,7 +36,7 @@ static bool add_fd(struct vm *vm, struct json_object *o, struct error *err)
     int64_t fd, set;
 
     return option_int(o, "fd", -1, &fd, err) && option_int(o, "set", -1, &set, err) &&
-           fdset_add(vm, fd, set, option_str(o, "opaque", NULL), err);
+           fdset_add(vm, fd, set, option_str(o, "opaque", NULL), NULL, err);
 }
 
 /* Secrets first: a disk or a socket may need them. */

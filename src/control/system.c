@@ -16,7 +16,7 @@
 #include "rhea/base/log.h"
 #include "rhea/block/block.h"
 #include "rhea/chardev/chardev.h"
-#include "rhea/control/fdset.h"
+#include "rhea/vm/fds.h"
 #include "rhea/control/monitor.h"
 #include "rhea/net/net.h"
 #include "rhea/vm/object.h"

@@ -1,0 +1,14 @@
+/* What the control layer keeps with a machine. */
+#ifndef RHEA_CONTROL_STATE_H
+#define RHEA_CONTROL_STATE_H
+
+#include "rhea/vm/vm.h"
+
+struct control_state {
+    GPtrArray *monitors;        /* of struct monitor */
+    GHashTable *fds;            /* getfd: name -> fd + 1 */
+    GPtrArray *fdsets;
+};
+struct control_state *control_state(struct vm *vm);
+
+#endif
