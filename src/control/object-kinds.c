@@ -263,7 +263,7 @@ static bool memory_memfd_create(struct object *obj, struct error *err)
     if (huge_size && (huge_size & (huge_size - 1)))
         return error_set(err, ERR_GENERIC, "hugetlbsize is no power of two", "write 2M or 1G");
     fd = memfd_create(obj->id, MFD_CLOEXEC | (huge ? MFD_HUGETLB : 0) |
-                      (huge && huge_size ? (unsigned)__builtin_ctzll(huge_size) << MFD_HUGE_SHIFT : 0));
+                      (huge && huge_size ? (unsigned)__builtin_ctzll(huge_size) << MAP_HUGE_SHIFT : 0));
     if (fd < 0 || ftruncate(fd, m->ram->size)) {
         error_set_errno(err, errno, huge ? "this host may not have huge pages of that size" : NULL, "no memfd");
         if (fd >= 0)
@@ -337,7 +337,7 @@ static void memory_destroy(struct object *obj)
     OPTION("prealloc-threads", PROP_U32, "1", "taken, not used"),                                           \
     OPTION("prealloc-context", PROP_STR, NULL, "taken, not used"),                                          \
     OPTION("merge", PROP_BOOL, "on", "the host may merge equal pages"),                                     \
-    OPTION("dump", PROP_BOOL, "on", "in core dumps"), OPTION("reserve", PROP_BOOL, "on", "taken, not used"),\
+    OPTION("dump", PROP_BOOL, "on", "in core dumps"), OPTION("reserve", PROP_BOOL, "on", "never reserved"),   \
     OPTION("host-nodes", PROP_STR, NULL, "host NUMA nodes"), OPTION("policy", PROP_STR, "default", "NUMA policy"), \
     OPTION("x-use-canonical-path-for-ramblock-id", PROP_BOOL, NULL, "taken, not used")
 
@@ -350,8 +350,7 @@ OBJECT = {
     .name = "memory-backend-memfd", .parent = "memory-backend", .summary = "guest memory in a memfd",
     .size = sizeof(struct memory_backend), .create = memory_memfd_create, .destroy = memory_destroy,
     .props = (const struct prop[]){ MEMORY_OPTIONS, OPTION("hugetlb", PROP_BOOL, "off", "of huge pages"),
-                                    OPTION("hugetlbsize", PROP_SIZE, NULL, "their size"),
-                                    OPTION("seal", PROP_BOOL, "on", "taken, not used"), { 0 } },
+                                    OPTION("hugetlbsize", PROP_SIZE, NULL, "their size"), { 0 } },
 };
 OBJECT = {
     .name = "memory-backend-file", .parent = "memory-backend", .summary = "guest memory in a file",
@@ -359,10 +358,7 @@ OBJECT = {
     .props = (const struct prop[]){ MEMORY_OPTIONS, OPTION("mem-path", PROP_STR, NULL, "file or directory"),
                                     OPTION("readonly", PROP_BOOL, "off", "the guest may not write"),
                                     OPTION("discard-data", PROP_BOOL, "off", "taken, not used"),
-                                    OPTION("align", PROP_SIZE, NULL, "taken, not used"),
-                                    OPTION("offset", PROP_SIZE, "0", "taken, not used"),
-                                    OPTION("pmem", PROP_BOOL, "off", "persistent memory"),
-                                    OPTION("rom", PROP_STR, NULL, "taken, not used"), { 0 } },
+                                    OPTION("pmem", PROP_BOOL, "off", "persistent memory"), { 0 } },
 };
 
 struct ram_block *memory_backend_ram(struct object *backend)
