@@ -349,6 +349,19 @@ void co_mutex_lock(struct co_mutex *m)
     coroutine_yield();              /* the unlocker makes us the holder */
 }
 
+bool co_mutex_trylock(struct co_mutex *m)
+{
+    struct coroutine *self = coroutine_self();
+    bool free;
+
+    guard_lock(&m->guard);
+    free = !m->holder;
+    if (free)
+        m->holder = self ? self : (struct coroutine *)m;        /* any non-NULL value: held outside a coroutine */
+    guard_unlock(&m->guard);
+    return free;
+}
+
 void co_mutex_unlock(struct co_mutex *m)
 {
     struct waiter *w;

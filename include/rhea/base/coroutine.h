@@ -22,6 +22,8 @@ void coroutine_sleep_ns(int64_t ns);
 struct co_mutex { struct coroutine *holder; void *waiters_head, *waiters_tail; int guard; };
 void co_mutex_init(struct co_mutex *m);
 void co_mutex_lock(struct co_mutex *m);
+/* Never waits, needs no coroutine; the holder must not yield before it unlocks if it is in none. */
+bool co_mutex_trylock(struct co_mutex *m);
 void co_mutex_unlock(struct co_mutex *m);
 struct co_rwlock { struct co_mutex mutex; unsigned readers; bool writer; void *waiters_head, *waiters_tail; };
 void co_rwlock_init(struct co_rwlock *l);

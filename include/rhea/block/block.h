@@ -1,6 +1,7 @@
 /* The block layer as its users (devices, jobs, exports, tools) see it. Nodes and drivers: block/node.h.
  *
- * A request stays in the thread (loop) that submitted it; `done` runs there. Any loop thread may submit. */
+ * A request stays in the thread (loop) that submitted it; `done` runs there, perhaps before the submitting call
+ * returns. Any loop thread may submit; a request from another thread runs in the back end's loop. */
 #ifndef RHEA_BLOCK_BLOCK_H
 #define RHEA_BLOCK_BLOCK_H
 
@@ -42,6 +43,7 @@ void block_write_zeroes(struct block_backend *b, uint64_t off, uint64_t len, uns
 void block_drain(struct block_backend *b);      /* returns when no request is in flight */
 /* What an error of the host does by rerror/werror: true: report it to the guest; false: the machine was stopped and
  * the device must retry the request when it goes on. */
+bool block_backend_set_policy(struct block_backend *b, const char *rerror, const char *werror, struct error *err); /* NULL: as it is */
 bool block_error_report(struct block_backend *b, bool write, int err);
 
 /* Command line and QMP */

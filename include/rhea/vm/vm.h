@@ -110,7 +110,8 @@ struct vm {
     struct vcpu **vcpus; unsigned nvcpus;
     struct device *devices; struct bus *buses;
     GHashTable *objects;        /* -object: id -> struct object (control) */
-    GHashTable *chardevs, *netdevs, *blocks;    /* id -> the back end; each subsystem owns its table */
+    GHashTable *chardevs, *netdevs;     /* id -> the back end; each subsystem owns its table */
+    struct block_graph *block_graph;    /* src/block/graph.h */
     enum run_state state;
     struct clock_state *clock;
     pthread_mutex_t lock;       /* run state, topology; never held while guest code runs */

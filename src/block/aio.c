@@ -1,0 +1,423 @@
+/* Asynchronous host I/O. Each thread that runs a loop has a ring of its own: requests are queued as they come and
+ * handed to the kernel in one system call before the loop sleeps. */
+#include "block/aio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <glib.h>
+#include "rhea/base/coroutine.h"
+
+enum { RING_ENTRIES = 256, RING_MAX_INFLIGHT = 1024, POOL_THREADS_MAX = 16, POOL_IDLE_S = 10 };
+
+struct ring {
+    struct io_uring uring;
+    struct loop *loop;
+    GSource *source;
+    unsigned unsubmitted, inflight;
+    struct aio_req *backlog, *backlog_tail;     /* what did not fit */
+};
+
+struct ring_source {
+    GSource source;
+    struct ring *ring;
+};
+
+static __thread struct ring *thread_ring;
+static __thread bool thread_no_ring;            /* io_uring is missing or forbidden */
+static pthread_key_t ring_key;
+static pthread_once_t ring_once = PTHREAD_ONCE_INIT;
+
+/* ---- short transfers */
+
+/* r->rest: the vector from r->progress on. */
+static void req_advance(struct aio_req *r)
+{
+    struct iovec *old = r->rest;
+
+    r->rest = g_new(struct iovec, r->niov);
+    memcpy(r->rest, r->iov, r->niov * sizeof(r->iov[0]));
+    g_free(old);
+    for (uint64_t skip = r->progress, i = 0; skip && i < (uint64_t)r->niov; i++) {
+        uint64_t n = MIN(skip, r->rest[i].iov_len);
+
+        r->rest[i].iov_base = (uint8_t *)r->rest[i].iov_base + n;
+        r->rest[i].iov_len -= n;
+        skip -= n;
+    }
+}
+
+static void req_zero_rest(struct aio_req *r)
+{
+    req_advance(r);
+    for (int i = 0; i < r->niov; i++)
+        memset(r->rest[i].iov_base, 0, r->rest[i].iov_len);
+}
+
+static void req_finish(struct aio_req *r, int ret)
+{
+    g_free(r->rest);
+    r->rest = NULL;
+    r->done(r, ret);
+}
+
+/* Takes the kernel's result; true when the request is over, with *ret. */
+static bool req_result(struct aio_req *r, int res, int *ret)
+{
+    *ret = 0;
+    if (res == -EINTR || res == -EAGAIN)
+        return false;
+    if (res < 0) {
+        *ret = res;
+        return true;
+    }
+    if (r->op != AIO_READ && r->op != AIO_WRITE)
+        return true;
+    if (res == 0 && r->op == AIO_READ) {        /* end of file */
+        req_zero_rest(r);
+        return true;
+    }
+    if (res == 0 && r->progress < r->bytes) {
+        *ret = -ENOSPC;
+        return true;
+    }
+    r->progress += res;
+    if (r->progress >= r->bytes)
+        return true;
+    req_advance(r);
+    return false;
+}
+
+/* ---- the ring */
+
+static void ring_queue(struct ring *g, struct aio_req *r)
+{
+    r->next = NULL;
+    if (g->backlog)
+        g->backlog_tail->next = r;
+    else
+        g->backlog = r;
+    g->backlog_tail = r;
+}
+
+static bool ring_push(struct ring *g, struct aio_req *r)
+{
+    const struct iovec *iov = r->rest ? r->rest : r->iov;
+    struct io_uring_sqe *sqe;
+
+    if (g->inflight >= RING_MAX_INFLIGHT)
+        return false;
+    sqe = io_uring_get_sqe(&g->uring);
+    if (!sqe) {
+        io_uring_submit(&g->uring);
+        g->unsubmitted = 0;
+        sqe = io_uring_get_sqe(&g->uring);
+    }
+    if (!sqe)
+        return false;
+    switch (r->op) {
+    case AIO_READ:
+        if (r->niov == 1)
+            io_uring_prep_read(sqe, r->fd, iov->iov_base, iov->iov_len, r->off + r->progress);
+        else
+            io_uring_prep_readv(sqe, r->fd, iov, r->niov, r->off + r->progress);
+        break;
+    case AIO_WRITE:
+        if (r->niov == 1)
+            io_uring_prep_write(sqe, r->fd, iov->iov_base, iov->iov_len, r->off + r->progress);
+        else
+            io_uring_prep_writev(sqe, r->fd, iov, r->niov, r->off + r->progress);
+        break;
+    case AIO_FSYNC:
+        io_uring_prep_fsync(sqe, r->fd, IORING_FSYNC_DATASYNC);
+        break;
+    case AIO_FALLOCATE:
+        io_uring_prep_fallocate(sqe, r->fd, r->mode, r->off, r->bytes);
+        break;
+    }
+    io_uring_sqe_set_data(sqe, r);
+    g->unsubmitted++;
+    g->inflight++;
+    return true;
+}
+
+static void ring_reap(struct ring *g)
+{
+    struct io_uring_cqe *cqe;
+
+    while (io_uring_peek_cqe(&g->uring, &cqe) == 0) {
+        struct aio_req *r = io_uring_cqe_get_data(cqe);
+        int res = cqe->res, ret;
+
+        io_uring_cqe_seen(&g->uring, cqe);
+        g->inflight--;
+        if (req_result(r, res, &ret))
+            req_finish(r, ret);                 /* may submit more */
+        else if (!ring_push(g, r))
+            ring_queue(g, r);
+        while (g->backlog) {
+            r = g->backlog;
+            if (!ring_push(g, r))
+                break;
+            g->backlog = r->next;
+        }
+    }
+}
+
+static gboolean ring_prepare(GSource *source, gint *timeout)
+{
+    struct ring *g = ((struct ring_source *)source)->ring;
+
+    *timeout = -1;
+    if (g->unsubmitted && io_uring_submit(&g->uring) >= 0)
+        g->unsubmitted = 0;
+    return io_uring_cq_ready(&g->uring) > 0;
+}
+
+static gboolean ring_check(GSource *source)
+{
+    return io_uring_cq_ready(&((struct ring_source *)source)->ring->uring) > 0;
+}
+
+static gboolean ring_dispatch(GSource *source, GSourceFunc fn, gpointer arg)
+{
+    ring_reap(((struct ring_source *)source)->ring);
+    return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs ring_source_funcs = {
+    .prepare = ring_prepare, .check = ring_check, .dispatch = ring_dispatch,
+};
+
+static void ring_free(void *arg)
+{
+    struct ring *g = arg;
+
+    g_source_destroy(g->source);
+    g_source_unref(g->source);
+    io_uring_queue_exit(&g->uring);
+    g_free(g);
+    thread_ring = NULL;
+}
+
+static void ring_key_init(void)
+{
+    pthread_key_create(&ring_key, ring_free);
+}
+
+static struct ring *ring_new(struct loop *loop)
+{
+    struct ring *g = g_new0(struct ring, 1);
+    int ret = io_uring_queue_init(RING_ENTRIES, &g->uring, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER);
+
+    if (ret == -EINVAL)                         /* before Linux 6.0 */
+        ret = io_uring_queue_init(RING_ENTRIES, &g->uring, 0);
+    if (ret < 0) {
+        g_free(g);
+        return NULL;
+    }
+    io_uring_ring_dontfork(&g->uring);
+    g->loop = loop;
+    g->source = g_source_new(&ring_source_funcs, sizeof(struct ring_source));
+    ((struct ring_source *)g->source)->ring = g;
+    g_source_add_unix_fd(g->source, g->uring.ring_fd, G_IO_IN);
+    g_source_set_can_recurse(g->source, TRUE);
+    g_source_attach(g->source, loop_context(loop));
+    return g;
+}
+
+/* The thread's ring, or NULL where io_uring cannot be had. */
+static struct ring *ring_get(void)
+{
+    struct loop *loop = loop_current();
+
+    if (thread_ring && thread_ring->loop == loop)
+        return thread_ring;
+    if (thread_no_ring || !loop)
+        return NULL;
+    pthread_once(&ring_once, ring_key_init);
+    if (thread_ring)
+        ring_free(thread_ring);                 /* this thread runs another loop now */
+    thread_ring = ring_new(loop);
+    thread_no_ring = !thread_ring;
+    pthread_setspecific(ring_key, thread_ring);
+    return thread_ring;
+}
+
+bool aio_have_uring(void)
+{
+    return ring_get() != NULL;
+}
+
+/* ---- the pool of threads */
+
+struct pool_task {
+    struct pool_task *next;
+    int (*fn)(void *arg);
+    void *arg;
+    int ret;
+    struct coroutine *co;
+    struct aio_req *req;                        /* or a request */
+};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    struct pool_task *head, *tail;
+    unsigned threads, idle, queued;
+} pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER };
+
+static int req_blocking(struct aio_req *r)
+{
+    int ret;
+    ssize_t n;
+
+    do {
+        const struct iovec *iov = r->rest ? r->rest : r->iov;
+
+        switch (r->op) {
+        case AIO_READ: n = preadv(r->fd, iov, r->niov, r->off + r->progress); break;
+        case AIO_WRITE: n = pwritev(r->fd, iov, r->niov, r->off + r->progress); break;
+        case AIO_FSYNC: n = fdatasync(r->fd); break;
+        default: n = fallocate(r->fd, r->mode, r->off, r->bytes); break;
+        }
+        if (n < 0)
+            n = -errno;
+    } while (!req_result(r, MIN(n, INT32_MAX), &ret));
+    return ret;
+}
+
+static void pool_req_done(void *arg)
+{
+    struct aio_req *r = arg;
+
+    req_finish(r, r->result);
+}
+
+static void pool_do(struct pool_task *t)
+{
+    if (t->req) {
+        t->req->result = req_blocking(t->req);
+        loop_post(t->req->loop, pool_req_done, t->req);
+        g_free(t);
+    } else {
+        t->ret = t->fn(t->arg);
+        coroutine_wake(t->co);                  /* t lives on its stack */
+    }
+}
+
+static void *pool_thread(void *arg)
+{
+    struct timespec until;
+    struct pool_task *t;
+    int ret = 0;
+
+    pthread_mutex_lock(&pool.lock);
+    while (ret != ETIMEDOUT || pool.head) {
+        t = pool.head;
+        if (t) {
+            pool.head = t->next;
+            pool.queued--;
+            pthread_mutex_unlock(&pool.lock);
+            pool_do(t);
+            pthread_mutex_lock(&pool.lock);
+            ret = 0;
+            continue;
+        }
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += POOL_IDLE_S;
+        pool.idle++;
+        ret = pthread_cond_timedwait(&pool.work, &pool.lock, &until);
+        pool.idle--;
+    }
+    pool.threads--;
+    pthread_mutex_unlock(&pool.lock);
+    return NULL;
+}
+
+static void pool_thread_start(void)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    if (pthread_create(&thread, &attr, pool_thread, NULL))
+        pool.threads--;
+    pthread_attr_destroy(&attr);
+}
+
+/* A thread may do several tasks one after the other; one is started while tasks outnumber the idle. */
+static void pool_add(struct pool_task *t)
+{
+    t->next = NULL;
+    pthread_mutex_lock(&pool.lock);
+    if (pool.head)
+        pool.tail->next = t;
+    else
+        pool.head = t;
+    pool.tail = t;
+    pool.queued++;
+    if (pool.idle)
+        pthread_cond_signal(&pool.work);
+    if (pool.queued > pool.idle && pool.threads < POOL_THREADS_MAX) {
+        pool.threads++;
+        pool_thread_start();
+    }
+    if (!pool.threads) {                        /* no thread to be had at all: do it here */
+        pool.head = NULL;
+        pool.queued = 0;
+        pthread_mutex_unlock(&pool.lock);
+        pool_do(t);
+        return;
+    }
+    pthread_mutex_unlock(&pool.lock);
+}
+
+int pool_run(int (*fn)(void *arg), void *arg)
+{
+    struct pool_task t = { .fn = fn, .arg = arg, .co = coroutine_self() };
+
+    pool_add(&t);
+    coroutine_yield();
+    return t.ret;
+}
+
+/* ---- both */
+
+void aio_submit(struct aio_req *r)
+{
+    struct ring *g = r->threads ? NULL : ring_get();
+    struct pool_task *t;
+
+    r->progress = 0;
+    r->rest = NULL;
+    if (g) {
+        if (g->backlog || !ring_push(g, r))
+            ring_queue(g, r);
+        return;
+    }
+    r->loop = loop_current();
+    t = g_new0(struct pool_task, 1);
+    t->req = r;
+    pool_add(t);
+}
+
+static void aio_wake(struct aio_req *r, int ret)
+{
+    r->result = ret;
+    coroutine_wake(r->opaque);
+}
+
+int aio_run(struct aio_req *r)
+{
+    r->done = aio_wake;
+    r->opaque = coroutine_self();
+    aio_submit(r);
+    coroutine_yield();
+    return r->result;
+}

@@ -1,0 +1,53 @@
+/* A back end: what a device, a job or a tool holds of a node. */
+#ifndef RHEA_BLOCK_BACKEND_H
+#define RHEA_BLOCK_BACKEND_H
+
+#include "block/aio.h"
+#include "block/graph.h"
+
+enum block_op { OP_READ, OP_WRITE, OP_FLUSH, OP_DISCARD, OP_ZEROES, OP_COUNT };
+
+/* Counted from any thread. */
+struct op_stats {
+    atomic_uint_fast64_t bytes, operations, time_ns, failed, invalid;
+};
+
+enum error_policy { POLICY_REPORT, POLICY_IGNORE, POLICY_STOP, POLICY_ENOSPC };
+
+struct block_backend {
+    struct block_graph *graph;
+    char *name;                 /* of -drive id=, "" for a device's own hold on a node */
+    struct block_node *root;    /* NULL: no medium */
+    struct device *dev;
+    bool held, held_write;
+    bool drive;                 /* made by -drive: stays when the device goes */
+    bool removable, tray_open, locked;
+    bool writeback;
+    bool share;
+    enum block_if iface;
+    int bus, unit;
+    struct json_object *opts;
+    enum error_policy rerror, werror;
+    enum { IO_OK, IO_FAILED, IO_NOSPACE } io_status;
+    struct loop *loop;
+    void (*on_change)(void *opaque);
+    void *on_change_arg;
+
+    atomic_uint in_flight;
+    atomic_uint quiesced;       /* requests wait in `waiting` */
+    GMutex lock;                /* guards waiting */
+    struct block_req *waiting, *waiting_tail;
+    struct loop *_Atomic drainer;
+    struct op_stats stats[OP_COUNT];
+    atomic_uint_fast64_t last_access_ns;
+};
+
+struct block_backend *backend_new(struct block_graph *g, const char *name, struct block_node *root);
+void backend_free(struct block_backend *b);
+struct block_backend *backend_find(struct block_graph *g, const char *name);
+void backend_quiesce(struct block_backend *b);  /* no new requests start; returns when none is in flight */
+void backend_resume(struct block_backend *b);
+/* For tools: a back end without a device. */
+struct block_backend *backend_open(struct block_graph *g, struct block_node *root, bool write, struct error *err);
+
+#endif

@@ -1,0 +1,409 @@
+/* Requests on nodes, in coroutines: limits, alignment, read-modify-write, zeroes by hand where a driver has no better
+ * way. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <glib.h>
+#include "rhea/block/node.h"
+
+enum { VECTOR_MAX = 1024, ZERO_CHUNK = 1 << 20, CHUNK_MAX = 1 << 30 };
+
+static bool range_ok(uint64_t off, uint64_t bytes)
+{
+    return off <= INT64_MAX && bytes <= INT64_MAX - off;
+}
+
+void *node_buffer(struct block_node *n, uint64_t bytes)
+{
+    void *p = NULL;
+
+    if (posix_memalign(&p, MAX(n->limits.mem_align, 4096), MAX(bytes, 1)))
+        return NULL;
+    return p;
+}
+
+static void atomic_max(_Atomic uint64_t *p, uint64_t v)
+{
+    uint64_t old = atomic_load_explicit(p, memory_order_relaxed);
+
+    while (old < v && !atomic_compare_exchange_weak(p, &old, v))
+        ;
+}
+
+static bool buffers_aligned(struct block_node *n, const struct iovec *iov, int niov)
+{
+    uint64_t bits = 0;
+
+    if (n->limits.mem_align <= 1)
+        return true;
+    for (int i = 0; i < niov; i++)
+        bits |= (uintptr_t)iov[i].iov_base | iov[i].iov_len;
+    return !(bits & (MIN(n->limits.mem_align, n->limits.align) - 1)) &&
+           !((uintptr_t)iov[0].iov_base & (n->limits.mem_align - 1));
+}
+
+static bool request_aligned(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov)
+{
+    return !((off | bytes) & (n->limits.align - 1)) && niov <= VECTOR_MAX && buffers_aligned(n, iov, niov);
+}
+
+/* ---- reading */
+
+/* Reads an aligned cover of the range into a buffer of our own. */
+static int read_bounced(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov)
+{
+    uint64_t align = n->limits.align, done = 0;
+    int ret = 0;
+
+    while (done < bytes && !ret) {
+        uint64_t start = (off + done) & ~(align - 1), chunk = MIN(bytes - done, ZERO_CHUNK);
+        uint64_t end = (off + done + chunk + align - 1) & ~(align - 1);
+        g_autofree struct iovec *one = g_new(struct iovec, 1);
+        void *buf = node_buffer(n, end - start);
+
+        if (!buf)
+            return -ENOMEM;
+        *one = (struct iovec){ buf, end - start };
+        ret = n->drv->preadv(n, start, end - start, one, 1);
+        if (!ret)
+            iov_write(iov, niov, done, (uint8_t *)buf + (off + done - start), chunk);
+        free(buf);
+        done += chunk;
+    }
+    return ret;
+}
+
+static int read_split(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov,
+                      uint64_t max)
+{
+    g_autofree struct iovec *part = g_new(struct iovec, niov);
+    int ret = 0;
+
+    for (uint64_t done = 0; done < bytes && !ret;) {
+        uint64_t chunk = MIN(bytes - done, max);
+        int k = iov_slice(part, iov, niov, done, chunk);
+
+        ret = node_preadv(n, off + done, chunk, part, k);
+        done += chunk;
+    }
+    return ret;
+}
+
+int node_preadv(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov)
+{
+    uint64_t size = n->size, max = n->limits.max_transfer ? n->limits.max_transfer : CHUNK_MAX;
+
+    if (!range_ok(off, bytes))
+        return -EIO;
+    if (!bytes)
+        return 0;
+    if (off >= size) {
+        iov_zero(iov, niov, 0, bytes);
+        return 0;
+    }
+    if (bytes > max)
+        return read_split(n, off, bytes, iov, niov, max);
+    if (bytes > size - off && !n->drv->growable) {
+        uint64_t inside = size - off;
+        g_autofree struct iovec *part = g_new(struct iovec, niov);
+        int k = iov_slice(part, iov, niov, 0, inside);
+
+        iov_zero(iov, niov, inside, bytes - inside);
+        return node_preadv(n, off, inside, part, k);
+    }
+    if (!request_aligned(n, off, bytes, iov, niov))
+        return read_bounced(n, off, bytes, iov, niov);
+    return n->drv->preadv(n, off, bytes, iov, niov);
+}
+
+int node_pread(struct block_node *n, uint64_t off, void *buf, uint64_t bytes)
+{
+    struct iovec iov = { buf, bytes };
+
+    return node_preadv(n, off, bytes, &iov, 1);
+}
+
+/* ---- writing */
+
+/* The aligned cover of the range is read, changed, written; rmw is held for writing. */
+static int write_bounced(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov)
+{
+    uint64_t align = n->limits.align, done = 0;
+    int ret = 0;
+
+    while (done < bytes && !ret) {
+        uint64_t start = (off + done) & ~(align - 1), chunk = MIN(bytes - done, ZERO_CHUNK);
+        uint64_t end = (off + done + chunk + align - 1) & ~(align - 1);
+        uint8_t *buf = node_buffer(n, end - start);
+        struct iovec one = { buf, end - start };
+
+        if (!buf)
+            return -ENOMEM;
+        if (start != off + done || end != off + done + chunk)
+            ret = n->drv->preadv(n, start, end - start, &one, 1);
+        if (!ret) {
+            iov_read(iov, niov, done, buf + (off + done - start), chunk);
+            ret = n->drv->pwritev(n, start, end - start, &one, 1);
+        }
+        free(buf);
+        done += chunk;
+    }
+    return ret;
+}
+
+static int write_aligned(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov)
+{
+    bool aligned = request_aligned(n, off, bytes, iov, niov);
+    int ret;
+
+    if (n->limits.align <= 1 && aligned)
+        return n->drv->pwritev(n, off, bytes, iov, niov);
+    if (aligned) {
+        co_rwlock_rdlock(&n->rmw);
+        ret = n->drv->pwritev(n, off, bytes, iov, niov);
+    } else {
+        co_rwlock_wrlock(&n->rmw);
+        ret = write_bounced(n, off, bytes, iov, niov);
+    }
+    co_rwlock_unlock(&n->rmw);
+    return ret;
+}
+
+static bool vector_is_zero(const struct iovec *iov, int niov)
+{
+    for (int i = 0; i < niov; i++)
+        if (!buffer_is_zero(iov[i].iov_base, iov[i].iov_len))
+            return false;
+    return true;
+}
+
+static int write_split(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov,
+                       unsigned flags, uint64_t max)
+{
+    g_autofree struct iovec *part = g_new(struct iovec, niov);
+    int ret = 0;
+
+    for (uint64_t done = 0; done < bytes && !ret;) {
+        uint64_t chunk = MIN(bytes - done, max);
+        int k = iov_slice(part, iov, niov, done, chunk);
+
+        ret = node_pwritev(n, off + done, chunk, part, k, flags);
+        done += chunk;
+    }
+    return ret;
+}
+
+static void write_done(struct block_node *n, uint64_t end)
+{
+    atomic_max(&n->wr_highest, end);
+    if (n->drv->growable)
+        atomic_max(&n->size, end);
+}
+
+int node_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov, unsigned flags)
+{
+    uint64_t max = n->limits.max_transfer ? n->limits.max_transfer : CHUNK_MAX;
+    int ret;
+
+    if (n->read_only)
+        return -EPERM;
+    if (!range_ok(off, bytes) || (!n->drv->growable && off + bytes > n->size))
+        return -EIO;
+    if (!bytes)
+        return 0;
+    if (bytes > max)
+        return write_split(n, off, bytes, iov, niov, flags, max);
+    if (n->detect_zeroes && vector_is_zero(iov, niov))
+        return node_write_zeroes(n, off, bytes,
+                                 flags | (n->detect_zeroes == DETECT_ZEROES_UNMAP ? BLOCK_MAY_UNMAP : 0));
+    ret = write_aligned(n, off, bytes, iov, niov);
+    if (ret)
+        return ret;
+    write_done(n, off + bytes);
+    return flags & BLOCK_FUA ? node_flush(n) : 0;
+}
+
+int node_pwrite(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes)
+{
+    struct iovec iov = { (void *)buf, bytes };
+
+    return node_pwritev(n, off, bytes, &iov, 1, 0);
+}
+
+int node_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes)
+{
+    int ret;
+
+    if (!n->drv->pwrite_compressed)
+        return -ENOTSUP;
+    if (n->read_only)
+        return -EPERM;
+    if (!range_ok(off, bytes) || off + bytes > n->size)
+        return -EIO;
+    ret = n->drv->pwrite_compressed(n, off, buf, bytes);
+    if (!ret)
+        write_done(n, off + bytes);
+    return ret;
+}
+
+int node_flush(struct block_node *n)
+{
+    int ret = 0;
+
+    if (n->drv->flush_cache)
+        ret = n->drv->flush_cache(n);
+    if (ret || n->no_flush)
+        return ret;
+    if (n->drv->flush)
+        return n->drv->flush(n);
+    return n->file ? node_flush(n->file) : 0;
+}
+
+/* ---- discard, zeroes */
+
+int node_discard(struct block_node *n, uint64_t off, uint64_t bytes)
+{
+    uint64_t unit = n->limits.discard_align, start = off, end = off + bytes;
+    int ret;
+
+    if (n->read_only)
+        return -EPERM;
+    if (!range_ok(off, bytes) || (!n->drv->growable && end > n->size))
+        return -EIO;
+    if (!n->discard || !n->drv->discard)
+        return 0;                               /* a hint, and nobody wants it */
+    start = (start + unit - 1) / unit * unit;
+    if (end < n->size)
+        end = end / unit * unit;
+    if (start >= end)
+        return 0;
+    ret = n->drv->discard(n, start, end - start);
+    return ret == -ENOTSUP ? 0 : ret;
+}
+
+static int zeroes_by_hand(struct block_node *n, uint64_t off, uint64_t bytes)
+{
+    uint64_t chunk = MIN(bytes, ZERO_CHUNK);
+    void *buf = node_buffer(n, chunk);
+    int ret = 0;
+
+    if (!buf)
+        return -ENOMEM;
+    memset(buf, 0, chunk);
+    for (uint64_t done = 0; done < bytes && !ret; done += chunk) {
+        struct iovec iov = { buf, MIN(chunk, bytes - done) };
+
+        ret = write_aligned(n, off + done, iov.iov_len, &iov, 1);
+    }
+    free(buf);
+    return ret;
+}
+
+int node_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags)
+{
+    uint64_t align = n->limits.align, head, tail;
+    int ret = -ENOTSUP;
+
+    if (n->read_only)
+        return -EPERM;
+    if (!range_ok(off, bytes) || (!n->drv->growable && off + bytes > n->size))
+        return -EIO;
+    if (!bytes)
+        return 0;
+    if (!n->discard)
+        flags &= ~BLOCK_MAY_UNMAP;
+    head = MIN(bytes, -off & (align - 1));
+    tail = head < bytes ? (off + bytes) & (align - 1) : 0;
+    if (n->drv->write_zeroes && bytes > head + tail) {
+        ret = n->drv->write_zeroes(n, off + head, bytes - head - tail, flags);
+        if (!ret && head)
+            ret = zeroes_by_hand(n, off, head);
+        if (!ret && tail)
+            ret = zeroes_by_hand(n, off + bytes - tail, tail);
+    }
+    if (ret == -ENOTSUP && !(flags & BLOCK_NO_FALLBACK))
+        ret = zeroes_by_hand(n, off, bytes);
+    if (ret)
+        return ret;
+    write_done(n, off + bytes);
+    return flags & BLOCK_FUA ? node_flush(n) : 0;
+}
+
+/* ---- status */
+
+int node_block_status(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t *n_bytes, uint64_t *map,
+                      struct block_node **file)
+{
+    int ret;
+
+    *map = off;
+    *file = NULL;
+    *n_bytes = bytes;
+    if (off >= n->size)
+        return STATUS_ZERO | STATUS_ALLOCATED;
+    bytes = *n_bytes = MIN(bytes, n->size - off);
+    if (!n->drv->block_status)
+        return STATUS_DATA | STATUS_ALLOCATED;
+    ret = n->drv->block_status(n, off, bytes, n_bytes, map, file);
+    if (ret >= 0 && !*n_bytes)
+        return -EIO;
+    return ret;
+}
+
+/* A format's data may be a hole of its file. */
+static int status_refine(int status, uint64_t *n_bytes, uint64_t *map, struct block_node **file)
+{
+    struct block_node *f = *file, *unused;
+    uint64_t len, there;
+    int below;
+
+    if (!(status & STATUS_DATA) || !(status & STATUS_OFFSET) || !f || f->drv->kind != DRIVER_PROTOCOL)
+        return status;
+    below = node_block_status(f, *map, *n_bytes, &len, &there, &unused);
+    if (below >= 0 && (below & STATUS_ZERO) && !(below & STATUS_DATA)) {
+        *n_bytes = len;
+        return status | STATUS_ZERO;
+    }
+    if (below >= 0)
+        *n_bytes = MIN(*n_bytes, len);
+    return status;
+}
+
+int node_status_above(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t *n_bytes, uint64_t *map,
+                      struct block_node **file, int *depth)
+{
+    int ret;
+
+    *depth = 0;
+    for (;; n = n->backing, (*depth)++) {
+        bool past_end = off >= n->size;
+
+        ret = node_block_status(n, off, bytes, n_bytes, map, file);
+        if (ret < 0)
+            return ret;
+        if (past_end && *depth)
+            return STATUS_ZERO;                 /* beyond a short backing image: allocated nowhere */
+        if (ret & STATUS_ALLOCATED)
+            return status_refine(ret, n_bytes, map, file);
+        if (!n->backing)
+            return STATUS_ZERO;
+        bytes = *n_bytes;
+    }
+}
+
+int node_truncate(struct block_node *n, uint64_t size, struct error *err)
+{
+    int ret;
+
+    if (n->read_only || !n->drv->truncate || size > INT64_MAX) {
+        error_setf(err, ERR_GENERIC, n->read_only ? "open it for writing" : NULL, "'%s' cannot be resized",
+                   n->filename);
+        return -ENOTSUP;
+    }
+    ret = n->drv->truncate(n, size, err);
+    if (!ret)
+        n->size = size;
+    else if (err && !error_is_set(err))
+        error_set_errno(err, -ret, NULL, "'%s' cannot be resized", n->filename);
+    return ret;
+}
