@@ -162,12 +162,11 @@ static void call_vop(const struct run *r, const struct ir_op *op)
     for (unsigned i = 0; i < 3 && op->arg[i]; i++) {
         enum ir_type type = ir_type_of(r->ir, op->arg[i]);
 
-        if (type < T_V128) {
-            memset(&in[i], 0, sizeof(in[i]));
+        memset(&in[i], 0, sizeof(in[i]));
+        if (type < T_V128)
             memcpy(in[i].b, &r->val[op->arg[i]], 8);
-        } else {
-            in[i] = r->vec[op->arg[i]];
-        }
+        else
+            memcpy(in[i].b, r->vec[op->arg[i]].b, type_bytes[type]);
         if (type == T_V256)
             bytes = 32;
         arg[i] = in[i].b;

@@ -159,25 +159,44 @@ static bool check_field(struct check *c, const struct ir_op *op)
     return check_operands(c, ir_opinfo[op->op].operands, op->type);
 }
 
+/* A vector op's operands and result: integers where its row says so, V128 where it says so, else all of one length. */
+static bool check_vop_type(struct check *c, const struct vop_info *v, const char *what, unsigned type, bool gpr,
+                           unsigned gpr_type, bool narrow, unsigned *wide)
+{
+    if (gpr)
+        return type == gpr_type || fail(c, "%s: %s must be %s, is %s", v->text, what, type_text(gpr_type),
+                                        type_text(type));
+    if (!type_is_vec(type))
+        return fail(c, "%s: %s can't be %s", v->text, what, type_text(type));
+    if (narrow || v->flags & (VOPF_NO256 | VOPF_SCALAR))
+        return type == T_V128 || fail(c, "%s: %s must be v128", v->text, what);
+    if (*wide && *wide != type)
+        return fail(c, "%s: %s is %s, others are %s", v->text, what, type_text(type), type_text(*wide));
+    *wide = type;
+    return true;
+}
+
 static bool check_vop(struct check *c, const struct ir_op *op)
 {
+    static const struct { const char *name; uint16_t gpr, narrow; } arg[4] = {
+        { "operand 0", VOPF_GPR_A, VOPF_A128 }, { "operand 1", VOPF_GPR_B, VOPF_B128 },
+        { "operand 2", VOPF_GPR_C, 0 }, { "operand 3", 0, 0 },
+    };
     const struct vop_info *v;
-    unsigned flags;
+    unsigned gpr_type, wide = 0;
 
     if (op->aux == VOP_NONE || op->aux >= VOP_COUNT)
         return fail(c, "no vector op %u", op->aux);
     v = &vop_info[op->aux];
-    flags = v->flags;
-    if (!check_type(c, flags & VOPF_GPR_RESULT ? type_is_int(op->type) : type_is_vec(op->type)))
+    gpr_type = v->flags & VOPF_W1 ? T_I64 : T_I32;
+    if (!check_vop_type(c, v, "result", op->type, v->flags & VOPF_GPR_RESULT, gpr_type, v->flags & VOPF_R128, &wide))
         return false;
     for (unsigned i = 0; i < 4; i++) {
-        bool gpr = flags & (i == 0 ? VOPF_GPR_A : i == 1 ? VOPF_GPR_B : i == 2 ? VOPF_GPR_C : 0);
-        unsigned type = c->ir->val_type[op->arg[i]];
-
         if (!op->arg[i] != (i >= v->operands))
             return fail(c, "%s takes %u operands", v->text, v->operands);
-        if (op->arg[i] && (gpr ? !type_is_int(type) : !type_is_vec(type)))
-            return fail(c, "%s: operand %u can't be %s", v->text, i, type_text(type));
+        if (op->arg[i] && !check_vop_type(c, v, arg[i].name, c->ir->val_type[op->arg[i]], v->flags & arg[i].gpr,
+                                          i == 2 ? T_I64 : gpr_type, v->flags & arg[i].narrow, &wide))
+            return false;
     }
     return true;
 }

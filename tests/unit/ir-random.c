@@ -426,6 +426,30 @@ static void vop_types(const struct vop_info *v, enum ir_type wide, enum ir_type 
     arg[2] = v->flags & VOPF_GPR_C ? T_I64 : wide;
 }
 
+/* Rows like vpermq have no form of 16 bytes: found out by whether what lies beyond 16 matters. */
+static bool vop_needs_256(const struct vop_info *v, int64_t imm)
+{
+    static uint8_t known[VOP_COUNT];            /* 1: needs, 2: doesn't */
+    uint8_t in[3][32], out[2][32];
+
+    if (known[v - vop_info])
+        return known[v - vop_info] == 1;
+    known[v - vop_info] = 2;
+    for (unsigned round = 0; round < 64; round++) {
+        memset(out, 0, sizeof(out));
+        for (unsigned twice = 0; twice < 2; twice++) {
+            struct cpu cpu = { .fp_control = 0x1f80 };
+
+            for (unsigned i = 0; i < sizeof(in); i++)
+                (&in[0][0])[i] = (uint8_t)(i * 37 + round * 5 + (i % 32 >= 16 && twice ? 0x55 : 0));
+            v->fn(&cpu, out[twice], in[0], in[1], in[2], imm ^ round * 7, 16);
+        }
+        if (memcmp(out[0], out[1], 16))
+            known[v - vop_info] = 1;
+    }
+    return known[v - vop_info] == 1;
+}
+
 static void gen_vop(struct gen *g)
 {
     static const uint16_t plain[] = { VOP_CAT, VOP_LO, VOP_HI, VOP_AND, VOP_OR, VOP_XOR, VOP_ANDN, VOP_ADD8 };
@@ -436,7 +460,7 @@ static void gen_vop(struct gen *g)
 
     if (v->flags & VOPF_FP)
         return;
-    if (v->flags & (VOPF_R128 | VOPF_A128))
+    if (v->flags & (VOPF_R128 | VOPF_A128) || vop_needs_256(v, 0))
         wide = T_V256;
     if (v->flags & (VOPF_NO256 | VOPF_SCALAR))
         wide = T_V128;
@@ -511,6 +535,8 @@ static void gen_op(struct gen *g)
         gen_select(g);
     else if (n < 57)
         gen_division(g);
+    else if (g->opt->all_vops && n < 80)
+        gen_vop(g);
     else if (n < 67)
         gen_load(g);
     else if (n < 76)

@@ -111,6 +111,7 @@ static void check_many(struct ir_random options)
 static void test_faults(void) { check_many((struct ir_random){ .faults = true }); }
 static void test_no_faults(void) { check_many((struct ir_random){ .faults = false }); }
 static void test_integer_blocks(void) { check_many((struct ir_random){ .no_vectors = true, .no_helpers = true }); }
+static void test_vectors(void) { check_many((struct ir_random){ .all_vops = true, .no_loops = true }); }
 static void test_short(void) { check_many((struct ir_random){ .ninsns = 2, .faults = true }); }
 
 int main(int argc, char **argv)
@@ -119,6 +120,7 @@ int main(int argc, char **argv)
     g_test_add_func("/ir/random/faults", test_faults);
     g_test_add_func("/ir/random/no_faults", test_no_faults);
     g_test_add_func("/ir/random/integer", test_integer_blocks);
+    g_test_add_func("/ir/random/vectors", test_vectors);
     g_test_add_func("/ir/random/short", test_short);
     return g_test_run();
 }

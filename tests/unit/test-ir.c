@@ -319,6 +319,10 @@ static void break_access_size(struct ir *ir) { ir_load(ir, T_I32, MEM_64, r(ir, 
 static void break_access_vector(struct ir *ir) { ir_load(ir, T_V128, MEM_16, r(ir, 0), 0); }
 static void break_vop_operands(struct ir *ir) { ir_vop(ir, VOP_AND, T_V128, ir_get(ir, TOY_SLOT_V), 0, 0, 0); }
 static void break_vop_type(struct ir *ir) { ir_vop(ir, VOP_LO, T_I64, ir_get(ir, TOY_SLOT_Y), 0, 0, 0); }
+static void break_vop_width(struct ir *ir)
+{
+    ir_vop(ir, VOP_AND, T_V128, ir_get(ir, TOY_SLOT_V), ir_get(ir, TOY_SLOT_Y), 0, 0);
+}
 static void break_vop_number(struct ir *ir) { ir_vop(ir, VOP_COUNT, T_V128, 0, 0, 0, 0); }
 static void break_call_arguments(struct ir *ir) { ir_call(ir, TOY_PURE, r(ir, 0), r(ir, 1), 0, 0); }
 static void break_call_number(struct ir *ir) { ir_append(ir, IR_CALL, T_VOID)->aux = TOY_HELPERS; }
@@ -402,7 +406,8 @@ static const struct broken {
     { "access_size", break_access_size, "don't fit" },
     { "access_vector", break_access_vector, "don't fit" },
     { "vop_operands", break_vop_operands, "takes 2 operands" },
-    { "vop_type", break_vop_type, "can't be of type i64" },
+    { "vop_type", break_vop_type, "result can't be i64" },
+    { "vop_width", break_vop_width, "operand 1 is v256, others are v128" },
     { "vop_number", break_vop_number, "no vector op" },
     { "call_arguments", break_call_arguments, "wanted is i32" },
     { "call_number", break_call_number, "no helper" },
