@@ -370,11 +370,17 @@ static bool bus_plug(struct bus *bus, struct device *dev, struct error *err)
     return true;
 }
 
-const struct bus_class virtio_bus_class = { .name = "virtio-bus", .plug = bus_plug };
+static bool bus_full(struct bus *bus)
+{
+    return virtio_bus_device(bus);
+}
+
+const struct bus_class virtio_bus_class = { .name = "virtio-bus", .plug = bus_plug, .full = bus_full };
 
 struct bus *virtio_bus_new(struct device *proxy, const struct virtio_transport *t, const char *name)
 {
-    struct bus *bus = bus_new(proxy->vm, &virtio_bus_class, proxy, name ? name : "virtio-bus");
+    g_autofree char *own = g_strdup_printf("%s.virtio-bus", proxy->id ? proxy->id : proxy->cls->name);
+    struct bus *bus = bus_new(proxy->vm, &virtio_bus_class, proxy, name ? name : own);
 
     bus->priv = (void *)t;
     return bus;
