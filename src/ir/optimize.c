@@ -49,6 +49,7 @@ struct pass {
     struct ir_analysis *an;
     struct ir_work *w;
     struct block *block;                /* being built or scanned */
+    unsigned from, to;                  /* forward: index of the op read, and of its place among those kept */
     bool ended;                         /* forward: control does not reach here */
     bool back_edges;
 };
@@ -106,7 +107,7 @@ static bool op_is_pure(const struct ir_op *op)
 static bool op_is_removable(const struct ir *ir, const struct ir_op *op)
 {
     switch ((enum ir_opcode)op->op) {
-    case IR_GET: case IR_STLD: case IR_NOP:
+    case IR_GET: case IR_STLD:
         return true;
     case IR_CALL:
         return op->dst && ir->helpers[op->aux]->flags == HELPER_PURE;
@@ -125,9 +126,10 @@ static bool op_sees_slots(const struct ir *ir, const struct ir_op *op)
     return op->op == IR_CALL && ir->helpers[op->aux]->flags & (HELPER_READS | HELPER_WRITES | HELPER_RAISES);
 }
 
+/* Forward: NOPs are not kept. */
 static void op_drop(struct ir_op *op)
 {
-    *op = (struct ir_op){ .op = IR_NOP };
+    op->op = IR_NOP;
 }
 
 /* ---- forward */
@@ -187,14 +189,13 @@ static bool op_same(const struct ir_op *a, const struct ir_op *b)
 }
 
 /* An op of the same content earlier in the block, or 0. */
-static ir_val op_find_equal(struct pass *p, unsigned at)
+static ir_val op_find_equal(struct pass *p, const struct ir_op *op)
 {
-    const struct ir_op *op = &p->ir->ops[at];
     uint16_t *entry = &p->w->cse[op_hash(op)];
 
-    if (*entry >= p->block->start && *entry < at && op_same(&p->ir->ops[*entry], op))
+    if (*entry >= p->block->start && *entry < p->to && op_same(&p->ir->ops[*entry], op))
         return p->ir->ops[*entry].dst;
-    *entry = (uint16_t)at;
+    *entry = (uint16_t)p->to;
     return 0;
 }
 
@@ -204,12 +205,11 @@ static void forward_replace(struct pass *p, struct ir_op *op, ir_val same)
     op_drop(op);
 }
 
-static void forward_value(struct pass *p, unsigned at)
+static void forward_value(struct pass *p, struct ir_op *op)
 {
-    struct ir_op *op = &p->ir->ops[at];
     ir_val same;
 
-    if (ir_fold(p->ir, op, &same, false) == FOLD_SAME || (same = op_find_equal(p, at)))
+    if (ir_fold(p->ir, op, &same, false) == FOLD_SAME || (same = op_find_equal(p, op)))
         forward_replace(p, op, same);
 }
 
@@ -244,21 +244,20 @@ static void forward_call(struct pass *p, const struct ir_op *op)
 }
 
 /* `brcond c, L1; br L2; L1:` is `brcond !c, L2`. */
-static void branch_invert(struct pass *p, unsigned at)
+static void branch_invert(struct pass *p, struct ir_op *op)
 {
-    struct ir_op *op = &p->ir->ops[at];
+    struct ir_op *next = &p->ir->ops[p->from + 1];
 
-    if (at + 2 >= p->ir->nops || op[1].op != IR_BR || op[2].op != IR_LABEL || op[2].aux != op->aux)
+    if (p->from + 2 >= p->ir->nops || next[0].op != IR_BR || next[1].op != IR_LABEL || next[1].aux != op->aux)
         return;
     p->w->label_refs[op->aux]--;
     op->cond = ir_cond_invert(op->cond);
-    op->aux = op[1].aux;
-    op_drop(&op[1]);
+    op->aux = next->aux;
+    op_drop(next);
 }
 
-static void forward_branch(struct pass *p, unsigned at)
+static void forward_branch(struct pass *p, struct ir_op *op)
 {
-    struct ir_op *op = &p->ir->ops[at];
     int known = op->op == IR_BR ? 1 : ir_fold_branch(p->ir, op, false);
 
     if (known == 0) {
@@ -270,76 +269,74 @@ static void forward_branch(struct pass *p, unsigned at)
         *op = (struct ir_op){ .op = IR_BR, .aux = op->aux };
         p->ended = true;
     } else {
-        branch_invert(p, at);
+        branch_invert(p, op);
     }
     p->block->target = op->aux;
-    block_close(p, at + 1, !p->ended);
+    block_close(p, p->to + 1, !p->ended);
     if (!p->ended)
-        block_open(p, at + 1);
+        block_open(p, p->to + 1);
 }
 
 /* A label nobody goes to is none. */
-static void forward_label(struct pass *p, unsigned at)
+static void forward_label(struct pass *p, struct ir_op *op)
 {
-    struct ir_op *op = &p->ir->ops[at];
+    struct ir_work *w = p->w;
 
-    if (p->ended && p->w->nblocks) {            /* a jump to where control goes anyway? */
-        struct block *last = &p->w->blocks[p->w->nblocks - 1];
-        unsigned i = at;
-
-        while (i > last->start && p->ir->ops[i - 1].op == IR_NOP)
-            i--;
-        if (i > last->start && p->ir->ops[i - 1].op == IR_BR && p->ir->ops[i - 1].aux == op->aux) {
-            op_drop(&p->ir->ops[i - 1]);
-            p->w->label_refs[op->aux]--;
-            last->target = NOWHERE;
-            p->block = last;
-            p->ended = false;
-        }
+    if (p->ended && p->to && op[-1].op == IR_BR && op[-1].aux == op->aux) {     /* to where control goes anyway */
+        p->ir->ops[--p->to] = *op;
+        op--;
+        w->label_refs[op->aux]--;
+        p->block = &w->blocks[w->nblocks - 1];
+        p->block->target = NOWHERE;
+        p->ended = false;
     }
-    if (op->aux && !p->w->label_refs[op->aux]) {
+    if (op->aux && !w->label_refs[op->aux]) {
         p->ir->label_op[op->aux] = 0;
         op_drop(op);
         return;
     }
-    if (!p->ended && p->block)
-        block_close(p, at, true);
+    if (!p->ended)
+        block_close(p, p->to, true);
     p->ended = false;
-    block_open(p, at);
-    p->w->label_block[op->aux] = (uint16_t)(p->w->nblocks - 1);
+    block_open(p, p->to);
+    p->ir->label_op[op->aux] = (uint16_t)p->to;
+    w->label_block[op->aux] = (uint16_t)(w->nblocks - 1);
 }
 
-static void forward_op(struct pass *p, unsigned at)
+static void forward_op(struct pass *p, struct ir_op *op)
 {
-    struct ir_op *op = &p->ir->ops[at];
     const struct ir_opinfo *info = &ir_opinfo[op->op];
 
     for (unsigned i = 0; i < info->operands; i++)
         if (op->arg[i])
             op->arg[i] = p->w->repl[op->arg[i]];
-    if (op->dst)
+    if (op->dst) {
         p->w->repl[op->dst] = op->dst;
+        p->ir->val_op[op->dst] = (uint16_t)p->to;
+    }
     if (info->flags & OPF_FAULTS)
         op->a = ir_fold_address(p->ir, op->a, &op->disp);
     if (op_is_fault_point(op))
         block_see_all(p->block);
 
     switch ((enum ir_opcode)op->op) {
+    case IR_LABEL: forward_label(p, op); break;
     case IR_GET: forward_get(p, op); break;
     case IR_PUT: forward_put(p, op); break;
     case IR_CALL: forward_call(p, op); break;
-    case IR_BR: case IR_BRCOND: forward_branch(p, at); break;
+    case IR_BR: case IR_BRCOND: forward_branch(p, op); break;
     case IR_EXIT_JUMP: case IR_EXIT_INDIRECT: case IR_EXIT_LOOP: case IR_EXIT_LOOP_PC:
         p->block->exits = true;
         p->ended = true;
-        block_close(p, at + 1, false);
+        block_close(p, p->to + 1, false);
         break;
     default:
         if (op_is_pure(op))
-            forward_value(p, at);
+            forward_value(p, op);
     }
 }
 
+/* Ops that are kept move down over those that are not. */
 static void pass_forward(struct pass *p)
 {
     struct ir *ir = p->ir;
@@ -352,19 +349,21 @@ static void pass_forward(struct pass *p)
             w->label_refs[ir->ops[i].aux]++;
     w->nblocks = 0;
     p->ended = true;
-    for (unsigned i = 0; i < ir->nops; i++) {
-        struct ir_op *op = &ir->ops[i];
+    for (p->from = p->to = 0; p->from < ir->nops; p->from++) {
+        struct ir_op *op = &ir->ops[p->from];
 
-        if (op->op == IR_LABEL) {
-            forward_label(p, i);
-        } else if (p->ended) {
+        if (p->ended && op->op != IR_LABEL) {
             if (op->op == IR_BR || op->op == IR_BRCOND)
                 w->label_refs[op->aux]--;
-            op_drop(op);
-        } else {
-            forward_op(p, i);
+            continue;
         }
+        if (p->to != p->from)
+            ir->ops[p->to] = *op;
+        forward_op(p, &ir->ops[p->to]);
+        if (ir->ops[p->to].op != IR_NOP)
+            p->to++;
     }
+    ir->nops = p->to;
     if (p->block)
         block_close(p, ir->nops, false);
 }
@@ -487,7 +486,7 @@ static void backward_op(struct pass *p, struct outlook *o, unsigned at, unsigned
         backward_put(p, o, at, weight);
         return;
     }
-    if (op->op == IR_NOP || (op->dst && !p->an->last_use[op->dst] && op_is_removable(p->ir, op))) {
+    if (op->dst && !p->an->last_use[op->dst] && op_is_removable(p->ir, op)) {
         use->flags = OPX_DEAD;
         return;
     }
@@ -509,7 +508,6 @@ static void backward_op(struct pass *p, struct outlook *o, unsigned at, unsigned
 static void pass_backward(struct pass *p)
 {
     struct ir_work *w = p->w;
-    unsigned done = p->ir->nops;
 
     for (unsigned i = w->nblocks; i-- > 0;) {
         const struct block *b = &w->blocks[i];
@@ -518,15 +516,12 @@ static void pass_backward(struct pass *p)
 
         for (int depth = 0; depth < b->depth && depth < LOOP_DEPTH_MAX; depth++)
             weight *= LOOP_WEIGHT;
-        while (done > b->end)                   /* dropped between blocks */
-            p->an->use[--done] = (struct ir_use){ .flags = OPX_DEAD };
         outlook_begin(p, b, &o);
-        while (done > b->start)
-            backward_op(p, &o, --done, weight);
+        for (unsigned at = b->end; at-- > b->start;)
+            backward_op(p, &o, at, weight);
     }
-    if (w->nblocks)
-        for (unsigned s = 0; s < p->ir->guest->nslots; s++)
-            p->an->slot[s].live_in = set_has(&w->blocks[0].wanted, s);
+    for (unsigned s = 0; s < p->ir->guest->nslots; s++)
+        p->an->slot[s].live_in = w->nblocks && set_has(&w->blocks[0].wanted, s);
 }
 
 void ir_optimize(struct ir *ir, struct ir_analysis *out)

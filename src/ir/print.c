@@ -202,8 +202,6 @@ char *ir_print_optimized(const struct ir *ir, const struct ir_analysis *an)
     for (unsigned i = 0; i < ir->nops; i++) {
         unsigned flags = an ? an->use[i].flags : 0;
 
-        if (an && ir->ops[i].op == IR_NOP)
-            continue;
         g_string_append_printf(s, "%4u ", i);
         print_op(s, ir, &ir->ops[i]);
         if (flags & OPX_DEAD)

@@ -285,8 +285,8 @@ struct ir_analysis {
     struct ir_work *work;       /* the passes' own buffers */
 };
 /* Rewrites the region in place: dead values, dead and sunk PUTs over the whole region, forwarding of slots in a block,
- * constants and copies, comparisons fused into branches. Linear; to be called once a region. Ops found dead are NOPs
- * or marked OPX_DEAD. */
+ * constants and copies, comparisons fused into branches. Linear; to be called once a region. Ops that are not needed
+ * are taken out (op numbers change, NOPs and labels nobody branches to are gone) or, found late, marked OPX_DEAD. */
 void ir_optimize(struct ir *ir, struct ir_analysis *out);
 struct ir_analysis *ir_analysis_new(void);
 void ir_analysis_free(struct ir_analysis *an);
