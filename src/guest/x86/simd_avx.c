@@ -133,19 +133,18 @@ EMIT(maskmov)
 }
 
 /* Elements by the indices of one register, where the mask's sign bits say; then the mask is zero. The address is
- * base + displacement + index << scale, cut to the address size, in a segment. A fault leaves everything as it was,
- * which is as if no element had been gathered yet. */
+ * base + displacement + index << scale, cut to the address size, in a segment. The helper knows the registers: see there. */
 EMIT(gather)
 {
     unsigned log2_bytes = x86_arg(i) & 3, log2_index = x86_arg(i) >> 2 & 3;
     unsigned size = i->vex_l ? 32 : 16, log2_wide = log2_bytes > log2_index ? log2_bytes : log2_index;
-    unsigned count = size >> log2_wide, dst = i->op[0].reg, mask_reg = i->op[2].reg;
+    unsigned count = size >> log2_wide, dst = i->op[0].reg, mask = i->op[2].reg;
     unsigned seg = i->seg >= 0 ? (unsigned)i->seg : i->base == R_RSP || i->base == R_RBP ? S_SS : S_DS;
-    ir_val base, what, v, mask, old;
+    ir_val base, what, v;
 
     if (!simd_begin(t))
         return;
-    if (dst == mask_reg || dst == (unsigned)i->index || mask_reg == (unsigned)i->index) {
+    if (dst == mask || dst == (unsigned)i->index || mask == (unsigned)i->index) {
         x86_exception(t, X_UD);
         return;
     }
@@ -153,20 +152,13 @@ EMIT(gather)
     if (i->adsize == 8)         /* nothing is cut, so the sum may be made in any order */
         base = x86_segment_linear(t, seg, base, 0, false);
     what = ir_const(t->ir, T_I32, log2_bytes | log2_index << 2 | i->scale << 4 | count << 8 | t->mmu << 12 |
-                                      (i->adsize == 8) << 16 | t->code64 << 17 | seg << 18);
-    mask = x86_get_ymm(t, mask_reg);
-    v = x86_call(t, HELP_gather, base, x86_get_ymm(t, (unsigned)i->index), mask, what);
-    old = x86_get_ymm(t, dst);
-    v = ir_vop(t->ir, log2_bytes == 3 ? VOP_BLENDVPD : VOP_BLENDVPS, T_V256, old, v, mask, 0);
-    if (count << log2_bytes < 32) {
-        v = ir_vop(t->ir, VOP_LO, T_V128, v, 0, 0, 0);
-        if (count << log2_bytes < 16)
-            v = ir_vop(t->ir, VOP_MOVQZ, T_V128, v, 0, 0, 0);
-        x86_put_xmm_zero(t, dst, v);
-    } else {
+                                      (i->adsize == 8) << 16 | t->code64 << 17 | seg << 18 | dst << 21 | mask << 25);
+    v = x86_call(t, HELP_gather, base, x86_get_ymm(t, (unsigned)i->index), what, 0);
+    if (count << log2_bytes < 32)
+        x86_put_xmm_zero(t, dst, ir_vop(t->ir, VOP_LO, T_V128, v, 0, 0, 0));
+    else
         x86_put_ymm(t, dst, v);
-    }
-    x86_put_xmm_zero(t, mask_reg, ir_const(t->ir, T_V128, 0));
+    x86_put_xmm_zero(t, mask, ir_const(t->ir, T_V128, 0));
 }
 
 /* ---- strings */

@@ -130,36 +130,40 @@ void helper_maskstore(struct cpu *cpu, uint64_t va, const uint8_t *mask, const u
 }
 
 /* what: log2 of an element's bytes, of an index's << 2, scale << 4, count << 8, MMU << 12, 64-bit addresses << 16, 64-bit
- * mode << 17, segment << 18. base: with 64-bit addresses the sum of all but the index, else the offset alone. */
-void helper_gather(struct cpu *cpu, uint8_t *result, uint64_t base, const uint8_t *index, const uint8_t *mask,
-                   uint32_t what)
+ * mode << 17, segment << 18, destination << 21, mask << 25. base: with 64-bit addresses the sum of all but the index,
+ * else the offset alone. Elements done before a fault are seen in the registers, and their masks are zero: so both are
+ * written in the state as it goes on; where nothing faults the emitter puts the final values over them. */
+void helper_gather(struct cpu *cpu, uint8_t *result, uint64_t base, const uint8_t *index, uint32_t what)
 {
+    struct x86_cpu *c = x86(cpu);
     unsigned log2_bytes = what & 3, log2_index = what >> 2 & 3, scale = what >> 4 & 3, count = what >> 8 & 15;
     unsigned mmu = what >> 12 & 15, bytes = 1u << log2_bytes, seg = what >> 18 & 7;
-    uint8_t r[32] = { 0 };
+    uint8_t *dst = (uint8_t *)&c->ymm[what >> 21 & 15], *mask = (uint8_t *)&c->ymm[what >> 25 & 15];
 
     for (unsigned n = 0; n < count; n++) {
         int64_t at;
         int32_t narrow;
         uint64_t va;
 
-        if (!mask_bit(mask, n, bytes))
-            continue;
-        if (log2_index == 3) {
-            memcpy(&at, index + 8 * n, 8);
-        } else {
-            memcpy(&narrow, index + 4 * n, 4);
-            at = narrow;
+        if (mask_bit(mask, n, bytes)) {
+            if (log2_index == 3) {
+                memcpy(&at, index + 8 * n, 8);
+            } else {
+                memcpy(&narrow, index + 4 * n, 4);
+                at = narrow;
+            }
+            va = base + ((uint64_t)at << scale);
+            if (!(what & 1 << 16)) {
+                va = (uint32_t)va;
+                if (!(what & 1 << 17))
+                    va = (uint32_t)(va + c->seg[seg].base);
+                else if (seg == S_FS || seg == S_GS)
+                    va += c->seg[seg].base;
+            }
+            load_element(cpu, va, dst + n * bytes, log2_bytes, mmu);
         }
-        va = base + ((uint64_t)at << scale);
-        if (!(what & 1 << 16)) {
-            va = (uint32_t)va;
-            if (!(what & 1 << 17))
-                va = (uint32_t)(va + x86(cpu)->seg[seg].base);
-            else if (seg == S_FS || seg == S_GS)
-                va += x86(cpu)->seg[seg].base;
-        }
-        load_element(cpu, va, r + n * bytes, log2_bytes, mmu);
+        memset(mask + n * bytes, 0, bytes);
     }
-    memcpy(result, r, 32);
+    memset(result, 0, 32);
+    memcpy(result, dst, count * bytes);
 }

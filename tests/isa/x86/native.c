@@ -1,7 +1,6 @@
 /* See native.h. The state is loaded from a static image by instruction-pointer-relative moves, since every register is
  * the test's; the instruction under test is followed by a jump to where all of it is saved again. A signal is turned
  * into the same jump, with the trap's number noted. */
-#define _GNU_SOURCE
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
