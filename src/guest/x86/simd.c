@@ -53,7 +53,8 @@ static void mmx_put(struct x86_t *t, unsigned n, ir_val v)
     ir_state_store(t->ir, offsetof(struct x86_cpu, fpregs[0].v.se) + reg, 1, ir_const(t->ir, T_I32, 0xffff));
 }
 
-/* The #GP of a misaligned operand is guest_x86's unaligned(), which knows it by the size from #AC. */
+/* A misaligned operand is #GP (guest_x86's unaligned()); while alignment checks are on, #AC instead, as the SDM allows
+ * (vol. 3, 6.15, interrupt 17). */
 memop simd_memop(struct x86_t *t, unsigned bytes)
 {
     memop m = x86_memop(t, bytes);
@@ -417,7 +418,9 @@ EMIT(cvtpi2ps)
 
     if (!simd_begin(t))
         return;
-    v = simd_op(t, VOP_CVTDQ2PS, T_V128, simd_read(t, 1), 0, 0, 0);
+    v = simd_read(t, 1);
+    simd_enter_mmx(t);          /* before #XM */
+    v = simd_op(t, VOP_CVTDQ2PS, T_V128, v, 0, 0, 0);
     simd_put(t, 0, simd_op128(t, VOP_MOVSD, x86_get_xmm(t, i->op[0].reg), v, 0));
 }
 
@@ -432,15 +435,19 @@ EMIT(cvt_to_mmx)
     v = simd_read(t, 1);
     if (i->op[1].kind == XO_XMM && (vop == VOP_CVTPS2DQ || vop == VOP_CVTTPS2DQ))
         v = ir_vop(t->ir, VOP_MOVQZ, T_V128, v, 0, 0, 0);
+    simd_enter_mmx(t);
     simd_put(t, 0, simd_op(t, vop, T_V128, v, 0, 0, 0));
 }
 
+/* To memory: a fault comes before the flags, so the destination is probed by a load first. */
 EMIT(vcvtps2ph)
 {
     ir_val v;
 
     if (!simd_begin(t))
         return;
-    v = simd_op(t, VOP_CVTPS2PH, T_V128, simd_read(t, 1), 0, 0, i->imm & 0xff);
-    simd_put(t, 0, v);
+    v = simd_read(t, 1);
+    if (i->op[0].kind == XO_MEM)
+        ir_load(t->ir, T_V128, simd_memop(t, i->op[0].size) | MEM_RW, simd_address(t, 0, true), 0);
+    simd_put(t, 0, simd_op(t, VOP_CVTPS2PH, T_V128, v, 0, 0, i->imm & 0xff));
 }

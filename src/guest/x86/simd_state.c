@@ -46,7 +46,8 @@ uint32_t helper_stmxcsr(struct cpu *cpu)
 /* ---- ops while exceptions are unmasked. what: op | immediate << 16 */
 
 /* Runs the op under the guest's own masks; raises before the result is seen. Exceptions found before the operation
- * (invalid, denormal, division by zero) hide those found after it (SDM vol. 1, 4.9.2, 11.5.2). */
+ * (invalid, denormal, division by zero) hide those found after it (SDM vol. 1, 4.9.2, 11.5.2). Not modelled: beside an
+ * unmasked overflow or underflow PE tells whether the result with an unbounded exponent is inexact, not the stored one. */
 static void fp_run(struct cpu *cpu, uint8_t *result, const uint8_t *a, const uint8_t *b, const uint8_t *c, uint32_t what,
                    unsigned bytes)
 {

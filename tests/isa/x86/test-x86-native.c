@@ -176,8 +176,8 @@ static GString *compare(const struct x86_insn *i, const struct x86_image *was, c
                                (unsigned)(host->rflags & flags_mask(i->row)), (unsigned)(ours->rflags & flags_mask(i->row)));
     memcpy(&mxcsr_host, host->fx + FX_MXCSR, 4);
     memcpy(&mxcsr_ours, ours->fx + FX_MXCSR, 4);
-    if (host->trap == X_XM && (mxcsr_host & 0x10) && !(mxcsr_host & 0x800))
-        mxcsr_ours = (mxcsr_ours & ~0x20u) | (mxcsr_host & 0x20);       /* see helper_fp_128: PE beside an unmasked UE */
+    if (host->trap == X_XM && (mxcsr_host & ~mxcsr_host >> 7 & 0x18))   /* PE beside unmasked OE or UE: see fp_run() */
+        mxcsr_ours = (mxcsr_ours & ~0x20u) | (mxcsr_host & 0x20);
     if (mxcsr_host != mxcsr_ours)
         differ(s, "mxcsr", 0, was->fx + FX_MXCSR, host->fx + FX_MXCSR, ours->fx + FX_MXCSR, 4);
     if (memcmp(host->fx, ours->fx, 5))
