@@ -188,6 +188,43 @@ EMIT(simd)
 EMIT(simd_cmp) { emit_op(t, (unsigned)x86_arg(i), i->imm & (i->vex ? 31 : 7)); }
 EMIT(simd_round) { emit_op(t, (unsigned)x86_arg(i), i->imm & 15); }
 
+/* DPPS, DPPD. Their multiplication and additions raise one after the other, so where they may, each is an op of its own:
+ * products of the chosen lanes (the others are +0), sums of neighbours, then their sum, put into the chosen lanes. */
+static ir_val dot_product_slow(struct x86_t *t, bool wide, enum ir_type type, ir_val a, ir_val b)
+{
+    unsigned imm = (unsigned)t->i->imm, lanes = wide ? 3 : 15, from = imm >> 4 & lanes, to = imm & lanes;
+    unsigned blend = wide ? VOP_BLENDPD : VOP_BLENDPS, add = wide ? VOP_HADDPD : VOP_HADDPS;
+    ir_val zero = ir_const(t->ir, type, 0);
+
+    if (type == T_V256) {
+        from |= from << 4;
+        to |= to << 4;
+    }
+    a = ir_vop(t->ir, blend, type, zero, a, 0, from);
+    b = ir_vop(t->ir, blend, type, zero, b, 0, from);
+    a = simd_op(t, wide ? VOP_MULPD : VOP_MULPS, type, a, b, 0, 0);
+    a = simd_op(t, add, type, a, a, 0, 0);
+    if (!wide)
+        a = simd_op(t, add, type, a, a, 0, 0);
+    return ir_vop(t->ir, blend, type, zero, a, 0, to);
+}
+
+EMIT(simd_dot)
+{
+    ir_val a, b;
+    enum ir_type type = i->op[0].size == 32 ? T_V256 : T_V128;
+
+    if (!simd_begin(t))
+        return;
+    a = simd_read(t, simd_first(t));
+    b = simd_read(t, simd_first(t) + 1);
+    if (t->mode & MODE_FPEXC)
+        a = dot_product_slow(t, x86_arg(i) == VOP_DPPD, type, a, b);
+    else
+        a = ir_vop(t->ir, (unsigned)x86_arg(i), type, a, b, 0, i->imm & 0xff);
+    simd_put(t, 0, a);
+}
+
 /* Ops whose result is EFLAGS: COMISS, PTEST and kin. */
 EMIT(simd_flags)
 {
@@ -419,7 +456,8 @@ EMIT(cvtpi2ps)
     if (!simd_begin(t))
         return;
     v = simd_read(t, 1);
-    simd_enter_mmx(t);          /* before #XM */
+    if (i->op[1].kind == XO_MM)
+        simd_enter_mmx(t);      /* before #XM */
     v = simd_op(t, VOP_CVTDQ2PS, T_V128, v, 0, 0, 0);
     simd_put(t, 0, simd_op128(t, VOP_MOVSD, x86_get_xmm(t, i->op[0].reg), v, 0));
 }
