@@ -219,6 +219,8 @@ static bool run_case(GRand *rnd, const struct x86_row *row, bool *failed)
     host = was;
     native_run(insn.len, &host);
     memcpy(after, native_data, NATIVE_DATA_SIZE);
+    if (host.fx[FX_MXCSR + 2])  /* AMD's MXCSR.MM, which no model of ours has */
+        return true;
     for (unsigned how = 0; how < 2 && !*failed; how++) {
         g_autofree char *why = NULL, *text = NULL;
         GString *s;
