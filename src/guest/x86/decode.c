@@ -303,7 +303,7 @@ static bool parse_operand(struct decoder *d, const struct x86_opcode_operand *c,
     case AM_X: case AM_Y: o->kind = XO_MEM; o->reg = c->am == AM_Y; break;
     case AM_O: o->kind = XO_MEM; i->moffs = true; i->imm = (int64_t)fetch(d, i->adsize); break;
     case AM_ONE: o->kind = XO_IMM; i->imm = 1; break;
-    case AM_SI: o->kind = XO_IMM; i->imm = fetch_signed(d, 1); break;
+    case AM_SI: o->kind = XO_IMM; o->size = i->opsize; i->imm = fetch_signed(d, 1); break;
     case AM_J: o->kind = XO_REL; i->imm = fetch_signed(d, c->type == OT_b ? 1 : i->opsize == 2 ? 2 : 4); break;
     case AM_A:
         o->kind = XO_FAR;
@@ -318,6 +318,8 @@ static bool parse_operand(struct decoder *d, const struct x86_opcode_operand *c,
         else
             i->imm = v;
         o->kind = XO_IMM;
+        if (c->type == OT_z)
+            o->size = i->opsize;        /* sign-extended */
         break;
     }
     default: return false;
@@ -376,7 +378,7 @@ static void fill_info(const struct decoder *d, struct insn_info *info)
     if (i->op[0].kind == XO_REL)
         info->target = x86_target(i, d->mode);
     /* One instruction at a time while single-stepping, and in an interrupt shadow. */
-    if (d->mode & (MODE_TF | MODE_SHADOW | MODE_RF))
+    if (d->mode & MODE_SINGLE)
         info->flow = FLOW_END;
 }
 
@@ -416,6 +418,9 @@ bool x86_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, st
             parse_modrm(&d);
         if (!failed(&d))
             i->row = row_find(&d, at, pp);
+        i->features = f->cpu ? x86(f->cpu)->features : NULL;
+        if (i->features && !x86_has(i->features, i->row->feature) && i->row->feature)
+            i->row = &x86_row_undefined;
         i->opsize = (uint8_t)operand_size(&d, i->row);
         if (!parse_operands(&d, i->row))
             i->row = &x86_row_undefined;

@@ -49,11 +49,9 @@ enum x86_cc {
     CC_INC8, CC_INC16, CC_INC32, CC_INC64,      /* cc_src: carry kept */
     CC_DEC8, CC_DEC16, CC_DEC32, CC_DEC64,
     CC_SHL8, CC_SHL16, CC_SHL32, CC_SHL64,      /* cc_src: value shifted by count - 1 */
-    CC_SAR8, CC_SAR16, CC_SAR32, CC_SAR64,
+    CC_SAR8, CC_SAR16, CC_SAR32, CC_SAR64,      /* SHR and SAR, likewise */
     CC_MUL8, CC_MUL16, CC_MUL32, CC_MUL64,      /* cc_src: nonzero when CF = OF = 1 */
-    CC_BMI8, CC_BMI16, CC_BMI32, CC_BMI64,      /* BLSI and kin */
-    CC_ADCX, CC_ADOX, CC_ADCOX,
-    CC_POPCNT, CC_CLZ8, CC_CLZ16, CC_CLZ32, CC_CLZ64,   /* (LZCNT, TZCNT) */
+    CC_KEEP8, CC_KEEP16, CC_KEEP32, CC_KEEP64,  /* ZF SF PF of cc_dst; CF AF OF as they stand in cc_src: rotates, BT, BMI */
     CC_COUNT
 };
 
@@ -90,7 +88,8 @@ struct x86_cpu {
     uint64_t fault_cr2;
     uint8_t cpl;
     bool halted, nmi_pending, init_pending, sipi_pending, smi_pending, nmi_masked, in_smm, wait_for_sipi;
-    bool shadow;                        /* interrupts are held for one instruction (STI, MOV SS) */
+    uint8_t trap_pending;               /* TF was set when the last instruction began: #DB is due */
+    uint8_t shadow;                     /* interrupts are held for one instruction (STI, MOV SS) */
     uint8_t sipi_vector;
     const struct x86_model *model;
     uint32_t features[FW_COUNT];        /* what CPUID announces (x86_has()) */
@@ -130,8 +129,11 @@ enum {
     MODE_MMU_SHIFT = 18 /* 3 bits: data MMU index */, MODE_FPEXC = 1 << 21 /* SSE exceptions unmasked: slow FP */,
     MODE_AC = 1 << 22 /* alignment checks on */, MODE_DE = 1 << 23 /* breakpoints armed */, MODE_RF = 1 << 24,
     MODE_UMIP = 1 << 25, MODE_LIMITS = 1 << 26 /* some segment limit must be checked */, MODE_TSD = 1 << 27,
-    MODE_PCE = 1 << 28, MODE_SMM = 1 << 29, MODE_CS_BASE_SHIFT = 32,
+    MODE_PCE = 1 << 28, MODE_SMM = 1 << 29, MODE_LIMITS_FS = 1 << 30, MODE_CS_BASE_SHIFT = 32,
 };
+#define MODE_LIMITS_GS (UINT64_C(1) << 31)
+/* One instruction a region: single-step, interrupt shadow, RF with breakpoints armed. */
+#define MODE_SINGLE (MODE_TF | MODE_SHADOW | MODE_RF)
 enum { MMU_KERNEL, MMU_USER, MMU_KERNEL_SMAP /* supervisor with SMAP in force */, MMU_PHYS /* paging off */ };
 
 static inline struct x86_cpu *x86(struct cpu *c) { return (struct x86_cpu *)c; }
@@ -232,6 +234,7 @@ struct x86_insn {
     uint8_t scale;
     int32_t disp;
     int64_t imm; int64_t imm2;          /* imm2: ENTER's second, far selector */
+    const uint32_t *features;           /* of the CPU it was fetched for; NULL: all */
     struct x86_operand op[4];
 };
 
@@ -249,7 +252,8 @@ struct x86_t {
     unsigned code64, cpl, mmu;          /* shorthands of mode */
     int cc_op;                          /* static knowledge of the slot; -1: unknown */
     ir_val cc_a, cc_b;                  /* operands of the CC_SUB or CC_LOGIC that set cc_op, while in its block; else 0 */
-    unsigned cc_width;                  /* their size in bytes */
+    ir_val linear;                      /* address of the memory operand, once computed in this block; else 0 */
+    unsigned pop_bytes;                 /* POP to memory: RSP counts as incremented already */
     bool fp_checked;                    /* #NM/#MF state already checked since the last join */
     const uint32_t *features;           /* of the CPU model; NULL: all */
     ir_val ymm[16];                     /* V256 value of YMM n if known in this block, else 0 */
@@ -272,6 +276,11 @@ void x86_put_xmm(struct x86_t *t, unsigned n, ir_val v);        /* low 128 bits;
 void x86_put_xmm_zero(struct x86_t *t, unsigned n, ir_val v);   /* VEX.128: the rest of YMM zeroed */
 ir_val x86_get_ymm(struct x86_t *t, unsigned n);        /* V256 */
 void x86_put_ymm(struct x86_t *t, unsigned n, ir_val v);
+/* For read-modify-write: faults as a write would. */
+ir_val x86_read_rw(struct x86_t *t, unsigned n);
+ir_val x86_widen(struct x86_t *t, ir_val v);            /* I64 from I32 (zero-extended) or I64 */
+ir_val x86_narrow(struct x86_t *t, ir_val v, unsigned size);    /* low `size` bytes, in the type of that size */
+ir_val x86_sext(struct x86_t *t, ir_val v, unsigned size);      /* I32 or I64 with the sign of the low `size` bytes */
 /* Labels and branches inside an instruction: as ir_label_bind(), ir_brcond(), ir_br(), but the values cached in struct
  * x86_t are dropped, since values do not outlive a basic block. */
 void x86_bind(struct x86_t *t, ir_label l);
@@ -282,16 +291,29 @@ ir_val x86_tmp_get(struct x86_t *t, unsigned n);
 ir_val x86_call(struct x86_t *t, enum x86_helper_id h, ir_val a, ir_val b, ir_val c, ir_val d);
 void x86_exception(struct x86_t *t, unsigned vector);   /* raises at this instruction, error code 0 where one is due; ends the block */
 void x86_set_cc(struct x86_t *t, enum x86_cc op, ir_val dst, ir_val src, ir_val src2);   /* 0: not used by op */
+/* Sets CF, and OF where not 0 (both I32, 0 or 1); the others stay as they are. */
+void x86_set_carry(struct x86_t *t, ir_val cf, ir_val of);
 void x86_set_flags(struct x86_t *t, ir_val eflags);     /* CC_EFLAGS: arithmetic bits of an I32/I64 value */
 ir_val x86_flags(struct x86_t *t);                      /* I32: arithmetic EFLAGS, computed */
 ir_val x86_condition(struct x86_t *t, unsigned cc);     /* I32 0/1 for tttn code 0-15 */
+struct x86_test { enum ir_cond cond; ir_val a, b; };    /* for brcond and select */
+struct x86_test x86_condition_test(struct x86_t *t, unsigned cc);
 void x86_branch(struct x86_t *t, unsigned cc, ir_label l);      /* to l if condition cc */
+/* Control flow: as ir_goto() and kin, but one instruction at a time where the mode asks for it. */
+void x86_goto(struct x86_t *t, uint64_t pc);
+void x86_goto_indirect(struct x86_t *t, ir_val pc, enum ir_exit_kind hint);
+static inline uint64_t x86_next(const struct x86_insn *i) { return i->pc + i->len; }
+/* Stack: address of the top less `bytes`, pushes and pops of operand-size values. RSP is put last. */
+void x86_push(struct x86_t *t, ir_val v, unsigned bytes);
+ir_val x86_pop_value(struct x86_t *t, unsigned bytes, unsigned at);     /* loads [SP + at] */
+void x86_add_sp(struct x86_t *t, ir_val delta);         /* I64 */
 bool x86_check_sse(struct x86_t *t);    /* emits #UD/#NM as mode demands; false: nothing more to emit */
 bool x86_check_avx(struct x86_t *t);
 bool x86_check_fpu(struct x86_t *t, bool mmx);  /* #NM, #MF; x87*.c */
 
 /* cc.c, exceptions */
-uint32_t x86_compute_flags(const struct x86_cpu *c);    /* arithmetic EFLAGS from cc_* */
+uint32_t x86_cc_flags(uint32_t op, uint64_t dst, uint64_t src, uint64_t src2);   /* arithmetic EFLAGS */
+uint32_t x86_compute_flags(const struct x86_cpu *c);    /* of cc_* */
 uint64_t x86_eflags(const struct x86_cpu *c);           /* the whole register */
 void x86_set_eflags(struct x86_cpu *c, uint64_t v, uint64_t mask);
 _Noreturn void x86_raise(struct x86_cpu *c, unsigned vector, int error_code /* -1: none */);
