@@ -318,6 +318,9 @@ uint64_t x86_eflags(const struct x86_cpu *c);           /* the whole register */
 void x86_set_eflags(struct x86_cpu *c, uint64_t v, uint64_t mask);
 _Noreturn void x86_raise(struct x86_cpu *c, unsigned vector, int error_code /* -1: none */);
 void x86_mxcsr_changed(struct x86_cpu *c);              /* after mxcsr was written: host control, float_status, mode */
+void x86_io_check(struct x86_cpu *c, uint16_t port, unsigned bytes);     /* IOPL and the permission map, else #GP */
+uint64_t x86_io_read(struct x86_cpu *c, uint16_t port, unsigned bytes);
+void x86_io_write(struct x86_cpu *c, uint16_t port, unsigned bytes, uint64_t v);
 uint32_t x86_mxcsr_read(struct x86_cpu *c);             /* with sticky bits collected */
 
 #endif
