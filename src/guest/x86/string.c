@@ -2,6 +2,7 @@
  * memory is plain RAM, and comes back at page ends to look for interrupts: registers are exact whenever it does.
  * SDM vol. 2, REP/REPE/REPZ/REPNE/REPNZ. */
 #include <string.h>
+#include <glib.h>
 #include "x86.h"
 
 enum { STR_SIZE = 3, STR_ADSIZE = 3 << 2, STR_SEG_SHIFT = 4, STR_REPNE = 1 << 7, STR_MMU_SHIFT = 8, STR_ONE = 1 << 12,

@@ -3,7 +3,6 @@
 #include "system.h"
 
 static ir_val imm32(struct x86_t *t, uint32_t v) { return ir_const(t->ir, T_I32, v); }
-static bool in_protected(const struct x86_t *t) { return (t->mode & MODE_PE) && !(t->mode & MODE_VM86); }
 static unsigned iopl(const struct x86_t *t) { return t->mode >> MODE_IOPL_SHIFT & 3; }
 
 static void go_to(struct x86_t *t, ir_val pc)
