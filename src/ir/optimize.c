@@ -176,7 +176,7 @@ static void block_see_all(struct block *b)
 static unsigned op_hash(const struct ir_op *op)
 {
     uint64_t head = (uint64_t)op->op | (uint64_t)op->type << 8 | (uint64_t)op->cond << 16 | (uint64_t)op->aux << 24;
-    uint64_t h = (head ^ (uint64_t)op->a << 40 ^ (uint64_t)op->b << 20 ^ (uint64_t)op->c << 48) *
+    uint64_t h = (head ^ (uint64_t)op->a << 40 ^ (uint64_t)op->b << 20 ^ (uint64_t)op->c << 48 ^ op->d) *
                  UINT64_C(0x9e3779b97f4a7c15);
 
     return (unsigned)((h ^ (uint64_t)op->imm * UINT64_C(0xff51afd7ed558ccd)) >> 56) % CSE_SIZE;
@@ -235,11 +235,16 @@ static void forward_put(struct pass *p, struct ir_op *op)
     set_add(&p->block->put, op->aux);
 }
 
-static void forward_call(struct pass *p, const struct ir_op *op)
+static void forward_call(struct pass *p, struct ir_op *op)
 {
+    unsigned flags = p->ir->helpers[op->aux]->flags;
+    ir_val same;
+
+    if (flags == HELPER_PURE && op->dst && (same = op_find_equal(p, op)))
+        forward_replace(p, op, same);
     if (op_sees_slots(p->ir, op))
         block_see_all(p->block);
-    if (p->ir->helpers[op->aux]->flags & HELPER_WRITES)
+    if (flags & HELPER_WRITES)
         memset(p->w->slot_value, 0, p->ir->guest->nslots * sizeof(*p->w->slot_value));
 }
 

@@ -740,9 +740,12 @@ static void equal_values_are_computed_once(void)
     put_r(ir, 3, ir_bin(ir, IR_SHL, ir_bin(ir, IR_ADD, a, b), c64(ir, 3)));
     put_r(ir, 4, ir_bin(ir, IR_SUB, a, b));
     put_r(ir, 5, ir_bin(ir, IR_SUB, b, a));
+    put_r(ir, 6, ir_call(ir, TOY_PURE, a, c32(ir, 1), 0, 0));
+    put_r(ir, 7, ir_call(ir, TOY_PURE, a, c32(ir, 1), 0, 0));
     struct optimized o = optimize(ir);
     g_assert_cmpuint(left(o, IR_ADD), ==, 1);
     g_assert_cmpuint(left(o, IR_SUB), ==, 2);
+    g_assert_cmpuint(left(o, IR_CALL), ==, 1);
     optimized_free(o);
 }
 
