@@ -73,8 +73,12 @@ EMIT(vzero)
     if (!simd_begin(t))
         return;
     zero = ir_const(t->ir, T_V128, 0);
-    for (unsigned n = 0; n < (t->code64 ? 16u : 8u); n++)
-        put_halves(t, n, x86_arg(i) ? zero : x86_get_xmm(t, n), zero);
+    for (unsigned n = 0; n < (t->code64 ? 16u : 8u); n++) {
+        if (x86_arg(i))
+            x86_put_xmm(t, n, zero);
+        ir_put(t->ir, SLOT_YMM_HI + n, zero);
+        t->ymm[n] = 0;
+    }
 }
 
 /* ---- masked memory: elements whose mask is clear are not accessed */
