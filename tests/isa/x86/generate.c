@@ -156,19 +156,56 @@ static void random_vector(uint8_t *v, unsigned bytes)
             v[n] = few[roll(G_N_ELEMENTS(few))];
 }
 
-/* x87: an MMX-like state, or none in use. MXCSR: all masked, or a few exceptions not. */
-static void random_fx(uint8_t *fx)
+/* An x87 register: any bits; a number of moderate size; denormals, infinities, NaNs, unnormals. */
+static void random_f80(uint8_t *v)
+{
+    uint64_t frac = random64() | UINT64_C(1) << 63;
+    uint16_t se = (uint16_t)(g_rand_int(dice) & 0x8000);
+
+    switch (roll(8)) {
+    case 0: frac = random64(); se = (uint16_t)g_rand_int(dice); break;
+    case 1: frac = roll(3) ? frac : UINT64_C(1) << 63; se |= 0x7fff; break;
+    case 2: frac = random64() >> (1 + roll(63)); break;
+    case 3: frac = roll(2) ? 0 : UINT64_C(1) << 63; se |= frac ? 0x3fff : 0; break;
+    case 4: frac = ~UINT64_C(0) << roll(64); se |= (uint16_t)(0x3fff + roll(70)); break;
+    case 5: se |= (uint16_t)(roll(2) ? 0x7ffe - roll(8) : 1 + roll(70)); break;
+    default: se |= (uint16_t)(0x3fff - 40 + roll(80)); break;
+    }
+    memcpy(v, &frac, 8);
+    memcpy(v + 8, &se, 2);
+}
+
+/* x87 state, as MMX leaves it or of numbers; now and then an exception waits to be raised. MXCSR: all exceptions masked,
+ * or some not. */
+static void random_fx(uint8_t *fx, bool x87)
 {
     uint32_t mxcsr = 0x1f80 | (g_rand_int(dice) & 0xe07f);
-    uint16_t fcw = 0x037f;
+    uint16_t fcw = 0x037f, fsw = (uint16_t)(roll(8) << 11 | (g_rand_int(dice) & 0x4700));
 
     memset(fx, 0, 512);
-    memcpy(fx + FX_FCW, &fcw, 2);
     for (unsigned n = 0; n < 8; n++) {
         random_vector(fx + FX_ST + 16 * n, 8);
         memset(fx + FX_ST + 16 * n + 8, 0xff, 2);
+        if (x87)
+            random_f80(fx + FX_ST + 16 * n);
     }
-    fx[FX_FTW] = (uint8_t)roll(256);
+    if (x87) {
+        static const uint16_t precision[3] = { 0x300, 0x200, 0 };
+
+        fcw = (uint16_t)(0x7f | precision[roll(4) % 3] | roll(4) << 10);
+        if (roll(4) == 0)
+            fcw &= (uint16_t)~roll(64);
+        fsw |= (uint16_t)(g_rand_int(dice) & fcw & 0x7f);
+    }
+    if (roll(32) == 0) {
+        fcw &= (uint16_t)~(1u << roll(6));
+        fsw |= (uint16_t)roll(64);
+    }
+    if (fsw & ~fcw & 0x3f)
+        fsw |= 0x8080;
+    memcpy(fx + FX_FCW, &fcw, 2);
+    memcpy(fx + FX_FSW, &fsw, 2);
+    fx[FX_FTW] = (uint8_t)(roll(4) ? 0xff ^ (1u << roll(8) & roll(256)) : roll(256));
     if (roll(4) == 0)
         mxcsr &= ~(g_rand_int(dice) & 0x1f80);
     memcpy(fx + FX_MXCSR, &mxcsr, 4);
@@ -216,7 +253,7 @@ static bool aim(struct x86_insn *i, struct x86_image *img, unsigned modrm_at)
     return i->base >= 0 || (img->regs[i->index] << i->scale) + (uint64_t)(int64_t)i->disp - (uintptr_t)native_data < 2048;
 }
 
-static void random_state(struct x86_image *img)
+static void random_state(struct x86_image *img, bool x87)
 {
     memset(img, 0, sizeof(*img));
     for (unsigned n = 0; n < 16; n++) {
@@ -227,7 +264,7 @@ static void random_state(struct x86_image *img)
     img->regs[R_RSI] = roll(2) ? (uintptr_t)native_data + 1024 + roll(512) : img->regs[R_RSI];
     img->regs[R_RDI] = (uintptr_t)native_data + 1024 + roll(512);
     img->rflags = 0x202 | (g_rand_int(dice) & EF_ARITH);
-    random_fx(img->fx);
+    random_fx(img->fx, x87);
     for (unsigned n = 0; n < NATIVE_DATA_SIZE; n += 64)
         if (roll(8) == 0)
             random_vector(native_data + n, 64);
@@ -239,7 +276,7 @@ bool generate(GRand *rnd, const struct x86_row *row, struct x86_insn *insn, stru
     unsigned n, modrm_at = 0;
 
     dice = rnd;
-    random_state(img);
+    random_state(img, !row->vex && !row->map && row->opcode >= 0xd8 && row->opcode <= 0xdf);
     n = put_prefixes(p, row);
     p[n++] = row->opcode;
     if (row->flags & ROWF_MODRM) {
