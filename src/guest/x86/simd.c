@@ -2,6 +2,8 @@
  * vol. 1, chapters 9 to 14. */
 #include "simd.h"
 
+enum { FSW_ES = 0x80 };
+
 /* ---- operands */
 
 static bool uses_mmx(const struct x86_insn *i)
@@ -29,6 +31,27 @@ bool simd_begin(struct x86_t *t)
     if (uses_mmx(i))
         return (!uses_xmm(i) || x86_check_sse(t)) && x86_check_fpu(t, true);
     return x86_check_sse(t);
+}
+
+/* MMX: EM is #UD, x87: EM is #NM; TS is #NM (SDM vol. 3, table 2-2); then a pending x87 exception is raised. Only x87
+ * arithmetic makes one pending, so one check holds until then (x87 emitters clear fp_checked) or the next join. */
+bool x86_check_fpu(struct x86_t *t, bool mmx)
+{
+    ir_label none;
+
+    if (t->mode & (MODE_EM | MODE_TS)) {
+        x86_exception(t, mmx && (t->mode & MODE_EM) ? X_UD : X_NM);
+        return false;
+    }
+    if (t->fp_checked)
+        return true;
+    none = ir_label_new(t->ir);
+    x86_brcond(t, C_TSTEQ, ir_state_load(t->ir, T_I32, offsetof(struct x86_cpu, fpsw), 1),
+               ir_const(t->ir, T_I32, FSW_ES), none);
+    x86_call(t, HELP_fpu_pending, 0, 0, 0, 0);
+    x86_bind(t, none);
+    t->fp_checked = true;
+    return true;
 }
 
 /* An MMX instruction makes all registers valid and TOP 0 (SDM vol. 1, 9.5.1). Comes after all that may fault. */

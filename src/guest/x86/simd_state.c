@@ -3,7 +3,8 @@
 #include "simd.h"
 
 enum { MX_FLAGS = 0x3f, MX_DAZ = 1 << 6, MX_MASK_SHIFT = 7, MX_MASKS = 0x1f80, MX_PRE = 7 /* IE, DE, ZE */,
-       MX_RC_SHIFT = 13, MX_FTZ = 1 << 15, MX_UM = 1 << 11, CR4_OSXMMEXCPT = 1 << 10 };
+       MX_RC_SHIFT = 13, MX_FTZ = 1 << 15, MX_UM = 1 << 11, CR4_OSXMMEXCPT = 1 << 10,
+       CR0_NE = 1 << 5 };
 
 /* ---- MXCSR (SDM vol. 1, 10.2.3). The host's holds the guest's rounding and flush modes, with all exceptions masked;
  * flags collect in cpu.fp_control. Flushing to zero is off while underflow is unmasked (10.2.3.3). */
@@ -41,6 +42,18 @@ uint32_t helper_ldmxcsr(struct cpu *cpu, uint32_t v)
 uint32_t helper_stmxcsr(struct cpu *cpu)
 {
     return x86_mxcsr_read(x86(cpu));
+}
+
+/* An unmasked x87 exception waits, and an x87 or MMX instruction is about to run: #MF, or with CR0.NE clear the PC's way,
+ * FERR# to IRQ 13 (SDM vol. 1, 8.7). */
+void helper_fpu_pending(struct cpu *cpu)
+{
+    struct x86_cpu *c = x86(cpu);
+
+    if (c->cr0 & CR0_NE)
+        x86_raise(c, X_MF, -1);
+    if (c->platform && c->platform->ferr)
+        c->platform->ferr(c->platform_opaque, c, true);
 }
 
 /* ---- ops while exceptions are unmasked. what: op | immediate << 16 */
