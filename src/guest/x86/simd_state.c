@@ -1,10 +1,10 @@
 /* The part of SSE and AVX that is C: MXCSR, exceptions of floating-point ops, masked and gathered memory. */
 #include <string.h>
 #include "simd.h"
+#include "system.h"
 
 enum { MX_FLAGS = 0x3f, MX_DAZ = 1 << 6, MX_MASK_SHIFT = 7, MX_MASKS = 0x1f80, MX_PRE = 7 /* IE, DE, ZE */,
-       MX_RC_SHIFT = 13, MX_FTZ = 1 << 15, MX_UM = 1 << 11, CR4_OSXMMEXCPT = 1 << 10,
-       CR0_NE = 1 << 5 };
+       MX_RC_SHIFT = 13, MX_FTZ = 1 << 15, MX_UM = 1 << 11 };
 
 /* ---- MXCSR (SDM vol. 1, 10.2.3). The host's holds the guest's rounding and flush modes, with all exceptions masked;
  * flags collect in cpu.fp_control. Flushing to zero is off while underflow is unmasked (10.2.3.3). */
