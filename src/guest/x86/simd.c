@@ -176,16 +176,41 @@ static enum ir_type result_type(const struct x86_t *t, const struct vop_info *v,
     return t->i->op[0].size == 32 || ir_type_of(t->ir, a) == T_V256 ? T_V256 : T_V128;
 }
 
+/* Ops of a register with itself that make zeros or ones, whatever it holds: compilers and people write them for that. */
+static bool makes_constant(const struct x86_t *t, unsigned vop, unsigned first, uint64_t *lanes)
+{
+    const struct x86_operand *a = &t->i->op[first], *b = a + 1;
+
+    if (a->kind != XO_XMM || b->kind != XO_XMM || a->reg != b->reg)
+        return false;
+    switch (vop) {
+    case VOP_CMPEQ8: case VOP_CMPEQ16: case VOP_CMPEQ32: case VOP_CMPEQ64:
+        *lanes = ~UINT64_C(0);
+        return true;
+    case VOP_XOR: case VOP_XORF: case VOP_ANDN: case VOP_ANDNF: case VOP_SUB8: case VOP_SUB16: case VOP_SUB32:
+    case VOP_SUB64: case VOP_CMPGT8: case VOP_CMPGT16: case VOP_CMPGT32: case VOP_CMPGT64:
+        *lanes = 0;
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void emit_op(struct x86_t *t, unsigned vop, int64_t imm)
 {
     const struct vop_info *v = &vop_info[vop];
     unsigned first = v->form == VF_FMA || (v->form == VF_MI && !t->i->vex) ? 0
                      : v->operands == 1                                      ? 1
                                                                              : simd_first(t);
+    uint64_t lanes;
     ir_val a, b, c;
 
     if (!simd_begin(t))
         return;
+    if (v->operands == 2 && makes_constant(t, vop, first, &lanes)) {
+        simd_put(t, 0, ir_const(t->ir, t->i->op[0].size == 32 ? T_V256 : T_V128, lanes));
+        return;
+    }
     a = simd_read(t, first);
     b = v->operands > 1 ? simd_read(t, first + 1) : 0;
     c = v->operands > 2 ? simd_read(t, first + 2) : 0;
