@@ -42,6 +42,9 @@ bool netdev_del(struct vm *vm, const char *id, struct error *err);
 bool net_set_link(struct vm *vm, const char *name, bool up, struct error *err);
 char *net_info(struct vm *vm);                  /* info network; caller frees */
 char *net_usernet_info(struct vm *vm);
+char *netdev_help(void);                        /* -netdev help; caller frees */
+/* hostfwd_add, hostfwd_remove: netdev NULL: the first user network. */
+bool net_hostfwd(struct vm *vm, const char *netdev, const char *rule, bool add, struct error *err);
 /* A default MAC for the n-th NIC of the machine: 52:54:00:12:34:56 + n. */
 void net_default_mac(struct vm *vm, uint8_t mac[6]);
 void net_cleanup(struct vm *vm);
