@@ -555,7 +555,7 @@ static void net_unrealize(struct device *dev)
     netdev_detach(net_of(v)->netdev);
 }
 
-static const struct virtio_info net_info = {
+static const struct virtio_info virtio_net_info = {
     .name = "virtio-net",
     .id = VIRTIO_ID_NET,
     .legacy_pci_id = 0x1000,
@@ -612,5 +612,5 @@ static const struct prop net_props[] = {
     { 0 }
 };
 
-VIRTIO_DEVICE("virtio-net", struct virtio_net, "Network", "virtio network device", &net_info, 0x020000, net_props, NULL,
+VIRTIO_DEVICE("virtio-net", struct virtio_net, "Network", "virtio network device", &virtio_net_info, 0x020000, net_props, NULL,
               .realize = net_realize, .unrealize = net_unrealize);
