@@ -36,11 +36,6 @@ void vm_private_free(struct vm_private *p)
     g_free(p);
 }
 
-void vm_settle(void *vm)
-{
-    (void)vm;
-}
-
 struct vcpu *vcpu_new(struct vm *vm, struct error *err)
 {
     const struct vm_config *c = &vm->config;

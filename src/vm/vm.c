@@ -571,6 +571,20 @@ struct vm *vm_create(const struct vm_config *config, struct loop *loop, struct e
     return vm;
 }
 
+static void nothing(void *arg)
+{
+}
+
+/* What was posted for a machine must not find it gone. */
+static void settle(struct loop *loop)
+{
+    if (loop_current() != loop && loop_thread_id(loop))
+        loop_call(loop, nothing, NULL);
+    else
+        for (int i = 0; i < 1000 && loop_step(loop, false); i++)
+            ;
+}
+
 void vm_destroy(struct vm *vm)
 {
     if (!vm)
@@ -596,8 +610,7 @@ void vm_destroy(struct vm *vm)
     vm->accel = NULL;
     board_props_free(vm);
     g_free(vm->board_data);
-    /* What was posted for this machine must not find it gone. */
-    loop_call(vm->loop, vm_settle, vm);
+    settle(vm->loop);
     mem_state_free(vm);
     vm_clock_free(vm);
     vm_private_free(vm->priv);

@@ -25,7 +25,6 @@ struct vm_private {
 
 struct vm_private *vm_private_new(void);
 void vm_private_free(struct vm_private *p);
-void vm_settle(void *vm);
 
 /* vcpu.c */
 bool vcpus_start(struct vm *vm, struct error *err);     /* threads, parked */
