@@ -1,0 +1,115 @@
+/* The translator: regions of guest code, the cache that holds their host code, links between them. It rests on ir
+ * alone: a guest's decode and emit, struct cpu, and the memory functions of rhea/ir/cpu.h for slow paths, so that
+ * system and user mode share it. See docs/jit.md.
+ *
+ * A region's invariants:
+ *  (1) it is found by the physical address of its first byte and its mode bits; all of its code but the tail of an
+ *      instruction that straddles lies in that page; it may run at any virtual address with the same page offset;
+ *  (2) a linked exit jumps only to a live region of the same mode that does not straddle (a straddling one is entered
+ *      only by way of a jump cache or C, which check its second page);
+ *  (3) a link is changed by one aligned store of four bytes; any thread may be running it;
+ *  (4) host code of a dead region stays in place until the whole cache is flushed with all vCPUs parked. */
+#ifndef RHEA_JIT_JIT_H
+#define RHEA_JIT_JIT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "rhea/base/error.h"
+#include "rhea/guest/guest.h"
+#include "rhea/ir/cpu.h"
+#include "rhea/ir/ir.h"
+
+struct region;
+struct jit;
+
+/* What translated code returns to the loop, beside the number of an exit (JIT_EXIT_FIRST and up). */
+enum { JIT_LEFT_LOOP,           /* cpu->pc is set: look at mode, interrupts */
+       JIT_LEFT_LOOKUP,         /* cpu->pc is set: the jump cache did not know it */
+       JIT_EXIT_FIRST = 16 };
+
+struct region_exit {
+    struct region *from;
+    struct region *to;          /* linked with, or NULL */
+    struct region_exit *next_in;        /* next link into `to` */
+    int64_t target;             /* offset from pc_page */
+    uint8_t *patch;             /* the four bytes of its jump, in the writable mapping; NULL: cannot be linked */
+    uint32_t count;             /* times it came to C */
+    uint8_t kind;               /* enum ir_exit_kind */
+};
+
+struct region {
+    struct region *hash_next;
+    uint64_t phys, mode;
+    uint64_t phys2;             /* page of the straddling tail, or ~0 */
+    void *code;                 /* executable address of the entry */
+    uint32_t code_size;
+    uint16_t len;               /* bytes of guest code, from phys on */
+    uint16_t len2;              /* of these in the second page */
+    uint16_t insns;
+    uint16_t nexits;
+    uint32_t first_exit;        /* number of exit 0 */
+    _Atomic bool dead;
+    _Atomic uint32_t entries;   /* times entered from C */
+    struct region_exit *links_in;
+    struct region *page_next[2];        /* of the lists of their pages (the accelerator's) */
+};
+
+struct jit_options {
+    uint64_t cache_size;        /* bytes of host code; 0: default */
+    bool perfmap;
+    bool nochain;
+    uint64_t chaos;             /* seed, 0: off */
+};
+
+struct jit_stats {
+    uint64_t regions, regions_total, flushes, invalidated, retries;
+    uint64_t host_bytes, cache_size, guest_bytes, guest_insns, ops;
+    uint64_t translate_ns;
+    uint64_t left_loop, left_lookup, left_exit, links;
+};
+
+struct jit *jit_new(const struct jit_options *opts, struct error *err);
+void jit_free(struct jit *j);
+void jit_get_stats(struct jit *j, struct jit_stats *out);
+bool jit_option_nochain(const struct jit *j);
+
+/* Where a region's bytes come from and what it is keyed by, filled by the caller. */
+struct jit_source {
+    struct cpu *cpu;
+    uint64_t pc, mode;
+    uint64_t phys;              /* of pc */
+    struct code_fetch fetch;    /* page[0] set */
+    uint64_t (*phys_of_next)(struct code_fetch *f);     /* physical page of page[1], once next_page() filled it */
+    unsigned max_insns;         /* 0: the default */
+    bool private;               /* not entered in the table: run once */
+};
+/* Finds a live region; any thread, no lock. */
+struct region *jit_find(struct jit *j, uint64_t phys, uint64_t mode);
+/* Translates. NULL: the cache is full (flush, try again), or nothing could be fetched (*fetch_failed). Takes the
+ * translation lock. */
+struct region *jit_translate(struct jit *j, const struct jit_source *src, bool *fetch_failed);
+struct region_exit *jit_exit(struct jit *j, uint64_t number);
+/* Links an exit to a region of the same page and mode. */
+void jit_link(struct jit *j, struct region_exit *e, struct region *to);
+/* Makes it unreachable but by jump caches, which the caller sees to. Takes the lock. */
+void jit_kill(struct jit *j, struct region *r);
+/* All regions go. Nobody may be running translated code. */
+void jit_flush(struct jit *j);
+/* Calls fn for each live region. */
+void jit_each(struct jit *j, void (*fn)(struct region *r, void *opaque), void *opaque);
+uint64_t jit_run(struct jit *j, struct cpu *cpu, void *code);
+bool jit_code_contains(const struct jit *j, uintptr_t host_pc);
+void jit_lock(struct jit *j);
+void jit_unlock(struct jit *j);
+
+/* Builds the IR of one region as jit_translate() does (the interpreter's cache uses it). Length and other facts in
+ * *info. false: nothing fetchable, or too large. */
+struct jit_region_info { uint64_t end; unsigned insns; bool straddles; };
+bool region_build(struct ir *ir, const struct guest *guest, struct code_fetch *f, uint64_t pc, uint64_t mode,
+                  unsigned max_insns, struct jit_region_info *info);
+enum { REGION_MAX_INSNS = 96 };
+
+#endif

@@ -1,0 +1,884 @@
+/* Register allocation: one forward pass, values block-local, slots renamed. See docs/jit.md, "Registers". */
+#include "backend.h"
+
+static const uint8_t gpr_short[] = { RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11, RBX, R12, R13, R14, R15 };
+static const uint8_t gpr_long[] = { RBX, R12, R13, R14, R15, R8, R9, R10, R11, RDI, RSI, RDX, RCX, RAX };
+enum { GPR_COUNT = sizeof(gpr_short) };
+
+static bool alive(const struct backend *b, const struct value *x) { return x->last >= b->i; }
+static bool alive_after(const struct backend *b, const struct value *x) { return x->last > b->i; }
+
+static void reg_assign(struct backend *b, unsigned r, ir_val v)
+{
+    b->regs[r] = v;
+    b->val[v].reg = r;
+}
+
+static void reg_release(struct backend *b, unsigned r)
+{
+    if (b->regs[r])
+        b->val[b->regs[r]].reg = NOREG;
+    b->regs[r] = 0;
+}
+
+ir_val value_new(struct backend *b, unsigned type)
+{
+    ir_val v = b->nvals;
+
+    if (b->nvals >= b->cap_vals)
+        backend_overflow(b);
+    b->nvals++;
+    b->val[v] = (struct value){ .reg = NOREG, .type = type, .spill = -1, .root = v };
+    return v;
+}
+
+void move_reg(struct backend *b, unsigned type, unsigned dst, unsigned src)
+{
+    if (dst == src)
+        return;
+    if (type == T_V256)
+        vex_rr(&b->c, M_0F | P_66 | 0x6f, 1, dst, 0, src);
+    else if (type == T_V128 && b->host->avx)
+        vex_rr(&b->c, M_0F | P_66 | 0x6f, 0, dst, 0, src);
+    else if (type == T_V128)
+        op_rr(&b->c, M_0F | P_66 | 0x6f, dst, src);
+    else
+        mov_rr(&b->c, true, dst, src);
+}
+
+void vec_load(struct backend *b, unsigned type, unsigned reg, struct mem m)
+{
+    if (b->host->avx)
+        vex_rm(&b->c, M_0F | P_F3 | 0x6f, type == T_V256, reg, 0, m);
+    else
+        op_rm(&b->c, M_0F | P_F3 | 0x6f, reg, m);
+}
+
+void vec_store(struct backend *b, unsigned type, struct mem m, unsigned reg)
+{
+    if (b->host->avx)
+        vex_rm(&b->c, M_0F | P_F3 | 0x7f, type == T_V256, reg, 0, m);
+    else
+        op_rm(&b->c, M_0F | P_F3 | 0x7f, reg, m);
+}
+
+/* ---- spill places */
+
+struct mem spill_mem(unsigned type, int spill)
+{
+    return mem_at(RSP, type_is_vec(type) ? FRAME_VECS + 32 * spill : FRAME_INTS + 8 * spill);
+}
+
+static int spill_new(struct backend *b, unsigned type)
+{
+    uint64_t *used = type_is_vec(type) ? &b->spills_vec : &b->spills_int;
+    int n = __builtin_ctzll(~*used);
+
+    if (n >= (type_is_vec(type) ? FRAME_SPILL_VECS : FRAME_SPILL_INTS))
+        backend_overflow(b);
+    *used |= 1ull << n;
+    return n;
+}
+
+static void spill_free(struct backend *b, struct value *x)
+{
+    if (x->spill < 0)
+        return;
+    if (type_is_vec(x->type))
+        b->spills_vec &= ~(1ull << x->spill);
+    else
+        b->spills_int &= ~(1ull << x->spill);
+    x->spill = -1;
+}
+
+/* ---- slots and memory */
+
+void load_slot(struct backend *b, unsigned reg, unsigned slot)
+{
+    const struct ir_slot *s = &b->slots[slot];
+
+    if (type_is_vec(s->type))
+        vec_load(b, s->type, reg, state_mem(s->offset));
+    else
+        mov_load(&b->c, s->type == T_I64, reg, state_mem(s->offset));
+}
+
+/* Memory of the slot gets its current value. */
+void slot_flush(struct backend *b, unsigned slot)
+{
+    const struct ir_slot *s = &b->slots[slot];
+    ir_val v = b->cur[slot];
+    struct value *x = &b->val[v];
+
+    if (!BIT64(b->dirty, slot))
+        return;
+    bit64_clear(b->dirty, slot);
+    if (x->reg != NOREG) {
+        if (type_is_vec(s->type))
+            vec_store(b, s->type, state_mem(s->offset), x->reg);
+        else
+            mov_store(&b->c, s->type == T_I64, state_mem(s->offset), x->reg);
+    } else if (s->type == T_I32 || (int64_t)x->imm == (int32_t)x->imm) {
+        op_rm(&b->c, 0xc7 | OP_WIDE(s->type == T_I64), 0, state_mem(s->offset));
+        put32(&b->c, x->imm);
+    } else {
+        op_rm(&b->c, 0xc7, 0, state_mem(s->offset));
+        put32(&b->c, x->imm);
+        op_rm(&b->c, 0xc7, 0, state_mem(s->offset + 4));
+        put32(&b->c, x->imm >> 32);
+    }
+    b->memval[slot] = v;
+    x->mem_slot = slot + 1;
+}
+
+void slots_flush_all(struct backend *b)
+{
+    for (unsigned w = 0; w < 2; w++)
+        while (b->dirty[w])
+            slot_flush(b, w * 64 + __builtin_ctzll(b->dirty[w]));
+}
+
+/* The value leaves its register; what is still needed of it is kept elsewhere. */
+static void evict(struct backend *b, unsigned r)
+{
+    ir_val v = b->regs[r];
+    struct value *x = &b->val[v];
+
+    if (x->flags & VAL_CONST) {
+        reg_release(b, r);
+        return;
+    }
+    if (x->pins) {
+        for (unsigned s = 0, left = x->pins; left; s++) {
+            if (b->cur[s] != v)
+                continue;
+            left--;
+            slot_flush(b, s);
+            x->mem_slot = s + 1;
+            b->memval[s] = v;
+        }
+    } else if (alive(b, x) && !x->mem_slot && x->spill < 0) {
+        x->spill = spill_new(b, x->type);
+        spill_store(b, r, x->type, x->spill);
+    }
+    reg_release(b, r);
+}
+
+void spill_store(struct backend *b, unsigned reg, unsigned type, int spill)
+{
+    if (type_is_vec(type))
+        vec_store(b, type, spill_mem(type, spill), reg);
+    else
+        mov_store(&b->c, true, spill_mem(type, spill), reg);
+}
+
+static bool slot_pinned_dirty(const struct backend *b, ir_val v, unsigned pins)
+{
+    for (unsigned s = 0; pins; s++) {
+        if (b->cur[s] != v)
+            continue;
+        if (BIT64(b->dirty, s))
+            return true;
+        pins--;
+    }
+    return false;
+}
+
+static unsigned evict_cost(const struct backend *b, unsigned r)
+{
+    const struct value *x = &b->val[b->regs[r]];
+    unsigned cost;
+
+    if (x->flags & VAL_CONST)
+        cost = 1;
+    else if (x->pins)
+        cost = slot_pinned_dirty(b, b->regs[r], x->pins) ? 6 : 3;
+    else if (x->mem_slot || x->spill >= 0)
+        cost = 4;
+    else
+        cost = 9;
+    if (alive(b, x))
+        cost += 3;
+    return cost << 16 | (0xffff - x->last);
+}
+
+static unsigned pick_victim(struct backend *b, uint32_t allowed)
+{
+    unsigned best = NOREG, best_cost = ~0u;
+
+    for (uint32_t m = allowed & ~b->locked; m; m &= m - 1) {
+        unsigned r = __builtin_ctz(m), cost = evict_cost(b, r);
+
+        if (cost < best_cost)
+            best = r, best_cost = cost;
+    }
+    if (best == NOREG)
+        backend_overflow(b);
+    return best;
+}
+
+static uint32_t busy_regs(const struct backend *b, uint32_t among)
+{
+    uint32_t busy = 0;
+
+    for (uint32_t m = among; m; m &= m - 1)
+        if (b->regs[__builtin_ctz(m)])
+            busy |= m & -m;
+    return busy;
+}
+
+/* A register without content, or NOREG. Homes are taken last. `lasting`: prefer those that calls leave alone. */
+static unsigned find_free(struct backend *b, uint32_t allowed, bool lasting)
+{
+    uint32_t free = allowed & ~b->locked;
+
+    free &= ~busy_regs(b, free);
+    if (!free)
+        return NOREG;
+    if (free & ~b->homes)
+        free &= ~b->homes;
+    if (allowed & VEC_ALL)
+        return __builtin_ctz(free);
+    for (unsigned i = 0; i < GPR_COUNT; i++) {
+        unsigned r = (lasting ? gpr_long : gpr_short)[i];
+
+        if (free >> r & 1)
+            return r;
+    }
+    return NOREG;
+}
+
+static unsigned alloc(struct backend *b, uint32_t allowed, bool lasting)
+{
+    unsigned r = find_free(b, allowed, lasting);
+
+    if (r == NOREG) {
+        r = pick_victim(b, allowed);
+        evict(b, r);
+    }
+    return r;
+}
+
+static uint32_t class_of(unsigned type) { return type_is_vec(type) ? VEC_ALL : GPR_ALL; }
+
+/* Content of v, which has no register, into r. */
+static void materialize(struct backend *b, struct value *x, unsigned r)
+{
+    if (x->flags & VAL_CONST)
+        mov_imm(&b->c, r, x->imm);
+    else if (x->mem_slot)
+        load_slot(b, r, x->mem_slot - 1);
+    else if (x->spill >= 0 && type_is_vec(x->type))
+        vec_load(b, x->type, r, spill_mem(x->type, x->spill));
+    else if (x->spill >= 0)
+        mov_load(&b->c, true, r, spill_mem(x->type, x->spill));
+    else
+        assert(!"value without a place");
+}
+
+unsigned use_reg(struct backend *b, ir_val v)
+{
+    ir_val root = val_root(b, v);
+    struct value *x = &b->val[root];
+
+    if (x->reg == NOREG) {
+        unsigned r = alloc(b, class_of(x->type), x->pins || x->hint);
+
+        materialize(b, x, r);
+        if (x->flags & VAL_CONST && x->imm <= UINT32_MAX)
+            x->flags |= VAL_ZX;
+        reg_assign(b, r, root);
+    }
+    b->locked |= 1u << x->reg;
+    return x->reg;
+}
+
+bool use_mem(struct backend *b, ir_val v, struct mem *m)
+{
+    struct value *x = value_of(b, v);
+
+    if (x->reg != NOREG || x->flags & VAL_CONST || alive_after(b, x) || !x->mem_slot)
+        return false;
+    *m = state_mem(b->slots[x->mem_slot - 1].offset);
+    return true;
+}
+
+bool val_imm32(struct backend *b, ir_val v, bool w, int32_t *imm)
+{
+    uint64_t k;
+
+    if (!val_const(b, v, &k) || (w && (int64_t)k != (int32_t)k))
+        return false;
+    *imm = k;
+    return true;
+}
+
+unsigned temp_reg(struct backend *b, uint32_t allowed)
+{
+    unsigned r = alloc(b, allowed, false);
+
+    b->locked |= 1u << r;
+    b->temps |= 1u << r;
+    return r;
+}
+
+/* Moves what r holds elsewhere; r keeps its content, but is nobody's. */
+static void relocate(struct backend *b, unsigned r, uint32_t avoid)
+{
+    ir_val v = b->regs[r];
+    struct value *x = &b->val[v];
+    unsigned to;
+
+    if (!x->pins && !alive(b, x)) {
+        reg_release(b, r);
+        return;
+    }
+    to = x->flags & VAL_CONST ? NOREG : find_free(b, class_of(x->type) & ~avoid & ~(1u << r), x->pins);
+    if (to == NOREG) {
+        evict(b, r);
+        return;
+    }
+    move_reg(b, x->type, to, r);
+    b->regs[r] = 0;
+    reg_assign(b, to, v);
+    if (b->locked >> r & 1)
+        b->locked |= 1u << to;
+}
+
+void take_reg(struct backend *b, unsigned reg)
+{
+    if (b->regs[reg])
+        relocate(b, reg, 0);
+    b->locked |= 1u << reg;
+    b->temps |= 1u << reg;
+}
+
+/* More than one operand of this op is that value. */
+static bool operand_twice(struct backend *b, const struct value *x)
+{
+    const struct ir_op *op = b->op;
+    unsigned n = 0;
+
+    n += op->a && value_of(b, op->a) == x;
+    n += op->b && value_of(b, op->b) == x;
+    n += op->c && value_of(b, op->c) == x;
+    return n > 1;
+}
+
+unsigned use_in(struct backend *b, ir_val v, unsigned reg)
+{
+    struct value *x = value_of(b, v);
+
+    if (x->reg == reg) {
+        if (x->pins || alive_after(b, x) || operand_twice(b, x))
+            relocate(b, reg, 0);
+        else
+            reg_release(b, reg);
+    } else {
+        if (b->regs[reg])
+            relocate(b, reg, 0);
+        if (x->reg != NOREG)
+            move_reg(b, x->type, reg, x->reg);
+        else
+            materialize(b, x, reg);
+    }
+    b->locked |= 1u << reg;
+    b->temps |= 1u << reg;
+    return reg;
+}
+
+bool dies_here(struct backend *b, ir_val v)
+{
+    struct value *x = value_of(b, v);
+
+    return !x->pins && !alive_after(b, x);
+}
+
+/* op->dst is going to be PUT to a slot, and nobody looks at the slot before: the old value need not be kept. */
+static unsigned slot_release_early(struct backend *b)
+{
+    struct value *x = &b->val[b->op->dst];
+    unsigned slot = x->hint - 1;
+    ir_val old;
+
+    if (!x->hint)
+        return NOREG;
+    old = b->cur[slot];
+    if (old && b->val[old].pins == 1 && !alive_after(b, &b->val[old])) {
+        b->val[old].pins = 0;
+        b->cur[slot] = 0;
+        bit64_clear(b->dirty, slot);
+        if (b->memval[slot] == old) {
+            /* an operand that lies only in memory is still read by this op */
+            if (!(b->val[old].reg == NOREG && alive(b, &b->val[old]))) {
+                b->memval[slot] = 0;
+                b->val[old].mem_slot = 0;
+            }
+        }
+        if (b->val[old].reg != NOREG && !(b->locked >> b->val[old].reg & 1))
+            reg_release(b, b->val[old].reg);
+    }
+    return b->home[slot];
+}
+
+static void def_begin(struct backend *b)
+{
+    struct value *x = &b->val[b->op->dst];
+
+    x->type = b->op->type;
+    if (b->op->type == T_I32)
+        x->flags |= VAL_ZX;
+}
+
+static void def_finish(struct backend *b, unsigned r)
+{
+    if (b->regs[r])
+        reg_release(b, r);
+    reg_assign(b, r, b->op->dst);
+    b->locked |= 1u << r;
+    b->temps &= ~(1u << r);
+}
+
+/* Registers of this op's operands that die with it. */
+static uint32_t dying_regs(struct backend *b, uint32_t class)
+{
+    uint32_t dying = 0;
+
+    for (uint32_t m = b->locked & ~b->temps & class; m; m &= m - 1) {
+        ir_val v = b->regs[__builtin_ctz(m)];
+
+        if (v && !b->val[v].pins && !alive_after(b, &b->val[v]))
+            dying |= m & -m;
+    }
+    return dying;
+}
+
+static bool reg_free_for_def(struct backend *b, unsigned r, uint32_t dying)
+{
+    if (r == NOREG)
+        return false;
+    return dying >> r & 1 || (!(b->locked >> r & 1) && !b->regs[r]);
+}
+
+unsigned def_reg(struct backend *b)
+{
+    uint32_t class = class_of(b->op->type), dying;
+    unsigned home = slot_release_early(b), r;
+
+    def_begin(b);
+    dying = dying_regs(b, class);
+    if (reg_free_for_def(b, home, dying))
+        r = home;
+    else if (dying & ~b->homes)
+        r = __builtin_ctz(dying & ~b->homes);
+    else
+        r = alloc(b, class, b->val[b->op->dst].hint);
+    def_finish(b, r);
+    return r;
+}
+
+unsigned def_reg_early(struct backend *b)
+{
+    unsigned home = slot_release_early(b), r;
+
+    def_begin(b);
+    r = reg_free_for_def(b, home, 0) ? home : alloc(b, class_of(b->op->type), b->val[b->op->dst].hint);
+    def_finish(b, r);
+    return r;
+}
+
+unsigned def_like(struct backend *b, ir_val a)
+{
+    struct value *x = value_of(b, a);
+    unsigned home = slot_release_early(b), r;
+    bool dies = !x->pins && !alive_after(b, x);
+
+    def_begin(b);
+    if (reg_free_for_def(b, home, 0) && home != x->reg) {
+        r = home;
+    } else if (dies && x->reg != NOREG) {
+        def_finish(b, x->reg);
+        return b->val[b->op->dst].reg;
+    } else {
+        r = alloc(b, class_of(b->op->type), b->val[b->op->dst].hint);
+    }
+    if (x->reg != NOREG)
+        move_reg(b, b->op->type, r, x->reg);
+    else
+        materialize(b, x, r);
+    def_finish(b, r);
+    return r;
+}
+
+void def_in(struct backend *b, unsigned reg)
+{
+    slot_release_early(b);
+    def_begin(b);
+    def_finish(b, reg);
+}
+
+/* op->dst goes to its slot's home if that is free, else it is in this temporary. Sources have been read. */
+unsigned def_home_or(struct backend *b, unsigned reg)
+{
+    unsigned home = slot_release_early(b);
+
+    def_begin(b);
+    if (reg_free_for_def(b, home, dying_regs(b, class_of(b->op->type))))
+        reg = home;
+    def_finish(b, reg);
+    return reg;
+}
+
+void def_alias(struct backend *b, ir_val dst, ir_val a)
+{
+    ir_val root = val_root(b, a);
+
+    b->val[dst].root = root;
+    if (b->val[root].last < b->val[dst].last)
+        b->val[root].last = b->val[dst].last;
+}
+
+void def_const(struct backend *b, ir_val dst, uint64_t imm)
+{
+    b->val[dst].flags |= VAL_CONST;
+    b->val[dst].imm = imm;
+}
+
+static void value_maybe_dead(struct backend *b, ir_val v)
+{
+    struct value *x = &b->val[v];
+
+    if (x->pins || alive_after(b, x))
+        return;
+    if (x->reg != NOREG)
+        reg_release(b, x->reg);
+    spill_free(b, x);
+    if (x->mem_slot && b->memval[x->mem_slot - 1] == v)
+        b->memval[x->mem_slot - 1] = 0;
+    x->mem_slot = 0;
+}
+
+void op_end(struct backend *b)
+{
+    const struct ir_op *op = b->op;
+    const ir_val used[5] = { op->a, op->b, op->c, op->d, op->dst };
+
+    for (unsigned n = 0; n < 5; n++)
+        if (used[n])
+            value_maybe_dead(b, val_root(b, used[n]));
+    b->locked = b->temps = 0;
+}
+
+/* ---- slots */
+
+void slot_get(struct backend *b, ir_val dst, unsigned slot)
+{
+    if (b->cur[slot]) {
+        def_alias(b, dst, b->cur[slot]);
+        return;
+    }
+    b->val[dst].type = b->slots[slot].type;
+    if (b->slots[slot].type == T_I32)
+        b->val[dst].flags |= VAL_ZX;    /* loaded by a 32-bit move */
+    b->cur[slot] = dst;
+    b->val[dst].pins = 1;
+    b->val[dst].mem_slot = slot + 1;
+    b->memval[slot] = dst;
+}
+
+/* Memory of the slot is about to stop holding what it holds: a value that lies only there gets a register. */
+static void memval_rescue(struct backend *b, unsigned slot)
+{
+    ir_val w = b->memval[slot];
+    struct value *x = &b->val[w];
+
+    if (!w)
+        return;
+    if ((alive_after(b, x) || x->pins > (b->cur[slot] == w)) && x->reg == NOREG && !(x->flags & VAL_CONST)) {
+        unsigned r = alloc(b, class_of(x->type), x->pins);
+
+        if (b->memval[slot] == w && x->reg == NOREG) {
+            load_slot(b, r, slot);
+            reg_assign(b, r, w);
+        }
+    }
+    b->memval[slot] = 0;
+    x->mem_slot = 0;
+}
+
+void slot_put(struct backend *b, unsigned slot, ir_val v)
+{
+    ir_val root = val_root(b, v), old = b->cur[slot];
+    struct value *x = &b->val[root];
+
+    if (old == root)
+        return;
+    if (!(x->flags & VAL_CONST))
+        use_reg(b, v);
+    if (b->memval[slot] != root)
+        memval_rescue(b, slot);
+    if (old) {
+        b->val[old].pins--;
+        value_maybe_dead(b, old);
+    }
+    b->cur[slot] = root;
+    x->pins++;
+    if (b->memval[slot] == root)
+        bit64_clear(b->dirty, slot);
+    else
+        bit64_set(b->dirty, slot);
+}
+
+void slots_forget_all(struct backend *b)
+{
+    for (unsigned s = 0; s < b->nslots; s++) {
+        ir_val v = b->cur[s];
+
+        memval_rescue(b, s);
+        if (v) {
+            b->cur[s] = 0;
+            b->val[v].pins--;
+            value_maybe_dead(b, v);
+        }
+    }
+    b->dirty[0] = b->dirty[1] = 0;
+}
+
+/* ---- calls */
+
+void evict_caller_saved(struct backend *b)
+{
+    for (unsigned r = 0; r < HOST_REGS; r++) {
+        ir_val v = b->regs[r];
+        struct value *x = &b->val[v];
+        unsigned to = NOREG;
+
+        if (!v || (GPR_CALLEE >> r & 1))
+            continue;
+        if (!x->pins && !alive_after(b, x))
+            continue;                   /* an argument; op_end() frees it */
+        if (r < 16 && !(x->flags & VAL_CONST) && !x->pins)
+            to = find_free(b, GPR_CALLEE, true);
+        if (to != NOREG) {
+            move_reg(b, x->type, to, r);
+            b->regs[r] = 0;
+            reg_assign(b, to, v);
+        } else {
+            evict(b, r);
+        }
+    }
+}
+
+/* ---- blocks */
+
+void state_reset(struct backend *b)
+{
+    for (unsigned r = 0; r < HOST_REGS; r++)
+        reg_release(b, r);
+    for (unsigned s = 0; s < b->nslots; s++) {
+        if (b->cur[s])
+            b->val[b->cur[s]].pins = 0;
+        if (b->memval[s])
+            b->val[b->memval[s]].mem_slot = 0;
+        b->cur[s] = b->memval[s] = 0;
+    }
+    b->dirty[0] = b->dirty[1] = 0;
+    b->spills_int = b->spills_vec = 0;
+    b->locked = b->temps = 0;
+}
+
+/* Only what slots hold survives the end of a basic block. */
+void block_end(struct backend *b)
+{
+    for (unsigned r = 0; r < HOST_REGS; r++)
+        if (b->regs[r] && !b->val[b->regs[r]].pins)
+            reg_release(b, r);
+    for (unsigned s = 0; s < b->nslots; s++) {
+        ir_val v = b->cur[s], w = b->memval[s];
+
+        if (v) {
+            b->val[v].spill = -1;
+            b->val[v].last = b->i;
+        }
+        if (w && w != v) {
+            b->val[w].mem_slot = 0;
+            b->memval[s] = 0;
+        }
+    }
+    b->spills_int = b->spills_vec = 0;
+}
+
+int snapshot_take(struct backend *b)
+{
+    struct snapshot *s;
+
+    if (b->nsnap == MAX_SNAPSHOTS)
+        backend_overflow(b);
+    s = &b->snap[b->nsnap];
+    memcpy(s->cur, b->cur, b->nslots * sizeof(ir_val));
+    memcpy(s->dirty, b->dirty, sizeof(s->dirty));
+    memcpy(s->regs, b->regs, sizeof(s->regs));
+    return b->nsnap++;
+}
+
+/* What lay only in memory at the time is memory's again; a value that is in no register of the snapshot is not current. */
+void snapshot_restore(struct backend *b, int snap)
+{
+    const struct snapshot *s = &b->snap[snap];
+
+    state_reset(b);
+    for (unsigned r = 0; r < HOST_REGS; r++)
+        if (s->regs[r])
+            reg_assign(b, r, s->regs[r]);
+    for (unsigned n = 0; n < b->nslots; n++) {
+        ir_val v = s->cur[n];
+        struct value *x = &b->val[v];
+
+        if (!v || (x->reg == NOREG && !(x->flags & VAL_CONST)))
+            continue;
+        b->cur[n] = v;
+        x->pins++;
+        x->spill = -1;
+        x->last = b->i;
+        if (BIT64(s->dirty, n))
+            continue;
+        b->memval[n] = v;
+        x->mem_slot = n + 1;
+    }
+    memcpy(b->dirty, s->dirty, sizeof(s->dirty));
+    for (unsigned r = 0; r < HOST_REGS; r++)
+        if (b->regs[r] && !b->val[b->regs[r]].pins)
+            reg_release(b, r);
+}
+
+/* What holds at a label of several predecessors, settled when the first of them is emitted. */
+static void label_fix(struct backend *b, struct label *l)
+{
+    l->fixed = true;
+    for (uint32_t m = b->homes; m; m &= m - 1) {
+        unsigned h = __builtin_ctz(m), s = b->home_slot[h];
+        ir_val v = b->cur[s];
+
+        if (l->backward) {
+            l->valid |= 1u << h;
+            if (BIT64(b->written, s))
+                l->dirty |= 1u << h;
+        } else if (v && BIT64(l->live, s) && (b->val[v].reg != NOREG || BIT64(b->dirty, s))) {
+            l->valid |= 1u << h;
+            if (BIT64(b->dirty, s))
+                l->dirty |= 1u << h;
+        }
+    }
+}
+
+/* v lost the slot whose memory it was known to lie in: another clean one that it is in, if any. */
+static void mem_slot_again(struct backend *b, ir_val v)
+{
+    b->val[v].mem_slot = 0;
+    for (unsigned s = 0; s < b->nslots; s++) {
+        if (b->cur[s] == v && !BIT64(b->dirty, s) && b->memval[s] == v) {
+            b->val[v].mem_slot = s + 1;
+            return;
+        }
+    }
+}
+
+static void home_fill(struct backend *b, unsigned h)
+{
+    unsigned s = b->home_slot[h];
+    ir_val v = b->cur[s];
+    struct value *x = &b->val[v];
+
+    if (v && x->pins == 1) {
+        if (x->reg != NOREG) {
+            unsigned old = x->reg;
+
+            move_reg(b, x->type, h, old);
+            b->regs[old] = 0;
+            if (b->locked >> old & 1)
+                b->locked &= ~(1u << old);
+        } else {
+            materialize(b, x, h);
+        }
+        reg_assign(b, h, v);
+        return;
+    }
+    if (v) {                            /* held by several slots: this one gets a copy */
+        ir_val copy = value_new(b, x->type);
+
+        if (x->reg != NOREG)
+            move_reg(b, x->type, h, x->reg);
+        else
+            materialize(b, x, h);
+        x->pins--;
+        b->cur[s] = 0;
+        if (b->memval[s] == v) {
+            b->memval[s] = copy;
+            b->val[copy].mem_slot = s + 1;
+            if (x->mem_slot == s + 1)
+                mem_slot_again(b, v);
+        }
+        v = copy;
+    } else {
+        v = value_new(b, b->slots[s].type);
+        load_slot(b, h, s);
+        b->memval[s] = v;
+        b->val[v].mem_slot = s + 1;
+    }
+    b->cur[s] = v;
+    b->val[v].pins = 1;
+    reg_assign(b, h, v);
+}
+
+/* Brings slots to where the label wants them. The operands of the branch stay alive. */
+void canonicalize(struct backend *b, struct label *l)
+{
+    uint32_t locked = b->locked, done = 0;
+
+    if (!l->fixed)
+        label_fix(b, l);
+    for (unsigned w = 0; w < 2; w++)
+        for (uint64_t m = b->dirty[w]; m; m &= m - 1) {
+            unsigned s = w * 64 + __builtin_ctzll(m), h = b->home[s];
+
+            if (h != NOREG && l->valid >> h & 1 ? !(l->dirty >> h & 1) : BIT64(l->live, s))
+                slot_flush(b, s);
+        }
+    for (uint32_t m = l->valid; m; m &= m - 1) {
+        unsigned h = __builtin_ctz(m);
+        ir_val v = b->cur[b->home_slot[h]];
+
+        if (v && b->val[v].reg == h)
+            done |= 1u << h;
+    }
+    b->locked |= done;
+    for (uint32_t m = l->valid & ~done; m; m &= m - 1) {
+        unsigned h = __builtin_ctz(m);
+
+        if (b->regs[h] && b->val[b->cur[b->home_slot[h]]].reg != h)
+            relocate(b, h, l->valid);
+        if (b->val[b->cur[b->home_slot[h]]].reg != h || !b->cur[b->home_slot[h]])
+            home_fill(b, h);
+        b->locked |= 1u << h;
+    }
+    b->locked = locked;
+}
+
+void bind_canonical(struct backend *b, struct label *l)
+{
+    state_reset(b);
+    for (uint32_t m = l->valid; m; m &= m - 1) {
+        unsigned h = __builtin_ctz(m), s = b->home_slot[h];
+        ir_val v = value_new(b, b->slots[s].type);
+
+        b->cur[s] = v;
+        b->val[v].pins = 1;
+        reg_assign(b, h, v);
+        if (l->dirty >> h & 1) {
+            bit64_set(b->dirty, s);
+        } else {
+            b->memval[s] = v;
+            b->val[v].mem_slot = s + 1;
+        }
+    }
+}

@@ -1,0 +1,202 @@
+/* What the allocator must know beforehand, by one walk over the ops forwards and one backwards. */
+#include <stdlib.h>
+#include "backend.h"
+
+static bool is_dead(const struct backend *b, unsigned i)
+{
+    return b->an && b->an->use[i].flags & OPX_DEAD;
+}
+
+static void values_init(struct backend *b)
+{
+    unsigned want = b->ir->nvals + 64 + 32 * (b->ir->nlabels + 1);
+
+    if (want > UINT16_MAX)
+        want = UINT16_MAX;
+    if (want > b->cap_vals) {
+        b->val = realloc(b->val, want * sizeof(b->val[0]));
+        b->cap_vals = want;
+    }
+    b->nvals = b->ir->nvals;
+    if (b->nvals >= b->cap_vals)
+        backend_overflow(b);
+    for (unsigned v = 0; v < b->nvals; v++)
+        b->val[v] = (struct value){ .reg = NOREG, .type = b->ir->val_type[v], .spill = -1, .root = v };
+}
+
+/* Labels: how often and from where they are reached. Slots: how often used, eight times as much within loops. */
+static bool scan_forward(struct backend *b, uint32_t *weight)
+{
+    bool joins = false, falls = true;
+
+    for (unsigned l = 0; l < b->ir->nlabels; l++)
+        b->label[l] = (struct label){ .snap = -1 };
+    for (unsigned i = 0; i < b->ir->nops; i++) {
+        const struct ir_op *op = &b->ir->ops[i];
+
+        if (op->op == IR_LABEL) {
+            b->label[op->aux].bound = true;
+            b->label[op->aux].falls = falls;
+        } else if (op->op == IR_BR || op->op == IR_BRCOND) {
+            b->label[op->aux].refs++;
+            if (b->label[op->aux].bound)
+                b->label[op->aux].backward = true;
+        } else if ((op->op == IR_GET || op->op == IR_PUT) && !is_dead(b, i)) {
+            weight[op->aux]++;
+            if (op->op == IR_PUT)
+                bit64_set(b->written, op->aux);
+        }
+        falls = !(ir_opinfo[op->op].flags & OPF_ENDS);
+    }
+    for (unsigned l = 0; l < b->ir->nlabels; l++) {
+        struct label *lb = &b->label[l];
+
+        lb->bound = false;
+        if (lb->backward || (lb->refs && lb->refs + lb->falls > 1))
+            joins = true;
+    }
+    return joins;
+}
+
+static void homes_choose(struct backend *b, const uint32_t *weight)
+{
+    static const uint8_t gpr[] = { RBX, R12, R13, R14, R15, R8, R9, R10, R11 };
+    unsigned ng = 0, nv = 0;
+    uint32_t w[IR_MAX_SLOTS];
+
+    for (unsigned s = 0; s < b->nslots; s++) {
+        w[s] = b->an ? b->an->slot[s].reads + b->an->slot[s].writes : weight[s];
+        if (!b->slots[s].weight || w[s] < 2)
+            w[s] = 0;
+    }
+    for (;;) {
+        unsigned best = 0, r;
+
+        for (unsigned s = 1; s < b->nslots; s++)
+            if (w[s] > w[best])
+                best = s;
+        if (!w[best])
+            return;
+        w[best] = 0;
+        if (type_is_vec(b->slots[best].type)) {
+            if (nv == 8)
+                continue;
+            r = 31 - nv++;
+        } else {
+            if (ng == sizeof(gpr))
+                continue;
+            r = gpr[ng++];
+        }
+        b->home[best] = r;
+        b->home_slot[r] = best;
+        b->homes |= 1u << r;
+    }
+}
+
+struct hints { ir_val of[IR_MAX_SLOTS]; uint64_t active[2]; };
+
+static void hint_drop(struct backend *b, struct hints *h, unsigned slot)
+{
+    if (!BIT64(h->active, slot))
+        return;
+    bit64_clear(h->active, slot);
+    b->val[h->of[slot]].hint = 0;
+}
+
+static void hints_drop_all(struct backend *b, struct hints *h)
+{
+    for (unsigned w = 0; w < 2; w++)
+        while (h->active[w])
+            hint_drop(b, h, w * 64 + __builtin_ctzll(h->active[w]));
+}
+
+static void hint_set(struct backend *b, struct hints *h, unsigned slot, ir_val v)
+{
+    hint_drop(b, h, slot);
+    if (b->val[v].hint)
+        return;
+    b->val[v].hint = slot + 1;
+    h->of[slot] = v;
+    bit64_set(h->active, slot);
+}
+
+static bool is_barrier(const struct ir_op *op)
+{
+    switch (op->op) {
+    case IR_CALL: case IR_POLL: case IR_LABEL: case IR_BR: case IR_BRCOND: return true;
+    default: return ir_opinfo[op->op].flags & (OPF_FAULTS | OPF_ENDS);
+    }
+}
+
+/* Slots that are read before written from this op on. */
+static void live_step(struct backend *b, const struct ir_op *op, uint64_t live[2])
+{
+    struct label *l = &b->label[op->aux];
+
+    switch (op->op) {
+    case IR_GET: bit64_set(live, op->aux); break;
+    case IR_PUT: bit64_clear(live, op->aux); break;
+    case IR_LABEL: memcpy(l->live, live, sizeof(l->live)); l->bound = true; break;
+    case IR_BR: live[0] = live[1] = 0; /* fallthrough */
+    case IR_BRCOND:
+        live[0] |= l->bound ? l->live[0] : ~0ull;
+        live[1] |= l->bound ? l->live[1] : ~0ull;
+        break;
+    case IR_CALL:
+        if (b->ir->helpers[op->aux]->flags & (HELPER_READS | HELPER_RAISES | HELPER_WRITES))
+            live[0] = live[1] = ~0ull;
+        break;
+    default:
+        if (op->op == IR_POLL || ir_opinfo[op->op].flags & (OPF_FAULTS | OPF_ENDS))
+            live[0] = live[1] = ~0ull;
+    }
+}
+
+static void scan_backward(struct backend *b)
+{
+    struct hints h = { .active = { 0 } };
+    uint64_t live[2] = { ~0ull, ~0ull };
+
+    for (unsigned i = b->ir->nops; i-- > 0;) {
+        const struct ir_op *op = &b->ir->ops[i];
+        const ir_val used[4] = { op->a, op->b, op->c, op->d };
+        unsigned hint;
+
+        if (is_dead(b, i))
+            continue;
+        live_step(b, op, live);
+        for (unsigned n = 0; n < ir_opinfo[op->op].operands; n++)
+            if (used[n] && !b->val[used[n]].last)
+                b->val[used[n]].last = i;
+        hint = op->dst ? b->val[op->dst].hint : 0;
+        if (hint) {
+            bit64_clear(h.active, hint - 1);
+            /* a move that may cost nothing: what it moves had better be made in that place */
+            if ((op->op == IR_ZEXT32 || op->op == IR_TRUNC) && b->val[op->a].last == i)
+                hint_set(b, &h, hint - 1, op->a);
+        }
+        if (op->op == IR_PUT)
+            hint_set(b, &h, op->aux, op->a);
+        else if (op->op == IR_GET)
+            hint_drop(b, &h, op->aux);
+        else if (is_barrier(op))
+            hints_drop_all(b, &h);
+    }
+    for (unsigned l = 0; l < b->ir->nlabels; l++)
+        b->label[l].bound = false;
+}
+
+void backend_analyse(struct backend *b)
+{
+    uint32_t weight[IR_MAX_SLOTS] = { 0 };
+    bool joins;
+
+    values_init(b);
+    memset(b->home, NOREG, sizeof(b->home));
+    b->homes = 0;
+    memset(b->written, 0, sizeof(b->written));
+    joins = scan_forward(b, weight);
+    if (joins)
+        homes_choose(b, weight);
+    scan_backward(b);
+}

@@ -1,0 +1,204 @@
+/* The x86-64 back end: one region's IR to host code, and the stubs that all regions use. */
+#include <capstone/capstone.h>
+#include <glib.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include "backend.h"
+
+struct backend *backend_new(void)
+{
+    struct backend *b = g_new0(struct backend, 1);
+
+    b->snap = g_new(struct snapshot, MAX_SNAPSHOTS);
+    b->host = host_features();
+    return b;
+}
+
+void backend_free(struct backend *b)
+{
+    if (!b)
+        return;
+    g_free(b->snap);
+    free(b->val);
+    free(b->desc);
+    g_free(b);
+}
+
+/* Entered from C or by a link. Interrupts are looked for here, before anything is in registers. */
+static void emit_entry(struct backend *b)
+{
+    alu_mi(&b->c, ALU_CMP, false, STATE(exit_request), 0);
+    cold_new(b, jcc(&b->c, CC_NE))->pc = b->ir->pc - b->ir->page;
+}
+
+bool backend_compile(struct backend *b, const struct backend_stubs *stubs, const struct ir *ir,
+                     const struct ir_analysis *an, struct code_out *out)
+{
+    if (sigsetjmp(b->overflow, 0))
+        return false;
+    b->c.p = out->rw;
+    b->limit = out->limit;
+    b->rx_delta = out->rx_delta;
+    b->out = out;
+    b->stubs = stubs;
+    b->ir = ir;
+    b->an = an;
+    b->slots = ir->guest->slots;
+    b->nslots = ir->guest->nslots;
+    b->nsnap = b->ncold = b->nslow = b->nfixup = b->ndesc = b->skip_to = 0;
+    b->used_ymm = false;
+    memset(b->regs, 0, sizeof(b->regs));
+    memset(b->cur, 0, sizeof(b->cur));
+    memset(b->memval, 0, sizeof(b->memval));
+    b->dirty[0] = b->dirty[1] = 0;
+    b->locked = b->temps = 0;
+    b->spills_int = b->spills_vec = 0;
+    if (b->limit - b->c.p < 4096)
+        return false;
+    memset(out->patch, 0, ir->nexits * sizeof(out->patch[0]));
+    backend_analyse(b);
+    b->i = 0;
+    emit_entry(b);
+    lower_range(b, 0, ir->nops);
+    emit_cold(b);
+    emit_slow(b);
+    out->size = b->c.p - out->rw;
+    return true;
+}
+
+void backend_patch_jump(uint8_t *patch, const uint8_t *target)
+{
+    int32_t rel = target ? target - (patch + 4) : 0;
+
+    __atomic_store_n((int32_t *)patch, rel, __ATOMIC_RELEASE);
+}
+
+/* ---- stubs */
+
+static const uint8_t callee_saved[] = { RBP, RBX, R12, R13, R14, R15 };
+
+static void push(struct code_buf *c, unsigned r) { put_prefixes(c, 0x50 + (r & 7), 0, 0, r, false); }
+static void pop(struct code_buf *c, unsigned r) { put_prefixes(c, 0x58 + (r & 7), 0, 0, r, false); }
+
+enum { FRAME_HOST_MXCSR = FRAME_SIZE - 16, FRAME_PUSHED = FRAME_SIZE + 8 };    /* + 8: rsp is a multiple of 16 */
+_Static_assert(FRAME_SIZE % 16 == 0 && FRAME_IMAGE + sizeof(struct reg_image) <= FRAME_HOST_MXCSR, "frame");
+
+/* uint64_t enter(struct cpu *cpu, const void *code) */
+static void make_enter(struct code_buf *c)
+{
+    for (unsigned i = 0; i < sizeof(callee_saved); i++)
+        push(c, callee_saved[i]);
+    alu_ri(c, ALU_SUB, true, RSP, FRAME_PUSHED);
+    mov_rr(c, true, RBP, RDI);
+    op_rm(c, M_0F | 0xae, 3, mem_at(RSP, FRAME_HOST_MXCSR));
+    op_rm(c, M_0F | 0xae, 2, STATE(fp_control));
+    op_rr(c, 0xff, 4, RSI);
+}
+
+static void make_leave(struct code_buf *c, bool avx)
+{
+    if (avx) {                          /* vzeroupper */
+        put8(c, 0xc5);
+        put8(c, 0xf8);
+        put8(c, 0x77);
+    }
+    op_rm(c, M_0F | 0xae, 3, STATE(fp_control));
+    op_rm(c, M_0F | 0xae, 2, mem_at(RSP, FRAME_HOST_MXCSR));
+    alu_ri(c, ALU_ADD, true, RSP, FRAME_PUSHED);
+    for (unsigned i = sizeof(callee_saved); i-- > 0;)
+        pop(c, callee_saved[i]);
+    put8(c, 0xc3);
+}
+
+static struct mem image_gpr(unsigned r)
+{
+    return mem_at(RSP, 8 + FRAME_IMAGE + offsetof(struct reg_image, gpr) + 8 * r);
+}
+static struct mem image_vec(unsigned r)
+{
+    return mem_at(RSP, 8 + FRAME_IMAGE + offsetof(struct reg_image, vec) + 32 * r);
+}
+
+static void move_vecs(struct code_buf *c, bool avx, uint32_t opcode)
+{
+    for (unsigned r = 0; r < 16; r++) {
+        if (avx)
+            vex_rm(c, M_0F | P_F3 | opcode, 1, r, 0, image_vec(r));
+        else
+            op_rm(c, M_0F | P_F3 | opcode, r, image_vec(r));
+    }
+}
+
+/* Called by slow paths: all registers into an image, backend_slow_path(cpu, image, return address), all back. */
+static void make_slow(struct code_buf *c, bool vec, bool avx)
+{
+    for (unsigned r = 0; r < 16; r++)
+        if (r != RSP && r != RBP)
+            mov_store(c, true, image_gpr(r), r);
+    if (vec)
+        move_vecs(c, avx, 0x7f);
+    if (vec && avx) {
+        put8(c, 0xc5);
+        put8(c, 0xf8);
+        put8(c, 0x77);
+    }
+    mov_rr(c, true, RDI, RBP);
+    lea(c, true, RSI, mem_at(RSP, 8 + FRAME_IMAGE));
+    mov_load(c, true, RDX, mem_at(RSP, 0));
+    alu_ri(c, ALU_SUB, true, RSP, 8);
+    mov_imm(c, RAX, (uintptr_t)backend_slow_path);
+    op_rr(c, 0xff, 2, RAX);
+    alu_ri(c, ALU_ADD, true, RSP, 8);
+    if (vec)
+        move_vecs(c, avx, 0x6f);
+    for (unsigned r = 0; r < 16; r++)
+        if (r != RSP && r != RBP)
+            mov_load(c, true, r, image_gpr(r));
+    put8(c, 0xc3);
+}
+
+void backend_make_stubs(struct code_out *out, struct backend_stubs *stubs)
+{
+    struct code_buf c = { out->rw };
+    const struct host_features *host = host_features();
+
+    stubs->enter = (uint64_t (*)(struct cpu *, const void *))(c.p + out->rx_delta);
+    make_enter(&c);
+    stubs->lookup = c.p + out->rx_delta;
+    mov_store(&c, true, STATE(pc), RAX);
+    mov_imm(&c, RAX, 1);                /* JIT_LEFT_LOOKUP */
+    put8(&c, 0xeb);
+    put8(&c, 0);
+    {
+        uint8_t *over = c.p;
+
+        stubs->loop = c.p + out->rx_delta;
+        mov_store(&c, true, STATE(pc), RAX);
+        mov_imm(&c, RAX, 0);            /* JIT_LEFT_LOOP */
+        over[-1] = c.p - over;
+    }
+    stubs->leave = c.p + out->rx_delta;
+    make_leave(&c, host->avx);
+    stubs->slow_int = c.p + out->rx_delta;
+    make_slow(&c, false, host->avx);
+    stubs->slow_vec = c.p + out->rx_delta;
+    make_slow(&c, true, host->avx);
+    out->size = c.p - out->rw;
+}
+
+char *backend_disassemble(const uint8_t *code, size_t n, uint64_t address)
+{
+    GString *s = g_string_new(NULL);
+    cs_insn *insn;
+    csh handle;
+
+    if (cs_open(CS_ARCH_X86, CS_MODE_64, &handle) != CS_ERR_OK)
+        return g_string_free(s, false);
+    cs_option(handle, CS_OPT_SKIPDATA, CS_OPT_ON);
+    insn = cs_malloc(handle);
+    while (cs_disasm_iter(handle, &code, &n, &address, insn))
+        g_string_append_printf(s, "    %#" PRIx64 ":  %s %s\n", insn->address, insn->mnemonic, insn->op_str);
+    cs_free(insn, 1);
+    cs_close(&handle);
+    return g_string_free(s, false);
+}

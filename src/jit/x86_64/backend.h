@@ -1,0 +1,225 @@
+/* The x86-64 back end's own structures. How values and slots get their registers is told in docs/jit.md, "Registers".
+ *
+ * Invariants of the state between ops:
+ *  (1) regs[r] == v exactly when val[v].reg == r;
+ *  (2) cur[s] is the value that slot s holds (0: only memory knows); a dirty slot's value is in a register or constant;
+ *  (3) a clean slot's memory holds cur[s];
+ *  (4) val[v].mem_slot == s + 1 means memory of slot s holds v, and then memval[s] == v and s is not dirty with another;
+ *  (5) a register is free when its value is dead (last use passed) and no slot's current value. */
+#ifndef RHEA_JIT_X86_64_BACKEND_H
+#define RHEA_JIT_X86_64_BACKEND_H
+
+#include <assert.h>
+#include <setjmp.h>
+#include "rhea/jit/backend.h"
+#include "rhea/guest/guest.h"
+#include "rhea/ir/cpu.h"
+#include "rhea/ir/vop.h"
+#include "asm.h"
+
+/* What the host can do; set once. */
+struct host_features { bool avx, avx2, bmi1, bmi2, lzcnt, popcnt, movbe, fma, f16c, aes, pclmul, sha, gfni; };
+extern const struct host_features *host_features(void);
+bool host_has(enum host_feature f);
+
+/* The frame below the saved registers, from rsp up while translated code runs. */
+enum {
+    FRAME_SPILL_INTS = 46, FRAME_SPILL_VECS = 24,
+    FRAME_INTS = 16,                                            /* below: outgoing arguments */
+    FRAME_VECS = FRAME_INTS + 8 * FRAME_SPILL_INTS,             /* 32-byte aligned */
+    FRAME_CALL = FRAME_VECS + 32 * FRAME_SPILL_VECS,            /* vector arguments and result of helpers: 5 * 32 */
+    FRAME_IMAGE = FRAME_CALL + 5 * 32,                          /* struct reg_image of slow paths */
+    FRAME_SIZE = FRAME_IMAGE + 16 * 8 + 16 * 32 + 32,
+};
+struct reg_image { uint64_t gpr[16]; uint8_t vec[16][32]; };
+
+enum {
+    GPR_SCRATCH_CALLER = 1 << RAX | 1 << RCX | 1 << RDX | 1 << RSI | 1 << RDI | 1 << R8 | 1 << R9 | 1 << R10 | 1 << R11,
+    GPR_CALLEE = 1 << RBX | 1 << R12 | 1 << R13 | 1 << R14 | 1 << R15,
+    GPR_ALL = GPR_SCRATCH_CALLER | GPR_CALLEE,
+};
+#define VEC_ALL 0xffff0000u
+
+enum { VAL_CONST = 1, VAL_ZX = 2 /* bits 63:32 of its register are zero */ };
+struct value {
+    uint8_t reg;                /* or NOREG */
+    uint8_t type;
+    uint8_t flags;
+    uint8_t pins;               /* slots whose current value it is */
+    uint16_t last;              /* op of its last use */
+    uint16_t hint;              /* slot + 1: it will be PUT there, and nothing before that needs the slot's old value */
+    int16_t spill;              /* index of its spill place, -1: none */
+    uint16_t mem_slot;          /* slot + 1 */
+    ir_val root;                /* value whose register it shares (itself) */
+    uint64_t imm;
+};
+
+struct snapshot {
+    ir_val cur[IR_MAX_SLOTS];
+    uint64_t dirty[2];
+    ir_val regs[HOST_REGS];
+};
+
+struct label {
+    uint16_t refs;              /* branches to it */
+    bool falls;                 /* reached from the op before it, too */
+    bool backward;              /* some branch comes from below */
+    bool fixed, bound;
+    int snap;                   /* single predecessor: its state, or -1 */
+    uint32_t valid, dirty;      /* of home registers */
+    uint64_t live[2];           /* slots read before written from here on */
+    uint8_t *addr;
+    int fixups;                 /* list of jumps to bind */
+};
+struct fixup { uint8_t *at; int next; };
+
+/* A cold piece: code emitted after the hot code from the state at the time. Either ops [from, to), or a poll's exit. */
+struct cold {
+    uint8_t *jump;              /* displacement of the jump to it; a second in jump2 */
+    int snap;
+    uint16_t from, to;          /* ops; from == to: exit to the loop at pc offset `pc` */
+    int64_t pc;
+    int64_t insn_pc;
+};
+/* A memory access's slow path. `desc` indexes the buffer of descriptors. */
+struct slow { uint8_t *jump, *resume; uint32_t desc, len; bool vec; };
+
+enum { SLOW_LOAD, SLOW_STORE, SLOW_ATOMIC };
+enum { LOC_CONST = 0xfe };
+/* In code, behind `call slow; jmp resume`. Followed by `dirty` pairs {slot, register or LOC_CONST [, 8 bytes]}. */
+struct __attribute__((packed)) slow_desc {
+    uint8_t kind, op, type;
+    uint8_t addr, data, cmp;    /* registers; data: value of stores and atomics */
+    uint8_t dst;                /* of loads and atomics, or NOREG */
+    uint8_t dirty;
+    uint8_t data_const;         /* store: data is imm */
+    uint32_t mem;
+    int32_t disp;
+    int32_t pc;                 /* of the instruction, from pc_page */
+    uint64_t imm;
+};
+
+enum { MAX_SNAPSHOTS = 512, MAX_COLD = 768, MAX_SLOW = 2048, MAX_FIXUPS = 2048 };
+
+struct backend {
+    struct code_buf c;
+    uint8_t *limit;
+    ptrdiff_t rx_delta;
+    struct code_out *out;
+    const struct backend_stubs *stubs;
+    const struct ir *ir;
+    const struct ir_analysis *an;
+    const struct host_features *host;
+    const struct ir_slot *slots;
+    unsigned nslots;
+    const struct ir_op *op;
+    unsigned i;                 /* its index */
+    int64_t insn_pc;            /* offset of the instruction being emitted from pc_page */
+
+    struct value *val;
+    unsigned nvals, cap_vals;
+    ir_val regs[HOST_REGS];
+    uint32_t locked;            /* registers of this op's operands and temporaries */
+    uint32_t temps;             /* of these, temporaries */
+    uint32_t homes;
+    uint8_t home[IR_MAX_SLOTS]; /* register, or NOREG */
+    uint8_t home_slot[HOST_REGS];
+    ir_val cur[IR_MAX_SLOTS];
+    ir_val memval[IR_MAX_SLOTS];
+    uint64_t dirty[2];
+    uint64_t written[2];        /* slots PUT anywhere in the region */
+    uint64_t spills_int, spills_vec;    /* places in use */
+    unsigned nspilled;
+
+    struct label label[IR_MAX_LABELS];
+    struct snapshot *snap; unsigned nsnap;
+    struct cold cold[MAX_COLD]; unsigned ncold;
+    struct slow slow[MAX_SLOW]; unsigned nslow;
+    struct fixup fixup[MAX_FIXUPS]; unsigned nfixup;
+    uint8_t *desc; uint32_t ndesc, cap_desc;
+    unsigned skip_to;           /* op at which to go on, 0: the next */
+    bool used_ymm;
+    sigjmp_buf overflow;
+};
+
+#define BIT64(set, n) ((set)[(n) >> 6] >> ((n) & 63) & 1)
+static inline void bit64_set(uint64_t *set, unsigned n) { set[n >> 6] |= 1ull << (n & 63); }
+static inline void bit64_clear(uint64_t *set, unsigned n) { set[n >> 6] &= ~(1ull << (n & 63)); }
+
+/* The region does not fit somewhere: backend_compile() returns false. */
+static inline _Noreturn void backend_overflow(struct backend *b) { siglongjmp(b->overflow, 1); }
+
+static inline struct mem state_mem(int32_t offset) { return mem_at(RBP, offset); }
+#define STATE(field) state_mem(offsetof(struct cpu, field))
+static inline bool type_is_vec(unsigned type) { return type == T_V128 || type == T_V256; }
+
+/* alloc.c */
+static inline ir_val val_root(struct backend *b, ir_val v)
+{
+    while (b->val[v].root != v)
+        v = b->val[v].root;
+    return v;
+}
+static inline struct value *value_of(struct backend *b, ir_val v) { return &b->val[val_root(b, v)]; }
+static inline bool val_const(struct backend *b, ir_val v, uint64_t *imm)
+{
+    struct value *x = value_of(b, v);
+
+    if (x->flags & VAL_CONST && imm)
+        *imm = x->imm;
+    return x->flags & VAL_CONST;
+}
+/* Constant that fits a sign-extended 32-bit immediate of a w-wide op. */
+bool val_imm32(struct backend *b, ir_val v, bool w, int32_t *imm);
+unsigned use_reg(struct backend *b, ir_val v);                  /* in a register, locked until the op's end */
+unsigned use_in(struct backend *b, ir_val v, unsigned reg);     /* a copy in exactly that register (a taken temporary) */
+unsigned temp_reg(struct backend *b, uint32_t allowed);         /* for this op */
+void take_reg(struct backend *b, unsigned reg);                 /* that one, for this op */
+unsigned def_reg(struct backend *b);                            /* op->dst; may be an operand's that dies */
+unsigned def_reg_early(struct backend *b);                      /* ... that no operand has */
+unsigned def_like(struct backend *b, ir_val a);                 /* op->dst, holding a's content */
+void def_in(struct backend *b, unsigned reg);                   /* op->dst is in this temporary */
+unsigned def_home_or(struct backend *b, unsigned reg);          /* ... or in its slot's home */
+void def_alias(struct backend *b, ir_val dst, ir_val a);        /* dst is a */
+void def_const(struct backend *b, ir_val dst, uint64_t imm);
+bool dies_here(struct backend *b, ir_val v);                    /* its register may be overwritten by op->dst */
+/* A memory operand if the value lies only in memory and is used only here; else false. */
+bool use_mem(struct backend *b, ir_val v, struct mem *m);
+void op_end(struct backend *b);
+void slot_get(struct backend *b, ir_val dst, unsigned slot);
+void slot_put(struct backend *b, unsigned slot, ir_val v);
+void slot_flush(struct backend *b, unsigned slot);
+void slots_flush_all(struct backend *b);
+void slots_forget_all(struct backend *b);       /* memory was changed by a helper */
+void load_slot(struct backend *b, unsigned reg, unsigned slot);
+void block_end(struct backend *b);              /* values die, but what slots hold */
+int snapshot_take(struct backend *b);
+void snapshot_restore(struct backend *b, int snap);
+void state_reset(struct backend *b);
+void evict_caller_saved(struct backend *b);     /* before a call: what lives on goes elsewhere */
+void canonicalize(struct backend *b, struct label *l);
+void bind_canonical(struct backend *b, struct label *l);
+void move_reg(struct backend *b, unsigned type, unsigned dst, unsigned src);
+ir_val value_new(struct backend *b, unsigned type);
+void spill_store(struct backend *b, unsigned reg, unsigned type, int spill);
+
+/* analyse.c */
+void backend_analyse(struct backend *b);
+
+/* lower.c, memory.c, flow.c, vector.c */
+typedef void lower_fn(struct backend *b, const struct ir_op *op);
+lower_fn lower_load, lower_store, lower_atomic, lower_vop, lower_call, lower_br, lower_brcond, lower_label, lower_poll,
+    lower_exit, lower_vec_const;
+void lower_range(struct backend *b, unsigned from, unsigned to);
+enum host_cc lower_compare(struct backend *b, const struct ir_op *op);
+unsigned lower_label_use(struct backend *b, unsigned label, uint8_t *at);
+struct mem spill_mem(unsigned type, int spill);
+struct cold *cold_new(struct backend *b, uint8_t *jump);
+void emit_cold(struct backend *b);
+void emit_slow(struct backend *b);
+void emit_call_c(struct backend *b, const void *fn);
+void vec_load(struct backend *b, unsigned type, unsigned reg, struct mem m);
+void vec_store(struct backend *b, unsigned type, struct mem m, unsigned reg);
+void backend_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret);
+
+#endif

@@ -1,0 +1,432 @@
+/* Guest memory: the soft TLB's hit path inline, everything else out of line. A slow path is one call and a
+ * descriptor in the code behind it; backend_slow_path() reads that, so that nothing is emitted per register. */
+#include <stddef.h>
+#include <stdlib.h>
+#include "backend.h"
+
+/* Notes what a slow path must know of this moment: which slots are newer in registers than in memory. */
+static struct slow *slow_new(struct backend *b, const struct ir_op *op, unsigned kind, unsigned addr)
+{
+    struct slow *s;
+    struct slow_desc *d;
+    uint8_t *p;
+
+    if (b->nslow == MAX_SLOW)
+        backend_overflow(b);
+    if (b->ndesc + sizeof(*d) + 10 * IR_MAX_SLOTS > b->cap_desc) {
+        b->cap_desc = 2 * b->cap_desc + 64 * 1024;
+        b->desc = realloc(b->desc, b->cap_desc);
+    }
+    s = &b->slow[b->nslow++];
+    *s = (struct slow){ .desc = b->ndesc };
+    d = (struct slow_desc *)(b->desc + b->ndesc);
+    *d = (struct slow_desc){ .kind = kind, .op = op->op, .type = op->type, .addr = addr, .dst = NOREG, .data = NOREG,
+                             .cmp = NOREG, .mem = op->mem, .disp = op->disp, .pc = b->insn_pc };
+    p = b->desc + b->ndesc + sizeof(*d);
+    for (unsigned w = 0; w < 2; w++) {
+        for (uint64_t m = b->dirty[w]; m; m &= m - 1) {
+            unsigned slot = w * 64 + __builtin_ctzll(m);
+            const struct value *x = &b->val[b->cur[slot]];
+
+            d->dirty++;
+            *p++ = slot;
+            if (x->reg != NOREG) {
+                *p++ = x->reg;
+            } else {
+                *p++ = LOC_CONST;
+                memcpy(p, &x->imm, 8);
+                p += 8;
+            }
+        }
+    }
+    b->ndesc = p - b->desc;
+    s->len = b->ndesc - s->desc;
+    for (unsigned r = XMM0; r < HOST_REGS; r++)
+        if (b->regs[r])
+            s->vec = true;
+    return s;
+}
+
+static struct slow_desc *slow_desc_of(struct backend *b, const struct slow *s)
+{
+    return (struct slow_desc *)(b->desc + s->desc);
+}
+
+/* Registers of the hit path's check. Everything an access needs is allocated before its check is emitted: on the slow
+ * path nothing between the check and the end of the access has been executed. */
+struct tlb_temps { uint8_t entry, page; };
+
+static struct tlb_temps tlb_temps(struct backend *b)
+{
+    struct tlb_temps t = { .entry = temp_reg(b, GPR_ALL) };
+
+    t.page = temp_reg(b, GPR_ALL);
+    return t;
+}
+
+/* t.entry holds the addend afterwards; t.page is free. */
+static void tlb_check(struct backend *b, const struct ir_op *op, unsigned ra, bool write, struct slow *s,
+                      struct tlb_temps t)
+{
+    unsigned mmu = memop_mmu(op->mem), size = memop_bytes(op->mem), t2 = t.entry, t3 = t.page;
+    unsigned align = 1u << ((op->mem & MEM_ALIGN_MASK) >> MEM_ALIGN_SHIFT);
+    int32_t view = offsetof(struct cpu, tlb) + mmu * sizeof(struct tlb_view);
+    int32_t last = align < size ? size - align : 0;     /* the page of the last byte must be that of the first */
+
+    if (op->disp) {
+        lea(&b->c, true, t2, mem_at(ra, op->disp));
+        shift_ri(&b->c, SH_SHR, true, t2, CPU_PAGE_BITS - 5);
+    } else if (b->host->bmi2) {
+        vex_rr(&b->c, M_0F3A | P_F2 | 0xf0 | OP_W, 0, t2, 0, ra);
+        put8(&b->c, CPU_PAGE_BITS - 5);
+    } else {
+        mov_rr(&b->c, true, t2, ra);
+        shift_ri(&b->c, SH_SHR, true, t2, CPU_PAGE_BITS - 5);
+    }
+    alu_rm(&b->c, ALU_AND, true, t2, state_mem(view + offsetof(struct tlb_view, mask)));
+    alu_rm(&b->c, ALU_ADD, true, t2, state_mem(view + offsetof(struct tlb_view, table)));
+    if ((int64_t)op->disp + last != (int32_t)((int64_t)op->disp + last)) {
+        lea(&b->c, true, t3, mem_at(ra, op->disp));
+        alu_ri(&b->c, ALU_ADD, true, t3, last);
+    } else if (op->disp + last) {
+        lea(&b->c, true, t3, mem_at(ra, op->disp + last));
+    } else {
+        mov_rr(&b->c, true, t3, ra);
+    }
+    alu_ri(&b->c, ALU_AND, true, t3, -CPU_PAGE_SIZE | (int)(align - 1));
+    alu_rm(&b->c, ALU_CMP, true, t3,
+           mem_at(t2, write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read)));
+    s->jump = jcc(&b->c, CC_NE);
+    mov_load(&b->c, true, t2, mem_at(t2, offsetof(struct tlb_entry, addend)));
+}
+
+static void swap_bytes(struct backend *b, unsigned log2, unsigned r)
+{
+    if (log2 == MEM_16) {
+        op_rr(&b->c, 0xc1 | P_66, SH_ROL, r);
+        put8(&b->c, 8);
+    } else if (log2 >= MEM_32) {
+        put_prefixes(&b->c, M_0F | (0xc8 + (r & 7)) | OP_WIDE(log2 == MEM_64), 0, 0, r, false);
+    }
+}
+
+static void load_int(struct backend *b, const struct ir_op *op, unsigned rd, struct mem m)
+{
+    unsigned size = op->mem & MEM_SIZE;
+    bool sign = op->mem & MEM_SIGNED, w = op->type == T_I64, be = op->mem & MEM_BE && size != MEM_8;
+
+    if (be && size == MEM_16) {
+        op_rm(&b->c, M_0F | 0xb7, rd, m);
+        swap_bytes(b, size, rd);
+        if (sign)
+            op_rr(&b->c, M_0F | 0xbf | OP_WIDE(w), rd, rd);
+        return;
+    }
+    switch (size) {
+    case MEM_8: op_rm(&b->c, M_0F | (sign ? 0xbe | OP_WIDE(w) : 0xb6), rd, m); break;
+    case MEM_16: op_rm(&b->c, M_0F | (sign ? 0xbf | OP_WIDE(w) : 0xb7), rd, m); break;
+    case MEM_32:
+        if (sign && w && !be)
+            op_rm(&b->c, 0x63 | OP_W, rd, m);
+        else
+            mov_load(&b->c, false, rd, m);
+        break;
+    default: mov_load(&b->c, true, rd, m);
+    }
+    if (be)
+        swap_bytes(b, size, rd);
+    if (be && size == MEM_32 && sign && w)
+        op_rr(&b->c, 0x63 | OP_W, rd, rd);
+    if (!sign && size < MEM_64)
+        b->val[op->dst].flags |= VAL_ZX;
+}
+
+static void load_vec(struct backend *b, const struct ir_op *op, unsigned rd, struct mem m)
+{
+    uint32_t code = (op->mem & MEM_SIZE) == MEM_32 ? M_0F | P_66 | 0x6e : M_0F | P_F3 | 0x7e;
+
+    if ((op->mem & MEM_SIZE) >= MEM_128)
+        vec_load(b, op->type, rd, m);
+    else if (b->host->avx)
+        vex_rm(&b->c, code, 0, rd, 0, m);
+    else
+        op_rm(&b->c, code, rd, m);
+}
+
+void lower_load(struct backend *b, const struct ir_op *op)
+{
+    unsigned ra = use_reg(b, op->a), rd;
+    struct tlb_temps t = tlb_temps(b);
+    bool vec = type_is_vec(op->type);
+    unsigned tv = vec ? temp_reg(b, VEC_ALL) : t.entry;
+    struct slow *s = slow_new(b, op, SLOW_LOAD, ra);
+    struct mem m = mem_sib(ra, t.entry, 0, op->disp);
+
+    tlb_check(b, op, ra, op->mem & MEM_RW, s, t);
+    rd = def_home_or(b, tv);
+    if (vec) {
+        b->used_ymm |= op->type == T_V256;
+        s->vec = true;
+        load_vec(b, op, rd, m);
+    } else {
+        load_int(b, op, rd, m);
+    }
+    slow_desc_of(b, s)->dst = rd;
+    s->resume = b->c.p;
+}
+
+static void store_imm(struct backend *b, unsigned size, struct mem m, uint32_t imm)
+{
+    switch (size) {
+    case MEM_8: op_rm(&b->c, 0xc6, 0, m); put8(&b->c, imm); break;
+    case MEM_16:
+        op_rm(&b->c, 0xc7 | P_66, 0, m);
+        put8(&b->c, imm);
+        put8(&b->c, imm >> 8);
+        break;
+    default: op_rm(&b->c, 0xc7 | OP_WIDE(size == MEM_64), 0, m); put32(&b->c, imm);
+    }
+}
+
+static void store_reg(struct backend *b, unsigned size, struct mem m, unsigned r)
+{
+    switch (size) {
+    case MEM_8: op_rm(&b->c, 0x88 | OP_REG8, r, m); break;
+    case MEM_16: op_rm(&b->c, 0x89 | P_66, r, m); break;
+    default: mov_store(&b->c, size == MEM_64, m, r);
+    }
+}
+
+static void store_vec(struct backend *b, const struct ir_op *op, struct mem m, unsigned r)
+{
+    uint32_t code = (op->mem & MEM_SIZE) == MEM_32 ? M_0F | P_66 | 0x7e : M_0F | P_66 | 0xd6;
+
+    if ((op->mem & MEM_SIZE) >= MEM_128)
+        vec_store(b, (op->mem & MEM_SIZE) == MEM_256 ? T_V256 : T_V128, m, r);
+    else if (b->host->avx)
+        vex_rm(&b->c, code, 0, r, 0, m);
+    else
+        op_rm(&b->c, code, r, m);
+}
+
+void lower_store(struct backend *b, const struct ir_op *op)
+{
+    unsigned size = op->mem & MEM_SIZE, ra = use_reg(b, op->a), rv = NOREG;
+    bool be = op->mem & MEM_BE && size != MEM_8;
+    int32_t imm = 0;
+    struct tlb_temps t;
+    struct slow *s;
+    struct slow_desc *d;
+    struct mem m;
+
+    if (be || !val_imm32(b, op->b, size == MEM_64, &imm))
+        rv = use_reg(b, op->b);
+    t = tlb_temps(b);
+    s = slow_new(b, op, SLOW_STORE, ra);
+    d = slow_desc_of(b, s);
+    d->data = rv;
+    d->imm = (int64_t)imm;
+    if (rv != NOREG && rv >= XMM0)
+        s->vec = true;
+    tlb_check(b, op, ra, true, s, t);
+    m = mem_sib(ra, t.entry, 0, op->disp);
+    if (rv == NOREG) {
+        store_imm(b, size, m, imm);
+    } else if (rv >= XMM0) {
+        store_vec(b, op, m, rv);
+    } else if (be) {
+        mov_rr(&b->c, true, t.page, rv);
+        swap_bytes(b, size, t.page);
+        store_reg(b, size, m, t.page);
+    } else {
+        store_reg(b, size, m, rv);
+    }
+    s->resume = b->c.p;
+}
+
+static uint32_t sized(unsigned size, uint32_t byte_op, uint32_t op)
+{
+    return size == MEM_8 ? byte_op | OP_REG8 : op | (size == MEM_16 ? P_66 : 0) | OP_WIDE(size == MEM_64);
+}
+
+static void lock_prefix(struct backend *b) { put8(&b->c, 0xf0); }
+
+static void zero_extend_result(struct backend *b, unsigned size, unsigned r)
+{
+    if (size == MEM_8)
+        op_rr(&b->c, M_0F | 0xb6 | OP_RM8, r, r);
+    else if (size == MEM_16)
+        op_rr(&b->c, M_0F | 0xb7, r, r);
+    else if (size == MEM_32)
+        mov_rr(&b->c, false, r, r);
+}
+
+/* and, or, xor that give the old value: a compare-and-swap loop on rax */
+static void atomic_loop(struct backend *b, unsigned size, enum alu_op alu, struct mem m, unsigned rv,
+                        unsigned t)
+{
+    uint8_t *again;
+
+    if (size == MEM_8)
+        op_rm(&b->c, M_0F | 0xb6, RAX, m);
+    else
+        op_rm(&b->c, sized(size, 0, 0x8b), RAX, m);
+    again = b->c.p;
+    mov_rr(&b->c, true, t, RAX);
+    alu_rr(&b->c, alu, true, t, rv);
+    lock_prefix(b);
+    op_rm(&b->c, sized(size, M_0F | 0xb0, M_0F | 0xb1), t, m);
+    jcc_to(&b->c, CC_NE, again);
+}
+
+static enum alu_op atomic_alu(unsigned op)
+{
+    return op == IR_ATOMIC_ADD ? ALU_ADD : op == IR_ATOMIC_AND ? ALU_AND : op == IR_ATOMIC_OR ? ALU_OR : ALU_XOR;
+}
+
+void lower_atomic(struct backend *b, const struct ir_op *op)
+{
+    unsigned size = op->mem & MEM_SIZE, ra, rv, rc = NOREG, rd;
+    struct tlb_temps t;
+    bool wanted = op->dst && b->val[op->dst].last, in_rax = op->op == IR_ATOMIC_CAS;
+    bool loop = wanted && (op->op == IR_ATOMIC_AND || op->op == IR_ATOMIC_OR || op->op == IR_ATOMIC_XOR);
+    struct slow *s;
+    struct slow_desc *d;
+    struct mem m;
+
+    if (in_rax)
+        use_in(b, op->b, RAX);          /* what is expected */
+    else if (loop)
+        take_reg(b, RAX);
+    ra = use_reg(b, op->a);
+    rv = use_reg(b, in_rax ? op->c : op->b);
+    if (in_rax)
+        rc = RAX;
+    t = tlb_temps(b);
+    s = slow_new(b, op, SLOW_ATOMIC, ra);
+    d = slow_desc_of(b, s);
+    d->data = rv;
+    d->cmp = rc;
+    tlb_check(b, op, ra, true, s, t);
+    m = mem_sib(ra, t.entry, 0, op->disp);
+    if (in_rax) {
+        lock_prefix(b);
+        op_rm(&b->c, sized(size, M_0F | 0xb0, M_0F | 0xb1), rv, m);
+        def_in(b, rd = RAX);
+    } else if (loop) {
+        atomic_loop(b, size, atomic_alu(op->op), m, rv, t.page);
+        def_in(b, rd = RAX);
+    } else if (op->op == IR_ATOMIC_XCHG || (wanted && op->op == IR_ATOMIC_ADD)) {
+        rd = t.page;
+        mov_rr(&b->c, true, rd, rv);
+        if (op->op == IR_ATOMIC_ADD)
+            lock_prefix(b);
+        op_rm(&b->c, op->op == IR_ATOMIC_ADD ? sized(size, M_0F | 0xc0, M_0F | 0xc1) : sized(size, 0x86, 0x87), rd, m);
+        def_in(b, rd);
+    } else {
+        lock_prefix(b);
+        op_rm(&b->c, sized(size, atomic_alu(op->op) << 3, atomic_alu(op->op) << 3 | 1), rv, m);
+        s->resume = b->c.p;
+        return;
+    }
+    zero_extend_result(b, size, rd);
+    if (size < MEM_64)
+        b->val[op->dst].flags |= VAL_ZX;
+    slow_desc_of(b, s)->dst = rd;
+    s->resume = b->c.p;
+}
+
+/* Behind the code: call the common stub, jump back, descriptor. */
+void emit_slow(struct backend *b)
+{
+    for (unsigned i = 0; i < b->nslow; i++) {
+        const struct slow *s = &b->slow[i];
+
+        if (b->limit - b->c.p < 64 + (ptrdiff_t)s->len)
+            backend_overflow(b);
+        jump_bind(s->jump, b->c.p);
+        put8(&b->c, 0xe8);
+        put32(&b->c, (s->vec ? b->stubs->slow_vec : b->stubs->slow_int) - (b->c.p + 4 + b->rx_delta));
+        jump_bind(jmp(&b->c), s->resume);
+        memcpy(b->c.p, b->desc + s->desc, s->len);
+        b->c.p += s->len;
+    }
+}
+
+static const uint8_t *image_loc(const struct reg_image *im, unsigned r)
+{
+    return r >= XMM0 ? im->vec[r - XMM0] : (const uint8_t *)&im->gpr[r];
+}
+
+static void write_back(struct cpu *cpu, const struct reg_image *im, const uint8_t *p, unsigned n)
+{
+    static const uint8_t bytes[T_COUNT] = { [T_I32] = 4, [T_I64] = 8, [T_V128] = 16, [T_V256] = 32 };
+
+    while (n--) {
+        const struct ir_slot *s = &cpu->guest->slots[*p++];
+        unsigned loc = *p++;
+
+        if (loc == LOC_CONST) {
+            memcpy((uint8_t *)cpu + s->offset, p, bytes[s->type]);
+            p += 8;
+        } else {
+            memcpy((uint8_t *)cpu + s->offset, image_loc(im, loc), bytes[s->type]);
+        }
+    }
+}
+
+static void slow_load(struct cpu *cpu, struct reg_image *im, const struct slow_desc *d, uint64_t va)
+{
+    unsigned size = d->mem & MEM_SIZE;
+    uint64_t v;
+
+    if (type_is_vec(d->type)) {
+        uint8_t buf[32] = { 0 };
+
+        if (size <= MEM_64) {
+            v = cpu_load(cpu, va, d->mem);
+            memcpy(buf, &v, 8);
+        } else {
+            cpu_load_bytes(cpu, va, buf, 1u << size, memop_mmu(d->mem));
+        }
+        memcpy(im->vec[d->dst - XMM0], buf, 32);
+        return;
+    }
+    v = cpu_load(cpu, va, d->mem);
+    if (d->mem & MEM_SIGNED && size < MEM_64)
+        v = (int64_t)(v << (64 - (8 << size))) >> (64 - (8 << size));
+    im->gpr[d->dst] = d->type == T_I32 ? (uint32_t)v : v;
+}
+
+static void slow_store(struct cpu *cpu, struct reg_image *im, const struct slow_desc *d, uint64_t va)
+{
+    unsigned size = d->mem & MEM_SIZE;
+    uint64_t v = d->imm;
+
+    if (size >= MEM_128) {
+        cpu_store_bytes(cpu, va, im->vec[d->data - XMM0], 1u << size, memop_mmu(d->mem));
+        return;
+    }
+    if (d->data != NOREG)
+        memcpy(&v, image_loc(im, d->data), 8);
+    if (size < MEM_64)
+        v &= (1ull << (8 << size)) - 1;
+    cpu_store(cpu, va, d->mem, v);
+}
+
+void backend_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret)
+{
+    const struct slow_desc *d = (const struct slow_desc *)(ret + 5);
+    uint64_t va = im->gpr[d->addr] + (int64_t)d->disp, v;
+
+    write_back(cpu, im, (const uint8_t *)(d + 1), d->dirty);
+    cpu->pc = cpu->pc_page + (int64_t)d->pc;
+    switch (d->kind) {
+    case SLOW_LOAD: slow_load(cpu, im, d, va); break;
+    case SLOW_STORE: slow_store(cpu, im, d, va); break;
+    default:
+        v = cpu_atomic(cpu, d->op, va, d->mem, im->gpr[d->data], d->cmp == NOREG ? 0 : im->gpr[d->cmp]);
+        if (d->dst != NOREG)
+            im->gpr[d->dst] = v;
+    }
+}
