@@ -103,6 +103,15 @@ void load_slot(struct backend *b, unsigned reg, unsigned slot)
         mov_load(&b->c, s->type == T_I64, reg, state_mem(s->offset));
 }
 
+/* Memory of the slot holds the value: all of it, unless the slot took only its low part. */
+static void slot_holds(struct backend *b, unsigned slot, ir_val v)
+{
+    if (b->slots[slot].type < b->val[v].type)
+        return;
+    b->memval[slot] = v;
+    b->val[v].mem_slot = slot + 1;
+}
+
 /* Memory of the slot gets its current value. */
 void slot_flush(struct backend *b, unsigned slot)
 {
@@ -127,8 +136,7 @@ void slot_flush(struct backend *b, unsigned slot)
         op_rm(&b->c, 0xc7, 0, state_mem(s->offset + 4));
         put32(&b->c, x->imm >> 32);
     }
-    b->memval[slot] = v;
-    x->mem_slot = slot + 1;
+    slot_holds(b, slot, v);
 }
 
 void slots_flush_all(struct backend *b)
@@ -154,10 +162,14 @@ static void evict(struct backend *b, unsigned r)
                 continue;
             left--;
             slot_flush(b, s);
-            x->mem_slot = s + 1;
-            b->memval[s] = v;
+            slot_holds(b, s, v);
+            if (b->memval[s] != v) {    /* only part of it went there */
+                b->cur[s] = 0;
+                x->pins--;
+            }
         }
-    } else if (alive(b, x) && !x->mem_slot && x->spill < 0) {
+    }
+    if (alive(b, x) && !x->mem_slot && x->spill < 0) {
         x->spill = spill_new(b, x->type);
         spill_store(b, r, x->type, x->spill);
     }
@@ -293,11 +305,14 @@ unsigned use_reg(struct backend *b, ir_val v)
     return x->reg;
 }
 
-bool use_mem(struct backend *b, ir_val v, struct mem *m)
+bool use_mem(struct backend *b, ir_val v, enum ir_type type, struct mem *m)
 {
     struct value *x = value_of(b, v);
 
-    if (x->reg != NOREG || x->flags & VAL_CONST || alive_after(b, x) || !x->mem_slot)
+    /* A value of another type may share the slot's, by extension or truncation: reading less of it is right. */
+    if (!x->mem_slot || b->slots[x->mem_slot - 1].type < type)
+        return false;
+    if (x->reg != NOREG || x->flags & VAL_CONST || alive_after(b, x))
         return false;
     *m = state_mem(b->slots[x->mem_slot - 1].offset);
     return true;
@@ -305,7 +320,7 @@ bool use_mem(struct backend *b, ir_val v, struct mem *m)
 
 bool val_imm32(struct backend *b, ir_val v, bool w, int32_t *imm)
 {
-    uint64_t k;
+    uint64_t k = 0;
 
     if (!val_const(b, v, &k) || (w && (int64_t)k != (int32_t)k))
         return false;
@@ -740,10 +755,8 @@ void snapshot_restore(struct backend *b, int snap)
         x->pins++;
         x->spill = -1;
         x->last = b->i;
-        if (BIT64(s->dirty, n))
-            continue;
-        b->memval[n] = v;
-        x->mem_slot = n + 1;
+        if (!BIT64(s->dirty, n))
+            slot_holds(b, n, v);
     }
     memcpy(b->dirty, s->dirty, sizeof(s->dirty));
     for (unsigned r = 0; r < HOST_REGS; r++)
@@ -776,7 +789,7 @@ static void mem_slot_again(struct backend *b, ir_val v)
 {
     b->val[v].mem_slot = 0;
     for (unsigned s = 0; s < b->nslots; s++) {
-        if (b->cur[s] == v && !BIT64(b->dirty, s) && b->memval[s] == v) {
+        if (b->memval[s] == v) {
             b->val[v].mem_slot = s + 1;
             return;
         }

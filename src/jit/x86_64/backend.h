@@ -184,7 +184,7 @@ void def_alias(struct backend *b, ir_val dst, ir_val a);        /* dst is a */
 void def_const(struct backend *b, ir_val dst, uint64_t imm);
 bool dies_here(struct backend *b, ir_val v);                    /* its register may be overwritten by op->dst */
 /* A memory operand if the value lies only in memory and is used only here; else false. */
-bool use_mem(struct backend *b, ir_val v, struct mem *m);
+bool use_mem(struct backend *b, ir_val v, enum ir_type type, struct mem *m);
 void op_end(struct backend *b);
 void slot_get(struct backend *b, ir_val dst, unsigned slot);
 void slot_put(struct backend *b, unsigned slot, ir_val v);

@@ -67,10 +67,23 @@ void lower_poll(struct backend *b, const struct ir_op *op)
     cold_new(b, jcc(&b->c, CC_NE))->pc = op->imm;
 }
 
+/* Index of the next op from `i` on that is neither dead nor a NOP; nops at the end. */
+static unsigned next_op(const struct backend *b, unsigned i)
+{
+    while (i < b->ir->nops && (b->ir->ops[i].op == IR_NOP || (b->an && b->an->use[i].flags & OPX_DEAD)))
+        i++;
+    return i;
+}
+
+static bool is_label(const struct backend *b, unsigned i, unsigned label)
+{
+    return i < b->ir->nops && b->ir->ops[i].op == IR_LABEL && b->ir->ops[i].aux == label;
+}
+
 void lower_br(struct backend *b, const struct ir_op *op)
 {
     struct label *l = &b->label[op->aux];
-    bool next = b->i + 1 < b->ir->nops && op[1].op == IR_LABEL && op[1].aux == op->aux;
+    bool next = is_label(b, next_op(b, b->i + 1), op->aux);
 
     block_end(b);
     if (label_single(l))
@@ -82,65 +95,69 @@ void lower_br(struct backend *b, const struct ir_op *op)
 }
 
 /* `brcond l; [poll;] br back; l:` is a loop's end: the branch back is the likely way. */
-static bool loop_end(struct backend *b, const struct ir_op *op, unsigned left)
+static bool loop_end(struct backend *b, const struct ir_op *op)
 {
-    unsigned n = left > 1 && op[1].op == IR_POLL ? 2 : 1;
+    unsigned br = next_op(b, b->i + 1), poll = 0, after;
+    const struct ir_op *ops = b->ir->ops;
     struct label *back;
     enum host_cc cc;
-    uint8_t *skip, *poll;
+    uint8_t *skip;
 
-    if (left < n + 2 || op[n].op != IR_BR || op[n + 1].op != IR_LABEL || op[n + 1].aux != op->aux)
+    if (br < b->ir->nops && ops[br].op == IR_POLL)
+        poll = br, br = next_op(b, br + 1);
+    after = next_op(b, br + 1);
+    if (br >= b->ir->nops || ops[br].op != IR_BR || !is_label(b, after, op->aux))
         return false;
-    back = &b->label[op[n].aux];
-    if (!back->addr || back->snap >= 0)
+    back = &b->label[ops[br].aux];
+    if (!back->addr || label_single(back))
         return false;
     canonicalize(b, back);
     b->locked |= back->valid;
     cc = lower_compare(b, op);
     block_end(b);
-    if (n == 1) {
+    if (!poll) {
         jcc_to(&b->c, cc ^ 1, back->addr);
     } else {
         skip = jcc(&b->c, cc);
         poll_compare(b);
         jcc_to(&b->c, CC_E, back->addr);
-        poll = jmp(&b->c);
-        cold_new(b, poll)->pc = op[1].imm;
+        cold_new(b, jmp(&b->c))->pc = ops[poll].imm;
         jump_bind(skip, b->c.p);
     }
-    b->skip_to = b->i + n + 1;
+    b->skip_to = after;
     return true;
 }
 
 /* `brcond l; a few ops that leave; l:`: the ops go to the cold end. */
-static bool cold_arm(struct backend *b, const struct ir_op *op, unsigned left)
+static bool cold_arm(struct backend *b, const struct ir_op *op)
 {
-    unsigned n;
+    const struct ir_op *ops = b->ir->ops;
+    unsigned end = b->i + 1, after;
     enum host_cc cc;
     struct cold *c;
 
-    for (n = 1; n < left && n < 10; n++)
-        if (op[n].op == IR_LABEL || op[n].op == IR_BRCOND || ir_opinfo[op[n].op].flags & OPF_ENDS)
-            break;
-    if (n + 1 >= left || op[n].op < IR_EXIT_JUMP || op[n + 1].op != IR_LABEL || op[n + 1].aux != op->aux)
+    while (end < b->ir->nops && end < b->i + 16 && ops[end].op != IR_LABEL && ops[end].op != IR_BRCOND &&
+           !(ir_opinfo[ops[end].op].flags & OPF_ENDS))
+        end++;
+    after = next_op(b, end + 1);
+    if (end >= b->ir->nops || ops[end].op < IR_EXIT_JUMP || !is_label(b, after, op->aux))
         return false;
     cc = lower_compare(b, op);
     block_end(b);
     c = cold_new(b, jcc(&b->c, cc ^ 1));
     c->from = b->i + 1;
-    c->to = b->i + n + 1;
-    b->skip_to = c->to;
+    c->to = end + 1;
+    b->skip_to = after;
     return true;
 }
 
 void lower_brcond(struct backend *b, const struct ir_op *op)
 {
     struct label *l = &b->label[op->aux];
-    unsigned left = b->ir->nops - b->i;
     enum host_cc cc;
 
     if (label_single(l)) {
-        if (loop_end(b, op, left) || cold_arm(b, op, left)) {
+        if (loop_end(b, op) || cold_arm(b, op)) {
             l->refs = 0;
             l->falls = true;
             return;

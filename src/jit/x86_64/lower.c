@@ -101,7 +101,7 @@ static void alu_two(struct backend *b, const struct ir_op *op, enum alu_op alu, 
     }
     if (!val_const(b, x, NULL))
         use_reg(b, x);
-    if (use_mem(b, y, &m)) {
+    if (use_mem(b, y, op->type, &m)) {
         alu_rm(&b->c, alu, wide(op), def_like(b, x), m);
         return;
     }
@@ -124,7 +124,7 @@ static void lower_add(struct backend *b, const struct ir_op *op)
         add_imm(b, op, op->b, imm);
         return;
     }
-    if (use_mem(b, op->b, &m)) {
+    if (use_mem(b, op->b, op->type, &m)) {
         alu_two(b, op, ALU_ADD, op->a, op->b);
         return;
     }
@@ -142,7 +142,7 @@ static void lower_add(struct backend *b, const struct ir_op *op)
 static void lower_sub(struct backend *b, const struct ir_op *op)
 {
     int32_t imm;
-    uint64_t k;
+    uint64_t k = 0;
 
     if (val_imm32(b, op->b, wide(op), &imm) && imm != INT32_MIN) {
         add_imm(b, op, op->a, -imm);
@@ -172,7 +172,7 @@ static void zero_extend(struct backend *b, const struct ir_op *op, unsigned bits
 static void lower_logic(struct backend *b, const struct ir_op *op)
 {
     enum alu_op alu = op->op == IR_AND ? ALU_AND : op->op == IR_OR ? ALU_OR : ALU_XOR;
-    uint64_t k;
+    uint64_t k = 0;
 
     if (op->op == IR_AND && val_const(b, op->b, &k)) {
         if (k == 0xff || k == 0xffff || (k == 0xffffffff && wide(op))) {
@@ -197,7 +197,7 @@ static void lower_logic(struct backend *b, const struct ir_op *op)
 
 static void lower_andc(struct backend *b, const struct ir_op *op)
 {
-    uint64_t k;
+    uint64_t k = 0;
 
     if (val_const(b, op->b, &k)) {
         int32_t imm = ~k;
@@ -332,7 +332,7 @@ static void shift_const(struct backend *b, const struct ir_op *op, unsigned n)
 static void lower_shift(struct backend *b, const struct ir_op *op)
 {
     unsigned ra, rc, rd;
-    uint64_t n;
+    uint64_t n = 0;
 
     if (val_const(b, op->b, &n)) {
         shift_const(b, op, n & (wide(op) ? 63 : 31));
@@ -393,7 +393,7 @@ static void lower_sext(struct backend *b, const struct ir_op *op)
 static void lower_zext(struct backend *b, const struct ir_op *op)
 {
     if (op->op == IR_ZEXT32) {
-        uint64_t k;
+        uint64_t k = 0;
 
         if (val_const(b, op->a, &k))
             def_const(b, op->dst, (uint32_t)k);
@@ -408,7 +408,7 @@ static void lower_zext(struct backend *b, const struct ir_op *op)
 
 static void lower_trunc(struct backend *b, const struct ir_op *op)
 {
-    uint64_t k;
+    uint64_t k = 0;
 
     if (val_const(b, op->a, &k))
         def_const(b, op->dst, (uint32_t)k);
@@ -548,7 +548,7 @@ static void lower_deposit(struct backend *b, const struct ir_op *op)
 static void lower_lea(struct backend *b, const struct ir_op *op)
 {
     unsigned ra, rb, rd;
-    uint64_t k;
+    uint64_t k = 0;
 
     if (!op->b || (val_const(b, op->b, &k) && (int64_t)((k << op->esz) + op->imm) == (int32_t)((k << op->esz) + op->imm))) {
         int32_t disp = op->b ? (k << op->esz) + op->imm : op->imm;
@@ -596,7 +596,7 @@ enum host_cc lower_compare(struct backend *b, const struct ir_op *op)
     if (swap)
         cc = cc_swap(cc);
     if (op->cond >= C_TSTEQ) {
-        uint64_t k;
+        uint64_t k = 0;
 
         rx = use_reg(b, x);
         if (val_const(b, y, &k) && (w ? (int64_t)k == (int32_t)k : true))
@@ -606,7 +606,7 @@ enum host_cc lower_compare(struct backend *b, const struct ir_op *op)
         return cc;
     }
     if (val_imm32(b, y, w, &imm)) {
-        if (use_mem(b, x, &m)) {
+        if (use_mem(b, x, op->ctype, &m)) {
             alu_mi(&b->c, ALU_CMP, w, m, imm);
         } else {
             rx = use_reg(b, x);
@@ -618,7 +618,7 @@ enum host_cc lower_compare(struct backend *b, const struct ir_op *op)
         return cc;
     }
     rx = use_reg(b, x);
-    if (use_mem(b, y, &m))
+    if (use_mem(b, y, op->ctype, &m))
         alu_rm(&b->c, ALU_CMP, w, rx, m);
     else
         alu_rr(&b->c, ALU_CMP, w, rx, use_reg(b, y));

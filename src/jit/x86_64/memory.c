@@ -421,6 +421,8 @@ void backend_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret
 
     write_back(cpu, im, (const uint8_t *)(d + 1), d->dirty);
     cpu->pc = cpu->pc_page + (int64_t)d->pc;
+    if (va & ((1u << ((d->mem & MEM_ALIGN_MASK) >> MEM_ALIGN_SHIFT)) - 1))
+        cpu->guest->unaligned(cpu, va, d->kind == SLOW_LOAD ? ACCESS_READ : ACCESS_WRITE);
     switch (d->kind) {
     case SLOW_LOAD: slow_load(cpu, im, d, va); break;
     case SLOW_STORE: slow_store(cpu, im, d, va); break;

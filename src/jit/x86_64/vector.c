@@ -109,7 +109,7 @@ static void two_sources(struct backend *b, const struct vec_op *x)
     unsigned ra = use_reg(b, op->a), rb, rd;
     struct mem m;
 
-    if (x->vex && !x->info->flags && use_mem(b, op->b, &m)) {
+    if (x->vex && !x->info->flags && use_mem(b, op->b, op->type, &m)) {
         rd = def_reg(b);
         vex_rm(&b->c, x->code, x->l, rd, ra, m);
         return;
@@ -162,7 +162,7 @@ static void blend(struct backend *b, const struct vec_op *x)
         op_rr(&b->c, x->code, def_like(b, op->a), rb);
 }
 
-static void fma(struct backend *b, const struct vec_op *x)
+static void fused(struct backend *b, const struct vec_op *x)
 {
     const struct ir_op *op = x->op;
     unsigned rb, rc;
@@ -185,7 +185,7 @@ static void emit_form(struct backend *b, const struct vec_op *x)
     case VF_RMI: one_source(b, x); put8(&b->c, op->imm); break;
     case VF_MI: shift_imm(b, x); break;
     case VF_RVMR: case VF_RVM0: blend(b, x); break;
-    case VF_FMA: fma(b, x); break;
+    case VF_FMA: fused(b, x); break;
     case VF_MG:
         ra = use_reg(b, op->a);
         rr(b, x, ra, 0, def_reg(b));
@@ -223,6 +223,13 @@ static bool custom(struct backend *b, const struct vec_op *x)
     }
 }
 
+/* Rows whose instruction has no 128-bit form. */
+static bool only_256(unsigned vop)
+{
+    return vop == VOP_PERM32 || vop == VOP_PERMPS || vop == VOP_PERMI64 || vop == VOP_PERMPD || vop == VOP_PERM128 ||
+           vop == VOP_PERMF128;
+}
+
 void lower_vop(struct backend *b, const struct ir_op *op)
 {
     const struct vop_info *info = &vop_info[op->aux];
@@ -231,12 +238,12 @@ void lower_vop(struct backend *b, const struct ir_op *op)
     x.l = op->type == T_V256 || val_type(b, op->a) == T_V256 || val_type(b, op->b) == T_V256;
     b->used_ymm |= x.l;
     if (info->form == VF_CUSTOM) {
-        if (!host_has(info->feature) || !custom(b, &x))
+        if (!host_has(info->feature) || (!x.l && only_256(op->aux)) || !custom(b, &x))
             call_portable(b, &x);
         return;
     }
     x.vex = b->host->avx && !(info->flags & VOPF_LEGACY);
-    if (!host_has(info->feature) || (x.l && !b->host->avx2) || (info->form == VF_RVM0 && x.vex)) {
+    if (!host_has(info->feature) || (!x.l && only_256(op->aux)) || (x.l && !b->host->avx2) || (info->form == VF_RVM0 && x.vex)) {
         call_portable(b, &x);
         return;
     }
