@@ -462,6 +462,10 @@ static void gen_vop(struct gen *g)
         return;
     if (v->flags & (VOPF_R128 | VOPF_A128) || vop_needs_256(v, 0))
         wide = T_V256;
+    switch (vop) {                      /* of V256 alone */
+    case VOP_PERM32: case VOP_PERMPS: case VOP_PERMI64: case VOP_PERMPD: case VOP_PERM128: case VOP_PERMF128:
+        wide = T_V256;
+    }
     if (v->flags & (VOPF_NO256 | VOPF_SCALAR))
         wide = T_V128;
     vop_types(v, wide, &result, arg_type);

@@ -52,10 +52,17 @@ static void frame_put(struct backend *b, unsigned place, ir_val v)
 
     if (!v)
         return;
-    if (type_is_vec(val_type(b, v)))
-        vec_store(b, value_of(b, v)->type == T_V256 ? T_V256 : val_type(b, v), m, use_reg(b, v));
-    else
+    if (type_is_vec(val_type(b, v))) {
+        vec_store(b, val_type(b, v), m, use_reg(b, v));
+        if (val_type(b, v) == T_V256)
+            return;
+        for (unsigned i = 16; i < 32; i += 8) {         /* an image's upper half is zero */
+            op_rm(&b->c, 0xc7 | OP_W, 0, mem_at(RSP, m.disp + i));
+            put32(&b->c, 0);
+        }
+    } else {
         mov_store(&b->c, true, m, use_reg(b, v));
+    }
 }
 
 static void call_portable(struct backend *b, const struct vec_op *x)
