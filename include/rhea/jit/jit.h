@@ -60,15 +60,16 @@ struct region {
 struct jit_options {
     uint64_t cache_size;        /* bytes of host code; 0: default */
     bool perfmap;
+    bool interp;                /* regions are kept as IR: code is a struct ir *, jit_run() is not to be called */
     bool nochain;
     uint64_t chaos;             /* seed, 0: off */
 };
 
 struct jit_stats {
     uint64_t regions, regions_total, flushes, invalidated, retries;
-    uint64_t host_bytes, cache_size, guest_bytes, guest_insns, ops;
+    uint64_t host_bytes /* in use */, made_bytes /* since the start */, cache_size, guest_bytes, guest_insns, ops;
     uint64_t translate_ns;
-    uint64_t left_loop, left_lookup, left_exit, links;
+    uint64_t links;
 };
 
 struct jit *jit_new(const struct jit_options *opts, struct error *err);
@@ -84,22 +85,20 @@ struct jit_source {
     struct code_fetch fetch;    /* page[0] set */
     uint64_t (*phys_of_next)(struct code_fetch *f);     /* physical page of page[1], once next_page() filled it */
     unsigned max_insns;         /* 0: the default */
-    bool private;               /* not entered in the table: run once */
 };
-/* Finds a live region; any thread, no lock. */
-struct region *jit_find(struct jit *j, uint64_t phys, uint64_t mode);
+/* Finds a live region; any thread, no lock. phys2: page after the one of phys as the caller sees it, compared for
+ * regions that straddle (UINT64_MAX: they are not found). */
+struct region *jit_find(struct jit *j, uint64_t phys, uint64_t mode, uint64_t phys2);
 /* Translates. NULL: the cache is full (flush, try again), or nothing could be fetched (*fetch_failed). Takes the
  * translation lock. */
 struct region *jit_translate(struct jit *j, const struct jit_source *src, bool *fetch_failed);
 struct region_exit *jit_exit(struct jit *j, uint64_t number);
 /* Links an exit to a region of the same page and mode. */
 void jit_link(struct jit *j, struct region_exit *e, struct region *to);
-/* Makes it unreachable but by jump caches, which the caller sees to. Takes the lock. */
-void jit_kill(struct jit *j, struct region *r);
+/* Makes it unreachable but by jump caches, which the caller sees to. Under the lock. */
+void jit_kill_locked(struct jit *j, struct region *r);
 /* All regions go. Nobody may be running translated code. */
 void jit_flush(struct jit *j);
-/* Calls fn for each live region. */
-void jit_each(struct jit *j, void (*fn)(struct region *r, void *opaque), void *opaque);
 uint64_t jit_run(struct jit *j, struct cpu *cpu, void *code);
 bool jit_code_contains(const struct jit *j, uintptr_t host_pc);
 void jit_lock(struct jit *j);

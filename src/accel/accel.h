@@ -1,0 +1,125 @@
+/* The software accelerators' own structures: jit and interp share all of this but how a region is run.
+ *
+ * Locks, outermost first: code_lock (which regions lie in which page), the translator's own, a vCPU's tlb_lock. */
+#ifndef RHEA_ACCEL_ACCEL_H
+#define RHEA_ACCEL_ACCEL_H
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdatomic.h>
+#include "rhea/guest/guest.h"
+#include "rhea/interp/interp.h"
+#include "rhea/ir/cpu.h"
+#include "rhea/jit/jit.h"
+#include "rhea/vm/memory.h"
+#include "rhea/vm/vm.h"
+
+#define PAGE_MASK (~(uint64_t)(CPU_PAGE_SIZE - 1))
+
+/* Beside each soft TLB entry: what the slow path wants to know. */
+struct tlb_full {
+    uint64_t phys;              /* of the page */
+    struct ram_block *ram;      /* NULL: not plain memory */
+    uint64_t offset;            /* of the page in ram */
+    uint8_t page_bits;          /* of the guest's mapping */
+};
+enum { TLB_MIN_BITS = 8, TLB_MAX_BITS = 14, TLB_VICTIMS = 8 };
+struct tlb_mode {
+    struct tlb_full *full;      /* [1 << bits], as table of the view */
+    uint8_t bits;
+    uint8_t victim_next;
+    uint32_t used, used_max;    /* entries filled since the last flush; most of the flushes of this window */
+    uint32_t flushes;
+    uint64_t large;             /* bit per hash of 2 MiB frames in which a large mapping was entered */
+    struct tlb_entry victim[TLB_VICTIMS];
+    struct tlb_full victim_full[TLB_VICTIMS];
+};
+
+enum { JUMP_CACHES = 8, JUMP_FILLED = 1024 };
+struct jump_slot {
+    uint64_t mode, used;        /* used: when last made current; 0: free */
+    struct jump_entry *entry;
+    unsigned filled;            /* > JUMP_FILLED: not all are listed */
+    uint16_t list[JUMP_FILLED];
+};
+
+struct work {
+    struct work *next;
+    void (*fn)(struct vcpu *v, void *arg);
+    void *arg;
+    bool *done;                 /* of a waiting caller */
+};
+
+struct accel_vm;
+struct jit_cpu {
+    struct accel_vm *av;
+    struct vcpu *vcpu;
+    pthread_spinlock_t tlb_lock;        /* against other threads that revoke write entries */
+    struct tlb_mode mode[CPU_MMU_MODES];
+    struct jump_slot jump[JUMP_CACHES];
+    uint64_t jump_clock;
+    bool in_guest;              /* a region or one instruction runs: a store to its code restarts the instruction */
+    bool one_insn;              /* run just one, by the interpreter, next */
+    bool quiet;                 /* not counted among the running vCPUs */
+    pthread_mutex_t sleep_lock;
+    pthread_cond_t sleep_cond;
+    _Atomic bool sleeping;
+    struct ir *ir;              /* for single instructions */
+    uint64_t left[3];           /* statistics: loop, lookup, exits */
+    uint64_t tlb_fills, tlb_flushes, singles, sleeps;
+};
+
+struct accel_vm {
+    struct vm *vm;
+    struct jit *jit;
+    bool interp, nochain;
+    pthread_mutex_t code_lock;
+    /* stop the world */
+    pthread_mutex_t ex_turn;            /* one at a time */
+    pthread_mutex_t ex_lock;
+    pthread_cond_t ex_cond;
+    _Atomic unsigned ex_pending;
+    unsigned ex_running;                /* vCPUs that are not quiet */
+    uint64_t chaos;
+};
+
+static inline struct accel_vm *accel_of(struct vm *vm) { return vm->accel_data; }
+
+/* softmmu.c */
+void tlb_init(struct jit_cpu *jc);
+void tlb_free(struct jit_cpu *jc);
+/* Write entries for that page of host memory lose their fast path. Any thread. */
+void tlb_revoke(struct jit_cpu *jc, uintptr_t host_page);
+/* Code at va: host address of its byte. NULL: not plain memory. Raises fetch faults, unless probe (then NULL, too). */
+uint8_t *code_host(struct cpu *cpu, uint64_t va, bool probe, struct ram_block **rb, uint64_t *offset);
+void fault_fetch(struct cpu *cpu, uint64_t va);
+
+/* code.c */
+struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode);
+/* Drops the regions that overlap the bytes. cpu: whose store it is, or NULL; does not return if that has to begin its
+ * instruction anew because it overwrites itself. */
+void code_written(struct accel_vm *av, struct cpu *cpu, struct ram_block *rb, uint64_t offset, uint64_t len);
+void code_flush_all(struct vm *vm, void *arg);
+void jump_flush(struct jit_cpu *jc);
+void jump_flush_page(struct jit_cpu *jc, uint64_t va);
+void jump_select(struct cpu *cpu, uint64_t mode);
+void jump_fill(struct cpu *cpu, uint64_t pc, void *code);
+void jump_init(struct jit_cpu *jc);
+void jump_free(struct jit_cpu *jc);
+bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f, uint64_t *key);
+
+/* loop.c */
+void accel_vcpu_loop(struct vcpu *v);
+/* sync.c */
+void accel_kick(struct vcpu *v);
+void accel_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg, bool wait);
+void accel_exclusive(struct vm *vm, void (*fn)(struct vm *vm, void *arg), void *arg);
+void sync_init(struct accel_vm *av);
+void sync_free(struct accel_vm *av);
+void sync_run(struct jit_cpu *jc);              /* counted as running again; waits while somebody has the world stopped */
+void sync_quiet(struct jit_cpu *jc);
+void sync_pause(struct jit_cpu *jc);            /* lets a pending stop of the world pass */
+void work_run(struct vcpu *v);
+void vcpu_sleep(struct jit_cpu *jc);
+
+#endif

@@ -1,0 +1,413 @@
+/* Which translated code lies in which page of guest RAM, so that writes drop exactly what they touch; and the jump
+ * caches, by which translated code finds the next region from a virtual address. */
+#include <glib.h>
+#include <string.h>
+#include "accel.h"
+
+/* Of one page of a RAM block with translated code, or with some being made. */
+struct code_page {
+    struct region *regions;     /* that begin or end here, by page_next */
+    uint64_t lines;             /* bit per 64 bytes that some region covers */
+    uint64_t writes;            /* times it was written while it had code: a translation begun before is stale */
+    unsigned pins;              /* translations in the making */
+};
+
+enum { LINE_BITS = CPU_PAGE_BITS - 6 };
+
+static struct code_page *page_get(struct ram_block *rb, uint64_t offset, bool make)
+{
+    struct code_page **table = rb->code;
+    struct code_page **at;
+
+    if (!table) {
+        if (!make)
+            return NULL;
+        rb->code = table = g_malloc0_n((rb->size >> CPU_PAGE_BITS) + 1, sizeof(*table));
+    }
+    at = &table[offset >> CPU_PAGE_BITS];
+    if (!*at && make)
+        *at = g_new0(struct code_page, 1);
+    return *at;
+}
+
+static uint64_t lines_of(uint64_t first, uint64_t last)         /* offsets in a page, inclusive */
+{
+    unsigned a = first >> LINE_BITS, z = last >> LINE_BITS;
+
+    return (~0ull << a) & (~0ull >> (63 - z));
+}
+
+/* A region's bytes in its page n (0, 1), as offsets from the page. */
+static bool region_span(const struct region *r, unsigned n, uint64_t *first, uint64_t *last)
+{
+    unsigned head = r->len - r->len2;
+
+    *first = n ? 0 : r->phys & ~PAGE_MASK;
+    *last = n ? r->len2 - 1 : *first + head - 1;
+    return n ? r->len2 : head;
+}
+
+static unsigned region_part(const struct region *r, uintptr_t host_page)
+{
+    return (r->phys & PAGE_MASK) == host_page ? 0 : 1;
+}
+
+static void page_insert(struct ram_block *rb, uint64_t offset, struct region *r, unsigned n)
+{
+    struct code_page *p = page_get(rb, offset, true);
+    uint64_t first, last;
+
+    if (!region_span(r, n, &first, &last))
+        return;
+    r->page_next[n] = p->regions;
+    p->regions = r;
+    p->lines |= lines_of(first, last);
+}
+
+/* Under code_lock. Marks the page before its bytes are read; true if it had no code before: writes must be revoked. */
+static bool page_pin(struct ram_block *rb, uint64_t offset, uint64_t *writes)
+{
+    struct code_page *p = page_get(rb, offset, true);
+
+    p->pins++;
+    *writes = p->writes;
+    return !(__atomic_fetch_or(&rb->page_flags[offset >> CPU_PAGE_BITS], PAGE_HAS_CODE, __ATOMIC_SEQ_CST) &
+             PAGE_HAS_CODE);
+}
+
+static void page_release(struct ram_block *rb, uint64_t offset)
+{
+    struct code_page *p = page_get(rb, offset, false);
+
+    if (p && !p->regions && !p->pins)
+        __atomic_fetch_and(&rb->page_flags[offset >> CPU_PAGE_BITS], (uint8_t)~PAGE_HAS_CODE, __ATOMIC_SEQ_CST);
+}
+
+/* ---- writes */
+
+struct written { struct accel_vm *av; uintptr_t running; bool self; unsigned killed; };
+
+static void page_written(struct written *w, struct ram_block *rb, uint64_t offset, uint64_t len)
+{
+    struct code_page *p = page_get(rb, offset, false);
+    uint64_t from = offset & ~PAGE_MASK, to = from + len - 1, lines = 0;
+    uintptr_t host_page = (uintptr_t)rb->host + (offset & PAGE_MASK);
+    struct region **at;
+
+    if (!p)
+        return;
+    p->writes++;
+    if (!(p->lines & lines_of(from, to)))
+        return;
+    for (at = &p->regions; *at;) {
+        struct region *r = *at;
+        unsigned n = region_part(r, host_page);
+        uint64_t first, last;
+
+        if (!region_span(r, n, &first, &last) || first > to || last < from) {
+            if (!r->dead)
+                lines |= lines_of(first, last);
+            at = &r->page_next[n];
+            continue;
+        }
+        if (w->running - r->phys < r->len)
+            w->self = true;
+        if (!r->dead)
+            w->killed++;
+        jit_kill_locked(w->av->jit, r);
+        *at = r->page_next[n];
+    }
+    p->lines = lines;
+    page_release(rb, offset);
+}
+
+/* Host address of the instruction that cpu is running, 0: unknown. */
+static uintptr_t running_at(struct cpu *cpu)
+{
+    struct ram_block *rb;
+    uint64_t offset;
+
+    return (uintptr_t)code_host(cpu, cpu->pc, true, &rb, &offset);
+}
+
+static void others_drop_jumps(struct accel_vm *av, struct cpu *cpu)
+{
+    for (unsigned i = 0; i < av->vm->nvcpus; i++)
+        if (av->vm->vcpus[i]->cpu != cpu)
+            cpu_kick(av->vm->vcpus[i]->cpu, CPU_EXIT_FLUSH);
+}
+
+void code_written(struct accel_vm *av, struct cpu *cpu, struct ram_block *rb, uint64_t offset, uint64_t len)
+{
+    bool inside = cpu && cpu->jit->in_guest && !cpu->jit->one_insn;
+    struct written w = { .av = av, .running = inside ? running_at(cpu) : 0 };
+
+    pthread_mutex_lock(&av->code_lock);
+    jit_lock(av->jit);
+    while (len) {
+        uint64_t n = MIN(len, CPU_PAGE_SIZE - (offset & ~PAGE_MASK));
+
+        page_written(&w, rb, offset, n);
+        offset += n;
+        len -= n;
+    }
+    jit_unlock(av->jit);
+    pthread_mutex_unlock(&av->code_lock);
+    if (!w.killed)
+        return;
+    if (cpu)
+        jump_flush(cpu->jit);
+    others_drop_jumps(av, cpu);
+    if (inside && w.self) {
+        /* It overwrites the region it is in, perhaps the very next instruction: begin it anew, alone. */
+        cpu->jit->one_insn = true;
+        cpu_loop_exit(cpu);
+    }
+}
+
+/* ---- translating */
+
+static bool fetch_next(struct code_fetch *f)
+{
+    struct ram_block *rb;
+    uint64_t offset;
+
+    f->page[1] = code_host(f->cpu, f->page_va + CPU_PAGE_SIZE, true, &rb, &offset);
+    return f->page[1] != NULL;
+}
+
+static uint64_t fetch_next_key(struct code_fetch *f) { return (uintptr_t)f->page[1]; }
+
+bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f, uint64_t *key)
+{
+    static uint8_t nothing[CPU_PAGE_SIZE];
+    struct ram_block *rb;
+    uint64_t offset;
+    uint8_t *host = code_host(cpu, pc, false, &rb, &offset);
+
+    *f = (struct code_fetch){ .cpu = cpu, .first_pc = pc, .page_va = pc & PAGE_MASK, .next_page = fetch_next };
+    *key = (uintptr_t)host;
+    if (!host) {                        /* not memory: what an empty bus gives */
+        if (!nothing[0])
+            memset(nothing, 0xff, sizeof(nothing));
+        f->page[0] = nothing;
+        return false;
+    }
+    f->page[0] = host - (pc & ~PAGE_MASK);
+    return true;
+}
+
+void fault_fetch(struct cpu *cpu, uint64_t va)
+{
+    struct mmu_result res;
+
+    if (!cpu->guest->translate(cpu, va, ACCESS_EXEC, cpu->guest->mmu_index(cpu, true), false, &res))
+        cpu_loop_exit(cpu);
+}
+
+static void revoke_everywhere(struct accel_vm *av, uintptr_t host_page)
+{
+    for (unsigned i = 0; i < av->vm->nvcpus; i++)
+        if (av->vm->vcpus[i]->cpu->jit)
+            tlb_revoke(av->vm->vcpus[i]->cpu->jit, host_page);
+}
+
+/* Puts the region into its pages' lists, unless one of them was written since the translation began. */
+static bool code_enter(struct accel_vm *av, struct region *r, struct ram_block *rb[2], const uint64_t offset[2],
+                       const uint64_t writes[2], unsigned pages)
+{
+    bool fresh = true;
+
+    for (unsigned n = 0; n < pages; n++)
+        fresh &= page_get(rb[n], offset[n], true)->writes == writes[n];
+    if (!fresh) {
+        jit_lock(av->jit);
+        jit_kill_locked(av->jit, r);
+        jit_unlock(av->jit);
+        return false;
+    }
+    for (unsigned n = 0; n < pages; n++)
+        page_insert(rb[n], offset[n], r, n);
+    return true;
+}
+
+static struct region *translate_once(struct cpu *cpu, uint64_t pc, uint64_t mode, struct jit_source *src,
+                                     bool *again, bool *failed)
+{
+    struct accel_vm *av = cpu->jit->av;
+    struct ram_block *rb[2];
+    uint64_t offset[2], writes[2];
+    /* An instruction may straddle from within 16 bytes of the page's end. */
+    unsigned pages = (pc & ~PAGE_MASK) > CPU_PAGE_SIZE - 16 &&
+                     code_host(cpu, (pc & PAGE_MASK) + CPU_PAGE_SIZE, true, &rb[1], &offset[1]) ? 2 : 1;
+    bool first[2] = { false };
+    struct region *r;
+
+    code_host(cpu, pc, true, &rb[0], &offset[0]);
+    pthread_mutex_lock(&av->code_lock);
+    for (unsigned n = 0; n < pages; n++)
+        first[n] = page_pin(rb[n], offset[n], &writes[n]);
+    pthread_mutex_unlock(&av->code_lock);
+    for (unsigned n = 0; n < pages; n++)
+        if (first[n])
+            revoke_everywhere(av, (uintptr_t)rb[n]->host + (offset[n] & PAGE_MASK));
+    r = jit_translate(av->jit, src, failed);
+    pthread_mutex_lock(&av->code_lock);
+    for (unsigned n = 0; n < pages; n++)
+        page_get(rb[n], offset[n], true)->pins--;
+    *again = r && !code_enter(av, r, rb, offset, writes, r->len2 ? 2 : 1);
+    for (unsigned n = 0; n < pages; n++)
+        page_release(rb[n], offset[n]);
+    pthread_mutex_unlock(&av->code_lock);
+    return *again ? NULL : r;
+}
+
+void code_flush_all(struct vm *vm, void *arg)
+{
+    struct accel_vm *av = accel_of(vm);
+
+    pthread_mutex_lock(&av->code_lock);
+    for (unsigned i = 0; i < vm->ram_blocks->len; i++) {
+        struct ram_block *rb = g_ptr_array_index(vm->ram_blocks, i);
+        struct code_page **table = rb->code;
+
+        for (uint64_t p = 0; table && p < rb->size >> CPU_PAGE_BITS; p++) {
+            if (!table[p])
+                continue;
+            table[p]->regions = NULL;
+            table[p]->lines = 0;
+            table[p]->writes++;
+            page_release(rb, p << CPU_PAGE_BITS);
+        }
+    }
+    jit_flush(av->jit);
+    pthread_mutex_unlock(&av->code_lock);
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        if (vm->vcpus[i]->cpu->jit)
+            jump_flush(vm->vcpus[i]->cpu->jit);
+}
+
+/* The region at pc, translated if need be; raises fetch faults. NULL: it is to be interpreted (not plain memory). */
+struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode)
+{
+    struct accel_vm *av = cpu->jit->av;
+    struct jit_source src = { .cpu = cpu, .pc = pc, .mode = mode, .phys_of_next = fetch_next_key };
+
+    for (unsigned tries = 0; tries < 4; tries++) {
+        bool again, failed;
+        struct region *r;
+
+        if (!code_fetch_fill(cpu, pc, &src.fetch, &src.phys))
+            return NULL;
+        r = translate_once(cpu, pc, mode, &src, &again, &failed);
+        if (r)
+            return r;
+        if (again)
+            continue;
+        if (failed) {                   /* its first instruction goes on in a page that is not there */
+            fault_fetch(cpu, (pc & PAGE_MASK) + CPU_PAGE_SIZE);
+            return NULL;
+        }
+        vcpus_exclusive(av->vm, code_flush_all, NULL);
+    }
+    return NULL;
+}
+
+/* ---- jump caches */
+
+static void slot_clear(struct jump_slot *s)
+{
+    if (s->filled > JUMP_FILLED) {
+        memset(s->entry, 0, sizeof(*s->entry) << JUMP_CACHE_BITS);
+    } else {
+        for (unsigned i = 0; i < s->filled; i++)
+            s->entry[s->list[i]] = (struct jump_entry){ 0 };
+    }
+    s->entry[0].pc = 1;                 /* the others hold 0, which hashes to 0: none matches */
+    s->filled = 0;
+}
+
+void jump_init(struct jit_cpu *jc)
+{
+    for (unsigned i = 0; i < JUMP_CACHES; i++) {
+        jc->jump[i].entry = g_malloc0(sizeof(struct jump_entry) << JUMP_CACHE_BITS);
+        slot_clear(&jc->jump[i]);
+    }
+    jc->vcpu->cpu->jump_cache = jc->jump[0].entry;
+    jc->vcpu->cpu->mode = UINT64_MAX;
+}
+
+void jump_free(struct jit_cpu *jc)
+{
+    for (unsigned i = 0; i < JUMP_CACHES; i++)
+        g_free(jc->jump[i].entry);
+}
+
+void jump_flush(struct jit_cpu *jc)
+{
+    for (unsigned i = 0; i < JUMP_CACHES; i++)
+        slot_clear(&jc->jump[i]);
+}
+
+void jump_flush_page(struct jit_cpu *jc, uint64_t va)
+{
+    for (unsigned i = 0; i < JUMP_CACHES; i++) {
+        struct jump_slot *s = &jc->jump[i];
+
+        if (s->filled > JUMP_FILLED) {
+            slot_clear(s);
+            continue;
+        }
+        for (unsigned k = 0; k < s->filled; k++) {
+            struct jump_entry *e = &s->entry[s->list[k]];
+            uint64_t page = e->pc & PAGE_MASK;
+
+            if (page == (va & PAGE_MASK) || page + CPU_PAGE_SIZE == (va & PAGE_MASK))
+                *e = (struct jump_entry){ .pc = s->list[k] == 0 };
+        }
+    }
+}
+
+/* Makes the cache of that mode current. */
+void jump_select(struct cpu *cpu, uint64_t mode)
+{
+    struct jit_cpu *jc = cpu->jit;
+    struct jump_slot *s = NULL, *oldest = &jc->jump[0];
+
+    for (unsigned i = 0; i < JUMP_CACHES && !s; i++) {
+        if (jc->jump[i].used && jc->jump[i].mode == mode)
+            s = &jc->jump[i];
+        if (jc->jump[i].used < oldest->used)
+            oldest = &jc->jump[i];
+    }
+    if (!s) {
+        s = oldest;
+        slot_clear(s);
+        s->mode = mode;
+    }
+    s->used = ++jc->jump_clock;
+    cpu->mode = mode;
+    cpu->jump_cache = s->entry;
+}
+
+static struct jump_slot *slot_current(struct cpu *cpu)
+{
+    for (unsigned i = 0; i < JUMP_CACHES; i++)
+        if (cpu->jit->jump[i].entry == cpu->jump_cache)
+            return &cpu->jit->jump[i];
+    return NULL;
+}
+
+void jump_fill(struct cpu *cpu, uint64_t pc, void *code)
+{
+    struct jump_slot *s = slot_current(cpu);
+    unsigned h = jump_hash(pc);
+
+    if (!s->entry[h].code) {
+        if (s->filled < JUMP_FILLED)
+            s->list[s->filled] = h;
+        if (s->filled <= JUMP_FILLED)
+            s->filled++;
+    }
+    s->entry[h] = (struct jump_entry){ pc, code };
+}

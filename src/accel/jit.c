@@ -1,0 +1,153 @@
+/* -accel jit (alias tcg) and -accel interp. */
+#include <glib.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include "accel.h"
+#include "rhea/base/log.h"
+#include "rhea/base/options.h"
+#include "rhea/jit/backend.h"
+
+static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, struct error *err)
+{
+    struct accel_vm *av = g_new0(struct accel_vm, 1);
+    struct jit_options jo = { .interp = interp };
+    const char *thread = opts ? option_str(opts, "thread", NULL) : NULL;
+    int64_t chaos = 0;
+    bool verify = false;
+
+    vm->accel_data = av;
+    av->vm = vm;
+    av->interp = interp;
+    pthread_mutex_init(&av->code_lock, NULL);
+    sync_init(av);
+    if (thread && strcmp(thread, "single") && strcmp(thread, "multi"))
+        return error_setf(err, ERR_GENERIC, "thread is single or multi", "invalid value '%s' for thread", thread);
+    if (opts && (!option_bool(opts, "perfmap", false, &jo.perfmap, err) ||
+                 !option_bool(opts, "verify", false, &verify, err) || !option_int(opts, "chaos", 0, &chaos, err)))
+        return false;
+    if (verify)
+        return error_set(err, ERR_GENERIC, "verify=on is not there yet", "compare runs of -accel jit and -accel interp");
+    if (opts) {
+        int64_t mib = 0;
+
+        if (!option_int(opts, "tb-size", 0, &mib, err))
+            return false;
+        if (mib < 0 || mib > 1024)
+            return error_set(err, ERR_GENERIC, "tb-size is out of range", "it is in MiB, up to 1024");
+        jo.cache_size = (uint64_t)mib << 20;
+    }
+    av->chaos = jo.chaos = chaos;
+    av->nochain = log_enabled(LOG_NOCHAIN);
+    av->jit = jit_new(&jo, err);
+    return av->jit != NULL;
+}
+
+static bool jit_init(struct vm *vm, struct json_object *opts, struct error *err)
+{
+    return accel_start(vm, opts, false, err);
+}
+
+static bool interp_init(struct vm *vm, struct json_object *opts, struct error *err)
+{
+    return accel_start(vm, opts, true, err);
+}
+
+static void accel_exit(struct vm *vm)
+{
+    struct accel_vm *av = accel_of(vm);
+
+    if (!av)
+        return;
+    jit_free(av->jit);
+    pthread_mutex_destroy(&av->code_lock);
+    sync_free(av);
+    g_free(av);
+    vm->accel_data = NULL;
+}
+
+static bool accel_vcpu_init(struct vcpu *v, struct error *err)
+{
+    struct jit_cpu *jc = g_new0(struct jit_cpu, 1);
+
+    jc->av = accel_of(v->vm);
+    jc->vcpu = v;
+    jc->quiet = true;
+    jc->ir = ir_new();
+    pthread_mutex_init(&jc->sleep_lock, NULL);
+    pthread_cond_init(&jc->sleep_cond, NULL);
+    tlb_init(jc);
+    jump_init(jc);
+    if (!v->cpu->fp_control)
+        v->cpu->fp_control = 0x1f80;
+    v->cpu->jit = jc;
+    return true;
+}
+
+static void accel_vcpu_exit(struct vcpu *v)
+{
+    struct jit_cpu *jc = v->cpu->jit;
+
+    if (!jc)
+        return;
+    v->cpu->jit = NULL;
+    tlb_free(jc);
+    jump_free(jc);
+    ir_free(jc->ir);
+    pthread_mutex_destroy(&jc->sleep_lock);
+    pthread_cond_destroy(&jc->sleep_cond);
+    g_free(jc);
+}
+
+static void flush_tlb_work(struct vcpu *v, void *arg) { cpu_tlb_flush(v->cpu, ~0u); }
+
+static void accel_memory_changed(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        if (vm->vcpus[i]->cpu && vm->vcpus[i]->cpu->jit)
+            vcpu_queue(vm->vcpus[i], flush_tlb_work, NULL);
+}
+
+static void accel_ram_written(struct vm *vm, struct ram_block *rb, uint64_t offset, uint64_t len)
+{
+    struct vcpu *self = vcpu_current();
+
+    if (accel_of(vm))
+        code_written(accel_of(vm), self && self->vm == vm ? self->cpu : NULL, rb, offset, len);
+}
+
+static char *accel_info(struct vm *vm)
+{
+    struct accel_vm *av = accel_of(vm);
+    GString *s = g_string_new(NULL);
+    struct jit_stats st;
+
+    jit_get_stats(av->jit, &st);
+    g_string_append_printf(s, "host:                %s\n", backend_host_features());
+    g_string_append_printf(s, "regions:             %" PRIu64 " (%" PRIu64 " made, %" PRIu64 " invalidated, %" PRIu64
+                           " retries)\n", st.regions, st.regions_total, st.invalidated, st.retries);
+    g_string_append_printf(s, "cache:               %" PRIu64 " of %" PRIu64 " KiB, %" PRIu64 " flushes\n",
+                           st.host_bytes >> 10, st.cache_size >> 10, st.flushes);
+    if (st.regions_total)
+        g_string_append_printf(s, "average region:      %.1f instructions, %.1f guest bytes, %.1f ops, %.1f host bytes\n",
+                               (double)st.guest_insns / st.regions_total, (double)st.guest_bytes / st.regions_total,
+                               (double)st.ops / st.regions_total, (double)st.made_bytes / st.regions_total);
+    g_string_append_printf(s, "translating:         %.1f ms\nlinks:               %" PRIu64 "\n",
+                           st.translate_ns / 1e6, st.links);
+    for (unsigned i = 0; i < vm->nvcpus; i++) {
+        const struct jit_cpu *jc = vm->vcpus[i]->cpu->jit;
+
+        g_string_append_printf(s, "cpu %u: exits to loop %" PRIu64 ", jump cache misses %" PRIu64 ", unlinked exits %"
+                               PRIu64 ", TLB fills %" PRIu64 ", TLB flushes %" PRIu64 ", single steps %" PRIu64
+                               ", sleeps %" PRIu64 "\n", i, jc->left[0], jc->left[1], jc->left[2], jc->tlb_fills,
+                               jc->tlb_flushes, jc->singles, jc->sleeps);
+    }
+    return g_string_free(s, false);
+}
+
+#define COMMON                                                                                                \
+    .exit = accel_exit, .vcpu_init = accel_vcpu_init, .vcpu_exit = accel_vcpu_exit,                           \
+    .vcpu_loop = accel_vcpu_loop, .kick = accel_kick, .memory_changed = accel_memory_changed,                 \
+    .ram_written = accel_ram_written, .run_on = accel_run_on, .exclusive = accel_exclusive, .info = accel_info
+
+ACCEL = { .name = "jit", .alias = "tcg", .summary = "translates guest code into host code", .init = jit_init, COMMON };
+ACCEL = { .name = "interp", .summary = "interprets guest code: slow, for comparison", .init = interp_init, COMMON };

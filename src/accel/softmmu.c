@@ -1,0 +1,658 @@
+/* The soft TLB: fills through the guest's page walk and the machine's memory, the slow paths of accesses, and the
+ * functions by which C code reaches guest memory (rhea/ir/cpu.h). */
+#include <glib.h>
+#include <string.h>
+#include <xmmintrin.h>
+#include "accel.h"
+
+static struct address_space *memory_of(struct cpu *cpu) { return &cpu->vcpu->vm->memory; }
+
+static inline struct tlb_entry *tlb_at(const struct cpu *cpu, unsigned mmu, uint64_t va)
+{
+    const struct tlb_view *t = &cpu->tlb[mmu];
+
+    return (struct tlb_entry *)((uint8_t *)t->table + (va >> (CPU_PAGE_BITS - 5) & t->mask));
+}
+
+static struct tlb_full *full_of(struct cpu *cpu, unsigned mmu, const struct tlb_entry *e)
+{
+    return &cpu->jit->mode[mmu].full[e - cpu->tlb[mmu].table];
+}
+
+static inline uint64_t tag_of(const struct tlb_entry *e, enum mmu_access access)
+{
+    return access == ACCESS_READ ? e->read : access == ACCESS_WRITE ? e->write : e->exec;
+}
+
+/* The entry is for that page and access; flags other than invalid may be set. */
+static inline bool tag_match(uint64_t tag, uint64_t va)
+{
+    return (tag & (PAGE_MASK | TLB_INVALID)) == (va & PAGE_MASK);
+}
+
+/* ---- size, flushes */
+
+static void mode_alloc(struct cpu *cpu, unsigned mmu, unsigned bits)
+{
+    struct tlb_mode *m = &cpu->jit->mode[mmu];
+
+    g_free(cpu->tlb[mmu].table);
+    g_free(m->full);
+    m->bits = bits;
+    cpu->tlb[mmu].table = g_malloc(sizeof(struct tlb_entry) << bits);
+    cpu->tlb[mmu].mask = ((1ull << bits) - 1) << 5;
+    m->full = g_malloc0(sizeof(struct tlb_full) << bits);
+}
+
+static void mode_clear(struct cpu *cpu, unsigned mmu)
+{
+    struct tlb_mode *m = &cpu->jit->mode[mmu];
+
+    memset(cpu->tlb[mmu].table, 0xff, sizeof(struct tlb_entry) << m->bits);
+    memset(m->victim, 0xff, sizeof(m->victim));
+    m->used = 0;
+    m->large = 0;
+}
+
+void tlb_init(struct jit_cpu *jc)
+{
+    pthread_spin_init(&jc->tlb_lock, PTHREAD_PROCESS_PRIVATE);
+    for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
+        mode_alloc(jc->vcpu->cpu, i, TLB_MIN_BITS);
+        mode_clear(jc->vcpu->cpu, i);
+    }
+}
+
+void tlb_free(struct jit_cpu *jc)
+{
+    for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
+        g_free(jc->vcpu->cpu->tlb[i].table);
+        g_free(jc->mode[i].full);
+    }
+    pthread_spin_destroy(&jc->tlb_lock);
+}
+
+/* Twice as large when a flush finds it more than 7/10 full, half when the fullest of 64 flushes was below 3/10. */
+static void mode_flush(struct cpu *cpu, unsigned mmu)
+{
+    struct tlb_mode *m = &cpu->jit->mode[mmu];
+    uint32_t size = 1u << m->bits;
+
+    if (!m->used)
+        return;
+    if (m->used > m->used_max)
+        m->used_max = m->used;
+    m->flushes++;
+    if (m->used > size / 10 * 7 && m->bits < TLB_MAX_BITS) {
+        mode_alloc(cpu, mmu, m->bits + 1);
+        m->flushes = m->used_max = 0;
+    } else if (m->flushes >= 64) {
+        if (m->used_max < size / 10 * 3 && m->bits > TLB_MIN_BITS)
+            mode_alloc(cpu, mmu, m->bits - 1);
+        m->flushes = m->used_max = 0;
+    }
+    mode_clear(cpu, mmu);
+}
+
+void cpu_tlb_flush(struct cpu *cpu, uint32_t mmu_set)
+{
+    struct jit_cpu *jc = cpu->jit;
+
+    if (!jc)
+        return;
+    jc->tlb_flushes++;
+    pthread_spin_lock(&jc->tlb_lock);
+    for (unsigned i = 0; i < CPU_MMU_MODES; i++)
+        if (mmu_set >> i & 1)
+            mode_flush(cpu, i);
+    pthread_spin_unlock(&jc->tlb_lock);
+    jump_flush(jc);
+}
+
+static uint64_t large_bit(uint64_t va) { return 1ull << (va >> 21 & 63); }
+
+static void entry_drop(struct tlb_entry *e) { memset(e, 0xff, sizeof(*e)); }
+
+/* Entries made from a large mapping that holds va go too. */
+static void mode_drop_large(struct cpu *cpu, unsigned mmu, uint64_t va)
+{
+    struct tlb_mode *m = &cpu->jit->mode[mmu];
+
+    for (unsigned i = 0; i < 1u << m->bits; i++) {
+        struct tlb_entry *e = &cpu->tlb[mmu].table[i];
+        uint64_t tag = e->read != UINT64_MAX ? e->read : e->write != UINT64_MAX ? e->write : e->exec;
+
+        if (m->full[i].page_bits > CPU_PAGE_BITS && tag != UINT64_MAX && !((tag ^ va) >> m->full[i].page_bits))
+            entry_drop(e);
+    }
+    memset(m->victim, 0xff, sizeof(m->victim));
+}
+
+static bool entry_is(const struct tlb_entry *e, uint64_t va)
+{
+    return tag_match(e->read, va) || tag_match(e->write, va) || tag_match(e->exec, va);
+}
+
+void cpu_tlb_flush_page(struct cpu *cpu, uint64_t va, uint32_t mmu_set)
+{
+    struct jit_cpu *jc = cpu->jit;
+
+    if (!jc)
+        return;
+    pthread_spin_lock(&jc->tlb_lock);
+    for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
+        struct tlb_mode *m = &jc->mode[i];
+
+        if (!(mmu_set >> i & 1) || !m->used)
+            continue;
+        if (m->large & large_bit(va)) {
+            mode_drop_large(cpu, i, va);
+        } else if (m->large) {          /* mappings above 2 MiB are entered under the frames that were used */
+            for (unsigned k = 0; k < 64; k++)
+                if (m->large >> k & 1) {
+                    mode_drop_large(cpu, i, va);
+                    break;
+                }
+        }
+        if (entry_is(tlb_at(cpu, i, va), va))
+            entry_drop(tlb_at(cpu, i, va));
+        for (unsigned k = 0; k < TLB_VICTIMS; k++)
+            if (entry_is(&m->victim[k], va))
+                entry_drop(&m->victim[k]);
+    }
+    pthread_spin_unlock(&jc->tlb_lock);
+    jump_flush_page(jc, va);
+}
+
+static void entry_revoke(struct tlb_entry *e, uintptr_t host_page)
+{
+    uint64_t tag = __atomic_load_n(&e->write, __ATOMIC_RELAXED);
+
+    if (!(tag & (TLB_INVALID | TLB_MMIO | TLB_ROM | TLB_NOTDIRTY)) && (tag & PAGE_MASK) + e->addend == host_page)
+        __atomic_store_n(&e->write, tag | TLB_NOTDIRTY, __ATOMIC_RELEASE);
+}
+
+void tlb_revoke(struct jit_cpu *jc, uintptr_t host_page)
+{
+    struct cpu *cpu = jc->vcpu->cpu;
+
+    pthread_spin_lock(&jc->tlb_lock);
+    for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
+        struct tlb_mode *m = &jc->mode[i];
+
+        if (!m->used)
+            continue;
+        for (unsigned k = 0; k < 1u << m->bits; k++)
+            entry_revoke(&cpu->tlb[i].table[k], host_page);
+        for (unsigned k = 0; k < TLB_VICTIMS; k++)
+            entry_revoke(&m->victim[k], host_page);
+    }
+    pthread_spin_unlock(&jc->tlb_lock);
+}
+
+/* ---- fill */
+
+/* What the page is in the machine. flags: TLB_MMIO when it is not all one piece of RAM or ROM. */
+static unsigned page_lookup(struct cpu *cpu, struct tlb_full *full)
+{
+    unsigned token = mem_read_begin(), flags = TLB_MMIO;
+    const struct mem_range *r = address_space_lookup(memory_of(cpu), full->phys);
+
+    full->ram = NULL;
+    if (r && r->start <= full->phys && r->end - full->phys >= CPU_PAGE_SIZE - 1 &&
+        (r->mr->kind == MEMK_RAM || r->mr->kind == MEMK_ROM)) {
+        full->ram = r->mr->ram;
+        full->offset = r->mr->ram_offset + r->offset + (full->phys - r->start);
+        flags = r->mr->kind == MEMK_ROM || full->ram->readonly ? TLB_ROM : 0;
+        if (full->offset & (CPU_PAGE_SIZE - 1)) {       /* flags of RAM are kept by its own pages */
+            full->ram = NULL;
+            flags = TLB_MMIO;
+        }
+    }
+    mem_read_end(token);
+    return flags;
+}
+
+static bool page_wants_notice(const struct tlb_full *full)
+{
+    uint8_t f = __atomic_load_n(&full->ram->page_flags[full->offset >> CPU_PAGE_BITS], __ATOMIC_SEQ_CST);
+
+    return f & PAGE_HAS_CODE || (f & (PAGE_DIRTY | PAGE_DIRTY_DISPLAY)) != (PAGE_DIRTY | PAGE_DIRTY_DISPLAY);
+}
+
+static bool victim_take(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uint64_t va, enum mmu_access access)
+{
+    struct tlb_mode *m = &cpu->jit->mode[mmu];
+
+    for (unsigned k = 0; k < TLB_VICTIMS; k++) {
+        if (tag_match(tag_of(&m->victim[k], access), va)) {
+            struct tlb_entry entry = m->victim[k];
+            struct tlb_full full = m->victim_full[k];
+
+            m->victim[k] = *e;
+            m->victim_full[k] = *full_of(cpu, mmu, e);
+            *e = entry;
+            *full_of(cpu, mmu, e) = full;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void entry_set(struct cpu *cpu, unsigned mmu, uint64_t va, const struct mmu_result *res,
+                      const struct tlb_full *full, unsigned flags)
+{
+    struct tlb_mode *m = &cpu->jit->mode[mmu];
+    struct tlb_entry *e = tlb_at(cpu, mmu, va);
+    uint64_t page = va & PAGE_MASK;
+
+    if (!entry_is(e, va) && (e->read & e->write & e->exec) != UINT64_MAX) {
+        m->victim[m->victim_next % TLB_VICTIMS] = *e;
+        m->victim_full[m->victim_next++ % TLB_VICTIMS] = *full_of(cpu, mmu, e);
+    } else if (!entry_is(e, va)) {
+        m->used++;
+    }
+    for (unsigned k = 0; k < TLB_VICTIMS; k++)
+        if (entry_is(&m->victim[k], va))
+            entry_drop(&m->victim[k]);
+    e->read = res->readable ? page | (flags & TLB_MMIO) : UINT64_MAX;
+    e->exec = res->executable ? page | (flags & TLB_MMIO) : UINT64_MAX;
+    e->write = res->writable ? page | flags : UINT64_MAX;
+    if (full->ram) {
+        e->addend = (uintptr_t)full->ram->host + full->offset - page;
+        if (res->writable && !flags && page_wants_notice(full))
+            e->write |= TLB_NOTDIRTY;
+    }
+    *full_of(cpu, mmu, e) = *full;
+    if (res->page_bits > CPU_PAGE_BITS)
+        m->large |= large_bit(va);
+}
+
+static bool tlb_fill(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigned mmu, bool probe)
+{
+    struct mmu_result res = { .page_bits = CPU_PAGE_BITS };
+    struct tlb_full full = { 0 };
+    unsigned flags;
+
+    if (!cpu->guest->translate(cpu, va, access, mmu, probe, &res))
+        return false;
+    full.phys = res.phys & PAGE_MASK;
+    full.page_bits = res.page_bits;
+    flags = page_lookup(cpu, &full);
+    cpu->jit->tlb_fills++;
+    pthread_spin_lock(&cpu->jit->tlb_lock);
+    entry_set(cpu, mmu, va, &res, &full, flags);
+    pthread_spin_unlock(&cpu->jit->tlb_lock);
+    return true;
+}
+
+/* The entry for that access, made if there is none. Raises what the access raises. */
+static struct tlb_entry *tlb_get(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigned mmu)
+{
+    struct tlb_entry *e = tlb_at(cpu, mmu, va);
+    bool found;
+
+    if (tag_match(tag_of(e, access), va))
+        return e;
+    if (!cpu->jit) {                    /* no machine behind the TLB: tests */
+        struct mmu_result unused;
+
+        cpu->guest->translate(cpu, va, access, mmu, false, &unused);
+        cpu_loop_exit(cpu);
+    }
+    pthread_spin_lock(&cpu->jit->tlb_lock);
+    found = victim_take(cpu, mmu, e, va, access);
+    pthread_spin_unlock(&cpu->jit->tlb_lock);
+    if (found)
+        return e;
+    if (!tlb_fill(cpu, va, access, mmu, false))
+        cpu_loop_exit(cpu);
+    return tlb_at(cpu, mmu, va);
+}
+
+uint8_t *code_host(struct cpu *cpu, uint64_t va, bool probe, struct ram_block **rb, uint64_t *offset)
+{
+    unsigned mmu = cpu->guest->mmu_index(cpu, true);
+    struct tlb_entry *e = tlb_at(cpu, mmu, va);
+    const struct tlb_full *full;
+
+    if (!tag_match(e->exec, va)) {
+        if (!probe)
+            e = tlb_get(cpu, va, ACCESS_EXEC, mmu);
+        else if (!tlb_fill(cpu, va, ACCESS_EXEC, mmu, true))
+            return NULL;
+    }
+    e = tlb_at(cpu, mmu, va);
+    if (!tag_match(e->exec, va) || e->exec & TLB_MMIO)
+        return NULL;
+    full = full_of(cpu, mmu, e);
+    *rb = full->ram;
+    *offset = full->offset + (va & ~PAGE_MASK);
+    return (uint8_t *)(uintptr_t)(va + e->addend);
+}
+
+/* ---- accesses to what is not plain memory. Devices run under the host's own floating-point control. */
+
+static uint64_t io_load(struct cpu *cpu, uint64_t phys, unsigned n)
+{
+    enum mem_result res = MEM_OK;
+    unsigned control = _mm_getcsr();
+    uint64_t v;
+
+    if (control != 0x1f80)
+        _mm_setcsr(0x1f80);
+    v = as_load(memory_of(cpu), phys, n, MEM_ATTRS_NONE, &res);
+    if (control != 0x1f80)
+        _mm_setcsr(control);
+    if (res == MEM_DECODE_ERROR && cpu->guest->bus_error)
+        cpu->guest->bus_error(cpu, phys, ACCESS_READ);
+    return v;
+}
+
+static void io_store(struct cpu *cpu, uint64_t phys, uint64_t v, unsigned n)
+{
+    enum mem_result res = MEM_OK;
+    unsigned control = _mm_getcsr();
+
+    if (control != 0x1f80)
+        _mm_setcsr(0x1f80);
+    as_store(memory_of(cpu), phys, v, n, MEM_ATTRS_NONE, &res);
+    if (control != 0x1f80)
+        _mm_setcsr(control);
+    if (res == MEM_DECODE_ERROR && cpu->guest->bus_error)
+        cpu->guest->bus_error(cpu, phys, ACCESS_WRITE);
+}
+
+/* A store to memory that somebody watches: the translator, or readers of the dirty bits. */
+static void notice_store(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uint64_t va, unsigned n)
+{
+    struct tlb_full full = *full_of(cpu, mmu, e);
+    uint8_t *f = &full.ram->page_flags[full.offset >> CPU_PAGE_BITS];
+
+    if (__atomic_load_n(f, __ATOMIC_SEQ_CST) & PAGE_HAS_CODE)
+        code_written(cpu->jit->av, cpu, full.ram, full.offset + (va & ~PAGE_MASK), n);
+    __atomic_fetch_or(f, PAGE_DIRTY | PAGE_DIRTY_DISPLAY, __ATOMIC_SEQ_CST);
+    pthread_spin_lock(&cpu->jit->tlb_lock);
+    if (!page_wants_notice(&full) && tag_match(e->write, va))
+        e->write &= ~(uint64_t)TLB_NOTDIRTY;
+    pthread_spin_unlock(&cpu->jit->tlb_lock);
+}
+
+/* Bytes within one page */
+static void load_part(struct cpu *cpu, uint64_t va, uint8_t *to, unsigned n, unsigned mmu)
+{
+    struct tlb_entry *e = tlb_get(cpu, va, ACCESS_READ, mmu);
+
+    if (!(e->read & TLB_MMIO)) {
+        memcpy(to, (const void *)(uintptr_t)(va + e->addend), n);
+        return;
+    }
+    while (n) {
+        unsigned k = n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
+        uint64_t v = io_load(cpu, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), k);
+
+        memcpy(to, &v, k);
+        to += k;
+        va += k;
+        n -= k;
+    }
+}
+
+static void store_part(struct cpu *cpu, uint64_t va, const uint8_t *from, unsigned n, unsigned mmu)
+{
+    struct tlb_entry *e = tlb_get(cpu, va, ACCESS_WRITE, mmu);
+
+    if (e->write & TLB_NOTDIRTY)
+        notice_store(cpu, mmu, e, va, n);
+    if (!(e->write & (TLB_MMIO | TLB_ROM))) {
+        memcpy((void *)(uintptr_t)(va + e->addend), from, n);
+        return;
+    }
+    while (n) {
+        unsigned k = n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
+        uint64_t v = 0;
+
+        memcpy(&v, from, k);
+        io_store(cpu, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), v, k);
+        from += k;
+        va += k;
+        n -= k;
+    }
+}
+
+static unsigned page_left(uint64_t va) { return CPU_PAGE_SIZE - (va & ~PAGE_MASK); }
+
+void cpu_load_bytes(struct cpu *cpu, uint64_t va, void *buf, unsigned n, unsigned mmu)
+{
+    uint8_t *to = buf;
+
+    while (n) {
+        unsigned k = MIN(n, page_left(va));
+
+        load_part(cpu, va, to, k, mmu);
+        to += k;
+        va += k;
+        n -= k;
+    }
+}
+
+/* All pages are known to be writable before the first byte changes. */
+void cpu_probe(struct cpu *cpu, uint64_t va, unsigned n, bool write, unsigned mmu)
+{
+    while (n) {
+        unsigned k = MIN(n, page_left(va));
+
+        tlb_get(cpu, va, write ? ACCESS_WRITE : ACCESS_READ, mmu);
+        va += k;
+        n -= k;
+    }
+}
+
+void cpu_store_bytes(struct cpu *cpu, uint64_t va, const void *buf, unsigned n, unsigned mmu)
+{
+    const uint8_t *from = buf;
+
+    if (n > page_left(va))
+        cpu_probe(cpu, va, n, true, mmu);
+    while (n) {
+        unsigned k = MIN(n, page_left(va));
+
+        store_part(cpu, va, from, k, mmu);
+        from += k;
+        va += k;
+        n -= k;
+    }
+}
+
+static inline uint64_t swap(uint64_t v, memop m)
+{
+    return m & MEM_BE ? __builtin_bswap64(v) >> (64 - 8 * memop_bytes(m)) : v;
+}
+
+static inline uint64_t extend(uint64_t v, memop m)
+{
+    unsigned unused = 64 - 8 * memop_bytes(m);
+
+    return m & MEM_SIGNED ? (uint64_t)((int64_t)(v << unused) >> unused) : v;
+}
+
+static uint64_t host_load(const void *p, unsigned n)
+{
+    switch (n) {
+    case 1: return *(const uint8_t *)p;
+    case 2: return *(const uint16_t *)p;
+    case 4: return *(const uint32_t *)p;
+    default: return *(const uint64_t *)p;
+    }
+}
+
+static void host_store(void *p, unsigned n, uint64_t v)
+{
+    switch (n) {
+    case 1: *(uint8_t *)p = v; break;
+    case 2: *(uint16_t *)p = v; break;
+    case 4: *(uint32_t *)p = v; break;
+    default: *(uint64_t *)p = v;
+    }
+}
+
+uint64_t cpu_load(struct cpu *cpu, uint64_t va, memop m)
+{
+    unsigned n = memop_bytes(m), mmu = memop_mmu(m);
+    bool write = m & MEM_RW;            /* a store follows: what that would raise comes first */
+    struct tlb_entry *e;
+    uint64_t v = 0;
+
+    if (n > page_left(va)) {
+        cpu_probe(cpu, va, n, write, mmu);
+        cpu_load_bytes(cpu, va, &v, n, mmu);
+        return extend(swap(v, m), m);
+    }
+    if (write)
+        tlb_get(cpu, va, ACCESS_WRITE, mmu);
+    e = tlb_get(cpu, va, ACCESS_READ, mmu);
+    if (e->read & TLB_MMIO)
+        v = io_load(cpu, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), n);
+    else
+        v = host_load((const void *)(uintptr_t)(va + e->addend), n);
+    return extend(swap(v, m), m);
+}
+
+void cpu_store(struct cpu *cpu, uint64_t va, memop m, uint64_t v)
+{
+    unsigned n = memop_bytes(m), mmu = memop_mmu(m);
+    struct tlb_entry *e;
+
+    v = swap(v, m);
+    if (n > page_left(va)) {
+        cpu_store_bytes(cpu, va, &v, n, mmu);
+        return;
+    }
+    e = tlb_get(cpu, va, ACCESS_WRITE, mmu);
+    if (e->write & TLB_NOTDIRTY)
+        notice_store(cpu, mmu, e, va, n);
+    if (e->write & (TLB_MMIO | TLB_ROM))
+        io_store(cpu, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), v, n);
+    else
+        host_store((void *)(uintptr_t)(va + e->addend), n, v);
+}
+
+/* ---- atomics */
+
+static uint64_t atomic_new(enum ir_opcode op, uint64_t old, uint64_t v, uint64_t cmp)
+{
+    switch (op) {
+    case IR_ATOMIC_ADD: return old + v;
+    case IR_ATOMIC_AND: return old & v;
+    case IR_ATOMIC_OR: return old | v;
+    case IR_ATOMIC_XOR: return old ^ v;
+    case IR_ATOMIC_CAS: return old == cmp ? v : old;
+    default: return v;
+    }
+}
+
+#define ATOMIC_ON(type) do {                                                                        \
+        type *p = host, old = __atomic_load_n(p, __ATOMIC_SEQ_CST);                                 \
+        while (!__atomic_compare_exchange_n(p, &old,                                                \
+                   (type)swap((type)atomic_new(op, (type)swap(old, m), v, cmp), m), false,          \
+                   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))                                             \
+            ;                                                                                       \
+        return (type)swap(old, m);                                                                  \
+    } while (0)
+
+static uint64_t atomic_on_host(void *host, enum ir_opcode op, memop m, uint64_t v, uint64_t cmp)
+{
+    switch (memop_bytes(m)) {
+    case 1: ATOMIC_ON(uint8_t);
+    case 2: ATOMIC_ON(uint16_t);
+    case 4: ATOMIC_ON(uint32_t);
+    default: ATOMIC_ON(uint64_t);
+    }
+}
+
+struct split_atomic { struct cpu *cpu; uint64_t va, v, cmp, old; enum ir_opcode op; memop m; };
+
+static void split_atomic(struct vm *vm, void *arg)
+{
+    struct split_atomic *s = arg;
+
+    s->old = cpu_load(s->cpu, s->va, s->m);
+    cpu_store(s->cpu, s->va, s->m, atomic_new(s->op, s->old, s->v, s->cmp));
+}
+
+uint64_t cpu_atomic(struct cpu *cpu, enum ir_opcode op, uint64_t va, memop m, uint64_t v, uint64_t cmp)
+{
+    unsigned n = memop_bytes(m), mmu = memop_mmu(m);
+    struct tlb_entry *e;
+    struct split_atomic s = { cpu, va, v, cmp, 0, op, m & ~(memop)MEM_SIGNED };
+
+    s.m &= ~(memop)MEM_RW;
+    if (n < 8) {
+        s.v &= (1ull << 8 * n) - 1;
+        s.cmp &= (1ull << 8 * n) - 1;
+    }
+    cpu_probe(cpu, va, n, true, mmu);
+    cpu_probe(cpu, va, n, false, mmu);
+    e = tlb_get(cpu, va, ACCESS_WRITE, mmu);
+    if (e->write & TLB_NOTDIRTY)
+        notice_store(cpu, mmu, e, va, MIN(n, page_left(va)));
+    if (n > page_left(va) || e->write & (TLB_MMIO | TLB_ROM)) {
+        /* The second page's notice comes first: nothing may leave from inside a stopped world. */
+        if (n > page_left(va)) {
+            struct tlb_entry *e2 = tlb_get(cpu, va + n - 1, ACCESS_WRITE, mmu);
+
+            if (e2->write & TLB_NOTDIRTY)
+                notice_store(cpu, mmu, e2, (va + n - 1) & PAGE_MASK, n - page_left(va));
+            if (cpu->vcpu)
+                vcpus_exclusive(cpu->vcpu->vm, split_atomic, &s);
+            else
+                split_atomic(NULL, &s);
+        } else {
+            split_atomic(NULL, &s);
+        }
+        return s.old;
+    }
+    return atomic_on_host((void *)(uintptr_t)(va + e->addend), op, s.m, s.v, s.cmp);
+}
+
+struct cas128 { struct cpu *cpu; uint64_t va; unsigned mmu; const uint64_t *cmp, *v; uint64_t *old; bool done; };
+
+static void split_cas128(struct vm *vm, void *arg)
+{
+    struct cas128 *s = arg;
+
+    cpu_load_bytes(s->cpu, s->va, s->old, 16, s->mmu);
+    s->done = s->old[0] == s->cmp[0] && s->old[1] == s->cmp[1];
+    cpu_store_bytes(s->cpu, s->va, s->done ? s->v : s->old, 16, s->mmu);
+}
+
+static bool host_cas128(void *p, const uint64_t cmp[2], const uint64_t v[2], uint64_t old[2])
+{
+    uint8_t done;
+
+    old[0] = cmp[0];
+    old[1] = cmp[1];
+    __asm__ volatile("lock cmpxchg16b %1; sete %0"
+                     : "=q"(done), "+m"(*(unsigned __int128 *)p), "+a"(old[0]), "+d"(old[1])
+                     : "b"(v[0]), "c"(v[1])
+                     : "memory", "cc");
+    return done;
+}
+
+bool cpu_cas128(struct cpu *cpu, uint64_t va, unsigned mmu, const uint64_t cmp[2], const uint64_t v[2],
+                uint64_t old[2])
+{
+    struct cas128 s = { cpu, va, mmu, cmp, v, old, false };
+    struct tlb_entry *e;
+
+    cpu_probe(cpu, va, 16, true, mmu);
+    cpu_probe(cpu, va, 16, false, mmu);
+    e = tlb_get(cpu, va, ACCESS_WRITE, mmu);
+    if (e->write & TLB_NOTDIRTY)
+        notice_store(cpu, mmu, e, va, MIN(16, page_left(va)));
+    if (va & 15 || e->write & (TLB_MMIO | TLB_ROM)) {
+        vcpus_exclusive(cpu->vcpu->vm, split_cas128, &s);
+        return s.done;
+    }
+    return host_cas128((void *)(uintptr_t)(va + e->addend), cmp, v, old);
+}

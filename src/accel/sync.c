@@ -1,0 +1,203 @@
+/* vCPU threads among each other: kicks, sleep, queued work, stopping the world. */
+#include <glib.h>
+#include "accel.h"
+
+void cpu_kick(struct cpu *cpu, uint32_t bits)
+{
+    atomic_fetch_or(&cpu->exit_request, bits);
+    if (cpu->vcpu && cpu->jit)
+        accel_kick(cpu->vcpu);
+}
+
+void accel_kick(struct vcpu *v)
+{
+    struct jit_cpu *jc = v->cpu->jit;
+
+    if (!jc)
+        return;
+    if (!atomic_load(&v->cpu->exit_request))
+        atomic_fetch_or(&v->cpu->exit_request, CPU_EXIT_KICK);
+    if (atomic_load(&jc->sleeping)) {
+        pthread_mutex_lock(&jc->sleep_lock);
+        pthread_cond_signal(&jc->sleep_cond);
+        pthread_mutex_unlock(&jc->sleep_lock);
+    }
+}
+
+void vcpu_sleep(struct jit_cpu *jc)
+{
+    struct vcpu *v = jc->vcpu;
+
+    jc->sleeps++;
+    sync_quiet(jc);
+    pthread_mutex_lock(&jc->sleep_lock);
+    atomic_store(&jc->sleeping, true);
+    v->halted = true;
+    while (!atomic_load(&v->cpu->exit_request) && !v->cpu->guest->has_work(v->cpu))
+        pthread_cond_wait(&jc->sleep_cond, &jc->sleep_lock);
+    v->halted = false;
+    atomic_store(&jc->sleeping, false);
+    pthread_mutex_unlock(&jc->sleep_lock);
+    sync_run(jc);
+}
+
+/* ---- work */
+
+void work_run(struct vcpu *v)
+{
+    for (;;) {
+        struct work *w;
+
+        pthread_mutex_lock(&v->work_lock);
+        w = v->work_head;
+        if (w)
+            v->work_head = w->next;
+        pthread_mutex_unlock(&v->work_lock);
+        if (!w)
+            return;
+        w->fn(v, w->arg);
+        if (w->done) {
+            struct accel_vm *av = accel_of(v->vm);
+
+            pthread_mutex_lock(&av->ex_lock);
+            *w->done = true;
+            pthread_cond_broadcast(&av->ex_cond);
+            pthread_mutex_unlock(&av->ex_lock);
+        }
+        g_free(w);
+    }
+}
+
+static void work_push(struct vcpu *v, struct work *w)
+{
+    struct work **at;
+
+    pthread_mutex_lock(&v->work_lock);
+    for (at = (struct work **)&v->work_head; *at; at = &(*at)->next)
+        ;
+    *at = w;
+    pthread_mutex_unlock(&v->work_lock);
+}
+
+/* A vCPU that waits for another's work does its own meanwhile, so that two may wait for each other. */
+static void work_wait(struct accel_vm *av, bool *done)
+{
+    struct vcpu *self = vcpu_current();
+    struct jit_cpu *jc = self && self->vm == av->vm ? self->cpu->jit : NULL;
+
+    if (jc)
+        sync_quiet(jc);
+    pthread_mutex_lock(&av->ex_lock);
+    while (!*done) {
+        if (jc && self->work_head) {
+            pthread_mutex_unlock(&av->ex_lock);
+            work_run(self);
+            pthread_mutex_lock(&av->ex_lock);
+            continue;
+        }
+        pthread_cond_wait(&av->ex_cond, &av->ex_lock);
+    }
+    pthread_mutex_unlock(&av->ex_lock);
+    if (jc)
+        sync_run(jc);
+}
+
+void accel_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg, bool wait)
+{
+    struct accel_vm *av = accel_of(v->vm);
+    struct work *w = g_new0(struct work, 1);
+    bool done = false;
+
+    *w = (struct work){ .fn = fn, .arg = arg, .done = wait ? &done : NULL };
+    work_push(v, w);
+    cpu_kick(v->cpu, CPU_EXIT_WORK);
+    vcpu_wake(v);
+    pthread_mutex_lock(&av->ex_lock);
+    pthread_cond_broadcast(&av->ex_cond);
+    pthread_mutex_unlock(&av->ex_lock);
+    if (wait)
+        work_wait(av, &done);
+}
+
+/* ---- stop the world */
+
+void sync_init(struct accel_vm *av)
+{
+    pthread_mutex_init(&av->ex_turn, NULL);
+    pthread_mutex_init(&av->ex_lock, NULL);
+    pthread_cond_init(&av->ex_cond, NULL);
+}
+
+void sync_free(struct accel_vm *av)
+{
+    pthread_mutex_destroy(&av->ex_turn);
+    pthread_mutex_destroy(&av->ex_lock);
+    pthread_cond_destroy(&av->ex_cond);
+}
+
+void sync_run(struct jit_cpu *jc)
+{
+    struct accel_vm *av = jc->av;
+
+    if (!jc->quiet)
+        return;
+    pthread_mutex_lock(&av->ex_lock);
+    while (atomic_load(&av->ex_pending))
+        pthread_cond_wait(&av->ex_cond, &av->ex_lock);
+    av->ex_running++;
+    jc->quiet = false;
+    pthread_mutex_unlock(&av->ex_lock);
+}
+
+void sync_quiet(struct jit_cpu *jc)
+{
+    struct accel_vm *av = jc->av;
+
+    if (jc->quiet)
+        return;
+    pthread_mutex_lock(&av->ex_lock);
+    av->ex_running--;
+    jc->quiet = true;
+    pthread_cond_broadcast(&av->ex_cond);
+    pthread_mutex_unlock(&av->ex_lock);
+}
+
+void sync_pause(struct jit_cpu *jc)
+{
+    if (!atomic_load(&jc->av->ex_pending))
+        return;
+    sync_quiet(jc);
+    sync_run(jc);
+}
+
+void accel_exclusive(struct vm *vm, void (*fn)(struct vm *vm, void *arg), void *arg)
+{
+    struct accel_vm *av = accel_of(vm);
+    struct vcpu *self = vcpu_current();
+    struct jit_cpu *jc = self && self->vm == vm ? self->cpu->jit : NULL;
+    bool was_running = jc && !jc->quiet;
+
+    if (was_running)
+        sync_quiet(jc);                 /* so that two who want this do not wait for each other */
+    pthread_mutex_lock(&av->ex_turn);
+    pthread_mutex_lock(&av->ex_lock);
+    atomic_fetch_add(&av->ex_pending, 1);
+    while (av->ex_running) {
+        pthread_mutex_unlock(&av->ex_lock);
+        for (unsigned i = 0; i < vm->nvcpus; i++)
+            if (vm->vcpus[i] != self)
+                cpu_kick(vm->vcpus[i]->cpu, CPU_EXIT_KICK);
+        pthread_mutex_lock(&av->ex_lock);
+        if (av->ex_running)
+            pthread_cond_wait(&av->ex_cond, &av->ex_lock);
+    }
+    pthread_mutex_unlock(&av->ex_lock);
+    fn(vm, arg);
+    pthread_mutex_lock(&av->ex_lock);
+    atomic_fetch_sub(&av->ex_pending, 1);
+    pthread_cond_broadcast(&av->ex_cond);
+    pthread_mutex_unlock(&av->ex_lock);
+    pthread_mutex_unlock(&av->ex_turn);
+    if (was_running)
+        sync_run(jc);
+}

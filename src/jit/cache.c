@@ -1,0 +1,398 @@
+/* The cache of translated code: host code in one mapping that is seen twice (writable here, executable there), regions
+ * and their exits in arrays that never move, a hash table read without locks. One a machine; translation, links and
+ * removal take its lock. */
+#include <errno.h>
+#include <glib.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#include "rhea/base/log.h"
+#include "rhea/jit/backend.h"
+#include "rhea/jit/jit.h"
+
+enum { HASH_BITS = 16, MAX_REGIONS = 1 << 20, MAX_EXITS = 3 << 20, CODE_ALIGN = 32,
+       REGION_ROOM = 256 * 1024 };      /* the most that one region's code may take */
+
+struct jit {
+    struct jit_options opts;
+    pthread_mutex_t lock;
+    uint8_t *rw, *rx;
+    size_t size, stubs_size, used;
+    struct backend_stubs stubs;
+    struct region *regions;
+    uint32_t nregions;
+    struct region_exit *exits;
+    uint32_t nexits;
+    struct region *_Atomic *hash;
+    struct ir *ir;
+    struct ir_analysis *an;
+    struct backend *backend;
+    struct jit_stats stats;
+    FILE *perfmap;
+    uint64_t chaos;
+};
+
+static void *reserve(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Near our own text when there is room, so that calls of helpers are direct. */
+static void *map_near(size_t size, int fd)
+{
+    uintptr_t text = (uintptr_t)&jit_new & ~(uintptr_t)0xfffff;
+
+    for (uintptr_t away = 64 << 20; away < 1536u << 20; away += 64 << 20) {
+        void *p = mmap((void *)(text + away), size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+
+        if (p != MAP_FAILED)
+            return p;
+    }
+    return mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+}
+
+static bool map_code(struct jit *j, struct error *err)
+{
+    int fd = memfd_create("rhea-code", MFD_CLOEXEC);
+
+    if (fd < 0 || ftruncate(fd, j->size) < 0) {
+        if (fd >= 0)
+            close(fd);
+        return error_set_errno(err, errno, NULL, "cannot make the memory for translated code");
+    }
+    j->rw = mmap(NULL, j->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    j->rx = map_near(j->size, fd);
+    close(fd);
+    if (j->rw == MAP_FAILED || j->rx == MAP_FAILED)
+        return error_set_errno(err, errno, "is executable memory forbidden (SELinux, noexec)?",
+                               "cannot map %zu bytes for translated code", j->size);
+    return true;
+}
+
+static void perfmap_add(struct jit *j, const void *code, size_t n, const char *name)
+{
+    if (!j->perfmap)
+        return;
+    fprintf(j->perfmap, "%" PRIxPTR " %zx %s\n", (uintptr_t)code, n, name);
+    fflush(j->perfmap);
+}
+
+static void make_stubs(struct jit *j)
+{
+    struct code_out out = { .rw = j->rw, .limit = j->rw + j->size, .rx_delta = j->rx - j->rw };
+
+    backend_make_stubs(&out, &j->stubs);
+    j->stubs_size = j->used = (out.size + CODE_ALIGN - 1) & ~(size_t)(CODE_ALIGN - 1);
+    perfmap_add(j, j->rx, out.size, "rhea-stubs");
+}
+
+struct jit *jit_new(const struct jit_options *opts, struct error *err)
+{
+    struct jit *j = g_new0(struct jit, 1);
+
+    j->opts = *opts;
+    j->chaos = opts->chaos;
+    j->size = (opts->cache_size ? opts->cache_size : 256 << 20) & ~(uint64_t)0xffff;
+    if (j->size < 4u << 20)
+        j->size = 4 << 20;
+    if (j->size > 1u << 30)
+        j->size = 1u << 30;             /* jumps reach no further than two */
+    pthread_mutex_init(&j->lock, NULL);
+    j->regions = reserve(MAX_REGIONS * sizeof(struct region));
+    j->exits = reserve(MAX_EXITS * sizeof(struct region_exit));
+    j->hash = reserve(sizeof(*j->hash) << HASH_BITS);
+    if (!j->regions || !j->exits || !j->hash) {
+        error_set_errno(err, errno, NULL, "cannot reserve the tables of translated code");
+        jit_free(j);
+        return NULL;
+    }
+    if (!map_code(j, err)) {
+        jit_free(j);
+        return NULL;
+    }
+    if (opts->perfmap) {
+        g_autofree char *path = g_strdup_printf("/tmp/perf-%d.map", getpid());
+
+        j->perfmap = fopen(path, "we");
+    }
+    make_stubs(j);
+    j->nexits = JIT_EXIT_FIRST;
+    j->ir = ir_new();
+    j->an = ir_analysis_new();
+    j->backend = backend_new();
+    return j;
+}
+
+static void drop_ir(struct jit *j)
+{
+    for (uint32_t i = 0; j->opts.interp && i < j->nregions; i++)
+        ir_free(j->regions[i].code);
+}
+
+void jit_free(struct jit *j)
+{
+    if (!j)
+        return;
+    if (j->regions)
+        drop_ir(j);
+    if (j->regions)
+        munmap(j->regions, MAX_REGIONS * sizeof(struct region));
+    if (j->exits)
+        munmap(j->exits, MAX_EXITS * sizeof(struct region_exit));
+    if (j->hash)
+        munmap(j->hash, sizeof(*j->hash) << HASH_BITS);
+    if (j->rw && j->rw != MAP_FAILED)
+        munmap(j->rw, j->size);
+    if (j->rx && j->rx != MAP_FAILED)
+        munmap(j->rx, j->size);
+    if (j->perfmap)
+        fclose(j->perfmap);
+    ir_free(j->ir);
+    ir_analysis_free(j->an);
+    backend_free(j->backend);
+    pthread_mutex_destroy(&j->lock);
+    g_free(j);
+}
+
+void jit_lock(struct jit *j) { pthread_mutex_lock(&j->lock); }
+void jit_unlock(struct jit *j) { pthread_mutex_unlock(&j->lock); }
+bool jit_option_nochain(const struct jit *j) { return j->opts.nochain || log_enabled(LOG_NOCHAIN); }
+
+uint64_t jit_run(struct jit *j, struct cpu *cpu, void *code) { return j->stubs.enter(cpu, code); }
+
+bool jit_code_contains(const struct jit *j, uintptr_t host_pc)
+{
+    return host_pc - (uintptr_t)j->rx < j->size;
+}
+
+static struct region *_Atomic *bucket(struct jit *j, uint64_t phys, uint64_t mode)
+{
+    uint64_t h = (phys ^ mode * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xff51afd7ed558ccd);
+
+    return &j->hash[h >> (64 - HASH_BITS)];
+}
+
+struct region *jit_find(struct jit *j, uint64_t phys, uint64_t mode, uint64_t phys2)
+{
+    struct region *r = atomic_load_explicit(bucket(j, phys, mode), memory_order_acquire);
+
+    for (; r; r = __atomic_load_n(&r->hash_next, __ATOMIC_ACQUIRE))
+        if (r->phys == phys && r->mode == mode && (!r->len2 || r->phys2 == phys2))
+            return r;
+    return NULL;
+}
+
+struct region_exit *jit_exit(struct jit *j, uint64_t number)
+{
+    return number >= JIT_EXIT_FIRST && number < j->nexits ? &j->exits[number] : NULL;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+/* ---- translating */
+
+static void log_text(const char *title, const struct region *r, char *text)
+{
+    g_autofree char *whole = g_strdup_printf("%s: phys %#" PRIx64 " mode %#" PRIx64 "\n%s\n", title, r->phys, r->mode,
+                                             text ? text : "");
+
+    log_write(whole, strlen(whole));
+    g_free(text);
+}
+
+static void log_guest_code(const struct jit_source *src, const struct region *r)
+{
+    uint8_t bytes[CPU_PAGE_SIZE];
+    unsigned n = 0;
+    struct code_fetch f = src->fetch;
+
+    while (n < r->len && code_fetch_byte(&f, src->pc + n, &bytes[n]))
+        n++;
+    if (src->cpu->guest->disassemble)
+        log_text("in_asm", r, src->cpu->guest->disassemble(bytes, n, src->pc, src->mode));
+}
+
+static bool build(struct jit *j, const struct jit_source *src, unsigned max, struct region *r)
+{
+    struct jit_region_info info;
+    struct code_fetch f = src->fetch;
+
+    if (!region_build(j->ir, src->cpu->guest, &f, src->pc, src->mode, max, &info))
+        return false;
+    *r = (struct region){ .phys = src->phys, .mode = src->mode, .len = info.end - src->pc, .insns = info.insns,
+                          .phys2 = UINT64_MAX };
+    if (info.straddles) {
+        r->len2 = info.end & (CPU_PAGE_SIZE - 1);
+        r->phys2 = src->phys_of_next(&f);
+    }
+    return true;
+}
+
+static void log_ir(struct jit *j, const struct jit_source *src, const struct region *r, bool optimized)
+{
+    if (!log_in_filter(src->pc))
+        return;
+    if (!optimized && log_enabled(LOG_IN_ASM))
+        log_guest_code(src, r);
+    if (!optimized && log_enabled(LOG_OP))
+        log_text("op", r, ir_print(j->ir));
+    if (optimized && log_enabled(LOG_OP_OPT))
+        log_text("op_opt", r, ir_print_optimized(j->ir, j->an));
+}
+
+static void region_publish(struct jit *j, struct region *r, const struct code_out *out)
+{
+    struct region *_Atomic *b = bucket(j, r->phys, r->mode);
+
+    r->code = j->opts.interp ? (void *)ir_clone(j->ir) : j->rx + (out->rw - j->rw);
+    r->code_size = out->size;
+    r->first_exit = j->nexits;
+    r->nexits = j->ir->nexits;
+    for (unsigned i = 0; i < r->nexits; i++) {
+        const struct ir_exit *e = &j->ir->exits[i];
+
+        j->exits[j->nexits + i] = (struct region_exit){ .from = r, .target = e->target, .patch = out->patch[i],
+                                                        .kind = e->kind };
+    }
+    j->nexits += r->nexits;
+    j->nregions++;
+    j->used += (out->size + CODE_ALIGN - 1) & ~(size_t)(CODE_ALIGN - 1);
+    j->stats.regions_total++;
+    j->stats.made_bytes += out->size;
+    j->stats.guest_bytes += r->len;
+    j->stats.guest_insns += r->insns;
+    j->stats.ops += j->ir->nops;
+    r->hash_next = atomic_load_explicit(b, memory_order_relaxed);
+    atomic_store_explicit(b, r, memory_order_release);
+}
+
+static struct region *translate_locked(struct jit *j, const struct jit_source *src, bool *fetch_failed)
+{
+    unsigned max = src->max_insns ? src->max_insns : REGION_MAX_INSNS;
+    struct region *r = &j->regions[j->nregions];
+    struct code_out out = { .rx_delta = j->rx - j->rw };
+
+    *fetch_failed = false;
+    if (j->nregions == MAX_REGIONS || j->nexits + IR_MAX_EXITS > MAX_EXITS || j->size - j->used < REGION_ROOM)
+        return NULL;
+    for (;;) {
+        if (!build(j, src, max, r)) {
+            if (!j->ir->overflow || max == 1) {
+                *fetch_failed = true;
+                return NULL;
+            }
+        } else {
+            log_ir(j, src, r, false);
+            if (j->opts.interp)
+                break;
+            ir_optimize(j->ir, j->an);
+            log_ir(j, src, r, true);
+            out.rw = j->rw + j->used;
+            out.limit = out.rw + REGION_ROOM;
+            out.first_exit = j->nexits;
+            if (backend_compile(j->backend, &j->stubs, j->ir, j->an, &out))
+                break;
+            if (max == 1)
+                return NULL;
+        }
+        j->stats.retries++;
+        max = max > r->insns && r->insns > 1 ? r->insns / 2 : max / 2;
+        if (!max)
+            max = 1;
+    }
+    region_publish(j, r, &out);
+    if (j->opts.interp)
+        return r;
+    if (log_enabled(LOG_OUT_ASM) && log_in_filter(src->pc))
+        log_text("out_asm", r, backend_disassemble(r->code, r->code_size, (uintptr_t)r->code));
+    if (j->perfmap) {
+        g_autofree char *name = g_strdup_printf("guest-%" PRIx64, src->pc);
+
+        perfmap_add(j, r->code, r->code_size, name);
+    }
+    return r;
+}
+
+struct region *jit_translate(struct jit *j, const struct jit_source *src, bool *fetch_failed)
+{
+    struct region *r;
+    int64_t start = now_ns();
+
+    pthread_mutex_lock(&j->lock);
+    r = translate_locked(j, src, fetch_failed);
+    j->stats.translate_ns += now_ns() - start;
+    pthread_mutex_unlock(&j->lock);
+    return r;
+}
+
+/* ---- links and removal */
+
+void jit_link(struct jit *j, struct region_exit *e, struct region *to)
+{
+    pthread_mutex_lock(&j->lock);
+    if (e->patch && !e->to && !to->dead && !e->from->dead) {
+        e->to = to;
+        e->next_in = to->links_in;
+        to->links_in = e;
+        backend_patch_jump(e->patch, j->rw + ((uint8_t *)to->code - j->rx));
+        j->stats.links++;
+    }
+    pthread_mutex_unlock(&j->lock);
+}
+
+void jit_kill_locked(struct jit *j, struct region *r)
+{
+    struct region *_Atomic *b = bucket(j, r->phys, r->mode);
+    struct region *p = atomic_load_explicit(b, memory_order_relaxed);
+
+    if (r->dead)
+        return;
+    r->dead = true;
+    if (p == r) {
+        atomic_store_explicit(b, r->hash_next, memory_order_release);
+    } else {
+        while (p && p->hash_next != r)
+            p = p->hash_next;
+        if (p)
+            __atomic_store_n(&p->hash_next, r->hash_next, __ATOMIC_RELEASE);
+    }
+    for (struct region_exit *e = r->links_in; e; e = e->next_in) {
+        backend_patch_jump(e->patch, NULL);
+        e->to = NULL;
+    }
+    r->links_in = NULL;
+    j->stats.invalidated++;
+}
+
+void jit_flush(struct jit *j)
+{
+    pthread_mutex_lock(&j->lock);
+    drop_ir(j);
+    memset((void *)j->hash, 0, sizeof(*j->hash) << HASH_BITS);
+    j->nregions = 0;
+    j->nexits = JIT_EXIT_FIRST;
+    j->used = j->stubs_size;
+    j->stats.flushes++;
+    pthread_mutex_unlock(&j->lock);
+}
+
+void jit_get_stats(struct jit *j, struct jit_stats *out)
+{
+    pthread_mutex_lock(&j->lock);
+    *out = j->stats;
+    out->regions = j->nregions;
+    out->cache_size = j->size;
+    out->host_bytes = j->used;
+    pthread_mutex_unlock(&j->lock);
+}
