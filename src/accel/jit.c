@@ -5,7 +5,7 @@
 #include "accel.h"
 #include "rhea/base/log.h"
 #include "rhea/base/options.h"
-#include "rhea/jit/backend.h"
+#include "rhea/jit/codegen.h"
 
 static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, struct error *err)
 {
@@ -122,7 +122,7 @@ static char *accel_info(struct vm *vm)
     struct jit_stats st;
 
     jit_get_stats(av->jit, &st);
-    g_string_append_printf(s, "host:                %s\n", backend_host_features());
+    g_string_append_printf(s, "host:                %s\n", codegen_host_features());
     g_string_append_printf(s, "regions:             %" PRIu64 " (%" PRIu64 " made, %" PRIu64 " invalidated, %" PRIu64
                            " retries)\n", st.regions, st.regions_total, st.invalidated, st.retries);
     g_string_append_printf(s, "cache:               %" PRIu64 " of %" PRIu64 " KiB, %" PRIu64 " flushes\n",

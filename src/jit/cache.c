@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "rhea/base/log.h"
-#include "rhea/jit/backend.h"
+#include "rhea/jit/codegen.h"
 #include "rhea/jit/jit.h"
 
 enum { HASH_BITS = 16, MAX_REGIONS = 1 << 20, MAX_EXITS = 3 << 20, CODE_ALIGN = 32,
@@ -21,7 +21,7 @@ struct jit {
     pthread_mutex_t lock;
     uint8_t *rw, *rx;
     size_t size, stubs_size, used;
-    struct backend_stubs stubs;
+    struct codegen_stubs stubs;
     struct region *regions;
     uint32_t nregions;
     struct region_exit *exits;
@@ -29,7 +29,7 @@ struct jit {
     struct region *_Atomic *hash;
     struct ir *ir;
     struct ir_analysis *an;
-    struct backend *backend;
+    struct codegen *backend;
     struct jit_stats stats;
     FILE *perfmap;
     uint64_t chaos;
@@ -86,7 +86,7 @@ static void make_stubs(struct jit *j)
 {
     struct code_out out = { .rw = j->rw, .limit = j->rw + j->size, .rx_delta = j->rx - j->rw };
 
-    backend_make_stubs(&out, &j->stubs);
+    codegen_make_stubs(&out, &j->stubs);
     j->stubs_size = j->used = (out.size + CODE_ALIGN - 1) & ~(size_t)(CODE_ALIGN - 1);
     perfmap_add(j, j->rx, out.size, "rhea-stubs");
 }
@@ -124,7 +124,7 @@ struct jit *jit_new(const struct jit_options *opts, struct error *err)
     j->nexits = JIT_EXIT_FIRST;
     j->ir = ir_new();
     j->an = ir_analysis_new();
-    j->backend = backend_new();
+    j->backend = codegen_new();
     return j;
 }
 
@@ -154,7 +154,7 @@ void jit_free(struct jit *j)
         fclose(j->perfmap);
     ir_free(j->ir);
     ir_analysis_free(j->an);
-    backend_free(j->backend);
+    codegen_free(j->backend);
     pthread_mutex_destroy(&j->lock);
     g_free(j);
 }
@@ -301,7 +301,7 @@ static struct region *translate_locked(struct jit *j, const struct jit_source *s
             out.rw = j->rw + j->used;
             out.limit = out.rw + REGION_ROOM;
             out.first_exit = j->nexits;
-            if (backend_compile(j->backend, &j->stubs, j->ir, j->an, &out))
+            if (codegen_compile(j->backend, &j->stubs, j->ir, j->an, &out))
                 break;
             if (max == 1)
                 return NULL;
@@ -315,7 +315,7 @@ static struct region *translate_locked(struct jit *j, const struct jit_source *s
     if (j->opts.interp)
         return r;
     if (log_enabled(LOG_OUT_ASM) && log_in_filter(src->pc))
-        log_text("out_asm", r, backend_disassemble(r->code, r->code_size, (uintptr_t)r->code));
+        log_text("out_asm", r, codegen_disassemble(r->code, r->code_size, (uintptr_t)r->code));
     if (j->perfmap) {
         g_autofree char *name = g_strdup_printf("guest-%" PRIx64, src->pc);
 
@@ -345,7 +345,7 @@ void jit_link(struct jit *j, struct region_exit *e, struct region *to)
         e->to = to;
         e->next_in = to->links_in;
         to->links_in = e;
-        backend_patch_jump(e->patch, j->rw + ((uint8_t *)to->code - j->rx));
+        codegen_patch_jump(e->patch, j->rw + ((uint8_t *)to->code - j->rx));
         j->stats.links++;
     }
     pthread_mutex_unlock(&j->lock);
@@ -368,7 +368,7 @@ void jit_kill_locked(struct jit *j, struct region *r)
             __atomic_store_n(&p->hash_next, r->hash_next, __ATOMIC_RELEASE);
     }
     for (struct region_exit *e = r->links_in; e; e = e->next_in) {
-        backend_patch_jump(e->patch, NULL);
+        codegen_patch_jump(e->patch, NULL);
         e->to = NULL;
     }
     r->links_in = NULL;

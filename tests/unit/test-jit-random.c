@@ -6,15 +6,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "ir-random.h"
-#include "rhea/jit/backend.h"
+#include "rhea/jit/codegen.h"
 #include "rhea/jit/jit.h"
 
 enum { CODE_SIZE = 1 << 20 };
 
 static struct jit_env {
     uint8_t *code, *regions;
-    struct backend *backend;
-    struct backend_stubs stubs;
+    struct codegen *backend;
+    struct codegen_stubs stubs;
     struct jump_entry *jump_cache;
 } env;
 
@@ -26,10 +26,10 @@ static void env_init(void)
 
     env.code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert_true(env.code != MAP_FAILED);
-    env.backend = backend_new();
+    env.backend = codegen_new();
     out.rw = env.code;
     out.limit = env.code + CODE_SIZE;
-    backend_make_stubs(&out, &env.stubs);
+    codegen_make_stubs(&out, &env.stubs);
     env.regions = env.code + ((out.size + 63) & ~(size_t)63);
     env.jump_cache = g_new0(struct jump_entry, 1 << JUMP_CACHE_BITS);
     env.jump_cache[0].pc = 1;           /* the others hold 0, which hashes to 0 */
@@ -83,7 +83,7 @@ static void compare(uint64_t seed, uint64_t state, uint64_t slide, uint32_t requ
         rb.kind = ra.kind;              /* left by the jump cache, which does not say */
     if (!toy_same(a, &ra, b, &rb, &why)) {
         g_autofree char *ops = ir_print_optimized(ir, an);
-        g_autofree char *host = backend_disassemble(code->entry, code->size, (uintptr_t)code->entry);
+        g_autofree char *host = codegen_disassemble(code->entry, code->size, (uintptr_t)code->entry);
 
         g_printerr("%s\n%s\n", ops, host);
         g_error("seed %" G_GUINT64_FORMAT ": %s", seed, why);
@@ -97,7 +97,7 @@ static struct compiled compile(const struct ir *ir, const struct ir_analysis *an
 {
     struct code_out out = { .rw = env.regions, .limit = env.code + CODE_SIZE, .first_exit = JIT_EXIT_FIRST };
 
-    if (!backend_compile(env.backend, &env.stubs, ir, an, &out))
+    if (!codegen_compile(env.backend, &env.stubs, ir, an, &out))
         return (struct compiled){ 0 };
     return (struct compiled){ env.regions, out.size };
 }

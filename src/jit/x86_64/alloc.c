@@ -1,38 +1,38 @@
 /* Register allocation: one forward pass, values block-local, slots renamed. See docs/jit.md, "Registers". */
-#include "backend.h"
+#include "codegen.h"
 
 static const uint8_t gpr_short[] = { RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11, RBX, R12, R13, R14, R15 };
 static const uint8_t gpr_long[] = { RBX, R12, R13, R14, R15, R8, R9, R10, R11, RDI, RSI, RDX, RCX, RAX };
 enum { GPR_COUNT = sizeof(gpr_short) };
 
-static bool alive(const struct backend *b, const struct value *x) { return x->last >= b->i; }
-static bool alive_after(const struct backend *b, const struct value *x) { return x->last > b->i; }
+static bool alive(const struct codegen *b, const struct value *x) { return x->last >= b->i; }
+static bool alive_after(const struct codegen *b, const struct value *x) { return x->last > b->i; }
 
-static void reg_assign(struct backend *b, unsigned r, ir_val v)
+static void reg_assign(struct codegen *b, unsigned r, ir_val v)
 {
     b->regs[r] = v;
     b->val[v].reg = r;
 }
 
-static void reg_release(struct backend *b, unsigned r)
+static void reg_release(struct codegen *b, unsigned r)
 {
     if (b->regs[r])
         b->val[b->regs[r]].reg = NOREG;
     b->regs[r] = 0;
 }
 
-ir_val value_new(struct backend *b, unsigned type)
+ir_val value_new(struct codegen *b, unsigned type)
 {
     ir_val v = b->nvals;
 
     if (b->nvals >= b->cap_vals)
-        backend_overflow(b);
+        codegen_overflow(b);
     b->nvals++;
     b->val[v] = (struct value){ .reg = NOREG, .type = type, .spill = -1, .root = v };
     return v;
 }
 
-void move_reg(struct backend *b, unsigned type, unsigned dst, unsigned src)
+void move_reg(struct codegen *b, unsigned type, unsigned dst, unsigned src)
 {
     if (dst == src)
         return;
@@ -46,7 +46,7 @@ void move_reg(struct backend *b, unsigned type, unsigned dst, unsigned src)
         mov_rr(&b->c, true, dst, src);
 }
 
-void vec_load(struct backend *b, unsigned type, unsigned reg, struct mem m)
+void vec_load(struct codegen *b, unsigned type, unsigned reg, struct mem m)
 {
     if (b->host->avx)
         vex_rm(&b->c, M_0F | P_F3 | 0x6f, type == T_V256, reg, 0, m);
@@ -54,7 +54,7 @@ void vec_load(struct backend *b, unsigned type, unsigned reg, struct mem m)
         op_rm(&b->c, M_0F | P_F3 | 0x6f, reg, m);
 }
 
-void vec_store(struct backend *b, unsigned type, struct mem m, unsigned reg)
+void vec_store(struct codegen *b, unsigned type, struct mem m, unsigned reg)
 {
     if (b->host->avx)
         vex_rm(&b->c, M_0F | P_F3 | 0x7f, type == T_V256, reg, 0, m);
@@ -69,18 +69,18 @@ struct mem spill_mem(unsigned type, int spill)
     return mem_at(RSP, type_is_vec(type) ? FRAME_VECS + 32 * spill : FRAME_INTS + 8 * spill);
 }
 
-static int spill_new(struct backend *b, unsigned type)
+static int spill_new(struct codegen *b, unsigned type)
 {
     uint64_t *used = type_is_vec(type) ? &b->spills_vec : &b->spills_int;
     int n = __builtin_ctzll(~*used);
 
     if (n >= (type_is_vec(type) ? FRAME_SPILL_VECS : FRAME_SPILL_INTS))
-        backend_overflow(b);
+        codegen_overflow(b);
     *used |= 1ull << n;
     return n;
 }
 
-static void spill_free(struct backend *b, struct value *x)
+static void spill_free(struct codegen *b, struct value *x)
 {
     if (x->spill < 0)
         return;
@@ -93,7 +93,7 @@ static void spill_free(struct backend *b, struct value *x)
 
 /* ---- slots and memory */
 
-void load_slot(struct backend *b, unsigned reg, unsigned slot)
+void load_slot(struct codegen *b, unsigned reg, unsigned slot)
 {
     const struct ir_slot *s = &b->slots[slot];
 
@@ -104,7 +104,7 @@ void load_slot(struct backend *b, unsigned reg, unsigned slot)
 }
 
 /* Memory of the slot holds the value: all of it, unless the slot took only its low part. */
-static void slot_holds(struct backend *b, unsigned slot, ir_val v)
+static void slot_holds(struct codegen *b, unsigned slot, ir_val v)
 {
     if (b->slots[slot].type < b->val[v].type)
         return;
@@ -113,7 +113,7 @@ static void slot_holds(struct backend *b, unsigned slot, ir_val v)
 }
 
 /* Memory of the slot gets its current value. */
-void slot_flush(struct backend *b, unsigned slot)
+void slot_flush(struct codegen *b, unsigned slot)
 {
     const struct ir_slot *s = &b->slots[slot];
     ir_val v = b->cur[slot];
@@ -139,7 +139,7 @@ void slot_flush(struct backend *b, unsigned slot)
     slot_holds(b, slot, v);
 }
 
-void slots_flush_all(struct backend *b)
+void slots_flush_all(struct codegen *b)
 {
     for (unsigned w = 0; w < 2; w++)
         while (b->dirty[w])
@@ -147,7 +147,7 @@ void slots_flush_all(struct backend *b)
 }
 
 /* The value leaves its register; what is still needed of it is kept elsewhere. */
-static void evict(struct backend *b, unsigned r)
+static void evict(struct codegen *b, unsigned r)
 {
     ir_val v = b->regs[r];
     struct value *x = &b->val[v];
@@ -176,7 +176,7 @@ static void evict(struct backend *b, unsigned r)
     reg_release(b, r);
 }
 
-void spill_store(struct backend *b, unsigned reg, unsigned type, int spill)
+void spill_store(struct codegen *b, unsigned reg, unsigned type, int spill)
 {
     if (type_is_vec(type))
         vec_store(b, type, spill_mem(type, spill), reg);
@@ -184,7 +184,7 @@ void spill_store(struct backend *b, unsigned reg, unsigned type, int spill)
         mov_store(&b->c, true, spill_mem(type, spill), reg);
 }
 
-static bool slot_pinned_dirty(const struct backend *b, ir_val v, unsigned pins)
+static bool slot_pinned_dirty(const struct codegen *b, ir_val v, unsigned pins)
 {
     for (unsigned s = 0; pins; s++) {
         if (b->cur[s] != v)
@@ -196,7 +196,7 @@ static bool slot_pinned_dirty(const struct backend *b, ir_val v, unsigned pins)
     return false;
 }
 
-static unsigned evict_cost(const struct backend *b, unsigned r)
+static unsigned evict_cost(const struct codegen *b, unsigned r)
 {
     const struct value *x = &b->val[b->regs[r]];
     unsigned cost;
@@ -214,7 +214,7 @@ static unsigned evict_cost(const struct backend *b, unsigned r)
     return cost << 16 | (0xffff - x->last);
 }
 
-static unsigned pick_victim(struct backend *b, uint32_t allowed)
+static unsigned pick_victim(struct codegen *b, uint32_t allowed)
 {
     unsigned best = NOREG, best_cost = ~0u;
 
@@ -225,11 +225,11 @@ static unsigned pick_victim(struct backend *b, uint32_t allowed)
             best = r, best_cost = cost;
     }
     if (best == NOREG)
-        backend_overflow(b);
+        codegen_overflow(b);
     return best;
 }
 
-static uint32_t busy_regs(const struct backend *b, uint32_t among)
+static uint32_t busy_regs(const struct codegen *b, uint32_t among)
 {
     uint32_t busy = 0;
 
@@ -240,7 +240,7 @@ static uint32_t busy_regs(const struct backend *b, uint32_t among)
 }
 
 /* A register without content, or NOREG. Homes are taken last. `lasting`: prefer those that calls leave alone. */
-static unsigned find_free(struct backend *b, uint32_t allowed, bool lasting)
+static unsigned find_free(struct codegen *b, uint32_t allowed, bool lasting)
 {
     uint32_t free = allowed & ~b->locked;
 
@@ -260,7 +260,7 @@ static unsigned find_free(struct backend *b, uint32_t allowed, bool lasting)
     return NOREG;
 }
 
-static unsigned alloc(struct backend *b, uint32_t allowed, bool lasting)
+static unsigned alloc(struct codegen *b, uint32_t allowed, bool lasting)
 {
     unsigned r = find_free(b, allowed, lasting);
 
@@ -274,7 +274,7 @@ static unsigned alloc(struct backend *b, uint32_t allowed, bool lasting)
 static uint32_t class_of(unsigned type) { return type_is_vec(type) ? VEC_ALL : GPR_ALL; }
 
 /* Content of v, which has no register, into r. */
-static void materialize(struct backend *b, struct value *x, unsigned r)
+static void materialize(struct codegen *b, struct value *x, unsigned r)
 {
     if (x->flags & VAL_CONST)
         mov_imm(&b->c, r, x->imm);
@@ -288,7 +288,7 @@ static void materialize(struct backend *b, struct value *x, unsigned r)
         assert(!"value without a place");
 }
 
-unsigned use_reg(struct backend *b, ir_val v)
+unsigned use_reg(struct codegen *b, ir_val v)
 {
     ir_val root = val_root(b, v);
     struct value *x = &b->val[root];
@@ -305,7 +305,7 @@ unsigned use_reg(struct backend *b, ir_val v)
     return x->reg;
 }
 
-bool use_mem(struct backend *b, ir_val v, enum ir_type type, struct mem *m)
+bool use_mem(struct codegen *b, ir_val v, enum ir_type type, struct mem *m)
 {
     struct value *x = value_of(b, v);
 
@@ -318,7 +318,7 @@ bool use_mem(struct backend *b, ir_val v, enum ir_type type, struct mem *m)
     return true;
 }
 
-bool val_imm32(struct backend *b, ir_val v, bool w, int32_t *imm)
+bool val_imm32(struct codegen *b, ir_val v, bool w, int32_t *imm)
 {
     uint64_t k = 0;
 
@@ -328,7 +328,7 @@ bool val_imm32(struct backend *b, ir_val v, bool w, int32_t *imm)
     return true;
 }
 
-unsigned temp_reg(struct backend *b, uint32_t allowed)
+unsigned temp_reg(struct codegen *b, uint32_t allowed)
 {
     unsigned r = alloc(b, allowed, false);
 
@@ -338,7 +338,7 @@ unsigned temp_reg(struct backend *b, uint32_t allowed)
 }
 
 /* Moves what r holds elsewhere; r keeps its content, but is nobody's. */
-static void relocate(struct backend *b, unsigned r, uint32_t avoid)
+static void relocate(struct codegen *b, unsigned r, uint32_t avoid)
 {
     ir_val v = b->regs[r];
     struct value *x = &b->val[v];
@@ -360,7 +360,7 @@ static void relocate(struct backend *b, unsigned r, uint32_t avoid)
         b->locked |= 1u << to;
 }
 
-void take_reg(struct backend *b, unsigned reg)
+void take_reg(struct codegen *b, unsigned reg)
 {
     if (b->regs[reg])
         relocate(b, reg, 0);
@@ -369,7 +369,7 @@ void take_reg(struct backend *b, unsigned reg)
 }
 
 /* More than one operand of this op is that value. */
-static bool operand_twice(struct backend *b, const struct value *x)
+static bool operand_twice(struct codegen *b, const struct value *x)
 {
     const struct ir_op *op = b->op;
     unsigned n = 0;
@@ -380,7 +380,7 @@ static bool operand_twice(struct backend *b, const struct value *x)
     return n > 1;
 }
 
-unsigned use_in(struct backend *b, ir_val v, unsigned reg)
+unsigned use_in(struct codegen *b, ir_val v, unsigned reg)
 {
     struct value *x = value_of(b, v);
 
@@ -402,7 +402,7 @@ unsigned use_in(struct backend *b, ir_val v, unsigned reg)
     return reg;
 }
 
-bool dies_here(struct backend *b, ir_val v)
+bool dies_here(struct codegen *b, ir_val v)
 {
     struct value *x = value_of(b, v);
 
@@ -410,7 +410,7 @@ bool dies_here(struct backend *b, ir_val v)
 }
 
 /* op->dst is going to be PUT to a slot, and nobody looks at the slot before: the old value need not be kept. */
-static unsigned slot_release_early(struct backend *b)
+static unsigned slot_release_early(struct codegen *b)
 {
     struct value *x = &b->val[b->op->dst];
     unsigned slot = x->hint - 1;
@@ -436,7 +436,7 @@ static unsigned slot_release_early(struct backend *b)
     return b->home[slot];
 }
 
-static void def_begin(struct backend *b)
+static void def_begin(struct codegen *b)
 {
     struct value *x = &b->val[b->op->dst];
 
@@ -445,7 +445,7 @@ static void def_begin(struct backend *b)
         x->flags |= VAL_ZX;
 }
 
-static void def_finish(struct backend *b, unsigned r)
+static void def_finish(struct codegen *b, unsigned r)
 {
     if (b->regs[r])
         reg_release(b, r);
@@ -455,7 +455,7 @@ static void def_finish(struct backend *b, unsigned r)
 }
 
 /* Registers of this op's operands that die with it. */
-static uint32_t dying_regs(struct backend *b, uint32_t class)
+static uint32_t dying_regs(struct codegen *b, uint32_t class)
 {
     uint32_t dying = 0;
 
@@ -468,14 +468,14 @@ static uint32_t dying_regs(struct backend *b, uint32_t class)
     return dying;
 }
 
-static bool reg_free_for_def(struct backend *b, unsigned r, uint32_t dying)
+static bool reg_free_for_def(struct codegen *b, unsigned r, uint32_t dying)
 {
     if (r == NOREG)
         return false;
     return dying >> r & 1 || (!(b->locked >> r & 1) && !b->regs[r]);
 }
 
-unsigned def_reg(struct backend *b)
+unsigned def_reg(struct codegen *b)
 {
     uint32_t class = class_of(b->op->type), dying;
     unsigned home = slot_release_early(b), r;
@@ -492,7 +492,7 @@ unsigned def_reg(struct backend *b)
     return r;
 }
 
-unsigned def_reg_early(struct backend *b)
+unsigned def_reg_early(struct codegen *b)
 {
     unsigned home = slot_release_early(b), r;
 
@@ -502,7 +502,7 @@ unsigned def_reg_early(struct backend *b)
     return r;
 }
 
-unsigned def_like(struct backend *b, ir_val a)
+unsigned def_like(struct codegen *b, ir_val a)
 {
     struct value *x = value_of(b, a);
     unsigned home = slot_release_early(b), r;
@@ -525,7 +525,7 @@ unsigned def_like(struct backend *b, ir_val a)
     return r;
 }
 
-void def_in(struct backend *b, unsigned reg)
+void def_in(struct codegen *b, unsigned reg)
 {
     slot_release_early(b);
     def_begin(b);
@@ -533,7 +533,7 @@ void def_in(struct backend *b, unsigned reg)
 }
 
 /* op->dst goes to its slot's home if that is free, else it is in this temporary. Sources have been read. */
-unsigned def_home_or(struct backend *b, unsigned reg)
+unsigned def_home_or(struct codegen *b, unsigned reg)
 {
     unsigned home = slot_release_early(b);
 
@@ -544,7 +544,7 @@ unsigned def_home_or(struct backend *b, unsigned reg)
     return reg;
 }
 
-void def_alias(struct backend *b, ir_val dst, ir_val a)
+void def_alias(struct codegen *b, ir_val dst, ir_val a)
 {
     ir_val root = val_root(b, a);
 
@@ -553,13 +553,13 @@ void def_alias(struct backend *b, ir_val dst, ir_val a)
         b->val[root].last = b->val[dst].last;
 }
 
-void def_const(struct backend *b, ir_val dst, uint64_t imm)
+void def_const(struct codegen *b, ir_val dst, uint64_t imm)
 {
     b->val[dst].flags |= VAL_CONST;
     b->val[dst].imm = imm;
 }
 
-static void value_maybe_dead(struct backend *b, ir_val v)
+static void value_maybe_dead(struct codegen *b, ir_val v)
 {
     struct value *x = &b->val[v];
 
@@ -573,7 +573,7 @@ static void value_maybe_dead(struct backend *b, ir_val v)
     x->mem_slot = 0;
 }
 
-void op_end(struct backend *b)
+void op_end(struct codegen *b)
 {
     const struct ir_op *op = b->op;
     const ir_val used[5] = { op->a, op->b, op->c, op->d, op->dst };
@@ -586,7 +586,7 @@ void op_end(struct backend *b)
 
 /* ---- slots */
 
-void slot_get(struct backend *b, ir_val dst, unsigned slot)
+void slot_get(struct codegen *b, ir_val dst, unsigned slot)
 {
     if (b->cur[slot]) {
         def_alias(b, dst, b->cur[slot]);
@@ -602,7 +602,7 @@ void slot_get(struct backend *b, ir_val dst, unsigned slot)
 }
 
 /* Memory of the slot is about to stop holding what it holds: a value that lies only there gets a register. */
-static void memval_rescue(struct backend *b, unsigned slot)
+static void memval_rescue(struct codegen *b, unsigned slot)
 {
     ir_val w = b->memval[slot];
     struct value *x = &b->val[w];
@@ -621,7 +621,7 @@ static void memval_rescue(struct backend *b, unsigned slot)
     x->mem_slot = 0;
 }
 
-void slot_put(struct backend *b, unsigned slot, ir_val v)
+void slot_put(struct codegen *b, unsigned slot, ir_val v)
 {
     ir_val root = val_root(b, v), old = b->cur[slot];
     struct value *x = &b->val[root];
@@ -644,7 +644,7 @@ void slot_put(struct backend *b, unsigned slot, ir_val v)
         bit64_set(b->dirty, slot);
 }
 
-void slots_forget_all(struct backend *b)
+void slots_forget_all(struct codegen *b)
 {
     for (unsigned s = 0; s < b->nslots; s++) {
         ir_val v = b->cur[s];
@@ -661,7 +661,7 @@ void slots_forget_all(struct backend *b)
 
 /* ---- calls */
 
-void evict_caller_saved(struct backend *b)
+void evict_caller_saved(struct codegen *b)
 {
     for (unsigned r = 0; r < HOST_REGS; r++) {
         ir_val v = b->regs[r];
@@ -686,7 +686,7 @@ void evict_caller_saved(struct backend *b)
 
 /* ---- blocks */
 
-void state_reset(struct backend *b)
+void state_reset(struct codegen *b)
 {
     for (unsigned r = 0; r < HOST_REGS; r++)
         reg_release(b, r);
@@ -703,7 +703,7 @@ void state_reset(struct backend *b)
 }
 
 /* Only what slots hold survives the end of a basic block. */
-void block_end(struct backend *b)
+void block_end(struct codegen *b)
 {
     for (unsigned r = 0; r < HOST_REGS; r++)
         if (b->regs[r] && !b->val[b->regs[r]].pins)
@@ -723,12 +723,12 @@ void block_end(struct backend *b)
     b->spills_int = b->spills_vec = 0;
 }
 
-int snapshot_take(struct backend *b)
+int snapshot_take(struct codegen *b)
 {
     struct snapshot *s;
 
     if (b->nsnap == MAX_SNAPSHOTS)
-        backend_overflow(b);
+        codegen_overflow(b);
     s = &b->snap[b->nsnap];
     memcpy(s->cur, b->cur, b->nslots * sizeof(ir_val));
     memcpy(s->dirty, b->dirty, sizeof(s->dirty));
@@ -737,7 +737,7 @@ int snapshot_take(struct backend *b)
 }
 
 /* What lay only in memory at the time is memory's again; a value that is in no register of the snapshot is not current. */
-void snapshot_restore(struct backend *b, int snap)
+void snapshot_restore(struct codegen *b, int snap)
 {
     const struct snapshot *s = &b->snap[snap];
 
@@ -765,7 +765,7 @@ void snapshot_restore(struct backend *b, int snap)
 }
 
 /* What holds at a label of several predecessors, settled when the first of them is emitted. */
-static void label_fix(struct backend *b, struct label *l)
+static void label_fix(struct codegen *b, struct label *l)
 {
     l->fixed = true;
     for (uint32_t m = b->homes; m; m &= m - 1) {
@@ -785,7 +785,7 @@ static void label_fix(struct backend *b, struct label *l)
 }
 
 /* v lost the slot whose memory it was known to lie in: another clean one that it is in, if any. */
-static void mem_slot_again(struct backend *b, ir_val v)
+static void mem_slot_again(struct codegen *b, ir_val v)
 {
     b->val[v].mem_slot = 0;
     for (unsigned s = 0; s < b->nslots; s++) {
@@ -796,7 +796,7 @@ static void mem_slot_again(struct backend *b, ir_val v)
     }
 }
 
-static void home_fill(struct backend *b, unsigned h)
+static void home_fill(struct codegen *b, unsigned h)
 {
     unsigned s = b->home_slot[h];
     ir_val v = b->cur[s];
@@ -844,7 +844,7 @@ static void home_fill(struct backend *b, unsigned h)
 }
 
 /* Brings slots to where the label wants them. The operands of the branch stay alive. */
-void canonicalize(struct backend *b, struct label *l)
+void canonicalize(struct codegen *b, struct label *l)
 {
     uint32_t locked = b->locked, done = 0;
 
@@ -877,7 +877,7 @@ void canonicalize(struct backend *b, struct label *l)
     b->locked = locked;
 }
 
-void bind_canonical(struct backend *b, struct label *l)
+void bind_canonical(struct codegen *b, struct label *l)
 {
     state_reset(b);
     for (uint32_t m = l->valid; m; m &= m - 1) {

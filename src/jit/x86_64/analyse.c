@@ -1,13 +1,13 @@
 /* What the allocator must know beforehand, by one walk over the ops forwards and one backwards. */
 #include <stdlib.h>
-#include "backend.h"
+#include "codegen.h"
 
-static bool is_dead(const struct backend *b, unsigned i)
+static bool is_dead(const struct codegen *b, unsigned i)
 {
     return b->an && b->an->use[i].flags & OPX_DEAD;
 }
 
-static void values_init(struct backend *b)
+static void values_init(struct codegen *b)
 {
     unsigned want = b->ir->nvals + 64 + 32 * (b->ir->nlabels + 1);
 
@@ -19,13 +19,13 @@ static void values_init(struct backend *b)
     }
     b->nvals = b->ir->nvals;
     if (b->nvals >= b->cap_vals)
-        backend_overflow(b);
+        codegen_overflow(b);
     for (unsigned v = 0; v < b->nvals; v++)
         b->val[v] = (struct value){ .reg = NOREG, .type = b->ir->val_type[v], .spill = -1, .root = v };
 }
 
 /* Labels: how often and from where they are reached. Slots: how often used, eight times as much within loops. */
-static bool scan_forward(struct backend *b, uint32_t *weight)
+static bool scan_forward(struct codegen *b, uint32_t *weight)
 {
     bool joins = false, falls = true;
 
@@ -58,7 +58,7 @@ static bool scan_forward(struct backend *b, uint32_t *weight)
     return joins;
 }
 
-static void homes_choose(struct backend *b, const uint32_t *weight)
+static void homes_choose(struct codegen *b, const uint32_t *weight)
 {
     static const uint8_t gpr[] = { RBX, R12, R13, R14, R15, R8, R9, R10, R11 };
     unsigned ng = 0, nv = 0;
@@ -95,7 +95,7 @@ static void homes_choose(struct backend *b, const uint32_t *weight)
 
 struct hints { ir_val of[IR_MAX_SLOTS]; uint64_t active[2]; };
 
-static void hint_drop(struct backend *b, struct hints *h, unsigned slot)
+static void hint_drop(struct codegen *b, struct hints *h, unsigned slot)
 {
     if (!BIT64(h->active, slot))
         return;
@@ -103,14 +103,14 @@ static void hint_drop(struct backend *b, struct hints *h, unsigned slot)
     b->val[h->of[slot]].hint = 0;
 }
 
-static void hints_drop_all(struct backend *b, struct hints *h)
+static void hints_drop_all(struct codegen *b, struct hints *h)
 {
     for (unsigned w = 0; w < 2; w++)
         while (h->active[w])
             hint_drop(b, h, w * 64 + __builtin_ctzll(h->active[w]));
 }
 
-static void hint_set(struct backend *b, struct hints *h, unsigned slot, ir_val v)
+static void hint_set(struct codegen *b, struct hints *h, unsigned slot, ir_val v)
 {
     hint_drop(b, h, slot);
     if (b->val[v].hint)
@@ -129,7 +129,7 @@ static bool is_barrier(const struct ir_op *op)
 }
 
 /* Slots that are read before written from this op on. */
-static void live_step(struct backend *b, const struct ir_op *op, uint64_t live[2])
+static void live_step(struct codegen *b, const struct ir_op *op, uint64_t live[2])
 {
     struct label *l = &b->label[op->aux];
 
@@ -152,7 +152,7 @@ static void live_step(struct backend *b, const struct ir_op *op, uint64_t live[2
     }
 }
 
-static void scan_backward(struct backend *b)
+static void scan_backward(struct codegen *b)
 {
     struct hints h = { .active = { 0 } };
     uint64_t live[2] = { ~0ull, ~0ull };
@@ -186,7 +186,7 @@ static void scan_backward(struct backend *b)
         b->label[l].bound = false;
 }
 
-void backend_analyse(struct backend *b)
+void codegen_analyse(struct codegen *b)
 {
     uint32_t weight[IR_MAX_SLOTS] = { 0 };
     bool joins;

@@ -1,20 +1,20 @@
 /* Control: labels, branches, polls, exits, calls of C. */
 #include <stddef.h>
-#include "backend.h"
+#include "codegen.h"
 
-static void fixup_add(struct backend *b, struct label *l, uint8_t *at)
+static void fixup_add(struct codegen *b, struct label *l, uint8_t *at)
 {
     if (l->addr) {
         jump_bind(at, l->addr);
         return;
     }
     if (b->nfixup == MAX_FIXUPS)
-        backend_overflow(b);
+        codegen_overflow(b);
     b->fixup[b->nfixup] = (struct fixup){ at, l->fixups };
     l->fixups = ++b->nfixup;            /* 0: end of list */
 }
 
-static void label_here(struct backend *b, struct label *l)
+static void label_here(struct codegen *b, struct label *l)
 {
     l->addr = b->c.p;
     l->bound = true;
@@ -24,7 +24,7 @@ static void label_here(struct backend *b, struct label *l)
 
 static bool label_single(const struct label *l) { return l->refs == 1 && !l->falls && !l->backward; }
 
-void lower_label(struct backend *b, const struct ir_op *op)
+void lower_label(struct codegen *b, const struct ir_op *op)
 {
     struct label *l = &b->label[op->aux];
 
@@ -48,39 +48,39 @@ void lower_label(struct backend *b, const struct ir_op *op)
     label_here(b, l);
 }
 
-struct cold *cold_new(struct backend *b, uint8_t *jump)
+struct cold *cold_new(struct codegen *b, uint8_t *jump)
 {
     struct cold *c;
 
     if (b->ncold == MAX_COLD)
-        backend_overflow(b);
+        codegen_overflow(b);
     c = &b->cold[b->ncold++];
     *c = (struct cold){ .jump = jump, .snap = snapshot_take(b), .insn_pc = b->insn_pc };
     return c;
 }
 
-static void poll_compare(struct backend *b) { alu_mi(&b->c, ALU_CMP, false, STATE(exit_request), 0); }
+static void poll_compare(struct codegen *b) { alu_mi(&b->c, ALU_CMP, false, STATE(exit_request), 0); }
 
-void lower_poll(struct backend *b, const struct ir_op *op)
+void lower_poll(struct codegen *b, const struct ir_op *op)
 {
     poll_compare(b);
     cold_new(b, jcc(&b->c, CC_NE))->pc = op->imm;
 }
 
 /* Index of the next op from `i` on that is neither dead nor a NOP; nops at the end. */
-static unsigned next_op(const struct backend *b, unsigned i)
+static unsigned next_op(const struct codegen *b, unsigned i)
 {
     while (i < b->ir->nops && (b->ir->ops[i].op == IR_NOP || (b->an && b->an->use[i].flags & OPX_DEAD)))
         i++;
     return i;
 }
 
-static bool is_label(const struct backend *b, unsigned i, unsigned label)
+static bool is_label(const struct codegen *b, unsigned i, unsigned label)
 {
     return i < b->ir->nops && b->ir->ops[i].op == IR_LABEL && b->ir->ops[i].aux == label;
 }
 
-void lower_br(struct backend *b, const struct ir_op *op)
+void lower_br(struct codegen *b, const struct ir_op *op)
 {
     struct label *l = &b->label[op->aux];
     bool next = is_label(b, next_op(b, b->i + 1), op->aux);
@@ -95,7 +95,7 @@ void lower_br(struct backend *b, const struct ir_op *op)
 }
 
 /* `brcond l; [poll;] br back; l:` is a loop's end: the branch back is the likely way. */
-static bool loop_end(struct backend *b, const struct ir_op *op)
+static bool loop_end(struct codegen *b, const struct ir_op *op)
 {
     unsigned br = next_op(b, b->i + 1), poll = 0, after;
     const struct ir_op *ops = b->ir->ops;
@@ -129,7 +129,7 @@ static bool loop_end(struct backend *b, const struct ir_op *op)
 }
 
 /* `brcond l; a few ops that leave; l:`: the ops go to the cold end. */
-static bool cold_arm(struct backend *b, const struct ir_op *op)
+static bool cold_arm(struct codegen *b, const struct ir_op *op)
 {
     const struct ir_op *ops = b->ir->ops;
     unsigned end = b->i + 1, after;
@@ -151,7 +151,7 @@ static bool cold_arm(struct backend *b, const struct ir_op *op)
     return true;
 }
 
-void lower_brcond(struct backend *b, const struct ir_op *op)
+void lower_brcond(struct codegen *b, const struct ir_op *op)
 {
     struct label *l = &b->label[op->aux];
     enum host_cc cc;
@@ -179,13 +179,13 @@ void lower_brcond(struct backend *b, const struct ir_op *op)
 
 /* ---- leaving */
 
-static void jump_out(struct backend *b, const uint8_t *rx)
+static void jump_out(struct codegen *b, const uint8_t *rx)
 {
     put8(&b->c, 0xe9);
     put32(&b->c, rx - (b->c.p + 4 + b->rx_delta));
 }
 
-static void jcc_out(struct backend *b, enum host_cc cc, const uint8_t *rx)
+static void jcc_out(struct codegen *b, enum host_cc cc, const uint8_t *rx)
 {
     put8(&b->c, 0x0f);
     put8(&b->c, 0x80 | cc);
@@ -193,7 +193,7 @@ static void jcc_out(struct backend *b, enum host_cc cc, const uint8_t *rx)
 }
 
 /* rax = pc_page + offset */
-static void pc_to_rax(struct backend *b, int64_t offset)
+static void pc_to_rax(struct codegen *b, int64_t offset)
 {
     mov_load(&b->c, true, RAX, STATE(pc_page));
     if (offset)
@@ -201,7 +201,7 @@ static void pc_to_rax(struct backend *b, int64_t offset)
 }
 
 /* To the guest address in rax through the jump cache. */
-static void jump_by_cache(struct backend *b)
+static void jump_by_cache(struct codegen *b)
 {
     if (b->host->bmi2) {
         vex_rr(&b->c, M_0F3A | P_F2 | 0xf0 | OP_W, 0, RCX, 0, RAX);
@@ -222,7 +222,7 @@ static void jump_by_cache(struct backend *b)
 }
 _Static_assert(sizeof(struct jump_entry) == 16, "indexed by a shift of 4");
 
-static void exit_direct(struct backend *b, const struct ir_op *op)
+static void exit_direct(struct codegen *b, const struct ir_op *op)
 {
     if (op->imm < 0 || op->imm >= CPU_PAGE_SIZE) {
         pc_to_rax(b, op->imm);
@@ -236,16 +236,16 @@ static void exit_direct(struct backend *b, const struct ir_op *op)
     jump_out(b, b->stubs->leave);
 }
 
-static void exit_to_loop(struct backend *b, int64_t offset)
+static void exit_to_loop(struct codegen *b, int64_t offset)
 {
     pc_to_rax(b, offset);
     jump_out(b, b->stubs->loop);
 }
 
-void lower_exit(struct backend *b, const struct ir_op *op)
+void lower_exit(struct codegen *b, const struct ir_op *op)
 {
     if (b->limit - b->c.p < 2048)
-        backend_overflow(b);
+        codegen_overflow(b);
     if (op->op == IR_EXIT_INDIRECT || op->op == IR_EXIT_LOOP_PC)
         use_in(b, op->a, RAX);
     slots_flush_all(b);
@@ -257,13 +257,13 @@ void lower_exit(struct backend *b, const struct ir_op *op)
     }
 }
 
-void emit_cold(struct backend *b)
+void emit_cold(struct codegen *b)
 {
     for (unsigned i = 0; i < b->ncold; i++) {
         const struct cold c = b->cold[i];
 
         if (b->limit - b->c.p < 4096)
-            backend_overflow(b);
+            codegen_overflow(b);
         jump_bind(c.jump, b->c.p);
         b->i = c.from;
         snapshot_restore(b, c.snap);
@@ -279,7 +279,7 @@ void emit_cold(struct backend *b)
 
 /* ---- calls */
 
-void emit_call_c(struct backend *b, const void *fn)
+void emit_call_c(struct codegen *b, const void *fn)
 {
     int64_t rel = (intptr_t)fn - (intptr_t)(b->c.p + 5 + b->rx_delta);
 
@@ -292,7 +292,7 @@ void emit_call_c(struct backend *b, const void *fn)
     }
 }
 
-static void vzeroupper(struct backend *b)
+static void vzeroupper(struct codegen *b)
 {
     put8(&b->c, 0xc5);
     put8(&b->c, 0xf8);
@@ -302,7 +302,7 @@ static void vzeroupper(struct backend *b)
 struct arg { uint8_t target, src; bool is_const; uint64_t imm; };
 
 /* Moves that happen at once: each when its target is no other's source; a ring is opened by an exchange. */
-static void move_args(struct backend *b, struct arg *arg, unsigned n)
+static void move_args(struct codegen *b, struct arg *arg, unsigned n)
 {
     uint32_t left = (1u << n) - 1;
 
@@ -338,11 +338,11 @@ static void move_args(struct backend *b, struct arg *arg, unsigned n)
     }
 }
 
-static void mxcsr_store(struct backend *b) { op_rm(&b->c, M_0F | 0xae, 3, STATE(fp_control)); }
-static void mxcsr_load(struct backend *b) { op_rm(&b->c, M_0F | 0xae, 2, STATE(fp_control)); }
+static void mxcsr_store(struct codegen *b) { op_rm(&b->c, M_0F | 0xae, 3, STATE(fp_control)); }
+static void mxcsr_load(struct codegen *b) { op_rm(&b->c, M_0F | 0xae, 2, STATE(fp_control)); }
 
 /* Arguments beyond registers go by address of a place in the frame. */
-static void gather_args(struct backend *b, const struct ir_op *op, const struct ir_helper *h, struct arg *arg,
+static void gather_args(struct codegen *b, const struct ir_op *op, const struct ir_helper *h, struct arg *arg,
                         uint8_t *vec_src)
 {
     static const uint8_t targets[] = { RSI, RDX, RCX, R8, R9 };
@@ -373,7 +373,7 @@ static void gather_args(struct backend *b, const struct ir_op *op, const struct 
     }
 }
 
-static void store_pc(struct backend *b, uint32_t avoid)
+static void store_pc(struct codegen *b, uint32_t avoid)
 {
     unsigned t = temp_reg(b, GPR_ALL & ~avoid);
 
@@ -385,14 +385,14 @@ static void store_pc(struct backend *b, uint32_t avoid)
     b->temps &= ~(1u << t);
 }
 
-void lower_call(struct backend *b, const struct ir_op *op)
+void lower_call(struct codegen *b, const struct ir_op *op)
 {
     const struct ir_helper *h = b->ir->helpers[op->aux];
     struct arg arg[4];
     uint8_t vec_src[4];
 
     if (b->limit - b->c.p < 2048)
-        backend_overflow(b);
+        codegen_overflow(b);
     if (h->flags & HELPER_RAISES)
         store_pc(b, 0);
     gather_args(b, op, h, arg, vec_src);

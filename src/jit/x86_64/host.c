@@ -2,7 +2,7 @@
 #include <cpuid.h>
 #include <pthread.h>
 #include <stdio.h>
-#include "backend.h"
+#include "codegen.h"
 
 static struct host_features features;
 static uint32_t have;           /* bit per enum host_feature */
@@ -57,7 +57,7 @@ bool host_has(enum host_feature f)
     return have >> f & 1;
 }
 
-const char *backend_host_features(void)
+const char *codegen_host_features(void)
 {
     host_features();
     return text;

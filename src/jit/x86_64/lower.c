@@ -1,12 +1,12 @@
 /* Integer ops to host instructions. */
 #include <stdlib.h>
-#include "backend.h"
+#include "codegen.h"
 
 static bool wide(const struct ir_op *op) { return op->type == T_I64; }
 
-static void lower_nop(struct backend *b, const struct ir_op *op) { }
+static void lower_nop(struct codegen *b, const struct ir_op *op) { }
 
-static void lower_const(struct backend *b, const struct ir_op *op)
+static void lower_const(struct codegen *b, const struct ir_op *op)
 {
     if (type_is_vec(op->type))
         lower_vec_const(b, op);
@@ -14,11 +14,11 @@ static void lower_const(struct backend *b, const struct ir_op *op)
         def_const(b, op->dst, op->type == T_I32 ? (uint32_t)op->imm : (uint64_t)op->imm);
 }
 
-static void lower_get(struct backend *b, const struct ir_op *op) { slot_get(b, op->dst, op->aux); }
-static void lower_put(struct backend *b, const struct ir_op *op) { slot_put(b, op->aux, op->a); }
-static void lower_insn(struct backend *b, const struct ir_op *op) { b->insn_pc = op->imm; }
+static void lower_get(struct codegen *b, const struct ir_op *op) { slot_get(b, op->dst, op->aux); }
+static void lower_put(struct codegen *b, const struct ir_op *op) { slot_put(b, op->aux, op->a); }
+static void lower_insn(struct codegen *b, const struct ir_op *op) { b->insn_pc = op->imm; }
 
-static void lower_stld(struct backend *b, const struct ir_op *op)
+static void lower_stld(struct codegen *b, const struct ir_op *op)
 {
     struct mem m = state_mem(op->imm);
     unsigned r = def_reg(b);
@@ -37,7 +37,7 @@ static void lower_stld(struct backend *b, const struct ir_op *op)
         b->val[op->dst].flags |= VAL_ZX;
 }
 
-static void store_int(struct backend *b, unsigned log2, struct mem m, unsigned r)
+static void store_int(struct codegen *b, unsigned log2, struct mem m, unsigned r)
 {
     switch (log2) {
     case 0: op_rm(&b->c, 0x88 | OP_REG8, r, m); break;
@@ -47,7 +47,7 @@ static void store_int(struct backend *b, unsigned log2, struct mem m, unsigned r
     }
 }
 
-static void lower_stst(struct backend *b, const struct ir_op *op)
+static void lower_stst(struct codegen *b, const struct ir_op *op)
 {
     struct mem m = state_mem(op->imm);
     int32_t k;
@@ -62,7 +62,7 @@ static void lower_stst(struct backend *b, const struct ir_op *op)
     }
 }
 
-static void lower_pc(struct backend *b, const struct ir_op *op)
+static void lower_pc(struct codegen *b, const struct ir_op *op)
 {
     unsigned r;
 
@@ -77,7 +77,7 @@ static void lower_pc(struct backend *b, const struct ir_op *op)
 }
 
 /* dst = a + imm */
-static void add_imm(struct backend *b, const struct ir_op *op, ir_val a, int32_t imm)
+static void add_imm(struct codegen *b, const struct ir_op *op, ir_val a, int32_t imm)
 {
     unsigned ra = use_reg(b, a), rd = def_reg(b);
 
@@ -87,7 +87,7 @@ static void add_imm(struct backend *b, const struct ir_op *op, ir_val a, int32_t
         lea(&b->c, wide(op), rd, mem_at(ra, imm));
 }
 
-static void alu_two(struct backend *b, const struct ir_op *op, enum alu_op alu, ir_val x, ir_val y)
+static void alu_two(struct codegen *b, const struct ir_op *op, enum alu_op alu, ir_val x, ir_val y)
 {
     int32_t imm;
     struct mem m;
@@ -110,7 +110,7 @@ static void alu_two(struct backend *b, const struct ir_op *op, enum alu_op alu, 
     alu_rr(&b->c, alu, wide(op), rd, ry);
 }
 
-static void lower_add(struct backend *b, const struct ir_op *op)
+static void lower_add(struct codegen *b, const struct ir_op *op)
 {
     unsigned ra, rb, rd;
     int32_t imm;
@@ -139,7 +139,7 @@ static void lower_add(struct backend *b, const struct ir_op *op)
         lea(&b->c, wide(op), rd, mem_sib(ra, rb, 0, 0));
 }
 
-static void lower_sub(struct backend *b, const struct ir_op *op)
+static void lower_sub(struct codegen *b, const struct ir_op *op)
 {
     int32_t imm;
     uint64_t k = 0;
@@ -156,7 +156,7 @@ static void lower_sub(struct backend *b, const struct ir_op *op)
     alu_two(b, op, ALU_SUB, op->a, op->b);
 }
 
-static void zero_extend(struct backend *b, const struct ir_op *op, unsigned bits)
+static void zero_extend(struct codegen *b, const struct ir_op *op, unsigned bits)
 {
     unsigned ra = use_reg(b, op->a), rd = def_reg(b);
 
@@ -169,7 +169,7 @@ static void zero_extend(struct backend *b, const struct ir_op *op, unsigned bits
         mov_rr(&b->c, false, rd, ra);
 }
 
-static void lower_logic(struct backend *b, const struct ir_op *op)
+static void lower_logic(struct codegen *b, const struct ir_op *op)
 {
     enum alu_op alu = op->op == IR_AND ? ALU_AND : op->op == IR_OR ? ALU_OR : ALU_XOR;
     uint64_t k = 0;
@@ -195,7 +195,7 @@ static void lower_logic(struct backend *b, const struct ir_op *op)
         alu_two(b, op, alu, op->a, op->b);
 }
 
-static void lower_andc(struct backend *b, const struct ir_op *op)
+static void lower_andc(struct codegen *b, const struct ir_op *op)
 {
     uint64_t k = 0;
 
@@ -223,7 +223,7 @@ static void lower_andc(struct backend *b, const struct ir_op *op)
     }
 }
 
-static void lower_unary(struct backend *b, const struct ir_op *op)
+static void lower_unary(struct codegen *b, const struct ir_op *op)
 {
     unsigned rd;
 
@@ -241,7 +241,7 @@ static void lower_unary(struct backend *b, const struct ir_op *op)
     }
 }
 
-static void lower_mul(struct backend *b, const struct ir_op *op)
+static void lower_mul(struct codegen *b, const struct ir_op *op)
 {
     int32_t imm;
     unsigned ra, rb;
@@ -263,7 +263,7 @@ static void lower_mul(struct backend *b, const struct ir_op *op)
     op_rr(&b->c, M_0F | 0xaf | OP_WIDE(wide(op)), def_like(b, op->a), rb);
 }
 
-static void lower_mulh(struct backend *b, const struct ir_op *op)
+static void lower_mulh(struct codegen *b, const struct ir_op *op)
 {
     unsigned rb;
 
@@ -276,7 +276,7 @@ static void lower_mulh(struct backend *b, const struct ir_op *op)
     def_in(b, RDX);
 }
 
-static void lower_div(struct backend *b, const struct ir_op *op)
+static void lower_div(struct codegen *b, const struct ir_op *op)
 {
     bool sign = op->op == IR_DIVS || op->op == IR_REMS, rem = op->op == IR_REMU || op->op == IR_REMS;
     unsigned rb;
@@ -303,7 +303,7 @@ static enum shift_op shift_of(unsigned op)
     }
 }
 
-static void shift_const(struct backend *b, const struct ir_op *op, unsigned n)
+static void shift_const(struct codegen *b, const struct ir_op *op, unsigned n)
 {
     unsigned ra, rd, bits = wide(op) ? 64 : 32;
 
@@ -329,7 +329,7 @@ static void shift_const(struct backend *b, const struct ir_op *op, unsigned n)
         b->val[op->dst].flags |= VAL_ZX;
 }
 
-static void lower_shift(struct backend *b, const struct ir_op *op)
+static void lower_shift(struct codegen *b, const struct ir_op *op)
 {
     unsigned ra, rc, rd;
     uint64_t n = 0;
@@ -357,7 +357,7 @@ static void lower_shift(struct backend *b, const struct ir_op *op)
         mov_rr(&b->c, false, rd, rd);   /* a masked count of 0 leaves bits 63:32 */
 }
 
-static void lower_count(struct backend *b, const struct ir_op *op)
+static void lower_count(struct codegen *b, const struct ir_op *op)
 {
     unsigned ra = use_reg(b, op->a), rd, bits = wide(op) ? 64 : 32;
 
@@ -378,7 +378,7 @@ static void lower_count(struct backend *b, const struct ir_op *op)
     b->val[op->dst].flags |= VAL_ZX;
 }
 
-static void lower_sext(struct backend *b, const struct ir_op *op)
+static void lower_sext(struct codegen *b, const struct ir_op *op)
 {
     unsigned ra = use_reg(b, op->a), rd = def_reg(b);
 
@@ -390,7 +390,7 @@ static void lower_sext(struct backend *b, const struct ir_op *op)
         op_rr(&b->c, 0x63 | OP_W, rd, ra);
 }
 
-static void lower_zext(struct backend *b, const struct ir_op *op)
+static void lower_zext(struct codegen *b, const struct ir_op *op)
 {
     if (op->op == IR_ZEXT32) {
         uint64_t k = 0;
@@ -406,7 +406,7 @@ static void lower_zext(struct backend *b, const struct ir_op *op)
     }
 }
 
-static void lower_trunc(struct backend *b, const struct ir_op *op)
+static void lower_trunc(struct codegen *b, const struct ir_op *op)
 {
     uint64_t k = 0;
 
@@ -416,7 +416,7 @@ static void lower_trunc(struct backend *b, const struct ir_op *op)
         def_alias(b, op->dst, op->a);
 }
 
-static void lower_extract(struct backend *b, const struct ir_op *op)
+static void lower_extract(struct codegen *b, const struct ir_op *op)
 {
     unsigned pos = op->imm & 0xff, len = op->imm >> 8 & 0xff, bits = wide(op) ? 64 : 32, ra, rd;
 
@@ -462,7 +462,7 @@ static void lower_extract(struct backend *b, const struct ir_op *op)
         b->val[op->dst].flags |= VAL_ZX;
 }
 
-static void lower_sextract(struct backend *b, const struct ir_op *op)
+static void lower_sextract(struct codegen *b, const struct ir_op *op)
 {
     unsigned pos = op->imm & 0xff, len = op->imm >> 8 & 0xff, bits = wide(op) ? 64 : 32, ra, rd;
 
@@ -481,7 +481,7 @@ static void lower_sextract(struct backend *b, const struct ir_op *op)
 }
 
 /* dst = a with b's low len bits at pos, by masks */
-static void deposit_mask(struct backend *b, const struct ir_op *op, unsigned pos, unsigned len)
+static void deposit_mask(struct codegen *b, const struct ir_op *op, unsigned pos, unsigned len)
 {
     uint64_t mask = (len == 64 ? ~0ull : (1ull << len) - 1), hole = ~(mask << pos);
     unsigned t, t2, rd;
@@ -517,7 +517,7 @@ static void deposit_mask(struct backend *b, const struct ir_op *op, unsigned pos
     alu_rr(&b->c, ALU_OR, true, rd, t);
 }
 
-static void lower_deposit(struct backend *b, const struct ir_op *op)
+static void lower_deposit(struct codegen *b, const struct ir_op *op)
 {
     unsigned pos = op->imm & 0xff, len = op->imm >> 8 & 0xff, rb, rd;
     bool zx = value_of(b, op->a)->flags & VAL_ZX;
@@ -545,7 +545,7 @@ static void lower_deposit(struct backend *b, const struct ir_op *op)
         b->val[op->dst].flags &= ~VAL_ZX;
 }
 
-static void lower_lea(struct backend *b, const struct ir_op *op)
+static void lower_lea(struct codegen *b, const struct ir_op *op)
 {
     unsigned ra, rb, rd;
     uint64_t k = 0;
@@ -583,7 +583,7 @@ static enum host_cc cc_swap(enum host_cc cc)
 }
 
 /* Emits the comparison of op's a and b; which condition of the host's flags then says yes. */
-enum host_cc lower_compare(struct backend *b, const struct ir_op *op)
+enum host_cc lower_compare(struct codegen *b, const struct ir_op *op)
 {
     static const uint8_t cc_of[C_COUNT] = { CC_E, CC_NE, CC_L, CC_GE, CC_LE, CC_G, CC_B, CC_AE, CC_BE, CC_A, CC_E, CC_NE };
     enum host_cc cc = cc_of[op->cond];
@@ -625,7 +625,7 @@ enum host_cc lower_compare(struct backend *b, const struct ir_op *op)
     return cc;
 }
 
-static void lower_setcc(struct backend *b, const struct ir_op *op)
+static void lower_setcc(struct codegen *b, const struct ir_op *op)
 {
     enum host_cc cc = lower_compare(b, op);
     unsigned rd = def_reg(b);
@@ -636,7 +636,7 @@ static void lower_setcc(struct backend *b, const struct ir_op *op)
 }
 
 /* After the comparison only instructions that leave the flags alone: moves, loads, stores. */
-static void lower_select(struct backend *b, const struct ir_op *op)
+static void lower_select(struct codegen *b, const struct ir_op *op)
 {
     bool w = op->type == T_I64;
     enum host_cc cc;
@@ -669,7 +669,7 @@ static void lower_select(struct backend *b, const struct ir_op *op)
     op_rr(&b->c, M_0F | 0x40 | cc | OP_WIDE(w), rd, rc);
 }
 
-static void lower_fence(struct backend *b, const struct ir_op *op)
+static void lower_fence(struct codegen *b, const struct ir_op *op)
 {
     put8(&b->c, 0xf0);                  /* lock or dword [rsp], 0: cheaper than MFENCE, as strong for ordinary memory */
     alu_mi(&b->c, ALU_OR, false, mem_at(RSP, 0), 0);
@@ -701,14 +701,14 @@ static lower_fn *const lower[IR_OPCODE_COUNT] = {
 /* An op emits at most a few hundred bytes; cold code is charged where it is made. */
 enum { MARGIN = 1024 };
 
-void lower_range(struct backend *b, unsigned from, unsigned to)
+void lower_range(struct codegen *b, unsigned from, unsigned to)
 {
     for (b->i = from; b->i < to; b->i++) {
         b->op = &b->ir->ops[b->i];
         if (b->an && b->an->use[b->i].flags & OPX_DEAD)
             continue;
         if (b->limit - b->c.p < MARGIN)
-            backend_overflow(b);
+            codegen_overflow(b);
         lower[b->op->op](b, b->op);
         op_end(b);
         if (b->skip_to) {

@@ -1,18 +1,18 @@
 /* Guest memory: the soft TLB's hit path inline, everything else out of line. A slow path is one call and a
- * descriptor in the code behind it; backend_slow_path() reads that, so that nothing is emitted per register. */
+ * descriptor in the code behind it; codegen_slow_path() reads that, so that nothing is emitted per register. */
 #include <stddef.h>
 #include <stdlib.h>
-#include "backend.h"
+#include "codegen.h"
 
 /* Notes what a slow path must know of this moment: which slots are newer in registers than in memory. */
-static struct slow *slow_new(struct backend *b, const struct ir_op *op, unsigned kind, unsigned addr)
+static struct slow *slow_new(struct codegen *b, const struct ir_op *op, unsigned kind, unsigned addr)
 {
     struct slow *s;
     struct slow_desc *d;
     uint8_t *p;
 
     if (b->nslow == MAX_SLOW)
-        backend_overflow(b);
+        codegen_overflow(b);
     if (b->ndesc + sizeof(*d) + 10 * IR_MAX_SLOTS > b->cap_desc) {
         b->cap_desc = 2 * b->cap_desc + 64 * 1024;
         b->desc = realloc(b->desc, b->cap_desc);
@@ -47,7 +47,7 @@ static struct slow *slow_new(struct backend *b, const struct ir_op *op, unsigned
     return s;
 }
 
-static struct slow_desc *slow_desc_of(struct backend *b, const struct slow *s)
+static struct slow_desc *slow_desc_of(struct codegen *b, const struct slow *s)
 {
     return (struct slow_desc *)(b->desc + s->desc);
 }
@@ -56,7 +56,7 @@ static struct slow_desc *slow_desc_of(struct backend *b, const struct slow *s)
  * path nothing between the check and the end of the access has been executed. */
 struct tlb_temps { uint8_t entry, page; };
 
-static struct tlb_temps tlb_temps(struct backend *b)
+static struct tlb_temps tlb_temps(struct codegen *b)
 {
     struct tlb_temps t = { .entry = temp_reg(b, GPR_ALL) };
 
@@ -65,7 +65,7 @@ static struct tlb_temps tlb_temps(struct backend *b)
 }
 
 /* t.entry holds the addend afterwards; t.page is free. */
-static void tlb_check(struct backend *b, const struct ir_op *op, unsigned ra, bool write, struct slow *s,
+static void tlb_check(struct codegen *b, const struct ir_op *op, unsigned ra, bool write, struct slow *s,
                       struct tlb_temps t)
 {
     unsigned mmu = memop_mmu(op->mem), size = memop_bytes(op->mem), t2 = t.entry, t3 = t.page;
@@ -100,7 +100,7 @@ static void tlb_check(struct backend *b, const struct ir_op *op, unsigned ra, bo
     mov_load(&b->c, true, t2, mem_at(t2, offsetof(struct tlb_entry, addend)));
 }
 
-static void swap_bytes(struct backend *b, unsigned log2, unsigned r)
+static void swap_bytes(struct codegen *b, unsigned log2, unsigned r)
 {
     if (log2 == MEM_16) {
         op_rr(&b->c, 0xc1 | P_66, SH_ROL, r);
@@ -110,7 +110,7 @@ static void swap_bytes(struct backend *b, unsigned log2, unsigned r)
     }
 }
 
-static void load_int(struct backend *b, const struct ir_op *op, unsigned rd, struct mem m)
+static void load_int(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem m)
 {
     unsigned size = op->mem & MEM_SIZE;
     bool sign = op->mem & MEM_SIGNED, w = op->type == T_I64, be = op->mem & MEM_BE && size != MEM_8;
@@ -141,7 +141,7 @@ static void load_int(struct backend *b, const struct ir_op *op, unsigned rd, str
         b->val[op->dst].flags |= VAL_ZX;
 }
 
-static void load_vec(struct backend *b, const struct ir_op *op, unsigned rd, struct mem m)
+static void load_vec(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem m)
 {
     uint32_t code = (op->mem & MEM_SIZE) == MEM_32 ? M_0F | P_66 | 0x6e : M_0F | P_F3 | 0x7e;
 
@@ -153,7 +153,7 @@ static void load_vec(struct backend *b, const struct ir_op *op, unsigned rd, str
         op_rm(&b->c, code, rd, m);
 }
 
-void lower_load(struct backend *b, const struct ir_op *op)
+void lower_load(struct codegen *b, const struct ir_op *op)
 {
     unsigned ra = use_reg(b, op->a), rd;
     struct tlb_temps t = tlb_temps(b);
@@ -175,7 +175,7 @@ void lower_load(struct backend *b, const struct ir_op *op)
     s->resume = b->c.p;
 }
 
-static void store_imm(struct backend *b, unsigned size, struct mem m, uint32_t imm)
+static void store_imm(struct codegen *b, unsigned size, struct mem m, uint32_t imm)
 {
     switch (size) {
     case MEM_8: op_rm(&b->c, 0xc6, 0, m); put8(&b->c, imm); break;
@@ -188,7 +188,7 @@ static void store_imm(struct backend *b, unsigned size, struct mem m, uint32_t i
     }
 }
 
-static void store_reg(struct backend *b, unsigned size, struct mem m, unsigned r)
+static void store_reg(struct codegen *b, unsigned size, struct mem m, unsigned r)
 {
     switch (size) {
     case MEM_8: op_rm(&b->c, 0x88 | OP_REG8, r, m); break;
@@ -197,7 +197,7 @@ static void store_reg(struct backend *b, unsigned size, struct mem m, unsigned r
     }
 }
 
-static void store_vec(struct backend *b, const struct ir_op *op, struct mem m, unsigned r)
+static void store_vec(struct codegen *b, const struct ir_op *op, struct mem m, unsigned r)
 {
     uint32_t code = (op->mem & MEM_SIZE) == MEM_32 ? M_0F | P_66 | 0x7e : M_0F | P_66 | 0xd6;
 
@@ -209,7 +209,7 @@ static void store_vec(struct backend *b, const struct ir_op *op, struct mem m, u
         op_rm(&b->c, code, r, m);
 }
 
-void lower_store(struct backend *b, const struct ir_op *op)
+void lower_store(struct codegen *b, const struct ir_op *op)
 {
     unsigned size = op->mem & MEM_SIZE, ra = use_reg(b, op->a), rv = NOREG;
     bool be = op->mem & MEM_BE && size != MEM_8;
@@ -249,9 +249,9 @@ static uint32_t sized(unsigned size, uint32_t byte_op, uint32_t op)
     return size == MEM_8 ? byte_op | OP_REG8 : op | (size == MEM_16 ? P_66 : 0) | OP_WIDE(size == MEM_64);
 }
 
-static void lock_prefix(struct backend *b) { put8(&b->c, 0xf0); }
+static void lock_prefix(struct codegen *b) { put8(&b->c, 0xf0); }
 
-static void zero_extend_result(struct backend *b, unsigned size, unsigned r)
+static void zero_extend_result(struct codegen *b, unsigned size, unsigned r)
 {
     if (size == MEM_8)
         op_rr(&b->c, M_0F | 0xb6 | OP_RM8, r, r);
@@ -262,7 +262,7 @@ static void zero_extend_result(struct backend *b, unsigned size, unsigned r)
 }
 
 /* and, or, xor that give the old value: a compare-and-swap loop on rax */
-static void atomic_loop(struct backend *b, unsigned size, enum alu_op alu, struct mem m, unsigned rv,
+static void atomic_loop(struct codegen *b, unsigned size, enum alu_op alu, struct mem m, unsigned rv,
                         unsigned t)
 {
     uint8_t *again;
@@ -284,7 +284,7 @@ static enum alu_op atomic_alu(unsigned op)
     return op == IR_ATOMIC_ADD ? ALU_ADD : op == IR_ATOMIC_AND ? ALU_AND : op == IR_ATOMIC_OR ? ALU_OR : ALU_XOR;
 }
 
-void lower_atomic(struct backend *b, const struct ir_op *op)
+void lower_atomic(struct codegen *b, const struct ir_op *op)
 {
     unsigned size = op->mem & MEM_SIZE, ra, rv, rc = NOREG, rd;
     struct tlb_temps t;
@@ -337,13 +337,13 @@ void lower_atomic(struct backend *b, const struct ir_op *op)
 }
 
 /* Behind the code: call the common stub, jump back, descriptor. */
-void emit_slow(struct backend *b)
+void emit_slow(struct codegen *b)
 {
     for (unsigned i = 0; i < b->nslow; i++) {
         const struct slow *s = &b->slow[i];
 
         if (b->limit - b->c.p < 64 + (ptrdiff_t)s->len)
-            backend_overflow(b);
+            codegen_overflow(b);
         jump_bind(s->jump, b->c.p);
         put8(&b->c, 0xe8);
         put32(&b->c, (s->vec ? b->stubs->slow_vec : b->stubs->slow_int) - (b->c.p + 4 + b->rx_delta));
@@ -414,7 +414,7 @@ static void slow_store(struct cpu *cpu, struct reg_image *im, const struct slow_
     cpu_store(cpu, va, d->mem, v);
 }
 
-void backend_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret)
+void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret)
 {
     const struct slow_desc *d = (const struct slow_desc *)(ret + 5);
     uint64_t va = im->gpr[d->addr] + (int64_t)d->disp, v;

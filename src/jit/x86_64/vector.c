@@ -1,6 +1,6 @@
 /* Vector ops by the encodings of their rows in vop.def. */
 #include <stddef.h>
-#include "backend.h"
+#include "codegen.h"
 
 struct vec_op {
     const struct ir_op *op;
@@ -10,9 +10,9 @@ struct vec_op {
     bool vex;
 };
 
-static unsigned val_type(const struct backend *b, ir_val v) { return v ? b->ir->val_type[v] : T_VOID; }
+static unsigned val_type(const struct codegen *b, ir_val v) { return v ? b->ir->val_type[v] : T_VOID; }
 
-void lower_vec_const(struct backend *b, const struct ir_op *op)
+void lower_vec_const(struct codegen *b, const struct ir_op *op)
 {
     bool l = op->type == T_V256;
     unsigned t = NOREG, rd;
@@ -46,7 +46,7 @@ void lower_vec_const(struct backend *b, const struct ir_op *op)
 
 /* ---- by way of the portable function */
 
-static void frame_put(struct backend *b, unsigned place, ir_val v)
+static void frame_put(struct codegen *b, unsigned place, ir_val v)
 {
     struct mem m = mem_at(RSP, FRAME_CALL + 32 * place);
 
@@ -65,13 +65,13 @@ static void frame_put(struct backend *b, unsigned place, ir_val v)
     }
 }
 
-static void call_portable(struct backend *b, const struct vec_op *x)
+static void call_portable(struct codegen *b, const struct vec_op *x)
 {
     const struct ir_op *op = x->op;
     bool fp = x->info->flags & VOPF_FP, wide = x->l;
 
     if (b->limit - b->c.p < 2048)
-        backend_overflow(b);
+        codegen_overflow(b);
     frame_put(b, 1, op->a);
     frame_put(b, 2, op->b);
     frame_put(b, 3, op->c);
@@ -101,7 +101,7 @@ static void call_portable(struct backend *b, const struct vec_op *x)
 
 /* ---- by encoding */
 
-static void rr(struct backend *b, const struct vec_op *x, unsigned reg, unsigned v, unsigned rm)
+static void rr(struct codegen *b, const struct vec_op *x, unsigned reg, unsigned v, unsigned rm)
 {
     if (x->vex)
         vex_rr(&b->c, x->code, x->l, reg, v, rm);
@@ -110,7 +110,7 @@ static void rr(struct backend *b, const struct vec_op *x, unsigned reg, unsigned
 }
 
 /* dst, a, b: three registers with VEX, else dst is a first */
-static void two_sources(struct backend *b, const struct vec_op *x)
+static void two_sources(struct codegen *b, const struct vec_op *x)
 {
     const struct ir_op *op = x->op;
     unsigned ra = use_reg(b, op->a), rb, rd;
@@ -129,14 +129,14 @@ static void two_sources(struct backend *b, const struct vec_op *x)
     rr(b, x, rd, ra, rb);
 }
 
-static void one_source(struct backend *b, const struct vec_op *x)
+static void one_source(struct codegen *b, const struct vec_op *x)
 {
     unsigned ra = use_reg(b, x->op->a), rd = def_reg(b);
 
     rr(b, x, rd, 0, ra);
 }
 
-static void shift_imm(struct backend *b, const struct vec_op *x)
+static void shift_imm(struct codegen *b, const struct vec_op *x)
 {
     unsigned ra = use_reg(b, x->op->a);
 
@@ -147,7 +147,7 @@ static void shift_imm(struct backend *b, const struct vec_op *x)
     put8(&b->c, x->op->imm);
 }
 
-static void blend(struct backend *b, const struct vec_op *x)
+static void blend(struct codegen *b, const struct vec_op *x)
 {
     const struct ir_op *op = x->op;
     unsigned ra, rb, rc;
@@ -169,7 +169,7 @@ static void blend(struct backend *b, const struct vec_op *x)
         op_rr(&b->c, x->code, def_like(b, op->a), rb);
 }
 
-static void fused(struct backend *b, const struct vec_op *x)
+static void fused(struct codegen *b, const struct vec_op *x)
 {
     const struct ir_op *op = x->op;
     unsigned rb, rc;
@@ -180,7 +180,7 @@ static void fused(struct backend *b, const struct vec_op *x)
     vex_rr(&b->c, x->code + (op->imm << 4), x->l, def_like(b, op->a), rb, rc);
 }
 
-static void emit_form(struct backend *b, const struct vec_op *x)
+static void emit_form(struct codegen *b, const struct vec_op *x)
 {
     const struct ir_op *op = x->op;
     unsigned ra;
@@ -205,7 +205,7 @@ static void emit_form(struct backend *b, const struct vec_op *x)
     }
 }
 
-static bool custom(struct backend *b, const struct vec_op *x)
+static bool custom(struct codegen *b, const struct vec_op *x)
 {
     const struct ir_op *op = x->op;
     unsigned ra, rb;
@@ -237,7 +237,7 @@ static bool only_256(unsigned vop)
            vop == VOP_PERMF128;
 }
 
-void lower_vop(struct backend *b, const struct ir_op *op)
+void lower_vop(struct codegen *b, const struct ir_op *op)
 {
     const struct vop_info *info = &vop_info[op->aux];
     struct vec_op x = { .op = op, .info = info };

@@ -3,18 +3,18 @@
 #include <glib.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include "backend.h"
+#include "codegen.h"
 
-struct backend *backend_new(void)
+struct codegen *codegen_new(void)
 {
-    struct backend *b = g_new0(struct backend, 1);
+    struct codegen *b = g_new0(struct codegen, 1);
 
     b->snap = g_new(struct snapshot, MAX_SNAPSHOTS);
     b->host = host_features();
     return b;
 }
 
-void backend_free(struct backend *b)
+void codegen_free(struct codegen *b)
 {
     if (!b)
         return;
@@ -25,13 +25,13 @@ void backend_free(struct backend *b)
 }
 
 /* Entered from C or by a link. Interrupts are looked for here, before anything is in registers. */
-static void emit_entry(struct backend *b)
+static void emit_entry(struct codegen *b)
 {
     alu_mi(&b->c, ALU_CMP, false, STATE(exit_request), 0);
     cold_new(b, jcc(&b->c, CC_NE))->pc = b->ir->pc - b->ir->page;
 }
 
-bool backend_compile(struct backend *b, const struct backend_stubs *stubs, const struct ir *ir,
+bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const struct ir *ir,
                      const struct ir_analysis *an, struct code_out *out)
 {
     if (sigsetjmp(b->overflow, 0))
@@ -56,7 +56,7 @@ bool backend_compile(struct backend *b, const struct backend_stubs *stubs, const
     if (b->limit - b->c.p < 4096)
         return false;
     memset(out->patch, 0, ir->nexits * sizeof(out->patch[0]));
-    backend_analyse(b);
+    codegen_analyse(b);
     b->i = 0;
     emit_entry(b);
     lower_range(b, 0, ir->nops);
@@ -66,7 +66,7 @@ bool backend_compile(struct backend *b, const struct backend_stubs *stubs, const
     return true;
 }
 
-void backend_patch_jump(uint8_t *patch, const uint8_t *target)
+void codegen_patch_jump(uint8_t *patch, const uint8_t *target)
 {
     int32_t rel = target ? target - (patch + 4) : 0;
 
@@ -129,7 +129,7 @@ static void move_vecs(struct code_buf *c, bool avx, uint32_t opcode)
     }
 }
 
-/* Called by slow paths: all registers into an image, backend_slow_path(cpu, image, return address), all back. */
+/* Called by slow paths: all registers into an image, codegen_slow_path(cpu, image, return address), all back. */
 static void make_slow(struct code_buf *c, bool vec, bool avx)
 {
     for (unsigned r = 0; r < 16; r++)
@@ -146,7 +146,7 @@ static void make_slow(struct code_buf *c, bool vec, bool avx)
     lea(c, true, RSI, mem_at(RSP, 8 + FRAME_IMAGE));
     mov_load(c, true, RDX, mem_at(RSP, 0));
     alu_ri(c, ALU_SUB, true, RSP, 8);
-    mov_imm(c, RAX, (uintptr_t)backend_slow_path);
+    mov_imm(c, RAX, (uintptr_t)codegen_slow_path);
     op_rr(c, 0xff, 2, RAX);
     alu_ri(c, ALU_ADD, true, RSP, 8);
     if (vec)
@@ -157,7 +157,7 @@ static void make_slow(struct code_buf *c, bool vec, bool avx)
     put8(c, 0xc3);
 }
 
-void backend_make_stubs(struct code_out *out, struct backend_stubs *stubs)
+void codegen_make_stubs(struct code_out *out, struct codegen_stubs *stubs)
 {
     struct code_buf c = { out->rw };
     const struct host_features *host = host_features();
@@ -186,7 +186,7 @@ void backend_make_stubs(struct code_out *out, struct backend_stubs *stubs)
     out->size = c.p - out->rw;
 }
 
-char *backend_disassemble(const uint8_t *code, size_t n, uint64_t address)
+char *codegen_disassemble(const uint8_t *code, size_t n, uint64_t address)
 {
     GString *s = g_string_new(NULL);
     cs_insn *insn;

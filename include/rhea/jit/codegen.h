@@ -8,7 +8,7 @@
 #include "rhea/ir/ir.h"
 
 struct cpu;
-struct backend;                 /* working memory of one compiling thread */
+struct codegen;                 /* working memory of one compiling thread */
 
 /* Where code goes: written at `rw`, run at rw + rx_delta. */
 struct code_out {
@@ -21,26 +21,26 @@ struct code_out {
 };
 
 /* Code that every region uses, made once at the start of a cache. */
-struct backend_stubs {
+struct codegen_stubs {
     uint64_t (*enter)(struct cpu *cpu, const void *code);
     /* executable addresses. leave: rax says why; loop, lookup: rax is the guest pc */
     const uint8_t *leave, *loop, *lookup;
     const uint8_t *slow_int, *slow_vec;
 };
 
-struct backend *backend_new(void);
-void backend_free(struct backend *b);
+struct codegen *codegen_new(void);
+void codegen_free(struct codegen *b);
 /* Emits the stubs at out->rw. */
-void backend_make_stubs(struct code_out *out, struct backend_stubs *stubs);
+void codegen_make_stubs(struct code_out *out, struct codegen_stubs *stubs);
 /* false: did not fit (out->limit, or the back end's own tables): the caller halves the region, or flushes. */
-bool backend_compile(struct backend *b, const struct backend_stubs *stubs, const struct ir *ir,
+bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const struct ir *ir,
                      const struct ir_analysis *an, struct code_out *out);
 /* One aligned store: the jump whose displacement is at `patch` goes to `target` (both in the writable mapping), or on
  * to the next instruction (NULL). */
-void backend_patch_jump(uint8_t *patch, const uint8_t *target);
+void codegen_patch_jump(uint8_t *patch, const uint8_t *target);
 /* Host code as text, one instruction a line; caller frees. */
-char *backend_disassemble(const uint8_t *code, size_t n, uint64_t address);
+char *codegen_disassemble(const uint8_t *code, size_t n, uint64_t address);
 /* Options of the host worth a line of `info jit`. */
-const char *backend_host_features(void);
+const char *codegen_host_features(void);
 
 #endif

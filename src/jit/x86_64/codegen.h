@@ -11,7 +11,7 @@
 
 #include <assert.h>
 #include <setjmp.h>
-#include "rhea/jit/backend.h"
+#include "rhea/jit/codegen.h"
 #include "rhea/guest/guest.h"
 #include "rhea/ir/cpu.h"
 #include "rhea/ir/vop.h"
@@ -101,12 +101,12 @@ struct __attribute__((packed)) slow_desc {
 
 enum { MAX_SNAPSHOTS = 512, MAX_COLD = 768, MAX_SLOW = 2048, MAX_FIXUPS = 2048 };
 
-struct backend {
+struct codegen {
     struct code_buf c;
     uint8_t *limit;
     ptrdiff_t rx_delta;
     struct code_out *out;
-    const struct backend_stubs *stubs;
+    const struct codegen_stubs *stubs;
     const struct ir *ir;
     const struct ir_analysis *an;
     const struct host_features *host;
@@ -146,22 +146,22 @@ struct backend {
 static inline void bit64_set(uint64_t *set, unsigned n) { set[n >> 6] |= 1ull << (n & 63); }
 static inline void bit64_clear(uint64_t *set, unsigned n) { set[n >> 6] &= ~(1ull << (n & 63)); }
 
-/* The region does not fit somewhere: backend_compile() returns false. */
-static inline _Noreturn void backend_overflow(struct backend *b) { siglongjmp(b->overflow, 1); }
+/* The region does not fit somewhere: codegen_compile() returns false. */
+static inline _Noreturn void codegen_overflow(struct codegen *b) { siglongjmp(b->overflow, 1); }
 
 static inline struct mem state_mem(int32_t offset) { return mem_at(RBP, offset); }
 #define STATE(field) state_mem(offsetof(struct cpu, field))
 static inline bool type_is_vec(unsigned type) { return type == T_V128 || type == T_V256; }
 
 /* alloc.c */
-static inline ir_val val_root(struct backend *b, ir_val v)
+static inline ir_val val_root(struct codegen *b, ir_val v)
 {
     while (b->val[v].root != v)
         v = b->val[v].root;
     return v;
 }
-static inline struct value *value_of(struct backend *b, ir_val v) { return &b->val[val_root(b, v)]; }
-static inline bool val_const(struct backend *b, ir_val v, uint64_t *imm)
+static inline struct value *value_of(struct codegen *b, ir_val v) { return &b->val[val_root(b, v)]; }
+static inline bool val_const(struct codegen *b, ir_val v, uint64_t *imm)
 {
     struct value *x = value_of(b, v);
 
@@ -170,56 +170,56 @@ static inline bool val_const(struct backend *b, ir_val v, uint64_t *imm)
     return x->flags & VAL_CONST;
 }
 /* Constant that fits a sign-extended 32-bit immediate of a w-wide op. */
-bool val_imm32(struct backend *b, ir_val v, bool w, int32_t *imm);
-unsigned use_reg(struct backend *b, ir_val v);                  /* in a register, locked until the op's end */
-unsigned use_in(struct backend *b, ir_val v, unsigned reg);     /* a copy in exactly that register (a taken temporary) */
-unsigned temp_reg(struct backend *b, uint32_t allowed);         /* for this op */
-void take_reg(struct backend *b, unsigned reg);                 /* that one, for this op */
-unsigned def_reg(struct backend *b);                            /* op->dst; may be an operand's that dies */
-unsigned def_reg_early(struct backend *b);                      /* ... that no operand has */
-unsigned def_like(struct backend *b, ir_val a);                 /* op->dst, holding a's content */
-void def_in(struct backend *b, unsigned reg);                   /* op->dst is in this temporary */
-unsigned def_home_or(struct backend *b, unsigned reg);          /* ... or in its slot's home */
-void def_alias(struct backend *b, ir_val dst, ir_val a);        /* dst is a */
-void def_const(struct backend *b, ir_val dst, uint64_t imm);
-bool dies_here(struct backend *b, ir_val v);                    /* its register may be overwritten by op->dst */
+bool val_imm32(struct codegen *b, ir_val v, bool w, int32_t *imm);
+unsigned use_reg(struct codegen *b, ir_val v);                  /* in a register, locked until the op's end */
+unsigned use_in(struct codegen *b, ir_val v, unsigned reg);     /* a copy in exactly that register (a taken temporary) */
+unsigned temp_reg(struct codegen *b, uint32_t allowed);         /* for this op */
+void take_reg(struct codegen *b, unsigned reg);                 /* that one, for this op */
+unsigned def_reg(struct codegen *b);                            /* op->dst; may be an operand's that dies */
+unsigned def_reg_early(struct codegen *b);                      /* ... that no operand has */
+unsigned def_like(struct codegen *b, ir_val a);                 /* op->dst, holding a's content */
+void def_in(struct codegen *b, unsigned reg);                   /* op->dst is in this temporary */
+unsigned def_home_or(struct codegen *b, unsigned reg);          /* ... or in its slot's home */
+void def_alias(struct codegen *b, ir_val dst, ir_val a);        /* dst is a */
+void def_const(struct codegen *b, ir_val dst, uint64_t imm);
+bool dies_here(struct codegen *b, ir_val v);                    /* its register may be overwritten by op->dst */
 /* A memory operand if the value lies only in memory and is used only here; else false. */
-bool use_mem(struct backend *b, ir_val v, enum ir_type type, struct mem *m);
-void op_end(struct backend *b);
-void slot_get(struct backend *b, ir_val dst, unsigned slot);
-void slot_put(struct backend *b, unsigned slot, ir_val v);
-void slot_flush(struct backend *b, unsigned slot);
-void slots_flush_all(struct backend *b);
-void slots_forget_all(struct backend *b);       /* memory was changed by a helper */
-void load_slot(struct backend *b, unsigned reg, unsigned slot);
-void block_end(struct backend *b);              /* values die, but what slots hold */
-int snapshot_take(struct backend *b);
-void snapshot_restore(struct backend *b, int snap);
-void state_reset(struct backend *b);
-void evict_caller_saved(struct backend *b);     /* before a call: what lives on goes elsewhere */
-void canonicalize(struct backend *b, struct label *l);
-void bind_canonical(struct backend *b, struct label *l);
-void move_reg(struct backend *b, unsigned type, unsigned dst, unsigned src);
-ir_val value_new(struct backend *b, unsigned type);
-void spill_store(struct backend *b, unsigned reg, unsigned type, int spill);
+bool use_mem(struct codegen *b, ir_val v, enum ir_type type, struct mem *m);
+void op_end(struct codegen *b);
+void slot_get(struct codegen *b, ir_val dst, unsigned slot);
+void slot_put(struct codegen *b, unsigned slot, ir_val v);
+void slot_flush(struct codegen *b, unsigned slot);
+void slots_flush_all(struct codegen *b);
+void slots_forget_all(struct codegen *b);       /* memory was changed by a helper */
+void load_slot(struct codegen *b, unsigned reg, unsigned slot);
+void block_end(struct codegen *b);              /* values die, but what slots hold */
+int snapshot_take(struct codegen *b);
+void snapshot_restore(struct codegen *b, int snap);
+void state_reset(struct codegen *b);
+void evict_caller_saved(struct codegen *b);     /* before a call: what lives on goes elsewhere */
+void canonicalize(struct codegen *b, struct label *l);
+void bind_canonical(struct codegen *b, struct label *l);
+void move_reg(struct codegen *b, unsigned type, unsigned dst, unsigned src);
+ir_val value_new(struct codegen *b, unsigned type);
+void spill_store(struct codegen *b, unsigned reg, unsigned type, int spill);
 
 /* analyse.c */
-void backend_analyse(struct backend *b);
+void codegen_analyse(struct codegen *b);
 
 /* lower.c, memory.c, flow.c, vector.c */
-typedef void lower_fn(struct backend *b, const struct ir_op *op);
+typedef void lower_fn(struct codegen *b, const struct ir_op *op);
 lower_fn lower_load, lower_store, lower_atomic, lower_vop, lower_call, lower_br, lower_brcond, lower_label, lower_poll,
     lower_exit, lower_vec_const;
-void lower_range(struct backend *b, unsigned from, unsigned to);
-enum host_cc lower_compare(struct backend *b, const struct ir_op *op);
-unsigned lower_label_use(struct backend *b, unsigned label, uint8_t *at);
+void lower_range(struct codegen *b, unsigned from, unsigned to);
+enum host_cc lower_compare(struct codegen *b, const struct ir_op *op);
+unsigned lower_label_use(struct codegen *b, unsigned label, uint8_t *at);
 struct mem spill_mem(unsigned type, int spill);
-struct cold *cold_new(struct backend *b, uint8_t *jump);
-void emit_cold(struct backend *b);
-void emit_slow(struct backend *b);
-void emit_call_c(struct backend *b, const void *fn);
-void vec_load(struct backend *b, unsigned type, unsigned reg, struct mem m);
-void vec_store(struct backend *b, unsigned type, struct mem m, unsigned reg);
-void backend_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret);
+struct cold *cold_new(struct codegen *b, uint8_t *jump);
+void emit_cold(struct codegen *b);
+void emit_slow(struct codegen *b);
+void emit_call_c(struct codegen *b, const void *fn);
+void vec_load(struct codegen *b, unsigned type, unsigned reg, struct mem m);
+void vec_store(struct codegen *b, unsigned type, struct mem m, unsigned reg);
+void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret);
 
 #endif
