@@ -92,6 +92,8 @@ struct x86_cpu {
     uint8_t shadow;                     /* interrupts are held for one instruction (STI, MOV SS) */
     uint8_t sipi_vector;
     const struct x86_model *model;
+    struct x86_identity *identity;      /* cpuid.h; owned */
+    uint32_t reset_edx;
     uint32_t features[FW_COUNT];        /* what CPUID announces (x86_has()) */
     uint64_t tmp[8];                    /* carries values across basic blocks of one instruction */
     struct float_status sse_status, x87_status;
@@ -311,6 +313,12 @@ bool x86_check_sse(struct x86_t *t);    /* emits #UD/#NM as mode demands; false:
 bool x86_check_avx(struct x86_t *t);
 bool x86_check_fpu(struct x86_t *t, bool mmx);  /* #NM, #MF; x87*.c */
 
+/* entry points of struct guest */
+void x86_emit_begin(struct ir *ir);
+void x86_emit_join(struct ir *ir);
+void x86_emit(struct ir *ir, const void *insn);
+void x86_emit_end(struct ir *ir);
+
 /* cc.c, exceptions */
 uint32_t x86_cc_flags(uint32_t op, uint64_t dst, uint64_t src, uint64_t src2);   /* arithmetic EFLAGS */
 uint32_t x86_compute_flags(const struct x86_cpu *c);    /* of cc_* */
@@ -321,6 +329,9 @@ void x86_mxcsr_changed(struct x86_cpu *c);              /* after mxcsr was writt
 void x86_io_check(struct x86_cpu *c, uint16_t port, unsigned bytes);     /* IOPL and the permission map, else #GP */
 uint64_t x86_io_read(struct x86_cpu *c, uint16_t port, unsigned bytes);
 void x86_io_write(struct x86_cpu *c, uint16_t port, unsigned bytes, uint64_t v);
+void x86_x87_changed(struct x86_cpu *c);                /* after fpcw was written: float_status */
+uint64_t x86_xcr0_supported(const struct x86_cpu *c);
+uint32_t x86_apic_id(const struct x86_cpu *c);          /* from -smp */
 uint32_t x86_mxcsr_read(struct x86_cpu *c);             /* with sticky bits collected */
 
 #endif

@@ -1,0 +1,13 @@
+/* The guests of this build, by the names query-target uses. */
+#include <string.h>
+#include "rhea/guest/guest.h"
+
+static const struct guest *const guests[] = { &guest_x86_64, &guest_i386 };
+
+const struct guest *guest_find(const char *name)
+{
+    for (unsigned n = 0; n < sizeof(guests) / sizeof(guests[0]); n++)
+        if (!strcmp(guests[n]->name, name))
+            return guests[n];
+    return NULL;
+}
