@@ -22,13 +22,8 @@ static struct topology topology_of(const struct x86_cpu *c)
     return t;
 }
 
-uint32_t x86_apic_id(const struct x86_cpu *c)
-{
-    struct topology t = topology_of(c);
-    unsigned index = (unsigned)c->cpu.index, package = index / t.total, in = index % t.total;
-
-    return package << (t.thread_bits + t.core_bits) | (in / t.threads) << t.thread_bits | in % t.threads;
-}
+/* That of the LAPIC, which is the CPU's number: exact when cores and threads a package are powers of two. */
+uint32_t x86_apic_id(const struct x86_cpu *c) { return (uint32_t)c->cpu.index; }
 
 static uint32_t signature(const struct x86_identity *id)
 {
