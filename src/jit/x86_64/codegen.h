@@ -217,6 +217,7 @@ struct mem spill_mem(unsigned type, int spill);
 struct cold *cold_new(struct codegen *b, uint8_t *jump);
 void emit_cold(struct codegen *b);
 void emit_slow(struct codegen *b);
+void vzeroupper(struct codegen *b);
 void emit_call_c(struct codegen *b, const void *fn);
 void vec_load(struct codegen *b, unsigned type, unsigned reg, struct mem m);
 void vec_store(struct codegen *b, unsigned type, struct mem m, unsigned reg);

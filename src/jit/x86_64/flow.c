@@ -292,7 +292,7 @@ void emit_call_c(struct codegen *b, const void *fn)
     }
 }
 
-static void vzeroupper(struct codegen *b)
+void vzeroupper(struct codegen *b)
 {
     put8(&b->c, 0xc5);
     put8(&b->c, 0xf8);

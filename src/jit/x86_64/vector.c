@@ -86,6 +86,8 @@ static void call_portable(struct codegen *b, const struct vec_op *x)
     mov_imm(&b->c, R9, op->imm);
     op_rm(&b->c, 0xc7, 0, mem_at(RSP, 0));
     put32(&b->c, wide ? 32 : 16);
+    if (b->used_ymm)
+        vzeroupper(b);
     emit_call_c(b, x->info->fn);
     if (fp)
         op_rm(&b->c, M_0F | 0xae, 2, STATE(fp_control));        /* ldmxcsr */
@@ -205,12 +207,33 @@ static void emit_form(struct codegen *b, const struct vec_op *x)
     }
 }
 
-static bool custom(struct codegen *b, const struct vec_op *x)
+/* Comparisons whose result is flags: they clear OF, SF and AF, so that ZF, PF and CF are all of AH that counts. */
+static void compare_flags(struct codegen *b, struct vec_op *x)
+{
+    unsigned ra, rb;
+
+    x->vex = b->host->avx;
+    x->code = x->info->opcode | x->info->map << 8 | x->info->pp << 10;
+    take_reg(b, RAX);
+    ra = use_reg(b, x->op->a);
+    rb = use_reg(b, x->op->b);
+    rr(b, x, ra, 0, rb);
+    put8(&b->c, 0x9f);                          /* lahf */
+    op_rr(&b->c, M_0F | 0xb6, RAX, RSP);        /* movzx eax, ah */
+    alu_ri(&b->c, ALU_AND, false, RAX, 0x45);
+    def_in(b, RAX);
+}
+
+static bool custom(struct codegen *b, struct vec_op *x)
 {
     const struct ir_op *op = x->op;
     unsigned ra, rb;
 
     switch (op->aux) {
+    case VOP_UCOMISS: case VOP_UCOMISD: case VOP_COMISS: case VOP_COMISD:
+    case VOP_PTEST: case VOP_TESTPS: case VOP_TESTPD:
+        compare_flags(b, x);
+        return true;
     case VOP_LO:
         def_alias(b, op->dst, op->a);
         return true;
