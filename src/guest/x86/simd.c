@@ -273,7 +273,7 @@ EMIT(simd_dot)
     simd_put(t, 0, a);
 }
 
-/* Ops whose result is EFLAGS: COMISS, PTEST and kin. */
+/* Ops whose result is EFLAGS, with no bit set but of the arithmetic flags: COMISS, PTEST and kin. */
 EMIT(simd_flags)
 {
     ir_val a, b;
@@ -282,7 +282,7 @@ EMIT(simd_flags)
         return;
     a = simd_read(t, 0);
     b = simd_read(t, 1);
-    x86_set_flags(t, simd_op(t, (unsigned)x86_arg(i), T_I32, a, b, 0, 0));
+    x86_set_cc(t, CC_EFLAGS, 0, simd_op(t, (unsigned)x86_arg(i), T_I32, a, b, 0, 0), 0);
 }
 
 /* ---- moves */
