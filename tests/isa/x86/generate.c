@@ -5,6 +5,7 @@
 #include "generate.h"
 
 static GRand *dice;
+static bool narrow;             /* 32-bit code */
 
 static uint32_t roll(uint32_t n) { return (uint32_t)g_rand_int_range(dice, 0, (gint32)n); }
 static uint64_t random64(void) { return (uint64_t)g_rand_int(dice) << 32 | g_rand_int(dice); }
@@ -28,13 +29,13 @@ static bool operand_ok(unsigned am)
     return am != AM_S && am != AM_C && am != AM_D && am != AM_A && am != AM_J && am != AM_FIXSEG && am != AM_O;
 }
 
-bool generate_can(const struct x86_row *row)
+bool generate_can(const struct x86_row *row, bool code32)
 {
     static uint32_t host[FW_COUNT];
 
     if (!host[FW_NONE])
         host_features(host);
-    if (row->flow != FLOW_NEXT || (row->flags & (ROWF_NOTEST | ROWF_PRIV | ROWF_NO64)) || !x86_has(host, row->feature))
+    if (row->flow != FLOW_NEXT || (row->flags & (ROWF_NOTEST | ROWF_PRIV | (code32 ? ROWF_X64 : ROWF_NO64))) || !x86_has(host, row->feature))
         return false;
     for (unsigned n = 0; n < 4; n++)
         if (!operand_ok(row->operands[n].am))
@@ -55,7 +56,7 @@ static bool uses_vvvv(const struct x86_row *row)
 static unsigned put_prefixes(uint8_t *p, const struct x86_row *row)
 {
     static const uint8_t byte[4] = { 0, 0x66, 0xf3, 0xf2 };
-    unsigned n = 0, pp, rex = roll(16), w = row->w >= 0 ? (unsigned)row->w : roll(2);
+    unsigned n = 0, pp, rex = narrow ? 0 : roll(16), w = row->w >= 0 ? (unsigned)row->w : roll(2);
 
     do
         pp = roll(4);
@@ -65,7 +66,7 @@ static unsigned put_prefixes(uint8_t *p, const struct x86_row *row)
     if (row->pp == 15 && pp > 1)
         pp = row->flags & ROWF_REP ? pp : 0;
     if (row->vex) {
-        unsigned l = row->l >= 0 ? (unsigned)row->l : roll(2), vvvv = uses_vvvv(row) ? roll(16) : 0;
+        unsigned l = row->l >= 0 ? (unsigned)row->l : roll(2), vvvv = uses_vvvv(row) ? roll(narrow ? 8 : 16) : 0;
 
         if (row->map == 1 && !w && roll(2)) {
             p[n++] = 0xc5;
@@ -79,7 +80,7 @@ static unsigned put_prefixes(uint8_t *p, const struct x86_row *row)
     }
     if (pp)
         p[n++] = byte[pp];
-    if (roll(3) || w)
+    if (!narrow && (roll(3) || w))
         p[n++] = (uint8_t)(0x40 | (rex & 7) | w << 3);
     if (row->map)
         p[n++] = 0x0f;
@@ -100,13 +101,13 @@ static uint8_t make_modrm(const struct x86_row *row)
 
 static bool no_next_page(struct code_fetch *f) { return false; }
 
-bool generate_decode(struct x86_insn *insn)
+bool generate_decode(bool code32, struct x86_insn *insn)
 {
     struct code_fetch f = { .page = { native_code, NULL }, .page_va = (uintptr_t)native_code,
                             .first_pc = (uintptr_t)native_code + 64, .next_page = no_next_page };
     struct insn_info info;
 
-    return x86_decode(&f, (uintptr_t)native_code + 64, TEST_MODE, insn, &info);
+    return x86_decode(&f, (uintptr_t)native_code + 64, test_mode(code32), insn, &info);
 }
 
 /* ---- states */
@@ -224,7 +225,7 @@ static bool aim(struct x86_insn *i, struct x86_image *img, unsigned modrm_at)
         int32_t disp = (int32_t)(target - (i->pc + i->len));
 
         memcpy(native_code + 64 + modrm_at + 1, &disp, 4);
-        return generate_decode(i);
+        return generate_decode(narrow, i);
     }
     if (i->row->flags & ROWF_VSIB) {
         if (i->base < 0)
@@ -239,25 +240,33 @@ static bool aim(struct x86_insn *i, struct x86_image *img, unsigned modrm_at)
                 n++;
         }
         img->regs[i->base] = target - (uint64_t)(int64_t)i->disp;
+        if (narrow)
+            img->regs[i->base] = (uint32_t)img->regs[i->base];
         return true;
     }
-    if (i->base < 0 && i->index < 0)
-        return false;
-    if (i->base == i->index)
+    if (i->base < 0 && i->index < 0 && i->adsize >= 4) {
+        int32_t disp = (int32_t)target;
+
+        memcpy(native_code + 64 + modrm_at + 1 + i->sib, &disp, 4);
+        return generate_decode(narrow, i);
+    }
+    if (i->base == i->index || i->adsize == 2)
         return false;
     index = i->index >= 0 ? img->regs[i->index] << i->scale : 0;
     if (i->base >= 0)
         img->regs[i->base] = target - index - (uint64_t)(int64_t)i->disp;
     else
         img->regs[i->index] = (target - (uint64_t)(int64_t)i->disp) >> i->scale;
-    return i->base >= 0 || (img->regs[i->index] << i->scale) + (uint64_t)(int64_t)i->disp - (uintptr_t)native_data < 2048;
+    for (unsigned n = 0; narrow && n < 8; n++)
+        img->regs[n] = (uint32_t)img->regs[n];
+    return i->base >= 0 || (uint32_t)((img->regs[i->index] << i->scale) + (uint64_t)(int64_t)i->disp - (uintptr_t)native_data) < 2048;
 }
 
 static void random_state(struct x86_image *img, bool x87)
 {
     memset(img, 0, sizeof(*img));
-    for (unsigned n = 0; n < 16; n++) {
-        img->regs[n] = random_int();
+    for (unsigned n = 0; n < (narrow ? 8 : 16); n++) {
+        img->regs[n] = narrow ? (uint32_t)random_int() : random_int();
         random_vector(img->ymm[n], 32);
     }
     img->regs[R_RSP] = (uintptr_t)native_data + 2048 + 8 * roll(64);
@@ -270,12 +279,13 @@ static void random_state(struct x86_image *img, bool x87)
             random_vector(native_data + n, 64);
 }
 
-bool generate(GRand *rnd, const struct x86_row *row, struct x86_insn *insn, struct x86_image *img)
+bool generate(GRand *rnd, bool code32, const struct x86_row *row, struct x86_insn *insn, struct x86_image *img)
 {
     uint8_t *p = native_code + 64;
     unsigned n, modrm_at = 0;
 
     dice = rnd;
+    narrow = code32;
     random_state(img, !row->vex && !row->map && row->opcode >= 0xd8 && row->opcode <= 0xdf);
     n = put_prefixes(p, row);
     p[n++] = row->opcode;
@@ -285,7 +295,7 @@ bool generate(GRand *rnd, const struct x86_row *row, struct x86_insn *insn, stru
     }
     for (unsigned k = 0; k < 12; k++)
         p[n + k] = (uint8_t)roll(256);
-    if (!generate_decode(insn) || insn->row != row)
+    if (!generate_decode(code32, insn) || insn->row != row)
         return false;
     if (row->flags & ROWF_MODRM && insn->mod != 3 && !aim(insn, img, modrm_at))
         return false;

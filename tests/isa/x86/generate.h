@@ -6,13 +6,17 @@
 #include "guest/x86/x86.h"
 #include "native.h"
 
-enum { TEST_MODE = MODE_CODE64 | MODE_PE | MODE_LMA | 3 << MODE_CPL_SHIFT | MODE_OSFXSR | MODE_OSXSAVE_AVX |
-                   MMU_USER << MODE_MMU_SHIFT };
+/* Mode bits of user-level code, of 64 or 32 bits. */
+static inline uint64_t test_mode(bool code32)
+{
+    return (code32 ? MODE_CODE32 | MODE_SS32 : MODE_CODE64) | MODE_PE | MODE_LMA | 3 << MODE_CPL_SHIFT | MODE_OSFXSR |
+           MODE_OSXSAVE_AVX | MMU_USER << MODE_MMU_SHIFT;
+}
 
 /* Whether user-level code can run this row, here: tested at all, not a jump, known to this processor. */
-bool generate_can(const struct x86_row *row);
+bool generate_can(const struct x86_row *row, bool code32);
 /* An encoding of the row at native_code + 64 and a state to run it on; false: this roll of the dice makes none. */
-bool generate(GRand *rnd, const struct x86_row *row, struct x86_insn *insn, struct x86_image *img);
-bool generate_decode(struct x86_insn *insn);            /* what stands at native_code + 64 */
+bool generate(GRand *rnd, bool code32, const struct x86_row *row, struct x86_insn *insn, struct x86_image *img);
+bool generate_decode(bool code32, struct x86_insn *insn);       /* what stands at native_code + 64 */
 
 #endif

@@ -12,10 +12,12 @@
 
 uint8_t *native_code, *native_data;
 __attribute__((visibility("hidden"))) struct x86_image native_image;
-__attribute__((visibility("hidden"))) uint64_t native_saved_rsp, native_entry;
+__attribute__((visibility("hidden"))) uint64_t native_saved_rsp, native_entry, native_code32;
+__attribute__((visibility("hidden"))) struct { uint32_t offset; uint16_t selector; } native_far;
 void native_enter(void);
 extern const uint8_t native_leave[];
 static volatile sig_atomic_t running;
+enum { USER_CS = 0x33, USER_CS32 = 0x23, USER_DS = 0x2b };      /* Linux's selectors */
 
 _Static_assert(offsetof(struct x86_image, rflags) == 128 && offsetof(struct x86_image, ymm) == 192 &&
                offsetof(struct x86_image, fx) == 704, "the offsets below");
@@ -46,10 +48,17 @@ __asm__(".intel_syntax noprefix\n"
         "  mov [rip + native_saved_rsp], rsp\n"
         "  fxrstor64 [rip + native_image + 704]\n"
         "  vectors load_ymm\n"
+        "  cmp qword ptr [rip + native_code32], 0\n"
+        "  jne 1f\n"
         "  push qword ptr [rip + native_image + 128]\n"
         "  popfq\n"
         "  regs load_reg\n"
         "  jmp [rip + native_entry]\n"
+        "1:\n"
+        "  push qword ptr [rip + native_image + 128]\n"
+        "  popfq\n"
+        "  regs load_reg\n"
+        "  jmp fword ptr [rip + native_far]\n"
         "native_leave:\n"
         "  regs save_reg\n"
         "  mov rsp, [rip + native_saved_rsp]\n"
@@ -78,6 +87,7 @@ static void on_signal(int sig, siginfo_t *si, void *opaque)
     native_image.error = (uint32_t)uc->uc_mcontext.gregs[REG_ERR];
     native_image.rip = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
     uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)native_leave;
+    uc->uc_mcontext.gregs[REG_CSGSFS] = (uc->uc_mcontext.gregs[REG_CSGSFS] & ~(greg_t)0xffff) | USER_CS;
     uc->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)0x10100;         /* RF and TF */
 }
 
@@ -91,7 +101,7 @@ void native_init(void)
     for (unsigned n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
         sigaction(signals[n], &sa, NULL);
     /* Data lie between two pages that nothing may touch. */
-    native_code = mmap(NULL, 0x4000, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    native_code = mmap(NULL, 0x4000, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     if (native_code == MAP_FAILED || mprotect(native_code, 0x1000, PROT_READ | PROT_WRITE | PROT_EXEC) ||
         mprotect(native_code + 0x2000, NATIVE_DATA_SIZE, PROT_READ | PROT_WRITE)) {
         perror("mmap");
@@ -100,14 +110,39 @@ void native_init(void)
     native_data = native_code + 0x2000;
 }
 
-void native_run(unsigned len, struct x86_image *img)
+static const uint8_t jump_far_away[6] = { 0xff, 0x25 };         /* jmp [rip + 0]; the address follows */
+
+static void put_jump_out(uint8_t *at)
 {
-    static const uint8_t jump[6] = { 0xff, 0x25 };              /* jmp [rip + 0] */
     uint64_t target = (uintptr_t)native_leave;
 
+    memcpy(at, jump_far_away, 6);
+    memcpy(at + 6, &target, 8);
+}
+
+/* 32-bit code leaves by a far jump to a 64-bit jump at the start of the page. */
+static void put_jump_out32(uint8_t *at)
+{
+    uint32_t target = (uint32_t)(uintptr_t)native_code;
+    uint16_t selector = USER_CS;
+
+    put_jump_out(native_code);
+    at[0] = 0xea;
+    memcpy(at + 1, &target, 4);
+    memcpy(at + 5, &selector, 2);
+    native_far.offset = target + 64;
+    native_far.selector = USER_CS32;
+    __asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(USER_DS));
+}
+
+void native_run(unsigned len, bool code32, struct x86_image *img)
+{
+    native_code32 = code32;
     native_entry = (uintptr_t)native_code + 64;
-    memcpy(native_code + 64 + len, jump, 6);
-    memcpy(native_code + 64 + len + 6, &target, 8);
+    if (code32)
+        put_jump_out32(native_code + 64 + len);
+    else
+        put_jump_out(native_code + 64 + len);
     native_image = *img;
     native_image.trap = -1;
     native_image.rip = native_entry + len;
