@@ -1,0 +1,872 @@
+/* The x87 floating-point unit: SDM vol. 1, chapter 8; instruction pages of vol. 2. Each instruction is one call; what is
+ * computed is base/softfloat's, whose 80-bit arithmetic is exact. Registers are physical: ST(i) is fpregs[(TOP + i) & 7]. */
+#include <stddef.h>
+#include <string.h>
+#include "system.h"
+
+enum { SW_IE = 1, SW_DE = 2, SW_ZE = 4, SW_OE = 8, SW_UE = 16, SW_PE = 32, SW_SF = 64, SW_ES = 128, SW_C0 = 1 << 8, SW_C1 = 1 << 9,
+       SW_C2 = 1 << 10, SW_C3 = 1 << 14, SW_B = 1 << 15, SW_CC = SW_C0 | SW_C1 | SW_C2 | SW_C3 };
+/* Formats in memory */
+enum { FF_F32, FF_F64, FF_I16, FF_I32, FF_I64, FF_F80, FF_BCD };
+enum { FA_TO = 8, FA_POP = 16 };                /* result to ST(i); pop after */
+enum { FS_POP = 16, FS_TRUNCATE = 32 };
+enum { FM_LOAD, FM_EXCHANGE, FM_STORE, FM_STORE_POP, FM_FREE, FM_FREE_POP, FM_CMOV };
+enum { FC_UNORDERED = 1, FC_POP = 2, FC_EFLAGS = 4, FC_POP2 = 8 };
+enum { FE_LDENV, FE_STENV, FE_RSTOR, FE_SAVE };
+enum { FO_INIT, FO_CLEX, FO_INCSTP, FO_DECSTP };
+enum { FU_CHS, FU_ABS, FU_TST, FU_XAM, FU_2XM1, FU_YL2X, FU_PTAN, FU_PATAN, FU_XTRACT, FU_PREM1, FU_PREM, FU_YL2XP1, FU_SQRT,
+       FU_SINCOS, FU_RNDINT, FU_SCALE, FU_SIN, FU_COS };
+enum { OP_ADD, OP_MUL, OP_COM, OP_COMP, OP_SUB, OP_SUBR, OP_DIV, OP_DIVR };
+
+/* ---- state */
+static float80 *st(struct x86_cpu *c, unsigned i) { return &c->fpregs[(c->fptop + i) & 7].v; }
+static bool empty(const struct x86_cpu *c, unsigned i) { return c->fptag >> ((c->fptop + i) & 7) & 1; }
+static void set_full(struct x86_cpu *c, unsigned i) { c->fptag &= ~(1u << ((c->fptop + i) & 7)); }
+
+static void pop(struct x86_cpu *c)
+{
+    c->fptag |= 1u << (c->fptop & 7);
+    c->fptop = (c->fptop + 1) & 7;
+}
+
+static struct float_status status_of(struct x86_cpu *c)
+{
+    static const uint8_t rounding[4] = { FLOAT_ROUND_NEAREST_EVEN, FLOAT_ROUND_DOWN, FLOAT_ROUND_UP, FLOAT_ROUND_TO_ZERO };
+    static const uint8_t precision[4] = { 24, 64, 53, 64 };
+    struct float_status s = float_status_init(&float_rules_x87);
+
+    s.rounding = rounding[c->fpcw >> 10 & 3];
+    s.f80_precision = precision[c->fpcw >> 8 & 3];
+    return s;
+}
+
+/* Notes exceptions. true: the result is to be stored (8.5: an unmasked invalid, denormal or divide leaves operands alone). */
+static bool note(struct x86_cpu *c, unsigned sw)
+{
+    unsigned unmasked = sw & ~c->fpcw & 0x3f;
+
+    if (unmasked & (SW_IE | SW_DE | SW_ZE))
+        sw &= SW_IE | SW_DE | SW_ZE | SW_SF | SW_C1;
+    c->fpsw |= sw;
+    if (unmasked)
+        c->fpsw |= SW_ES | SW_B;
+    return !(unmasked & (SW_IE | SW_DE | SW_ZE));
+}
+
+/* Exceptions of an operation that softfloat did; sets C1 by the rounding. */
+static bool note_flags(struct x86_cpu *c, const struct float_status *s)
+{
+    uint32_t f = s->flags;
+    unsigned sw = (f & FLOAT_INVALID ? SW_IE : 0) | (f & FLOAT_INPUT_DENORMAL ? SW_DE : 0) | (f & FLOAT_DIVBYZERO ? SW_ZE : 0) |
+                  (f & FLOAT_OVERFLOW ? SW_OE : 0) | (f & FLOAT_INEXACT ? SW_PE : 0);
+
+    if (f & FLOAT_UNDERFLOW || (f & FLOAT_TINY && !(c->fpcw & SW_UE)))
+        sw |= SW_UE;
+    c->fpsw &= ~SW_C1;
+    if (sw & SW_PE && f & FLOAT_ROUNDED_UP)
+        sw |= SW_C1;
+    return note(c, sw);
+}
+
+static bool stack_fault(struct x86_cpu *c, bool overflow)
+{
+    c->fpsw &= ~SW_C1;
+    return note(c, SW_IE | SW_SF | (overflow ? SW_C1 : 0));
+}
+
+static float80 indefinite(void)
+{
+    struct float_status s = float_status_init(&float_rules_x87);
+
+    return f80_default_nan(&s);
+}
+
+static void push(struct x86_cpu *c, float80 v)
+{
+    c->fpsw &= ~SW_C1;
+    if (!empty(c, 7)) {
+        if (!stack_fault(c, true))
+            return;
+        v = indefinite();
+    }
+    c->fptop = (c->fptop - 1) & 7;
+    *st(c, 0) = v;
+    set_full(c, 0);
+}
+
+static memop format_memop(struct x86_cpu *c, unsigned format)
+{
+    static const uint8_t size[] = { MEM_32, MEM_64, MEM_16, MEM_32, MEM_64 };
+
+    return size[format] | x86_mmu_index(&c->cpu, false) << MEM_MMU_SHIFT;
+}
+
+/* An operand from memory, widened; widening a signalling NaN or a denormal of a smaller format counts. */
+static float80 read_operand(struct x86_cpu *c, unsigned format, uint64_t va, struct float_status *s)
+{
+    uint64_t v;
+    uint8_t image[10];
+    float80 r;
+
+    if (format >= FF_F80) {
+        cpu_load_bytes(&c->cpu, va, image, 10, x86_mmu_index(&c->cpu, false));
+        if (format == FF_BCD)
+            return f80_from_bcd(image);
+        memcpy(&r.frac, image, 8);
+        memcpy(&r.se, image + 8, 2);
+        return r;
+    }
+    v = cpu_load(&c->cpu, va, format_memop(c, format));
+    switch (format) {
+    case FF_F32: return f32_to_f80(v, s);
+    case FF_F64: return f64_to_f80(v, s);
+    case FF_I16: return f80_from_int((int16_t)v, 0, s);
+    case FF_I32: return f80_from_int((int32_t)v, 0, s);
+    default: return f80_from_int((int64_t)v, 0, s);
+    }
+}
+
+/* ---- arithmetic */
+static float80 compute(unsigned op, float80 a, float80 b, struct float_status *s)
+{
+    switch (op) {
+    case OP_ADD: return f80_add(a, b, s);
+    case OP_MUL: return f80_mul(a, b, s);
+    case OP_SUB: return f80_sub(a, b, s);
+    case OP_SUBR: return f80_sub(b, a, s);
+    case OP_DIV: return f80_div(a, b, s);
+    default: return f80_div(b, a, s);
+    }
+}
+
+static unsigned relation_bits(enum float_relation r)
+{
+    return r == FLOAT_LESS ? SW_C0 : r == FLOAT_EQUAL ? SW_C3 : r == FLOAT_GREATER ? 0 : SW_C0 | SW_C2 | SW_C3;
+}
+
+/* FCOM and kin with an operand already at hand; `missing`: a register was empty. Returns the condition bits, or -1 when an
+ * unmasked exception keeps them as they are. */
+static int compare(struct x86_cpu *c, float80 a, float80 b, bool missing, bool unordered, struct float_status *s)
+{
+    enum float_relation r;
+
+    if (missing)
+        return stack_fault(c, false) ? (int)relation_bits(FLOAT_UNORDERED) : -1;
+    r = unordered ? f80_compare_quiet(a, b, s) : f80_compare(a, b, s);
+    return note_flags(c, s) ? (int)relation_bits(r) : -1;
+}
+
+static bool set_relation(struct x86_cpu *c, int bits)
+{
+    c->fpsw &= ~SW_C1;
+    if (bits < 0)
+        return false;
+    c->fpsw = (c->fpsw & ~SW_CC) | bits;
+    return true;
+}
+
+void helper_fpu_arith(struct cpu *cpu, uint32_t op, uint32_t what)
+{
+    struct x86_cpu *c = x86(cpu);
+    unsigned i = what & 7;
+    struct float_status s = status_of(c);
+    float80 r;
+    bool missing = empty(c, 0) || empty(c, i);
+
+    if (op == OP_COM || op == OP_COMP) {
+        if (set_relation(c, compare(c, *st(c, 0), *st(c, i), missing, false, &s)) && op == OP_COMP)
+            pop(c);
+        return;
+    }
+    if (missing) {
+        if (!stack_fault(c, false))
+            return;
+        r = indefinite();
+    } else {
+        /* D8 and DC: the destination is the first operand; DC's encodings of SUB and SUBR account for that. */
+        r = what & FA_TO ? compute(op, *st(c, 0), *st(c, i), &s) : compute(op, *st(c, 0), *st(c, i), &s);
+        if (!note_flags(c, &s))
+            return;
+    }
+    *st(c, what & FA_TO ? i : 0) = r;
+    set_full(c, what & FA_TO ? i : 0);
+    if (what & FA_POP)
+        pop(c);
+}
+
+void helper_fpu_arith_mem(struct cpu *cpu, uint32_t op, uint32_t format, uint64_t va)
+{
+    struct x86_cpu *c = x86(cpu);
+    struct float_status s = status_of(c);
+    float80 b = read_operand(c, format, va, &s), r;
+
+    if (op == OP_COM || op == OP_COMP) {
+        if (set_relation(c, compare(c, *st(c, 0), b, empty(c, 0), false, &s)) && op == OP_COMP)
+            pop(c);
+        return;
+    }
+    if (empty(c, 0)) {
+        if (!stack_fault(c, false))
+            return;
+        r = indefinite();
+    } else {
+        r = compute(op, *st(c, 0), b, &s);
+        if (!note_flags(c, &s))
+            return;
+    }
+    *st(c, 0) = r;
+    set_full(c, 0);
+}
+
+uint32_t helper_fpu_compare(struct cpu *cpu, uint32_t i, uint32_t what)
+{
+    struct x86_cpu *c = x86(cpu);
+    struct float_status s = status_of(c);
+    int bits = compare(c, *st(c, 0), *st(c, i), empty(c, 0) || empty(c, i), what & FC_UNORDERED, &s);
+    uint32_t flags = x86_compute_flags(c);
+
+    if (!(what & FC_EFLAGS)) {
+        if (!set_relation(c, bits))
+            return 0;
+    } else {
+        if (bits < 0)
+            return flags;
+        flags = (bits & SW_C3 ? EF_ZF : 0) | (bits & SW_C2 ? EF_PF : 0) | (bits & SW_C0 ? EF_CF : 0);
+    }
+    if (what & (FC_POP | FC_POP2))
+        pop(c);
+    if (what & FC_POP2)
+        pop(c);
+    return flags;
+}
+
+/* ---- loads, stores, moves */
+void helper_fpu_load(struct cpu *cpu, uint32_t format, uint64_t va)
+{
+    struct x86_cpu *c = x86(cpu);
+    struct float_status s = status_of(c);
+    float80 v = read_operand(c, format, va, &s);
+
+    if (!empty(c, 7))
+        s.flags = 0;                    /* a stack fault comes first */
+    c->fpsw &= ~SW_C1;
+    if (note(c, (s.flags & FLOAT_INVALID ? SW_IE : 0) | (s.flags & FLOAT_INPUT_DENORMAL ? SW_DE : 0)))
+        push(c, v);
+}
+
+static void write_image(struct x86_cpu *c, unsigned format, uint64_t va, const uint8_t image[10], uint64_t v)
+{
+    if (format >= FF_F80)
+        cpu_store_bytes(&c->cpu, va, image, 10, x86_mmu_index(&c->cpu, false));
+    else
+        cpu_store(&c->cpu, va, format_memop(c, format), v);
+}
+
+void helper_fpu_store(struct cpu *cpu, uint32_t what, uint64_t va)
+{
+    static const uint8_t size[] = { 4, 8, 2, 4, 8, 10, 10 };
+    struct x86_cpu *c = x86(cpu);
+    unsigned format = what & 15;
+    struct float_status s = status_of(c);
+    enum float_round r = what & FS_TRUNCATE ? FLOAT_ROUND_TO_ZERO : (enum float_round)s.rounding;
+    uint8_t image[10] = { 0 };
+    uint64_t v = 0;
+    float80 a = *st(c, 0);
+    bool ok;
+
+    /* A page fault leaves everything as it was. */
+    cpu_probe(cpu, va, size[format], true, x86_mmu_index(cpu, false));
+    if (empty(c, 0)) {
+        ok = stack_fault(c, false);
+        a = indefinite();
+    } else {
+        ok = true;
+    }
+    switch (format) {
+    case FF_F32: v = f80_to_f32(a, &s); break;
+    case FF_F64: v = f80_to_f64(a, &s); break;
+    case FF_I16: v = f80_to_int(a, 16, 0, r, &s); break;
+    case FF_I32: v = f80_to_int(a, 32, 0, r, &s); break;
+    case FF_I64: v = f80_to_int(a, 64, 0, r, &s); break;
+    case FF_BCD: f80_to_bcd(a, image, &s); break;
+    default:
+        memcpy(image, &a.frac, 8);
+        memcpy(image + 8, &a.se, 2);
+    }
+    if (!empty(c, 0)) {
+        s.flags &= ~(uint32_t)FLOAT_INPUT_DENORMAL;     /* FST raises no denormal-operand exception */
+        ok = note_flags(c, &s);
+        /* An unmasked overflow or underflow of a store to memory keeps the value on the stack, and memory as it is. */
+        if (format <= FF_F64 && c->fpsw & SW_ES && c->fpsw & ~c->fpcw & (SW_OE | SW_UE) && s.flags & (FLOAT_OVERFLOW | FLOAT_TINY))
+            ok = false;
+    }
+    if (!ok)
+        return;
+    write_image(c, format, va, image, v);
+    if (what & FS_POP)
+        pop(c);
+}
+
+void helper_fpu_move(struct cpu *cpu, uint32_t what, uint32_t i)
+{
+    struct x86_cpu *c = x86(cpu);
+    float80 a = *st(c, 0), b = *st(c, i);
+
+    c->fpsw &= ~SW_C1;
+    switch (what) {
+    case FM_LOAD:
+        if (empty(c, i)) {
+            if (!stack_fault(c, false))
+                return;
+            b = indefinite();
+        }
+        push(c, b);
+        return;
+    case FM_EXCHANGE:
+        if (empty(c, 0) || empty(c, i)) {
+            if (!stack_fault(c, false))
+                return;
+            a = empty(c, 0) ? indefinite() : a;
+            b = empty(c, i) ? indefinite() : b;
+        }
+        *st(c, 0) = b;
+        *st(c, i) = a;
+        set_full(c, 0);
+        set_full(c, i);
+        return;
+    case FM_CMOV:                       /* the condition holds */
+        if (empty(c, 0) || empty(c, i)) {
+            if (!stack_fault(c, false))
+                return;
+            b = indefinite();
+        }
+        *st(c, 0) = b;
+        set_full(c, 0);
+        return;
+    case FM_STORE: case FM_STORE_POP:
+        if (empty(c, 0)) {
+            if (!stack_fault(c, false))
+                return;
+            a = indefinite();
+        }
+        *st(c, i) = a;
+        set_full(c, i);
+        break;
+    default:
+        c->fptag |= 1u << ((c->fptop + i) & 7);
+    }
+    if (what == FM_STORE_POP || what == FM_FREE_POP)
+        pop(c);
+}
+
+void helper_fpu_const(struct cpu *cpu, uint32_t which)
+{
+    struct x86_cpu *c = x86(cpu);
+    struct float_status s = status_of(c);
+
+    push(c, f80_constant((enum f80_constant)which, &s));
+}
+
+/* ---- one operand, or ST(0) and ST(1) */
+static void examine(struct x86_cpu *c)
+{
+    float80 a = *st(c, 0);
+    unsigned exponent = a.se & 0x7fff, cls;
+
+    if (empty(c, 0))
+        cls = SW_C3 | SW_C0;
+    else if (f80_is_unsupported(a))
+        cls = 0;
+    else if (exponent == 0x7fff)
+        cls = a.frac << 1 ? SW_C0 : SW_C2 | SW_C0;
+    else if (!exponent)
+        cls = a.frac ? SW_C3 | SW_C2 : SW_C3;
+    else
+        cls = SW_C2;
+    c->fpsw = (c->fpsw & ~SW_CC) | cls | (a.se & 0x8000 ? SW_C1 : 0);
+}
+
+static bool two_operands(unsigned op)
+{
+    return op == FU_YL2X || op == FU_PATAN || op == FU_PREM || op == FU_PREM1 || op == FU_YL2XP1 || op == FU_SCALE;
+}
+
+static void reduce(struct x86_cpu *c, bool nearest)
+{
+    struct float_status s = status_of(c);
+    unsigned q = 0, cc;
+    float80 r;
+    bool partial = f80_prem(*st(c, 0), *st(c, 1), nearest, &r, &q, &s);
+
+    if (!note_flags(c, &s))
+        return;
+    cc = partial ? SW_C2 : (q & 4 ? SW_C0 : 0) | (q & 2 ? SW_C3 : 0) | (q & 1 ? SW_C1 : 0);
+    c->fpsw = (c->fpsw & ~SW_CC) | (s.flags & FLOAT_INVALID ? 0 : cc);
+    *st(c, 0) = r;
+}
+
+/* Results that go to ST(1) with a pop, or push a second one. */
+static void produce(struct x86_cpu *c, unsigned op, struct float_status *s)
+{
+    float80 a = *st(c, 0), b = *st(c, 1), r = a, second = a;
+    bool c2 = false, pushes = op == FU_PTAN || op == FU_SINCOS || op == FU_XTRACT;
+    bool to_st1 = op == FU_YL2X || op == FU_YL2XP1 || op == FU_PATAN;
+
+    if (pushes && !empty(c, 7)) {       /* no room for the second result */
+        if (!stack_fault(c, true))
+            return;
+        *st(c, 0) = indefinite();
+        c->fptop = (c->fptop - 1) & 7;
+        *st(c, 0) = indefinite();
+        set_full(c, 0);
+        return;
+    }
+    switch (op) {
+    case FU_2XM1: r = f80_f2xm1(a, s); break;
+    case FU_YL2X: r = f80_fyl2x(a, b, s); break;
+    case FU_YL2XP1: r = f80_fyl2xp1(a, b, s); break;
+    case FU_PATAN: r = f80_fpatan(a, b, s); break;
+    case FU_PTAN: c2 = f80_fptan(a, &r, s); break;
+    case FU_SIN: c2 = f80_fsin(a, &r, s); break;
+    case FU_COS: c2 = f80_fcos(a, &r, s); break;
+    case FU_SINCOS: c2 = f80_fsincos(a, &r, &second, s); break;
+    case FU_XTRACT: second = f80_xtract(a, &r, s); break;
+    case FU_SQRT: r = f80_sqrt(a, s); break;
+    case FU_RNDINT: r = f80_round_to_int(a, (enum float_round)s->rounding, true, s); break;
+    case FU_SCALE: r = f80_scale(a, b, s); break;
+    }
+    if (!note_flags(c, s))
+        return;
+    c->fpsw &= ~SW_C2;
+    if (c2) {
+        c->fpsw |= SW_C2;
+        return;
+    }
+    *st(c, to_st1 ? 1 : 0) = r;
+    if (to_st1)
+        pop(c);
+    if (op == FU_PTAN) {
+        struct float_status plain = status_of(c);
+
+        second = f80_is_nan(r) ? r : f80_constant(F80_ONE, &plain);
+    }
+    if (pushes) {
+        unsigned c1 = c->fpsw & SW_C1;
+
+        push(c, second);
+        c->fpsw |= c1;
+    }
+}
+
+void helper_fpu_unary(struct cpu *cpu, uint32_t op)
+{
+    struct x86_cpu *c = x86(cpu);
+    struct float_status s = status_of(c);
+
+    if (op == FU_XAM) {
+        examine(c);
+        return;
+    }
+    if (op == FU_TST) {
+        set_relation(c, compare(c, *st(c, 0), (float80){ 0 }, empty(c, 0), false, &s));
+        return;
+    }
+    c->fpsw &= ~SW_C1;
+    if (empty(c, 0) || (two_operands(op) && empty(c, 1))) {
+        if (!stack_fault(c, false))
+            return;
+        if (op == FU_PTAN || op == FU_SINCOS || op == FU_XTRACT) {
+            *st(c, 0) = indefinite();
+            set_full(c, 0);
+            push(c, indefinite());
+        } else if (op == FU_YL2X || op == FU_YL2XP1 || op == FU_PATAN) {
+            *st(c, 1) = indefinite();
+            set_full(c, 1);
+            pop(c);
+        } else {
+            *st(c, 0) = indefinite();
+            set_full(c, 0);
+        }
+        return;
+    }
+    switch (op) {
+    case FU_CHS: st(c, 0)->se ^= 0x8000; return;
+    case FU_ABS: st(c, 0)->se &= 0x7fff; return;
+    case FU_PREM: case FU_PREM1: reduce(c, op == FU_PREM1); return;
+    default: produce(c, op, &s);
+    }
+}
+
+/* ---- control, environment, state */
+static unsigned status_word(const struct x86_cpu *c) { return (c->fpsw & ~0x3800u) | (c->fptop & 7) << 11; }
+
+static void update_summary(struct x86_cpu *c)
+{
+    c->fpsw &= ~(SW_ES | SW_B);
+    if (c->fpsw & ~c->fpcw & 0x3f)
+        c->fpsw |= SW_ES | SW_B;
+}
+
+void helper_fpu_control(struct cpu *cpu, uint32_t v)
+{
+    x86(cpu)->fpcw = (v & 0x1f3f) | 0x40;
+    update_summary(x86(cpu));
+}
+
+uint32_t helper_fpu_status(struct cpu *cpu) { return status_word(x86(cpu)); }
+
+static void init(struct x86_cpu *c)
+{
+    c->fpcw = 0x37f;
+    c->fpsw = 0;
+    c->fptop = 0;
+    c->fptag = 0xff;
+    c->fpop = c->fpcs = c->fpds = 0;
+    c->fpip = c->fpdp = 0;
+}
+
+void helper_fpu_op(struct cpu *cpu, uint32_t op)
+{
+    struct x86_cpu *c = x86(cpu);
+
+    switch (op) {
+    case FO_INIT: init(c); break;
+    case FO_CLEX: c->fpsw &= ~(0xff | SW_B); break;
+    case FO_INCSTP: c->fptop = (c->fptop + 1) & 7; c->fpsw &= ~SW_C1; break;
+    default: c->fptop = (c->fptop - 1) & 7; c->fpsw &= ~SW_C1;
+    }
+}
+
+/* The tag word of the image: two bits a register, made from the contents (8.1.7). */
+static unsigned tag_word(const struct x86_cpu *c)
+{
+    unsigned tags = 0;
+
+    for (unsigned n = 0; n < 8; n++) {
+        float80 a = c->fpregs[n].v;
+        unsigned exponent = a.se & 0x7fff, tag;
+
+        if (c->fptag >> n & 1)
+            tag = 3;
+        else if (!exponent && !a.frac)
+            tag = 1;
+        else
+            tag = !exponent || exponent == 0x7fff || !(a.frac >> 63) ? 2 : 0;
+        tags |= tag << 2 * n;
+    }
+    return tags;
+}
+
+/* Figures 8-9 to 8-12 of vol. 1: 14 or 28 bytes; real mode folds selectors into linear addresses. */
+static unsigned put_env(struct x86_cpu *c, uint8_t *p, bool wide)
+{
+    uint32_t w[7] = { c->fpcw, status_word(c), tag_word(c) };
+    uint32_t ip = c->fpip, dp = c->fpdp;
+    bool real = !x86_protected(c);
+
+    if (wide) {
+        for (unsigned i = 0; i < 3; i++)
+            w[i] |= 0xffff0000;
+        w[3] = real ? 0xffff0000 | (ip & 0xffff) : ip;
+        w[4] = real ? (ip >> 16 & 0xffff) << 12 | (c->fpop & 0x7ff) : (uint32_t)c->fpcs | (uint32_t)(c->fpop & 0x7ff) << 16;
+        w[5] = real ? 0xffff0000 | (dp & 0xffff) : dp;
+        w[6] = real ? (dp >> 16 & 0xffff) << 12 : 0xffff0000 | c->fpds;
+        memcpy(p, w, 28);
+        return 28;
+    }
+    w[3] = ip;
+    w[4] = real ? (ip >> 16 & 15) << 12 | (c->fpop & 0x7ff) : c->fpcs;
+    w[5] = dp;
+    w[6] = real ? (dp >> 16 & 15) << 12 : c->fpds;
+    for (unsigned i = 0; i < 7; i++) {
+        p[2 * i] = w[i];
+        p[2 * i + 1] = w[i] >> 8;
+    }
+    return 14;
+}
+
+static void get_env(struct x86_cpu *c, const uint8_t *p, bool wide)
+{
+    uint32_t w[7];
+    unsigned tags;
+
+    for (unsigned i = 0; i < 7; i++)
+        w[i] = wide ? p[4 * i] | p[4 * i + 1] << 8 | p[4 * i + 2] << 16 | (uint32_t)p[4 * i + 3] << 24 : p[2 * i] | (uint32_t)p[2 * i + 1] << 8;
+    c->fpcw = (w[0] & 0x1f3f) | 0x40;
+    c->fpsw = w[1] & ~0x3800u & 0xffff;
+    c->fptop = w[1] >> 11 & 7;
+    tags = w[2];
+    c->fptag = 0;
+    for (unsigned n = 0; n < 8; n++)
+        if ((tags >> 2 * n & 3) == 3)
+            c->fptag |= 1u << n;
+    c->fpip = w[3];
+    c->fpdp = w[5];
+    if (x86_protected(c)) {
+        c->fpcs = w[4];
+        c->fpds = w[6];
+        if (wide)
+            c->fpop = w[4] >> 16 & 0x7ff;
+    } else {
+        c->fpop = w[4] & 0x7ff;
+    }
+    update_summary(c);
+}
+
+void helper_fpu_env(struct cpu *cpu, uint32_t what, uint64_t va)
+{
+    struct x86_cpu *c = x86(cpu);
+    bool wide = what >> 4 != 2;
+    unsigned mmu = x86_mmu_index(cpu, false), len = wide ? 28 : 14, whole = what & 2 ? len + 80 : len;
+    uint8_t image[108];
+
+    switch (what & 15) {
+    case FE_LDENV: case FE_RSTOR:
+        cpu_load_bytes(cpu, va, image, whole, mmu);
+        get_env(c, image, wide);
+        for (unsigned i = 0; what & 2 && i < 8; i++) {
+            memcpy(&st(c, i)->frac, image + len + 10 * i, 8);
+            memcpy(&st(c, i)->se, image + len + 10 * i + 8, 2);
+        }
+        return;
+    default:
+        put_env(c, image, wide);
+        for (unsigned i = 0; what & 2 && i < 8; i++) {
+            memcpy(image + len + 10 * i, &st(c, i)->frac, 8);
+            memcpy(image + len + 10 * i + 8, &st(c, i)->se, 2);
+        }
+        cpu_store_bytes(cpu, va, image, whole, mmu);
+        if ((what & 15) == FE_SAVE) {
+            init(c);
+        } else {
+            c->fpcw |= 0x3f;            /* FNSTENV masks all */
+            update_summary(c);
+        }
+    }
+}
+
+/* ---- emission */
+static unsigned format_of(const struct x86_insn *i)
+{
+    bool integer = (i->opcode & 0xf9) == 0xd9 ? i->opcode != 0xd9 && i->opcode != 0xdd : i->opcode == 0xda || i->opcode == 0xde;
+
+    switch (i->op[0].size) {
+    case 2: return FF_I16;
+    case 4: return integer ? FF_I32 : FF_F32;
+    case 8: return i->opcode == 0xdf || (i->opcode == 0xdd && (i->modrm >> 3 & 7) == 1) ? FF_I64 : FF_F64;
+    default: return i->opcode == 0xdf ? FF_BCD : FF_F80;
+    }
+}
+
+/* #NM, a pending #MF; then what FSTENV shows of the instruction. false: nothing more to emit. */
+static bool begin(struct x86_t *t, const struct x86_insn *i, bool note_pointers)
+{
+    if (!x86_check_fpu(t, false))
+        return false;
+    t->fp_checked = false;              /* it may leave an exception pending */
+    if (note_pointers) {
+        ir_val pc = ir_pc(t->ir, i->pc);
+
+        if (t->cs_base)
+            pc = ir_bin_imm(t->ir, IR_SUB, pc, t->cs_base);
+        ir_state_store(t->ir, offsetof(struct x86_cpu, fpip), 3, pc);
+        ir_state_store(t->ir, offsetof(struct x86_cpu, fpop), 1, ir_const(t->ir, T_I32, (i->opcode & 7u) << 8 | i->modrm));
+    }
+    return true;
+}
+
+static ir_val k(struct x86_t *t, uint32_t v) { return ir_const(t->ir, T_I32, v); }
+static unsigned st_index(const struct x86_insn *i) { return i->modrm & 7; }
+
+static ir_val operand_address(struct x86_t *t, const struct x86_insn *i, bool write)
+{
+    ir_val va = x86_linear(t, i, i->op[0].size, write);
+
+    ir_state_store(t->ir, offsetof(struct x86_cpu, fpdp), 3, va);
+    return va;
+}
+
+EMIT(fpu_arith_mem)
+{
+    if (begin(t, i, true))
+        x86_call(t, HELP_fpu_arith_mem, k(t, x86_arg(i)), k(t, format_of(i)), operand_address(t, i, false), 0);
+}
+EMIT(fpu_arith_int)
+{
+    if (begin(t, i, true))
+        x86_call(t, HELP_fpu_arith_mem, k(t, x86_arg(i)), k(t, i->op[0].size == 2 ? FF_I16 : FF_I32), operand_address(t, i, false), 0);
+}
+EMIT(fpu_arith)
+{
+    if (begin(t, i, true))
+        x86_call(t, HELP_fpu_arith, k(t, x86_arg(i)), k(t, st_index(i)), 0, 0);
+}
+EMIT(fpu_arith_to)
+{
+    unsigned op = x86_arg(i) & 7;
+
+    if (begin(t, i, true))
+        x86_call(t, HELP_fpu_arith, k(t, op), k(t, st_index(i) | FA_TO | (x86_arg(i) & 8 ? FA_POP : 0)), 0, 0);
+}
+static void emit_load(struct x86_t *t, const struct x86_insn *i, unsigned format)
+{
+    if (begin(t, i, true))
+        x86_call(t, HELP_fpu_load, k(t, format), operand_address(t, i, false), 0, 0);
+}
+static void emit_store(struct x86_t *t, const struct x86_insn *i, unsigned what)
+{
+    if (begin(t, i, true))
+        x86_call(t, HELP_fpu_store, k(t, what), operand_address(t, i, true), 0, 0);
+}
+EMIT(fld) { emit_load(t, i, i->op[0].size == 4 ? FF_F32 : i->op[0].size == 8 ? FF_F64 : FF_F80); }
+EMIT(fild) { emit_load(t, i, i->op[0].size == 2 ? FF_I16 : i->op[0].size == 4 ? FF_I32 : FF_I64); }
+EMIT(fbld) { emit_load(t, i, FF_BCD); }
+EMIT(fst) { emit_store(t, i, (i->op[0].size == 4 ? FF_F32 : i->op[0].size == 8 ? FF_F64 : FF_F80) | (x86_arg(i) ? FS_POP : 0)); }
+EMIT(fist) { emit_store(t, i, (i->op[0].size == 2 ? FF_I16 : i->op[0].size == 4 ? FF_I32 : FF_I64) | (x86_arg(i) ? FS_POP : 0)); }
+EMIT(fisttp) { emit_store(t, i, (i->op[0].size == 2 ? FF_I16 : i->op[0].size == 4 ? FF_I32 : FF_I64) | FS_POP | FS_TRUNCATE); }
+EMIT(fbstp) { emit_store(t, i, FF_BCD | FS_POP); }
+
+static void emit_move(struct x86_t *t, const struct x86_insn *i, unsigned what)
+{
+    if (begin(t, i, true))
+        x86_call(t, HELP_fpu_move, k(t, what), k(t, st_index(i)), 0, 0);
+}
+EMIT(fld_st) { emit_move(t, i, FM_LOAD); }
+EMIT(fxch) { emit_move(t, i, FM_EXCHANGE); }
+EMIT(fst_st) { emit_move(t, i, x86_arg(i) ? FM_STORE_POP : FM_STORE); }
+EMIT(ffree) { emit_move(t, i, x86_arg(i) ? FM_FREE_POP : FM_FREE); }
+EMIT(fcmov)
+{
+    static const uint8_t condition[] = { 2, 4, 6, 10 };         /* B, E, BE, U (= P) */
+    unsigned cc = condition[x86_arg(i) & 3] | (x86_arg(i) & 4 ? 1 : 0);
+    ir_label skip = ir_label_new(t->ir);
+
+    if (!begin(t, i, true))
+        return;
+    x86_branch(t, cc ^ 1, skip);
+    x86_call(t, HELP_fpu_move, k(t, FM_CMOV), k(t, st_index(i)), 0, 0);
+    x86_bind(t, skip);
+}
+EMIT(fld_const)
+{
+    if (begin(t, i, true))
+        x86_call(t, HELP_fpu_const, k(t, x86_arg(i)), 0, 0, 0);
+}
+#define UNARY(name, op) EMIT(name) { if (begin(t, i, true)) x86_call(t, HELP_fpu_unary, k(t, op), 0, 0, 0); }
+UNARY(fchs, FU_CHS)
+UNARY(fabs, FU_ABS)
+UNARY(ftst, FU_TST)
+UNARY(fxam, FU_XAM)
+UNARY(f2xm1, FU_2XM1)
+UNARY(fyl2x, FU_YL2X)
+UNARY(fptan, FU_PTAN)
+UNARY(fpatan, FU_PATAN)
+UNARY(fxtract, FU_XTRACT)
+UNARY(fprem1, FU_PREM1)
+UNARY(fprem, FU_PREM)
+UNARY(fyl2xp1, FU_YL2XP1)
+UNARY(fsqrt, FU_SQRT)
+UNARY(fsincos, FU_SINCOS)
+UNARY(frndint, FU_RNDINT)
+UNARY(fscale, FU_SCALE)
+UNARY(fsin, FU_SIN)
+UNARY(fcos, FU_COS)
+
+static ir_val emit_compare(struct x86_t *t, const struct x86_insn *i, unsigned reg, unsigned what)
+{
+    return begin(t, i, true) ? x86_call(t, HELP_fpu_compare, k(t, reg), k(t, what), 0, 0) : 0;
+}
+EMIT(fucom) { emit_compare(t, i, st_index(i), FC_UNORDERED | (x86_arg(i) ? FC_POP : 0)); }
+EMIT(fucompp) { emit_compare(t, i, 1, FC_UNORDERED | FC_POP2); }
+EMIT(fcompp) { emit_compare(t, i, 1, FC_POP2); }
+EMIT(fcomi)
+{
+    ir_val flags = emit_compare(t, i, st_index(i), FC_EFLAGS | (x86_arg(i) & 1 ? FC_UNORDERED : 0) | (x86_arg(i) & 2 ? FC_POP : 0));
+
+    if (flags)
+        x86_set_flags(t, flags);
+}
+
+EMIT(fnop) { x86_check_fpu(t, false); }
+EMIT(fwait)
+{
+    if ((t->mode & (MODE_MP | MODE_TS)) == (MODE_MP | MODE_TS)) {
+        x86_exception(t, X_NM);
+        return;
+    }
+    /* CR0.EM does not matter to WAIT. */
+    if (!(t->mode & (MODE_EM | MODE_TS)))
+        x86_check_fpu(t, false);
+}
+
+/* The no-wait forms look at CR0 alone, not at pending exceptions. */
+static bool available(struct x86_t *t)
+{
+    if (t->mode & (MODE_EM | MODE_TS)) {
+        x86_exception(t, X_NM);
+        return false;
+    }
+    t->fp_checked = false;
+    return true;
+}
+EMIT(fninit)
+{
+    if (available(t))
+        x86_call(t, HELP_fpu_op, k(t, FO_INIT), 0, 0, 0);
+}
+EMIT(fnclex)
+{
+    if (available(t))
+        x86_call(t, HELP_fpu_op, k(t, FO_CLEX), 0, 0, 0);
+}
+EMIT(fincstp)
+{
+    if (begin(t, i, true))
+        x86_call(t, HELP_fpu_op, k(t, FO_INCSTP), 0, 0, 0);
+}
+EMIT(fdecstp)
+{
+    if (begin(t, i, true))
+        x86_call(t, HELP_fpu_op, k(t, FO_DECSTP), 0, 0, 0);
+}
+EMIT(fldcw)
+{
+    if (begin(t, i, false))
+        x86_call(t, HELP_fpu_control, x86_read(t, 0), 0, 0, 0);
+}
+EMIT(fnstcw)
+{
+    if (available(t))
+        x86_write(t, 0, ir_state_load(t->ir, T_I32, offsetof(struct x86_cpu, fpcw), 1));
+}
+EMIT(fnstsw)
+{
+    if (available(t))
+        x86_write(t, 0, x86_call(t, HELP_fpu_status, 0, 0, 0, 0));
+}
+static void emit_env(struct x86_t *t, const struct x86_insn *i, unsigned what)
+{
+    unsigned bytes = (i->opsize == 2 ? 14 : 28) + (what & 2 ? 80 : 0);
+
+    x86_call(t, HELP_fpu_env, k(t, what | i->opsize << 4), x86_linear(t, i, bytes, what & 1), 0, 0);
+}
+EMIT(fldenv)
+{
+    if (begin(t, i, false))
+        emit_env(t, i, FE_LDENV);
+}
+EMIT(fnstenv)
+{
+    if (available(t))
+        emit_env(t, i, FE_STENV);
+}
+EMIT(frstor)
+{
+    if (begin(t, i, false))
+        emit_env(t, i, FE_RSTOR);
+}
+EMIT(fnsave)
+{
+    if (available(t))
+        emit_env(t, i, FE_SAVE);
+}
