@@ -71,6 +71,8 @@ static struct chardev_fe *chardev_focused(struct chardev *cd)
     return cd->focus < cd->fes->len ? cd->fes->pdata[cd->focus] : NULL;
 }
 
+static bool fe_closing(const struct chardev_fe *fe);
+
 static void chardev_watch(void *opaque)
 {
     struct chardev *cd = opaque;
@@ -81,7 +83,7 @@ static void chardev_watch(void *opaque)
 
     cd->arming = false;
     closed = cd->closed;
-    in = fe && fe->in_len < CHARDEV_IN_MAX;
+    in = fe && fe->in_len < CHARDEV_IN_MAX && !fe_closing(fe);
     out = cd->out->len > 0;
     g_mutex_unlock(&cd->lock);
     if (!closed && cd->cls->watch)
@@ -99,49 +101,67 @@ static void chardev_rewatch(struct chardev *cd)
     loop_post(cd->vm->loop, chardev_watch, cd);
 }
 
-/* ---- delivery to a front end, on its loop: events first, then as much input as it takes */
+/* ---- delivery to a front end, on its loop: events first, then as much input as it takes; but what a peer sent before
+ * it left comes before the news that it left */
+
+static bool fe_closing(const struct chardev_fe *fe)
+{
+    for (unsigned i = 0; i < fe->nevents; i++)
+        if (fe->events[i] == CHR_CLOSED)
+            return true;
+    return false;
+}
+
+/* Under the lock, which it leaves for the call. false: the front end takes nothing. */
+static bool fe_read(struct chardev_fe *fe)
+{
+    struct chardev *cd = fe->cd;
+    uint8_t buf[CHARDEV_IN_MAX];
+    size_t n;
+
+    g_mutex_unlock(&cd->lock);
+    n = fe->ops->can_read ? fe->ops->can_read(fe->opaque) : CHARDEV_IN_MAX;
+    g_mutex_lock(&cd->lock);
+    n = MIN(n, fe->in_len);
+    if (!n || !fe->attached)
+        return false;
+    memcpy(buf, fe->in, n);
+    fe->in_len -= n;
+    memmove(fe->in, fe->in + n, fe->in_len);
+    g_mutex_unlock(&cd->lock);
+    fe->ops->read(fe->opaque, buf, n);
+    g_mutex_lock(&cd->lock);
+    return true;
+}
 
 static void fe_deliver(void *opaque)
 {
     struct chardev_fe *fe = opaque;
     struct chardev *cd = fe->cd;
-    uint8_t buf[CHARDEV_IN_MAX];
 
     g_mutex_lock(&cd->lock);
     fe->scheduled = false;
     while (fe->attached) {
+        if (fe->nevents && fe->events[0] == CHR_CLOSED && fe->in_len && fe->ops->read && fe_read(fe))
+            continue;
         if (fe->nevents) {
             enum chardev_event ev = fe->events[0];
 
+            if (ev == CHR_CLOSED)
+                fe->in_len = 0;
             memmove(fe->events, fe->events + 1, --fe->nevents * sizeof(ev));
             g_mutex_unlock(&cd->lock);
             if (fe->ops->event)
                 fe->ops->event(fe->opaque, ev);
             g_mutex_lock(&cd->lock);
-            continue;
-        }
-        if (fe->starved && cd->out->len < CHARDEV_OUT_MAX / 2 && fe->writable) {
+        } else if (fe->starved && cd->out->len < CHARDEV_OUT_MAX / 2 && fe->writable) {
             fe->starved = false;
             g_mutex_unlock(&cd->lock);
             fe->writable(fe->writable_opaque);
             g_mutex_lock(&cd->lock);
-            continue;
+        } else if (!fe->in_len || !fe->ops->read || !fe_read(fe)) {
+            break;
         }
-        if (!fe->in_len || !fe->ops->read)
-            break;
-        g_mutex_unlock(&cd->lock);
-        size_t n = fe->ops->can_read ? fe->ops->can_read(fe->opaque) : CHARDEV_IN_MAX;
-
-        g_mutex_lock(&cd->lock);
-        n = MIN(n, fe->in_len);
-        if (!n || !fe->attached)
-            break;
-        memcpy(buf, fe->in, n);
-        fe->in_len -= n;
-        memmove(fe->in, fe->in + n, fe->in_len);
-        g_mutex_unlock(&cd->lock);
-        fe->ops->read(fe->opaque, buf, n);
-        g_mutex_lock(&cd->lock);
     }
     chardev_rewatch(cd);
     g_mutex_unlock(&cd->lock);
@@ -340,7 +360,7 @@ size_t chardev_room(struct chardev *cd)
 
     g_mutex_lock(&cd->lock);
     fe = chardev_focused(cd);
-    room = fe ? CHARDEV_IN_MAX - fe->in_len : 0;
+    room = fe && !fe_closing(fe) ? CHARDEV_IN_MAX - fe->in_len : 0;
     g_mutex_unlock(&cd->lock);
     return room;
 }
@@ -534,6 +554,17 @@ bool chardev_connected(const struct chardev_fe *fe)
     connected = cd->connected;
     g_mutex_unlock(&cd->lock);
     return connected;
+}
+
+bool chardev_has_focus(const struct chardev_fe *fe)
+{
+    struct chardev *cd = fe->cd;
+    bool focus;
+
+    g_mutex_lock(&cd->lock);
+    focus = chardev_focused(cd) == fe;
+    g_mutex_unlock(&cd->lock);
+    return focus;
 }
 
 int chardev_ioctl(struct chardev_fe *fe, enum chardev_ioctl what, void *arg)

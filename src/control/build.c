@@ -218,18 +218,29 @@ static bool add_monitors(struct cmdline *c, struct vm *vm, struct error *err)
     return true;
 }
 
+static void free_backends(struct vm *vm, void *opaque)
+{
+    block_flush_all(vm);
+    monitor_cleanup(vm);
+    net_cleanup(vm);
+    block_close_all(vm);
+    chardev_cleanup(vm);
+    object_cleanup(vm);
+    vm_fds_cleanup(vm);
+}
+
 struct vm *cmdline_make_vm(struct cmdline *c, struct loop *loop, struct error *err)
 {
     struct vm *vm;
 
     c->config.make_backends = make_backends;
     c->config.make_devices = make_devices;
+    c->config.free_backends = free_backends;
     c->config.opaque = c;
     vm = vm_create(&c->config, loop, err);
     if (!vm)
         return NULL;
     if (!add_monitors(c, vm, err)) {
-        monitor_cleanup(vm);
         vm_destroy(vm);
         return NULL;
     }

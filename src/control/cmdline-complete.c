@@ -145,7 +145,8 @@ static bool check_common_property(const char *key, const char *value, struct err
         { "vmport", "off auto", "this build has no VMware port" },
         { "pflash0", "", "this build has no flash yet" }, { "pflash1", "", "this build has no flash yet" },
         { "confidential-guest-support", "", "this build cannot protect guests from the host" },
-        { "kernel_irqchip", "off", "this build has no KVM" },
+        { "kernel_irqchip", "off", "this build has no KVM" }, { "acpi", "on auto", "this machine cannot do without" },
+        { "dump-guest-core", "off", "guest RAM is never in core dumps" },
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++) {
@@ -169,15 +170,23 @@ static bool check_machine_properties(struct cmdline *c, const struct board *b, s
         g_array_append_val(params, *p);
     if (!cmdline_check(c->config.machine_opts, (const struct cmdline_param *)params->data, what, err))
         return false;
-    json_object_object_foreach(c->config.machine_opts, key, value) {
-        bool own = false;
+    /* The board gets what it declares; the rest was checked and has nobody to tell. */
+    struct json_object *own = json_object_new_object();
+    bool ok = true;
 
-        for (const struct prop *p = b->props; p && p->name; p++)
-            own |= !strcmp(p->name, key);
-        if (!own && !check_common_property(key, json_object_get_string(value), err))
-            return false;
+    json_object_object_foreach(c->config.machine_opts, key, value) {
+        const struct prop *p = b->props;
+
+        while (p && p->name && strcmp(p->name, key) != 0)
+            p++;
+        if (p && p->name)
+            json_object_object_add(own, key, json_object_get(value));
+        else
+            ok = ok && check_common_property(key, json_object_get_string(value), err);
     }
-    return true;
+    json_object_put(c->config.machine_opts);
+    c->config.machine_opts = own;
+    return ok;
 }
 
 /* ---- accelerators: those of this build, in the user's order */
@@ -435,7 +444,7 @@ bool cmdline_complete(struct cmdline *c, struct error *err)
         c->config.cpus = c->config.max_cpus = c->config.sockets = c->config.dies = c->config.clusters =
             c->config.cores = c->config.threads = 1;
     b = complete_board(c, err);
-    if (!b || !complete_memory(c, b, err) || !check_machine_properties(c, b, err) || !complete_graphics(c, err) ||
+    if (!b || !complete_memory(c, b, err) || !complete_graphics(c, err) || !check_machine_properties(c, b, err) ||
         !complete_accels(c, err))
         return false;
     if (b->max_cpus && c->config.max_cpus > b->max_cpus)

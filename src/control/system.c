@@ -14,12 +14,6 @@
 #include <unistd.h>
 #include "cmdline-internal.h"
 #include "rhea/base/log.h"
-#include "rhea/block/block.h"
-#include "rhea/chardev/chardev.h"
-#include "rhea/vm/fds.h"
-#include "rhea/control/monitor.h"
-#include "rhea/net/net.h"
-#include "rhea/vm/object.h"
 
 /* ---- -daemonize: the parent ends when the machine is made and its sockets listen, with the child's verdict */
 
@@ -196,8 +190,6 @@ static int run_machine(struct cmdline *c, struct error *err)
     if (signals.fd >= 0)
         close(signals.fd);
     vm_stop(vm, RUN_SHUTDOWN);
-    block_flush_all(vm);
-    monitor_cleanup(vm);
     vm_destroy(vm);
     loop_free(loop);
     if (c->pidfile && !error_is_set(err))

@@ -605,6 +605,8 @@ void vm_destroy(struct vm *vm)
         bus_free(vm->buses);
     if (vm->board && vm->board->free)
         vm->board->free(vm);
+    if (vm->config.free_backends)
+        vm->config.free_backends(vm, vm->config.opaque);
     if (vm->accel && vm->accel->exit)
         vm->accel->exit(vm);
     vm->accel = NULL;

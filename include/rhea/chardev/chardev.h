@@ -29,6 +29,7 @@ void chardev_on_writable(struct chardev_fe *fe, void (*fn)(void *opaque), void *
 void chardev_accept_input(struct chardev_fe *fe);       /* can_read grew; any thread */
 void chardev_set_open(struct chardev_fe *fe, bool open);        /* guest opened the port: query-chardev's frontend-open */
 bool chardev_connected(const struct chardev_fe *fe);
+bool chardev_has_focus(const struct chardev_fe *fe);     /* of a mux; alone: always */
 enum chardev_ioctl { CHR_SET_SERIAL /* struct chardev_serial */, CHR_SET_MODEM, CHR_GET_MODEM };
 struct chardev_serial { int speed, parity, data_bits, stop_bits; };
 int chardev_ioctl(struct chardev_fe *fe, enum chardev_ioctl what, void *arg);

@@ -68,9 +68,11 @@ struct vm_config {
     const char *memory_backend;         /* -machine memory-backend=ID: see vm_main_ram() in vm/object.h */
     /* vm_create() calls back: make_backends when accelerator, memory and clock exist, before board->init (it makes the
      * chardevs, netdevs, drives and objects that devices name); make_devices after board->init (-device). Then
-     * everything is reset (board->reset may build tables that describe the devices). Either may be NULL. */
+     * everything is reset (board->reset may build tables that describe the devices). vm_destroy() calls free_backends
+     * when devices and board are gone. Each may be NULL. */
     bool (*make_backends)(struct vm *vm, void *opaque, struct error *err);
     bool (*make_devices)(struct vm *vm, void *opaque, struct error *err);
+    void (*free_backends)(struct vm *vm, void *opaque);
     void *opaque;
 };
 
