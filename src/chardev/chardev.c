@@ -492,8 +492,8 @@ struct chardev_fe *chardev_attach(struct vm *vm, const char *id, const struct ch
     g_ptr_array_add(cd->fes, fe);
     if (cd->connected)
         fe_event(fe, CHR_OPENED);
-    if (cd->mux)
-        fe_event(fe, cd->fes->len == 1 ? CHR_MUX_IN : CHR_MUX_OUT);
+    if (cd->mux && cd->fes->len > 1)
+        fe_event(fe, CHR_MUX_OUT);
     chardev_rewatch(cd);
     g_mutex_unlock(&cd->lock);
     return fe;

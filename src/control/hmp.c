@@ -416,9 +416,8 @@ static void run_line(struct hmp *h, const char *line)
     }
 }
 
-char *hmp_run(struct vm *vm, const char *line)
+char *hmp_run(struct vm *vm, const char *line, int cpu)
 {
-    int cpu = 0;
     struct hmp h = { vm, g_string_new(NULL), &cpu };
 
     run_line(&h, line);
@@ -474,7 +473,7 @@ static int compare_lines(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static void hmp_help(struct hmp *h, struct json_object *args)
+void hmp_help(struct hmp *h, struct json_object *args)
 {
     const char *only = option_str(args, "command", NULL);
     g_autoptr(GString) text = g_string_new(NULL);
@@ -500,7 +499,7 @@ static void hmp_help(struct hmp *h, struct json_object *args)
             hmp_printf(h, "%s\n", lines[i]);
 }
 
-static void hmp_info(struct hmp *h, struct json_object *args)
+void hmp_info(struct hmp *h, struct json_object *args)
 {
     const char *line = option_str(args, "subcommand", "");
     size_t n = strcspn(line, " \t");
@@ -536,9 +535,6 @@ static void hmp_info(struct hmp *h, struct json_object *args)
     if (near)
         hmp_printf(h, "did you mean 'info %s'? 'info' lists what there is\n", near);
 }
-
-const struct hmp_command hmp_memory_help = { "help|?", "command:S?", "[command]", "this list, or one command of it",
-                                             hmp_help };
 
 /* ---- completion: commands, info's, ids */
 

@@ -40,7 +40,12 @@ extern const struct hmp_command hmp_commands[], hmp_info_commands[];    /* end w
 extern const struct hmp_command hmp_memory_commands[];
 /* Completions of a partial line: whole lines; caller frees. */
 GPtrArray *hmp_complete(struct vm *vm, const char *line);
+void hmp_help(struct hmp *h, struct json_object *args);
+void hmp_info(struct hmp *h, struct json_object *args);
 bool hmp_name_matches(const char *names, const char *word);
+
+/* hmp-memory.c: guest memory as CPU v sees it (physical: v NULL). false: some page is not there. */
+bool guest_memory_read(struct vm *vm, struct vcpu *v, uint64_t addr, void *buf, uint64_t len);
 
 /* readline.c: a line editor */
 struct readline;

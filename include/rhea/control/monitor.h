@@ -11,8 +11,8 @@ struct vm;
 /* mode "control" (QMP) or "readline" (HMP) on the chardev `id`. */
 bool monitor_add(struct vm *vm, const char *chardev, bool control, bool pretty, struct error *err);
 void monitor_cleanup(struct vm *vm);
-/* One HMP command; its output with LF line ends, caller frees. */
-char *hmp_run(struct vm *vm, const char *line);
+/* One HMP command, as CPU `cpu` sees the machine; its output with LF line ends, caller frees. */
+char *hmp_run(struct vm *vm, const char *line, int cpu);
 /* One QMP command as an object {"execute": ...}: the whole reply object, caller owns. For tests and embedders. */
 struct json_object *qmp_run(struct vm *vm, struct json_object *request);
 /* JSON as QMP writes it: one line, ": " and ", " as separators, ASCII. pretty: indented. Caller frees. */

@@ -111,6 +111,8 @@ struct guest {
     const struct cpu_model *(*models)(unsigned *count);
     const struct cpu_feature *(*features)(unsigned *count);
     const char *default_model;
+    void (*nmi)(struct cpu *cpu);                       /* on the vCPU's thread; NULL: there is none */
+    bool (*cpu_has)(const struct cpu *cpu, const struct cpu_feature *f);       /* is the feature on in this CPU? */
 };
 
 extern const struct guest guest_x86_64, guest_i386;
