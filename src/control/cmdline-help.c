@@ -19,7 +19,7 @@ void help_machines(const struct guest *g)
     for (unsigned i = 0; i < n; i++) {
         const struct board *b = all[i];
 
-        if (!b->guest || (g && !list_has(b->guest, g->name) && strcmp(b->guest, "*") != 0))
+        if (b->guest && (g && !list_has(b->guest, g->name) && strcmp(b->guest, "*") != 0))
             continue;
         if (b->alias)
             printf("%-20s %s (alias of %s)\n", b->alias, b->summary, b->name);
