@@ -1,4 +1,5 @@
-/* Every user-level row of isa/x86*.isa with random operands: natively, and by the interpreter. All state must be equal
+/* Every user-level row of isa/x86*.isa with random operands: natively, by the interpreter (as written, and after the
+ * passes), and by the host code made of it. All state must be equal
  * afterwards: registers, flags but those the row calls undefined, vectors, x87, MXCSR, memory, and the exception raised.
  *   ROW=paddb  only rows whose mnemonic begins so     CASES=1000  a row     RHEA_TEST_SEED=1  elsewhere   VERBOSE=1 */
 #include <glib.h>
@@ -6,15 +7,60 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <xmmintrin.h>
 #include "generate.h"
 #include "rhea/guest/guest.h"
 #include "rhea/interp/interp.h"
+#include "rhea/jit/codegen.h"
+#include "rhea/jit/jit.h"
 
 static struct guest test_guest;
 static struct tlb_entry tlb[256];
 static struct x86_cpu *cpu;
 static struct ir *ir;
 static struct ir_analysis *analysis;
+
+enum way { WRITTEN, OPTIMIZED, HOST_CODE, WAYS };
+static const char *const way_name[WAYS] = { "interpreted", "interpreted after the passes", "host code" };
+
+/* ---- host code */
+
+enum { CODE_SIZE = 1 << 20 };
+static uint8_t *host_code, *host_region;
+static size_t host_region_size;
+static struct codegen *codegen;
+static struct codegen_stubs stubs;
+static struct jump_entry jump_cache[1 << JUMP_CACHE_BITS];
+
+static void host_create(void)
+{
+    struct code_out out = { 0 };
+
+    host_code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    g_assert_true(host_code != MAP_FAILED);
+    codegen = codegen_new();
+    out.rw = host_code;
+    out.limit = host_code + CODE_SIZE;
+    codegen_make_stubs(&out, &stubs);
+    host_region = host_code + ((out.size + 63) & ~(size_t)63);
+    jump_cache[0].pc = 1;               /* the others hold 0, which hashes to 0 */
+}
+
+static bool host_run(struct cpu *c, const struct ir *region, const struct ir_analysis *an)
+{
+    struct code_out out = { .rw = host_region, .limit = host_code + CODE_SIZE, .first_exit = JIT_EXIT_FIRST };
+    uint64_t left;
+
+    if (!codegen_compile(codegen, &stubs, region, an, &out))
+        return false;
+    host_region_size = out.size;
+    c->jump_cache = jump_cache;
+    left = stubs.enter(c, host_region);
+    if (left >= JIT_EXIT_FIRST)
+        c->pc = c->pc_page + (uint64_t)region->exits[left - JIT_EXIT_FIRST].target;
+    return true;
+}
 
 /* ---- Rhea's side */
 
@@ -104,16 +150,15 @@ static void image_from_cpu(struct x86_image *img)
     }
 }
 
-/* Translates and runs; how: 0 as written, 1 after the passes. NULL, or what is wrong with the region. */
-static char *rhea_run(const struct x86_insn *insn, bool code32, struct x86_image *img, unsigned how)
+/* Translates and runs. NULL, or what is wrong with the region. */
+static char *rhea_run(const struct x86_insn *insn, bool code32, struct x86_image *img, enum way how)
 {
     sigjmp_buf out;
-    uint32_t mxcsr;
+    volatile uint32_t mxcsr = 0;
     uint64_t mode = test_mode(code32);
     char *why;
 
-    memcpy(&mxcsr, img->fx + FX_MXCSR, 4);
-    if ((mxcsr & 0x1f80) != 0x1f80)
+    if ((*(const uint32_t *)(img->fx + FX_MXCSR) & 0x1f80) != 0x1f80)
         mode |= MODE_FPEXC;
     img->rip = insn->pc;
     cpu_from_image(img);
@@ -125,14 +170,20 @@ static char *rhea_run(const struct x86_insn *insn, bool code32, struct x86_image
     test_guest.emit_end(ir);
     if (!ir_validate(ir, &why))
         return why;
-    if (how == 1)
+    if (how != WRITTEN)
         ir_optimize(ir, analysis);
     cpu->cpu.loop_exit = &out;
+    mxcsr = _mm_getcsr();
     if (!sigsetjmp(out, 0)) {
-        if (how == 1)
+        if (how == HOST_CODE && !host_run(&cpu->cpu, ir, analysis))
+            return g_strdup("the back end refuses it");
+        if (how == OPTIMIZED)
             interp_run_optimized(&cpu->cpu, ir, analysis);
-        else
+        if (how == WRITTEN)
             interp_run(&cpu->cpu, ir);
+    } else if (how == HOST_CODE) {      /* out of host code by way of C, as the run loop does it */
+        cpu->cpu.fp_control |= _mm_getcsr() & 0x3f;
+        _mm_setcsr(mxcsr);
     }
     image_from_cpu(img);
     return NULL;
@@ -222,7 +273,7 @@ static bool run_case(GRand *rnd, bool code32, const struct x86_row *row, bool *f
     memcpy(after, native_data, NATIVE_DATA_SIZE);
     if (host.fx[FX_MXCSR + 2])  /* AMD's MXCSR.MM, which no model of ours has */
         return true;
-    for (unsigned how = 0; how < 2 && !*failed; how++) {
+    for (enum way how = WRITTEN; how < WAYS && !*failed; how++) {
         g_autofree char *why = NULL, *text = NULL;
         GString *s;
 
@@ -233,10 +284,11 @@ static bool run_case(GRand *rnd, bool code32, const struct x86_row *row, bool *f
         if (!s)
             continue;
         text = describe(&insn, code32);
-        g_test_message("%s (%s)\n%s", text, how ? "optimized" : "interpreted", s->str);
+        g_test_message("%s (%s)\n%s", text, way_name[how], s->str);
         if (g_getenv("VERBOSE")) {
             g_autofree char *p = ir_print(ir);
-            g_test_message("%s", p);
+            g_autofree char *h = codegen_disassemble(host_region, host_region_size, (uintptr_t)host_region);
+            g_test_message("%s\n%s", p, how == HOST_CODE ? h : "");
         }
         g_string_free(s, TRUE);
         *failed = true;
@@ -294,6 +346,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     native_init();
     cpu_create();
+    host_create();
     g_test_add_data_func("/isa/x86/native/integer", GINT_TO_POINTER(INTEGER), test_rows);
     g_test_add_data_func("/isa/x86/native/x87", GINT_TO_POINTER(X87), test_rows);
     g_test_add_data_func("/isa/x86/native/vector", GINT_TO_POINTER(VECTOR), test_rows);
