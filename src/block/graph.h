@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include "rhea/block/node.h"
 
+struct block_inherit;
+
 struct block_graph {
     struct vm *vm;
     struct loop *loop;
@@ -14,6 +16,7 @@ struct block_graph {
     unsigned next_name;
     unsigned depth;             /* of node_open() calls: bounds backing chains */
     GPtrArray *opening;         /* file names of the images being opened, outermost first */
+    bool repairing;             /* a corrupt image may be opened for writing: rhea-img check -r */
     struct block_inherit *inherit;      /* what a child being opened takes from its parent */
 };
 

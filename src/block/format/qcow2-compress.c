@@ -1,0 +1,152 @@
+/* qcow2: compressed clusters, raw deflate with a window of 4 KiB or zstd. The work is done on the pool's threads. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+#include <zstd.h>
+#include "block/aio.h"
+#include "block/format/qcow2.h"
+
+struct codec { unsigned type; const void *in; uint64_t in_bytes; void *out; uint64_t out_bytes, produced; };
+
+/* The compressed bytes end somewhere in the last sector: what follows them is ignored, but a whole cluster must come. */
+static int inflate_zlib(struct codec *c)
+{
+    z_stream z = { .next_in = (Bytef *)c->in, .avail_in = c->in_bytes, .next_out = c->out, .avail_out = c->out_bytes };
+    int ret;
+
+    if (inflateInit2(&z, -12) != Z_OK)
+        return -ENOMEM;
+    ret = inflate(&z, Z_FINISH);
+    ret = (ret == Z_STREAM_END || ret == Z_BUF_ERROR) && !z.avail_out ? 0 : -EIO;
+    inflateEnd(&z);
+    return ret;
+}
+
+static int inflate_zstd(struct codec *c)
+{
+    ZSTD_inBuffer in = { c->in, c->in_bytes, 0 };
+    ZSTD_outBuffer out = { c->out, c->out_bytes, 0 };
+    ZSTD_DCtx *z = ZSTD_createDCtx();
+    int ret = z ? 0 : -ENOMEM;
+
+    while (!ret && out.pos < out.size) {
+        size_t before = in.pos + out.pos, r = ZSTD_decompressStream(z, &out, &in);
+
+        if (ZSTD_isError(r) || (out.pos < out.size && in.pos + out.pos == before))
+            ret = -EIO;
+    }
+    ZSTD_freeDCtx(z);
+    return ret;
+}
+
+static int inflate_job(void *arg)
+{
+    struct codec *c = arg;
+
+    return c->type == QCOW2_ZSTD ? inflate_zstd(c) : inflate_zlib(c);
+}
+
+int qcow2_inflate(struct qcow2 *q, const void *in, uint64_t in_bytes, void *out)
+{
+    struct codec c = { .type = q->compression, .in = in, .in_bytes = in_bytes, .out = out, .out_bytes = q->cluster_size };
+
+    return pool_run(inflate_job, &c);
+}
+
+static int deflate_zlib(struct codec *c)
+{
+    z_stream z = { .next_in = (Bytef *)c->in, .avail_in = c->in_bytes, .next_out = c->out, .avail_out = c->out_bytes };
+    int ret;
+
+    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY) != Z_OK)
+        return -ENOMEM;
+    ret = deflate(&z, Z_FINISH) == Z_STREAM_END ? 0 : -E2BIG;
+    c->produced = c->out_bytes - z.avail_out;
+    deflateEnd(&z);
+    return ret;
+}
+
+static int deflate_job(void *arg)
+{
+    struct codec *c = arg;
+    size_t n;
+
+    if (c->type == QCOW2_ZLIB)
+        return deflate_zlib(c);
+    n = ZSTD_compress(c->out, c->out_bytes, c->in, c->in_bytes, 0);
+    c->produced = n;
+    return ZSTD_isError(n) ? -E2BIG : 0;
+}
+
+/* Only clusters that hold nothing yet may be written compressed: this is for filling images. */
+static int link_compressed(struct qcow2 *q, uint64_t off, uint64_t host, uint64_t bytes)
+{
+    unsigned shift = 62 - (q->cluster_bits - 8), i;
+    uint64_t sectors = ((host + bytes - 1) / 512) - host / 512;
+    struct meta_entry *e;
+    int ret = qcow2_l2_writable(q, off, &e);
+
+    if (ret)
+        return ret;
+    i = qcow2_slice_index(q, off);
+    if (qcow2_kind(q, l2_load(e, i)) != QCOW2_UNALLOCATED && qcow2_kind(q, l2_load(e, i)) != QCOW2_ZERO_PLAIN) {
+        ret = -EIO;
+    } else {
+        ((uint64_t *)e->data)[i] = GUINT64_TO_BE(QCOW2_COMPRESSED | sectors << shift | host);
+        meta_dirty(&q->l2, e, i * 8, 8);
+    }
+    meta_put(e);
+    return ret;
+}
+
+static void unlink_bytes(struct qcow2 *q, uint64_t host, uint64_t bytes)
+{
+    uint64_t first = host & ~(q->cluster_size - 1);
+
+    qcow2_refcount_add(q, first, clusters_of(q, host + bytes - first), -1);
+    q->compressed_next = 0;
+}
+
+int qcow2_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes)
+{
+    struct qcow2 *q = n->state;
+    struct codec c = { .type = q->compression, .in_bytes = q->cluster_size, .out_bytes = q->cluster_size - 1 };
+    uint8_t *whole = NULL, *out;
+    uint64_t host;
+    int ret;
+
+    if ((off & (q->cluster_size - 1)) || bytes > q->cluster_size || (bytes < q->cluster_size && off + bytes != n->size))
+        return -EINVAL;
+    c.in = buf;
+    if (bytes < q->cluster_size) {              /* the end of the disk */
+        c.in = whole = g_malloc0(q->cluster_size);
+        memcpy(whole, buf, bytes);
+    }
+    c.out = out = node_buffer(q->file, q->cluster_size);
+    ret = out ? pool_run(deflate_job, &c) : -ENOMEM;
+    g_free(whole);
+    if (ret == -E2BIG) {                        /* does not shrink */
+        free(out);
+        return node_pwrite(n, off, buf, bytes);
+    }
+    if (ret) {
+        free(out);
+        return ret;
+    }
+    co_mutex_lock(&q->lock);
+    q->inflated_entry = 0;
+    ret = qcow2_alloc_bytes(q, c.produced, &host);
+    co_mutex_unlock(&q->lock);
+    if (!ret) {
+        ret = node_pwrite(q->file, host, out, c.produced);
+        co_mutex_lock(&q->lock);
+        if (!ret)
+            ret = link_compressed(q, off, host, c.produced);
+        if (ret)
+            unlink_bytes(q, host, c.produced);
+        co_mutex_unlock(&q->lock);
+    }
+    free(out);
+    return ret ? ret : qcow2_throttle(q);
+}
