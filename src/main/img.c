@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "block/graph.h"
+#include "rhea/control/version.h"
 
 enum { EXIT_BAD = 1, EXIT_CORRUPT = 2, EXIT_LEAKS = 3, EXIT_UNSUPPORTED = 63 };
 enum { OPT_OUTPUT = 256, OPT_IMAGE_OPTS, OPT_CHAIN, OPT_SHRINK, OPT_RANDOM, OPT_HELP, OPT_TARGET_IS_ZERO, OPT_IGNORED };
