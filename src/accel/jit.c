@@ -75,11 +75,11 @@ static bool accel_vcpu_init(struct vcpu *v, struct error *err)
     jc->ir = ir_new();
     pthread_mutex_init(&jc->sleep_lock, NULL);
     pthread_cond_init(&jc->sleep_cond, NULL);
+    v->cpu->jit = jc;
     tlb_init(jc);
     jump_init(jc);
     if (!v->cpu->fp_control)
         v->cpu->fp_control = 0x1f80;
-    v->cpu->jit = jc;
     return true;
 }
 
