@@ -414,11 +414,13 @@ EMIT(xadd)
     alu_flags(t, A_ADD, bytes, a, b, 0, r);
 }
 
-/* The destination is always written (with itself when unequal), so that a read-only page faults. */
+/* The accumulator takes what was found; then, if that was the same, the destination takes the source. In memory the
+ * destination is always written (with itself when unequal), so that a read-only page faults; registers, and their upper
+ * halves, are left alone then. */
 EMIT(cmpxchg)
 {
     unsigned bytes = i->op[0].size;
-    ir_val acc = x86_get_reg(t, R_RAX, bytes), src = x86_read(t, 1), old, r;
+    ir_val acc = x86_get_reg(t, R_RAX, bytes), src = x86_read(t, 1), old, rax, dst;
 
     if (i->op[0].kind == XO_MEM) {
         if (!t->linear)
@@ -426,18 +428,20 @@ EMIT(cmpxchg)
         old = x86_narrow(t, ir_cas(t->ir, x86_memop(t, bytes), t->linear, acc, src), bytes);
     } else {
         old = x86_read(t, 0);
-        x86_write(t, 0, ir_select(t->ir, C_EQ, acc, old, src, old));
     }
-    r = ir_bin(t->ir, IR_SUB, acc, old);
-    /* The accumulator, its upper half included, is written only when unequal. */
     if (bytes == 4) {
-        ir_val rax = ir_get(t->ir, SLOT_REG + R_RAX);
-
+        rax = ir_get(t->ir, SLOT_REG + R_RAX);
         ir_put(t->ir, SLOT_REG + R_RAX, ir_select(t->ir, C_EQ, acc, old, rax, x86_widen(t, old)));
     } else {
         x86_put_reg(t, R_RAX, bytes, old);
     }
-    alu_flags(t, A_CMP, bytes, acc, old, 0, r);
+    if (i->op[0].kind != XO_MEM && bytes == 4) {
+        dst = ir_get(t->ir, SLOT_REG + i->op[0].reg);
+        ir_put(t->ir, SLOT_REG + i->op[0].reg, ir_select(t->ir, C_EQ, acc, old, x86_widen(t, src), dst));
+    } else if (i->op[0].kind != XO_MEM) {
+        x86_write(t, 0, ir_select(t->ir, C_EQ, acc, old, src, old));
+    }
+    alu_flags(t, A_CMP, bytes, acc, old, 0, ir_bin(t->ir, IR_SUB, acc, old));
 }
 
 static void cmpxchg_wide(struct x86_t *t, const struct x86_insn *i, enum x86_helper_id h, unsigned bytes)

@@ -118,6 +118,8 @@ static void cpu_from_image(const struct x86_image *img)
     cpu->cr0 = 0x80050033;
     cpu->cr4 = 0x40670;
     cpu->xcr0 = 7;
+    cpu->efer = 0x500;          /* LME, LMA */
+    cpu->seg[S_CS].attr = 1 << 21;      /* L */
     cpu->cpl = 3;
     cpu->cpu.exception = -1;
     cpu->cpu.pc = img->rip;
@@ -258,6 +260,14 @@ static char *describe(const struct x86_insn *i, bool code32)
     return g_string_free(s, FALSE);
 }
 
+/* 16-bit double shifts by more than 16 (SDM vol. 2, SHLD). */
+static bool undefined_result(const struct x86_insn *i, const struct x86_image *was)
+{
+    uint64_t count = i->op[2].kind == XO_IMM ? (uint64_t)i->imm : was->regs[R_RCX];
+
+    return i->map == 1 && (i->opcode & 0xf6) == 0xa4 && i->opsize == 2 && (count & 31) > 16;
+}
+
 /* One case; false: it could not be made. */
 static bool run_case(GRand *rnd, bool code32, const struct x86_row *row, bool *failed)
 {
@@ -271,6 +281,8 @@ static bool run_case(GRand *rnd, bool code32, const struct x86_row *row, bool *f
     host = was;
     native_run(insn.len, code32, &host);
     memcpy(after, native_data, NATIVE_DATA_SIZE);
+    if (undefined_result(&insn, &was))
+        return true;
     if (host.fx[FX_MXCSR + 2])  /* AMD's MXCSR.MM, which no model of ours has */
         return true;
     for (enum way how = WRITTEN; how < WAYS && !*failed; how++) {
@@ -280,6 +292,9 @@ static bool run_case(GRand *rnd, bool code32, const struct x86_row *row, bool *f
         memcpy(native_data, before, NATIVE_DATA_SIZE);
         ours = was;
         why = rhea_run(&insn, code32, &ours, how);
+        /* BT of a bit string may read as much around the bit as it likes: the processor a byte, Rhea the operand size. */
+        if (!why && host.trap < 0 && ours.trap == X_PF && row->map == 1 && row->mnemonic[0] == 'b' && row->mnemonic[1] == 't')
+            break;
         s = why ? g_string_new(why) : compare(&insn, code32, &was, &host, &ours, before, after);
         if (!s)
             continue;
