@@ -185,6 +185,9 @@ void helper_enter(struct cpu *cpu, uint32_t info, uint32_t alloc)
     if (level)
         x86_stack_push(&s, bytes, fp);
     s.sp = (s.sp & ~s.mask) | ((s.sp - alloc) & s.mask);
+    /* The new top must be writable. */
+    if (s.flat)
+        cpu_probe(cpu, s.sp, bytes, true, s.mmu);
     x86_stack_done(&s);
     if (bytes == 2)
         c->regs[R_RBP] = (c->regs[R_RBP] & ~UINT64_C(0xffff)) | (fp & 0xffff);

@@ -268,6 +268,13 @@ static bool undefined_result(const struct x86_insn *i, const struct x86_image *w
     return i->map == 1 && (i->opcode & 0xf6) == 0xa4 && i->opsize == 2 && (count & 31) > 16;
 }
 
+/* BT of a bit string may read as much around the bit as it likes (the processor a byte, Rhea the operand size). ENTER
+ * touches the new top of the stack, where this process may have something. */
+static bool reads_elsewhere(const struct x86_row *row)
+{
+    return g_str_has_prefix(row->mnemonic, "bt") || !strcmp(row->mnemonic, "enter");
+}
+
 /* One case; false: it could not be made. */
 static bool run_case(GRand *rnd, bool code32, const struct x86_row *row, bool *failed)
 {
@@ -292,8 +299,7 @@ static bool run_case(GRand *rnd, bool code32, const struct x86_row *row, bool *f
         memcpy(native_data, before, NATIVE_DATA_SIZE);
         ours = was;
         why = rhea_run(&insn, code32, &ours, how);
-        /* BT of a bit string may read as much around the bit as it likes: the processor a byte, Rhea the operand size. */
-        if (!why && host.trap < 0 && ours.trap == X_PF && row->map == 1 && row->mnemonic[0] == 'b' && row->mnemonic[1] == 't')
+        if (!why && host.trap < 0 && ours.trap == X_PF && reads_elsewhere(row))
             break;
         s = why ? g_string_new(why) : compare(&insn, code32, &was, &host, &ours, before, after);
         if (!s)
