@@ -71,6 +71,7 @@ static bool accel_vcpu_init(struct vcpu *v, struct error *err)
 
     jc->av = accel_of(v->vm);
     jc->vcpu = v;
+    v->cpu->jit = jc;
     jc->quiet = true;
     jc->ir = ir_new();
     pthread_mutex_init(&jc->sleep_lock, NULL);
