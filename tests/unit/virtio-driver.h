@@ -58,7 +58,7 @@ static void w16(struct drv *d, uint64_t a, uint16_t v) { memcpy(d->ram + a, &v, 
 static void w32(struct drv *d, uint64_t a, uint32_t v) { memcpy(d->ram + a, &v, 4); }
 static void w64(struct drv *d, uint64_t a, uint64_t v) { memcpy(d->ram + a, &v, 8); }
 static uint16_t r16(struct drv *d, uint64_t a) { uint16_t v; memcpy(&v, d->ram + a, 2); return v; }
-static uint32_t r32(struct drv *d, uint64_t a) { uint32_t v; memcpy(&v, d->ram + a, 4); return v; }
+G_GNUC_UNUSED static uint32_t r32(struct drv *d, uint64_t a) { uint32_t v; memcpy(&v, d->ram + a, 4); return v; }
 
 static uint32_t reg(struct drv *d, unsigned offset)
 {
@@ -105,7 +105,7 @@ static void drv_free(struct drv *d)
     g_free(d);
 }
 
-static void drv_spin(struct drv *d)
+G_GNUC_UNUSED static void drv_spin(struct drv *d)
 {
     while (loop_step(d->loop, false))
         ;
@@ -154,7 +154,7 @@ static void drv_start(struct drv *d, unsigned queues, uint64_t drop)
     set_reg(d, 0x070, 3 | 8 | 4);
 }
 
-static bool needs_reset(struct drv *d) { return reg(d, 0x070) & VIRTIO_S_NEEDS_RESET; }
+G_GNUC_UNUSED static bool needs_reset(struct drv *d) { return reg(d, 0x070) & VIRTIO_S_NEEDS_RESET; }
 static void kick(struct drv *d, unsigned q) { set_reg(d, 0x050, q); }
 
 static void split_put(struct drv *d, struct drv_queue *q, unsigned i, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
@@ -230,7 +230,7 @@ static bool drv_used(struct drv *d, unsigned index, unsigned n, uint32_t *len)
 }
 
 /* Offers, kicks and waits for the answer. */
-static uint32_t drv_do(struct drv *d, unsigned index, const struct seg *s, unsigned n)
+G_GNUC_UNUSED static uint32_t drv_do(struct drv *d, unsigned index, const struct seg *s, unsigned n)
 {
     gint64 end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
     uint32_t len = 0;
