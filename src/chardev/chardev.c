@@ -10,7 +10,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include "rhea/block/block.h"
 
 enum { EVENTS_MAX = 16 };
 
@@ -320,9 +319,12 @@ static void mux_next(struct chardev *cd)
     fe_event(cd->fes->pdata[cd->focus], CHR_MUX_IN);
 }
 
-static void flush_disks(void *vm)
+static void flush_disks(void *opaque)
 {
-    block_flush_all(vm);
+    struct vm *vm = opaque;
+
+    if (vm->config.flush_disks)
+        vm->config.flush_disks(vm);
 }
 
 /* One byte after the escape character; true: it is input. Under the lock. */

@@ -236,6 +236,7 @@ struct vm *cmdline_make_vm(struct cmdline *c, struct loop *loop, struct error *e
     c->config.make_backends = make_backends;
     c->config.make_devices = make_devices;
     c->config.free_backends = free_backends;
+    c->config.flush_disks = block_flush_all;
     c->config.opaque = c;
     vm = vm_create(&c->config, loop, err);
     if (!vm)

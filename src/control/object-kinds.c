@@ -18,6 +18,10 @@
 
 struct iothread { struct object obj; struct loop *loop; };
 
+static void iothread_started(void *opaque)
+{
+}
+
 static bool iothread_create(struct object *obj, struct error *err)
 {
     struct iothread *t = (struct iothread *)obj;
@@ -29,6 +33,7 @@ static bool iothread_create(struct object *obj, struct error *err)
             return false;
     t->loop = loop_new(name);
     loop_thread_start(t->loop);
+    loop_call(t->loop, iothread_started, NULL);         /* query-iothreads tells its id */
     return true;
 }
 

@@ -73,6 +73,7 @@ struct vm_config {
     bool (*make_backends)(struct vm *vm, void *opaque, struct error *err);
     bool (*make_devices)(struct vm *vm, void *opaque, struct error *err);
     void (*free_backends)(struct vm *vm, void *opaque);
+    void (*flush_disks)(struct vm *vm);         /* a multiplexer's Ctrl-a s */
     void *opaque;
 };
 
