@@ -96,26 +96,55 @@ static ir_val mask_what(struct x86_t *t, unsigned log2_bytes, unsigned bytes)
     return ir_const(t->ir, T_I32, log2_bytes | (bytes >> log2_bytes) << 4 | t->mmu << 12);
 }
 
+/* Branches to `all` if every lane of operand n, a mask, is set: the usual case, which needs no helper. Values of before
+ * do not outlive it. */
+static void branch_if_all(struct x86_t *t, unsigned reg, unsigned log2_bytes, unsigned bytes, ir_label all)
+{
+    unsigned vop = log2_bytes == 3 ? VOP_MOVMSKPD : VOP_MOVMSKPS, lanes = (bytes < 16 ? bytes : 16) >> log2_bytes;
+    ir_val bits = ir_vop(t->ir, vop, T_I32, get_half(t, reg, 0), 0, 0, 0);
+
+    if (bytes == 32)
+        bits = ir_bin(t->ir, IR_AND, bits, ir_vop(t->ir, vop, T_I32, get_half(t, reg, 1), 0, 0, 0));
+    bits = ir_bin_imm(t->ir, IR_AND, bits, (1u << lanes) - 1);
+    x86_brcond(t, C_EQ, bits, ir_const(t->ir, T_I32, (1u << lanes) - 1), all);
+}
+
 EMIT(maskload)
 {
-    ir_val v, mask;
+    ir_label all, done;
+    ir_val v;
 
     if (!simd_begin(t))
         return;
-    mask = as_v256(t, simd_read(t, 1));
-    v = x86_call(t, HELP_maskload, simd_address(t, 2, false), mask, mask_what(t, (unsigned)x86_arg(i), i->op[0].size), 0);
+    all = ir_label_new(t->ir);
+    done = ir_label_new(t->ir);
+    branch_if_all(t, i->op[1].reg, (unsigned)x86_arg(i), i->op[0].size, all);
+    v = as_v256(t, simd_read(t, 1));
+    v = x86_call(t, HELP_maskload, simd_address(t, 2, false), v, mask_what(t, (unsigned)x86_arg(i), i->op[0].size), 0);
     simd_put(t, 0, i->op[0].size == 32 ? v : ir_vop(t->ir, VOP_LO, T_V128, v, 0, 0, 0));
+    ir_br(t->ir, done);
+    x86_bind(t, all);
+    simd_put(t, 0, simd_read(t, 2));
+    x86_bind(t, done);
 }
 
 EMIT(maskstore)
 {
+    ir_label all, done;
     ir_val v, mask;
 
     if (!simd_begin(t))
         return;
+    all = ir_label_new(t->ir);
+    done = ir_label_new(t->ir);
+    branch_if_all(t, i->op[1].reg, (unsigned)x86_arg(i), i->op[0].size, all);
     mask = as_v256(t, simd_read(t, 1));
     v = as_v256(t, simd_read(t, 2));
     x86_call(t, HELP_maskstore, simd_address(t, 0, true), mask, v, mask_what(t, (unsigned)x86_arg(i), i->op[0].size));
+    ir_br(t->ir, done);
+    x86_bind(t, all);
+    simd_put(t, 0, simd_read(t, 2));
+    x86_bind(t, done);
 }
 
 /* MASKMOVQ, MASKMOVDQU: bytes to DS:[rDI]. */
@@ -136,33 +165,87 @@ EMIT(maskmov)
         simd_enter_mmx(t);
 }
 
-/* Elements by the indices of one register, where the mask's sign bits say; then the mask is zero. The address is
- * base + displacement + index << scale, cut to the address size, in a segment. The helper knows the registers: see there. */
+/* A gather: elements by the indices of one register, where the mask's sign bits say; then the mask is zero. The address
+ * is base + displacement + index << scale, cut to the address size, in a segment. Elements done before a fault are seen
+ * in the registers, and their masks are zero. */
+struct gather {
+    unsigned log2_bytes, log2_index, count, dst, mask, index, seg;
+};
+
+/* All lanes are set and nothing is cut: a load each. The PUTs are for faults alone, and cost nothing where none is. */
+static void gather_all(struct x86_t *t, const struct gather *g)
+{
+    unsigned bytes = 1u << g->log2_bytes, load = g->log2_bytes == 3 ? VOP_INS64 : VOP_INS32, per = 16 >> g->log2_bytes;
+    ir_val base = x86_segment_linear(t, g->seg, x86_ea(t, t->i), 0, false), zero = ir_const(t->ir, T_V128, 0);
+
+    for (unsigned n = 0; n < g->count; n++) {
+        unsigned half = n / per, lane = n % per, dst = (half ? SLOT_YMM_HI : SLOT_XMM) + g->dst;
+        unsigned mask = (half ? SLOT_YMM_HI : SLOT_XMM) + g->mask, at = n << g->log2_index;
+        ir_val v = get_half(t, g->index, at >= 16);
+
+        if (g->log2_index == 3)
+            v = ir_vop(t->ir, VOP_EXT64, T_I64, v, 0, 0, at >> 3 & 1);
+        else
+            v = ir_un(t->ir, IR_SEXT32, ir_vop(t->ir, VOP_EXT32, T_I32, v, 0, 0, at >> 2 & 3));
+        v = ir_load(t->ir, x86_type(bytes), x86_memop(t, bytes), ir_lea(t->ir, base, v, t->i->scale, 0), 0);
+        ir_put_early(t->ir, dst, ir_vop(t->ir, load, T_V128, ir_get(t->ir, dst), v, 0, lane));
+        ir_put_early(t->ir, mask, ir_vop(t->ir, VOP_BLENDPS, T_V128, ir_get(t->ir, mask), zero, 0,
+                                         bytes == 8 ? 3u << 2 * lane : 1u << lane));
+    }
+}
+
+/* The helper knows the registers: see there. */
+static void gather_some(struct x86_t *t, const struct gather *g)
+{
+    const struct x86_insn *i = t->i;
+    ir_val base = x86_ea(t, i), what, v;
+
+    if (i->adsize == 8)         /* nothing is cut, so the sum may be made in any order */
+        base = x86_segment_linear(t, g->seg, base, 0, false);
+    what = ir_const(t->ir, T_I32, g->log2_bytes | g->log2_index << 2 | i->scale << 4 | g->count << 8 | t->mmu << 12 |
+                                      (i->adsize == 8) << 16 | t->code64 << 17 | g->seg << 18 | g->dst << 21 |
+                                      g->mask << 25);
+    v = x86_call(t, HELP_gather, base, x86_get_ymm(t, g->index), what, 0);
+    if (g->count << g->log2_bytes == 32)
+        x86_put_ymm(t, g->dst, v);
+    else
+        x86_put_xmm(t, g->dst, ir_vop(t->ir, VOP_LO, T_V128, v, 0, 0, 0));
+}
+
 EMIT(gather)
 {
-    unsigned log2_bytes = x86_arg(i) & 3, log2_index = x86_arg(i) >> 2 & 3;
-    unsigned size = i->vex_l ? 32 : 16, log2_wide = log2_bytes > log2_index ? log2_bytes : log2_index;
-    unsigned count = size >> log2_wide, dst = i->op[0].reg, mask = i->op[2].reg;
-    unsigned seg = i->seg >= 0 ? (unsigned)i->seg : i->base == R_RSP || i->base == R_RBP ? S_SS : S_DS;
-    ir_val base, what, v;
+    struct gather g = { .log2_bytes = x86_arg(i) & 3, .log2_index = x86_arg(i) >> 2 & 3, .dst = i->op[0].reg,
+                        .mask = i->op[2].reg, .index = (unsigned)i->index };
+    unsigned log2_wide = g.log2_bytes > g.log2_index ? g.log2_bytes : g.log2_index;
+    ir_label all, done;
+    ir_val zero;
 
+    g.count = (i->vex_l ? 32u : 16u) >> log2_wide;
+    g.seg = i->seg >= 0 ? (unsigned)i->seg : i->base == R_RSP || i->base == R_RBP ? S_SS : S_DS;
     if (!simd_begin(t))
         return;
-    if (dst == mask || dst == (unsigned)i->index || mask == (unsigned)i->index) {
+    if (g.dst == g.mask || g.dst == g.index || g.mask == g.index) {
         x86_exception(t, X_UD);
         return;
     }
-    base = x86_ea(t, i);        /* without the index */
-    if (i->adsize == 8)         /* nothing is cut, so the sum may be made in any order */
-        base = x86_segment_linear(t, seg, base, 0, false);
-    what = ir_const(t->ir, T_I32, log2_bytes | log2_index << 2 | i->scale << 4 | count << 8 | t->mmu << 12 |
-                                      (i->adsize == 8) << 16 | t->code64 << 17 | seg << 18 | dst << 21 | mask << 25);
-    v = x86_call(t, HELP_gather, base, x86_get_ymm(t, (unsigned)i->index), what, 0);
-    if (count << log2_bytes < 32)
-        x86_put_xmm_zero(t, dst, ir_vop(t->ir, VOP_LO, T_V128, v, 0, 0, 0));
-    else
-        x86_put_ymm(t, dst, v);
-    x86_put_xmm_zero(t, mask, ir_const(t->ir, T_V128, 0));
+    all = ir_label_new(t->ir);
+    done = ir_label_new(t->ir);
+    if (i->adsize == 8)
+        branch_if_all(t, g.mask, g.log2_bytes, g.count << g.log2_bytes, all);
+    gather_some(t, &g);
+    if (i->adsize == 8) {
+        ir_br(t->ir, done);
+        x86_bind(t, all);
+        gather_all(t, &g);
+        x86_bind(t, done);
+    }
+    zero = ir_const(t->ir, T_V128, 0);
+    x86_put_xmm_zero(t, g.mask, zero);
+    if (g.count << g.log2_bytes < 32)
+        ir_put(t->ir, SLOT_YMM_HI + g.dst, zero);
+    if (g.count << g.log2_bytes < 16)
+        x86_put_xmm(t, g.dst, ir_vop(t->ir, VOP_MOVQZ, T_V128, x86_get_xmm(t, g.dst), 0, 0, 0));
+    t->ymm[g.dst] = 0;
 }
 
 /* ---- strings */

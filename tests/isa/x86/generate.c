@@ -297,6 +297,8 @@ bool generate(GRand *rnd, bool code32, const struct x86_row *row, struct x86_ins
         p[n + k] = (uint8_t)roll(256);
     if (!generate_decode(code32, insn) || insn->row != row)
         return false;
+    if (row->vex && roll(4) == 0)       /* a mask of all lanes */
+        memset(img->ymm[insn->vvvv], 0xff, 32);
     if (row->flags & ROWF_MODRM && insn->mod != 3 && !aim(insn, img, modrm_at))
         return false;
     return true;
