@@ -57,17 +57,17 @@ static void fd_readable(void *opaque, unsigned events)
     size_t room = chardev_room(&f->cd);
     ssize_t n;
 
-    if (!room && !(events & LOOP_HUP)) {
+    if (!room) {                        /* what is left in it, the end too, is seen when there is room again */
         loop_fd_set(f->in_watch, 0);
         return;
     }
-    n = room ? read(f->in, buf, room) : 0;
+    n = read(f->in, buf, room);
     if (n > 0) {
         chardev_input(&f->cd, buf, n);
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         f->eof = true;
         loop_fd_set(f->in_watch, 0);
-        if (f->out < 0 || f->poll_before_write)         /* standard input ended: no more peer */
+        if (f->out < 0)                 /* else output goes on: standard input may be /dev/null */
             chardev_set_connected(&f->cd, false);
     }
 }
