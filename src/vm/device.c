@@ -494,8 +494,6 @@ static void device_free(struct device *dev)
     for (const struct device_kind *k = dev->kind; k; k = device_kind_find(k->parent))
         if (k->free)
             k->free(dev);
-    for (int i = 0; i < DEVICE_IRQ_MAX; i++)
-        irq_free(dev->irq_out[i]);
     for (int i = 0; i < DEVICE_MMIO_MAX; i++)
         if (dev->mmio[i].vm && dev->mmio[i].ops && dev->mmio[i].ops->read == desc_read)
             g_free(dev->mmio[i].opaque);

@@ -129,7 +129,7 @@ struct device {
     GRecMutex lock;
     struct loop *loop;          /* where its timers and back-end events run (main, or its iothread) */
     struct mem_region mmio[DEVICE_MMIO_MAX];
-    struct irq *irq_out[DEVICE_IRQ_MAX];        /* lines the device drives; board connects */
+    struct irq *irq_out[DEVICE_IRQ_MAX];        /* lines the device drives; whoever connected them owns them */
     struct bus *child_bus[4];
     struct json_object *opts;   /* as the user gave them */
     bool realized, hotplugged, pending_delete;
