@@ -1,6 +1,7 @@
 /* The monitor's looks at guest memory: x, xp, sum, print. */
 #include <ctype.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "control/hmp.h"
@@ -109,35 +110,43 @@ static void dump_values(struct hmp *h, struct vcpu *v, uint64_t addr, const stru
     hmp_printf(h, "\n");
 }
 
+/* How long the instruction at pc is, by the guest's own decoder; it wants the bytes at their place in pages. */
+static unsigned instruction_length(const struct guest *g, const uint8_t *code, size_t n, uint64_t pc, uint64_t mode)
+{
+    g_autofree uint8_t *pages = g_malloc0(2 * CPU_PAGE_SIZE);
+    g_autofree void *insn = g_malloc0(g->insn_size);
+    struct code_fetch f = { .first_pc = pc, .page = { pages, pages + CPU_PAGE_SIZE },
+                            .page_va = pc & ~(uint64_t)(CPU_PAGE_SIZE - 1) };
+    struct insn_info info = { 0 };
+
+    memcpy(pages + (pc & (CPU_PAGE_SIZE - 1)), code, n);
+    return g->decode(&f, pc, mode, insn, &info) && info.len && info.len <= n ? info.len : 1;
+}
+
 static void dump_instructions(struct hmp *h, struct vcpu *v, uint64_t addr, unsigned count)
 {
+    const struct guest *g = h->vm->guest;
     struct vcpu *cpu = v ? v : hmp_cpu(h);
 
     for (unsigned i = 0; cpu && i < count; i++) {
+        uint64_t mode = g->mode_bits(cpu->cpu);
         uint8_t code[16];
-        size_t n = sizeof(code);
+        size_t n = sizeof(code), len;
         g_autofree char *text = NULL;
-        char *end;
+        char bytes[3 * sizeof(code) + 1] = "";
 
         while (n && !guest_memory_read(h->vm, v, addr, code, n))
             n--;                        /* the last page may end inside */
         if (!n) {
-            hmp_printf(h, "%016" PRIx64 ": Cannot access memory\n", addr);
+            hmp_printf(h, "0x%016" PRIx64 ": Cannot access memory\n", addr);
             return;
         }
-        text = h->vm->guest->disassemble(code, n, addr, h->vm->guest->mode_bits(cpu->cpu));
-        if (!text)
-            return;
-        /* the first line is the instruction; the second tells by its address how long it is */
-        end = strchr(text, '\n');
-        hmp_printf(h, "%.*s\n", end ? (int)(end - text) : (int)strlen(text), text);
-        if (!end || !end[1])
-            return;
-        uint64_t next = strtoull(end + 1 + strspn(end + 1, " "), NULL, 16);
-
-        if (next <= addr || next > addr + sizeof(code))
-            return;
-        addr = next;
+        len = instruction_length(g, code, n, addr, mode);
+        for (size_t k = 0; k < len; k++)
+            snprintf(bytes + 3 * k, sizeof(bytes) - 3 * k, "%02x ", code[k]);
+        text = g->disassemble(code, len, addr, mode);
+        hmp_printf(h, "0x%016" PRIx64 ":  %-30s %s\n", addr, bytes, text ? text : "");
+        addr += len;
     }
 }
 

@@ -320,6 +320,18 @@ static void bus_error(struct cpu *cpu, uint64_t phys, enum mmu_access access)
 {
 }
 
+/* On the vCPU's thread (inject-nmi). */
+static void raise_nmi(struct cpu *cpu)
+{
+    x86(cpu)->nmi_pending = true;
+    cpu_kick(cpu, CPU_EXIT_IRQ);
+}
+
+static bool cpu_has(const struct cpu *cpu, const struct cpu_feature *f)
+{
+    return x86_has(((const struct x86_cpu *)cpu)->features, (unsigned)f->word << 5 | f->bit);
+}
+
 #define GUEST_COMMON                                                                                            \
     .slots = slots, .nslots = SLOT_COUNT, .helpers = helpers, .nhelpers = HELP_COUNT,                            \
     .cpu_size = sizeof(struct x86_cpu), .insn_size = sizeof(struct x86_insn), .page_bits = 12,                   \
@@ -328,7 +340,7 @@ static void bus_error(struct cpu *cpu, uint64_t phys, enum mmu_access access)
     .translate = x86_translate, .unaligned = unaligned, .bus_error = bus_error, .deliver = x86_deliver,          \
     .has_work = x86_has_work, .cpu_init = cpu_init, .cpu_reset = x86_reset, .cpu_free = cpu_free,                \
     .registers = registers, .mmu_dump = x86_mmu_dump, .regs = reg_table, .models = x86_models,                   \
-    .features = x86_features
+    .features = x86_features, .nmi = raise_nmi, .cpu_has = cpu_has
 
 const struct guest guest_x86_64 = { .name = "x86_64", GUEST_COMMON, .default_model = "qemu64" };
 const struct guest guest_i386 = { .name = "i386", GUEST_COMMON, .default_model = "qemu32" };
