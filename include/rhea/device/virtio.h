@@ -77,7 +77,7 @@ struct virtio_info {
     const char *name;           /* "virtio-blk" */
     uint16_t id;                /* 5 */
     uint16_t legacy_pci_id;     /* 4.1.2.1 transitional PCI device id; 0: there is none */
-    uint32_t pci_class;         /* 24 bits */
+    unsigned vectors;           /* MSI-X vectors unless vectors= says; 0: one a queue and one for configuration */
     uint64_t features;          /* always offered; the device adds others to vdev->host_features in realize */
     uint64_t legacy_features;   /* offered only to legacy drivers */
     /* Everything below may be NULL. Called with the device's lock. */

@@ -495,7 +495,8 @@ static void pci_plugged(struct virtio_device *v)
 
     if (!p->has_modern)
         v->host_features &= 0xffffffff;
-    p->vectors = p->vectors == VECTORS_AUTO ? MIN(v->nqueues + 1, VECTORS_MAX) : p->vectors;
+    if (p->vectors == VECTORS_AUTO)
+        p->vectors = v->info->vectors ? v->info->vectors : MIN(v->nqueues + 1, VECTORS_MAX);
 }
 
 static void pci_unplugged(struct virtio_device *v)
