@@ -1,0 +1,32 @@
+/* ACPI tables of x86 boards. */
+#ifndef RHEA_BOARD_ACPI_H
+#define RHEA_BOARD_ACPI_H
+
+#include "common.h"
+#include "rhea/vm/pci.h"
+
+enum { ACPI_PM_BASE = 0x600, ACPI_SCI = 9, ACPI_TABLES_ADDR = 0xe0000, ACPI_TABLES_MAX = 0x10000 };
+
+struct acpi_mmio_device { uint64_t base, size; uint32_t gsi; };
+struct acpi_config {
+    bool pci;                   /* a PCI root with these windows and ECAM */
+    bool piix;                  /* its PIRQs are the PIIX3's */
+    struct pci_windows windows;
+    uint64_t ecam, ecam_size;   /* 0: none */
+    bool reset_port;            /* CF9h resets */
+    bool i8042, vga;
+    const struct acpi_mmio_device *virtio; unsigned nvirtio;   /* virtio-mmio */
+};
+
+/* The tables as one image to be put anywhere: pointers in it are offsets, `pointers` says where and how wide they are,
+ * `sums` which bytes hold the checksum of which range. Same for the RSDP, whose pointers go into the image. */
+struct acpi_pointer { uint32_t at; uint8_t size; bool rsdp; };
+struct acpi_sum { uint32_t at, start, len; bool rsdp; };
+struct acpi_image { GByteArray *tables; uint8_t rsdp[36]; GArray *pointers, *sums; };
+
+void acpi_build(struct x86_machine *m, const struct acpi_config *c, struct acpi_image *img);
+void acpi_image_free(struct acpi_image *img);
+/* Without firmware: RSDP and tables at ACPI_TABLES_ADDR; sets m->rsdp. */
+bool acpi_place(struct x86_machine *m, const struct acpi_config *c, struct error *err);
+
+#endif
