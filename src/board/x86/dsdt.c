@@ -24,7 +24,7 @@ static void link_registers(struct aml *a, unsigned n)
 /* PNP0C0F: choices 5, 10, 11; bit 7 of the register disables. */
 static void link_device(struct aml *a, unsigned i)
 {
-    g_autofree char *reg = g_strdup_printf("^ISA_.%s", reg_names[i]);
+    g_autofree char *reg = g_strdup_printf("\\_SB.PCI0.ISA_.%s", reg_names[i]);
     static const uint16_t choices = 1 << 5 | 1 << 10 | 1 << 11;
 
     aml_device(a, link_names[i]);

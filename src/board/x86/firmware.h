@@ -1,0 +1,20 @@
+/* Starting through firmware (-bios, or no -kernel), and what firmware asks for: fw_cfg, ROM at the top of 4 GiB. */
+#ifndef RHEA_BOARD_FIRMWARE_H
+#define RHEA_BOARD_FIRMWARE_H
+
+#include "acpi.h"
+
+struct x86_firmware { struct device *fw_cfg; struct ram_block *rom_ram; struct mem_region rom; uint8_t *image; size_t size; };
+
+/* Is there firmware to run? Else a kernel is started directly. */
+bool x86_firmware_wanted(const struct x86_machine *m);
+bool x86_firmware_init(struct x86_machine *m, struct x86_firmware *f, struct error *err);       /* fw_cfg */
+bool x86_firmware_load(struct x86_machine *m, struct x86_firmware *f, const struct acpi_config *acpi, struct error *err);
+void x86_firmware_reset(struct x86_machine *m, struct x86_firmware *f);
+void x86_firmware_free(struct x86_firmware *f);
+
+/* smbios.c: SMBIOS 2.8 tables in memory, and as firmware takes them */
+void x86_smbios_place(struct x86_machine *m);
+GByteArray *x86_smbios_tables(struct x86_machine *m, unsigned *count, unsigned *largest);
+
+#endif
