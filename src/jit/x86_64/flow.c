@@ -224,7 +224,8 @@ _Static_assert(sizeof(struct jump_entry) == 16, "indexed by a shift of 4");
 
 static void exit_direct(struct codegen *b, const struct ir_op *op)
 {
-    if (op->imm < 0 || op->imm >= CPU_PAGE_SIZE) {
+    /* What begins near the page's end may straddle, and is not linked with: its second page must be looked at. */
+    if (op->imm < 0 || op->imm > CPU_PAGE_SIZE - 16) {
         pc_to_rax(b, op->imm);
         jump_by_cache(b);
         return;
