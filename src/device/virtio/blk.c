@@ -558,7 +558,7 @@ static bool blk_realize(struct device *dev, struct error *err)
     struct virtio_device *v = device_cast(dev, struct virtio_device);
     struct virtio_blk *b = (struct virtio_blk *)v;
     struct blk_conf *k = &b->conf;
-    struct loop *loop;
+    struct loop *loop = NULL;
 
     if (!blk_attach(b, err))
         return false;
