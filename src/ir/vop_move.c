@@ -9,6 +9,12 @@ VOP_FN(CAT)
     memcpy(r.u8 + 16, high.u8, 16);
     vec_put(dst, &r, 32);
 }
+VOP_FN(ZEXT)
+{
+    union vec r = vec_of(a, 16);
+
+    vec_put(dst, &r, bytes);
+}
 VOP_FN(LO) { memmove(dst, a, 16); }
 VOP_FN(HI) { memmove(dst, a + 16, 16); }
 

@@ -108,6 +108,8 @@ bool region_build(struct ir *ir, const struct guest *g, struct code_fetch *f, ui
     ir_begin(ir, g, pc, mode);
     find_leaders(&s, ir);
     g->emit_begin(ir);
+    for (unsigned i = 0; g->emit_scan && i < s.n; i++)
+        g->emit_scan(ir, scan_insn(&s, g, i));
     for (unsigned i = 0; i < s.n; i++) {
         struct ir_leader *l = leader_at(ir, s.pc[i]);
 

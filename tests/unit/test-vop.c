@@ -305,7 +305,7 @@ static void test_row(gconstpointer data)
     }
 }
 
-/* The three that structure V256 have no instruction of their own. */
+/* Those that structure V256 have no instruction of their own. */
 static void test_structure(void)
 {
     uint8_t a[32], b[32], v[32];
@@ -315,6 +315,11 @@ static void test_structure(void)
     vop_info[VOP_CAT].fn(NULL, v, a, b, NULL, 0, 32);
     g_assert_cmpmem(v, 16, a, 16);
     g_assert_cmpmem(v + 16, 16, b, 16);
+    memset(v, 0xff, 32);
+    vop_info[VOP_ZEXT].fn(NULL, v, a, NULL, NULL, 0, 32);
+    g_assert_cmpmem(v, 16, a, 16);
+    for (unsigned n = 16; n < 32; n++)
+        g_assert_cmpuint(v[n], ==, 0);
     memcpy(v, a, 32);
     vop_info[VOP_HI].fn(NULL, v, v, NULL, NULL, 0, 32);
     g_assert_cmpmem(v, 16, a + 16, 16);
@@ -334,7 +339,7 @@ int main(int argc, char **argv)
     code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert_true(code != MAP_FAILED);
     g_test_add_func("/vop/structure", test_structure);
-    for (unsigned id = VOP_HI + 1; id < VOP_COUNT; id++)
+    for (unsigned id = VOP_ZEXT + 1; id < VOP_COUNT; id++)
         if (id != VOP_EXTRQ && id != VOP_INSERTQ) {
             g_autofree char *path = g_strdup_printf("/vop/%s", vop_info[id].text);
             g_test_add_data_func(path, GUINT_TO_POINTER(id), test_row);

@@ -81,6 +81,8 @@ struct guest {
     bool (*decode)(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, struct insn_info *info);
     /* Starts a region: front-end knowledge is empty. */
     void (*emit_begin)(struct ir *ir);
+    /* Each instruction of the region in turn, before the first is emitted: what is worth knowing ahead. May be NULL. */
+    void (*emit_scan)(struct ir *ir, const void *insn);
     /* A leader was bound here: knowledge from the straight line does not hold on other paths. */
     void (*emit_join)(struct ir *ir);
     void (*emit)(struct ir *ir, const void *insn);

@@ -23,7 +23,8 @@ static const struct ir_slot slots[SLOT_COUNT] = {
     [SLOT_BASE_FS] = { "fs_base", FIELD(seg[S_FS].base), T_I64, 1 },
     [SLOT_BASE_GS] = { "gs_base", FIELD(seg[S_GS].base), T_I64, 1 },
 #define XMM(n) [SLOT_XMM + n] = { "xmm" #n, FIELD(ymm[n].lo), T_V128, 2 }, \
-               [SLOT_YMM_HI + n] = { "ymmh" #n, FIELD(ymm[n].hi), T_V128, 1 }
+               [SLOT_YMM_HI + n] = { "ymmh" #n, FIELD(ymm[n].hi), T_V128, 1 }, \
+               [SLOT_YMM + n] = { "ymm" #n, FIELD(ymm[n].lo), T_V256, 2 }
     XMM(0), XMM(1), XMM(2), XMM(3), XMM(4), XMM(5), XMM(6), XMM(7), XMM(8), XMM(9), XMM(10), XMM(11), XMM(12), XMM(13),
     XMM(14), XMM(15),
 };
@@ -335,7 +336,7 @@ static bool cpu_has(const struct cpu *cpu, const struct cpu_feature *f)
 #define GUEST_COMMON                                                                                            \
     .slots = slots, .nslots = SLOT_COUNT, .helpers = helpers, .nhelpers = HELP_COUNT,                            \
     .cpu_size = sizeof(struct x86_cpu), .insn_size = sizeof(struct x86_insn), .page_bits = 12,                   \
-    .decode = x86_decode, .emit_begin = x86_emit_begin, .emit_join = x86_emit_join, .emit = x86_emit,            \
+    .decode = x86_decode, .emit_begin = x86_emit_begin, .emit_scan = x86_emit_scan, .emit_join = x86_emit_join, .emit = x86_emit,            \
     .emit_end = x86_emit_end, .disassemble = disassemble, .mode_bits = x86_mode_bits, .mmu_index = x86_mmu_index, \
     .translate = x86_translate, .unaligned = unaligned, .bus_error = bus_error, .deliver = x86_deliver,          \
     .has_work = x86_has_work, .cpu_init = cpu_init, .cpu_reset = x86_reset, .cpu_free = cpu_free,                \

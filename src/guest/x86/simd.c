@@ -4,6 +4,107 @@
 
 enum { FSW_ES = 0x80 };
 
+/* ---- registers. The two halves of a YMM register are slots of their own, so that SSE code never touches the upper one.
+ * Where a region works on a register as 256 bits and no SSE instruction names it, it is one slot: nothing is put together
+ * or taken apart then. */
+
+void x86_scan_vectors(struct x86_t *t, const struct x86_insn *i)
+{
+    uint16_t named = 0;
+    bool wide = false;
+
+    for (unsigned n = 0; n < 4; n++)
+        if (i->op[n].kind == XO_XMM) {
+            named |= (uint16_t)(1u << i->op[n].reg);
+            wide |= i->op[n].size == 32;
+        }
+    if (i->row->flags & ROWF_VSIB)      /* gathers work on halves */
+        t->sse_used |= (uint16_t)(named | 1u << i->index);
+    else if (!i->vex)
+        t->sse_used |= named;
+    else if (wide)
+        t->ymm_used |= named;
+}
+
+static bool ymm_is_one(const struct x86_t *t, unsigned n) { return (t->ymm_used & ~t->sse_used) >> n & 1; }
+
+ir_val x86_get_xmm(struct x86_t *t, unsigned n)
+{
+    if (ymm_is_one(t, n))
+        return ir_vop(t->ir, VOP_LO, T_V128, ir_get(t->ir, SLOT_YMM + n), 0, 0, 0);
+    return ir_get(t->ir, SLOT_XMM + n);
+}
+
+ir_val simd_get_high(struct x86_t *t, unsigned n)
+{
+    if (ymm_is_one(t, n))
+        return ir_vop(t->ir, VOP_HI, T_V128, ir_get(t->ir, SLOT_YMM + n), 0, 0, 0);
+    return ir_get(t->ir, SLOT_YMM_HI + n);
+}
+
+void simd_put_halves(struct x86_t *t, unsigned n, ir_val low, ir_val high)
+{
+    if (ymm_is_one(t, n)) {
+        ir_put(t->ir, SLOT_YMM + n, ir_vop(t->ir, VOP_CAT, T_V256, low, high, 0, 0));
+        return;
+    }
+    t->ymm[n] = 0;
+    ir_put(t->ir, SLOT_XMM + n, low);
+    ir_put(t->ir, SLOT_YMM_HI + n, high);
+}
+
+void x86_put_xmm(struct x86_t *t, unsigned n, ir_val v)
+{
+    if (ymm_is_one(t, n)) {
+        simd_put_halves(t, n, v, simd_get_high(t, n));
+        return;
+    }
+    t->ymm[n] = 0;
+    ir_put(t->ir, SLOT_XMM + n, v);
+}
+
+void simd_zero_high(struct x86_t *t, unsigned n)
+{
+    if (ymm_is_one(t, n)) {
+        ir_put(t->ir, SLOT_YMM + n, ir_vop(t->ir, VOP_ZEXT, T_V256, x86_get_xmm(t, n), 0, 0, 0));
+        return;
+    }
+    t->ymm[n] = 0;
+    ir_put(t->ir, SLOT_YMM_HI + n, ir_const(t->ir, T_V128, 0));
+}
+
+void x86_put_xmm_zero(struct x86_t *t, unsigned n, ir_val v)
+{
+    uint64_t lanes;
+
+    if (!ymm_is_one(t, n))
+        simd_put_halves(t, n, v, ir_const(t->ir, T_V128, 0));
+    else if (ir_is_const(t->ir, v, &lanes) && !lanes)
+        ir_put(t->ir, SLOT_YMM + n, ir_const(t->ir, T_V256, 0));
+    else
+        ir_put(t->ir, SLOT_YMM + n, ir_vop(t->ir, VOP_ZEXT, T_V256, v, 0, 0, 0));
+}
+
+ir_val x86_get_ymm(struct x86_t *t, unsigned n)
+{
+    if (ymm_is_one(t, n))
+        return ir_get(t->ir, SLOT_YMM + n);
+    if (!t->ymm[n])
+        t->ymm[n] = ir_vop(t->ir, VOP_CAT, T_V256, ir_get(t->ir, SLOT_XMM + n), ir_get(t->ir, SLOT_YMM_HI + n), 0, 0);
+    return t->ymm[n];
+}
+
+void x86_put_ymm(struct x86_t *t, unsigned n, ir_val v)
+{
+    if (ymm_is_one(t, n)) {
+        ir_put(t->ir, SLOT_YMM + n, v);
+        return;
+    }
+    ir_put(t->ir, SLOT_XMM + n, ir_vop(t->ir, VOP_LO, T_V128, v, 0, 0, 0));
+    ir_put(t->ir, SLOT_YMM_HI + n, ir_vop(t->ir, VOP_HI, T_V128, v, 0, 0, 0));
+    t->ymm[n] = v;
+}
+
 /* ---- operands */
 
 static bool uses_mmx(const struct x86_insn *i)

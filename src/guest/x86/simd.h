@@ -5,6 +5,10 @@
 
 #include "x86.h"
 
+/* The upper half of a YMM register, and both. */
+ir_val simd_get_high(struct x86_t *t, unsigned n);
+void simd_put_halves(struct x86_t *t, unsigned n, ir_val low, ir_val high);
+void simd_zero_high(struct x86_t *t, unsigned n);
 /* #UD, #NM, #MF as the instruction's operands and encoding demand; false: nothing more to emit. */
 bool simd_begin(struct x86_t *t);
 /* Operand n as a vector: a register, or memory (narrow ones zero-extended); aligned where the row says so. */

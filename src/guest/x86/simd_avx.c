@@ -6,13 +6,7 @@
 
 static ir_val get_half(struct x86_t *t, unsigned reg, unsigned half)
 {
-    return ir_get(t->ir, (half ? SLOT_YMM_HI : SLOT_XMM) + reg);
-}
-
-static void put_halves(struct x86_t *t, unsigned reg, ir_val low, ir_val high)
-{
-    x86_put_xmm(t, reg, low);
-    ir_put(t->ir, SLOT_YMM_HI + reg, high);
+    return half ? simd_get_high(t, reg) : x86_get_xmm(t, reg);
 }
 
 EMIT(vbroadcast128)
@@ -22,7 +16,7 @@ EMIT(vbroadcast128)
     if (!simd_begin(t))
         return;
     v = simd_read(t, 1);
-    put_halves(t, i->op[0].reg, v, v);
+    simd_put_halves(t, i->op[0].reg, v, v);
 }
 
 EMIT(vinsert128)
@@ -33,7 +27,7 @@ EMIT(vinsert128)
         return;
     v = simd_read(t, 2);
     keep = get_half(t, i->op[1].reg, !(i->imm & 1));
-    put_halves(t, i->op[0].reg, i->imm & 1 ? keep : v, i->imm & 1 ? v : keep);
+    simd_put_halves(t, i->op[0].reg, i->imm & 1 ? keep : v, i->imm & 1 ? v : keep);
 }
 
 EMIT(vextract128)
@@ -62,7 +56,7 @@ EMIT(vperm2x128)
         else
             half[n] = ir_vop(t->ir, sel & 1 ? VOP_HI : VOP_LO, T_V128, b, 0, 0, 0);
     }
-    put_halves(t, i->op[0].reg, half[0], half[1]);
+    simd_put_halves(t, i->op[0].reg, half[0], half[1]);
 }
 
 /* VZEROUPPER (arg 0), VZEROALL (1): of 16 registers in 64-bit mode, 8 elsewhere. */
@@ -73,12 +67,11 @@ EMIT(vzero)
     if (!simd_begin(t))
         return;
     zero = ir_const(t->ir, T_V128, 0);
-    for (unsigned n = 0; n < (t->code64 ? 16u : 8u); n++) {
+    for (unsigned n = 0; n < (t->code64 ? 16u : 8u); n++)
         if (x86_arg(i))
-            x86_put_xmm(t, n, zero);
-        ir_put(t->ir, SLOT_YMM_HI + n, zero);
-        t->ymm[n] = 0;
-    }
+            x86_put_xmm_zero(t, n, zero);
+        else
+            simd_zero_high(t, n);
 }
 
 /* ---- masked memory: elements whose mask is clear are not accessed */
@@ -172,7 +165,7 @@ struct gather {
     unsigned log2_bytes, log2_index, count, dst, mask, index, seg;
 };
 
-/* All lanes are set and nothing is cut: a load each. The PUTs are for faults alone, and cost nothing where none is. */
+/* All lanes are set and nothing is cut: a load each. The early PUTs are for faults alone. */
 static void gather_all(struct x86_t *t, const struct gather *g)
 {
     unsigned bytes = 1u << g->log2_bytes, load = g->log2_bytes == 3 ? VOP_INS64 : VOP_INS32, per = 16 >> g->log2_bytes;
@@ -242,7 +235,7 @@ EMIT(gather)
     zero = ir_const(t->ir, T_V128, 0);
     x86_put_xmm_zero(t, g.mask, zero);
     if (g.count << g.log2_bytes < 32)
-        ir_put(t->ir, SLOT_YMM_HI + g.dst, zero);
+        simd_zero_high(t, g.dst);
     if (g.count << g.log2_bytes < 16)
         x86_put_xmm(t, g.dst, ir_vop(t->ir, VOP_MOVQZ, T_V128, x86_get_xmm(t, g.dst), 0, 0, 0));
     t->ymm[g.dst] = 0;

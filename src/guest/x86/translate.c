@@ -97,37 +97,6 @@ void x86_put_reg(struct x86_t *t, unsigned reg, unsigned size, ir_val v)
     ir_put(t->ir, SLOT_REG + reg, v);
 }
 
-ir_val x86_get_xmm(struct x86_t *t, unsigned n)
-{
-    return ir_get(t->ir, SLOT_XMM + n);
-}
-
-void x86_put_xmm(struct x86_t *t, unsigned n, ir_val v)
-{
-    t->ymm[n] = 0;
-    ir_put(t->ir, SLOT_XMM + n, v);
-}
-
-void x86_put_xmm_zero(struct x86_t *t, unsigned n, ir_val v)
-{
-    x86_put_xmm(t, n, v);
-    ir_put(t->ir, SLOT_YMM_HI + n, ir_const(t->ir, T_V128, 0));
-}
-
-ir_val x86_get_ymm(struct x86_t *t, unsigned n)
-{
-    if (!t->ymm[n])
-        t->ymm[n] = ir_vop(t->ir, VOP_CAT, T_V256, ir_get(t->ir, SLOT_XMM + n), ir_get(t->ir, SLOT_YMM_HI + n), 0, 0);
-    return t->ymm[n];
-}
-
-void x86_put_ymm(struct x86_t *t, unsigned n, ir_val v)
-{
-    ir_put(t->ir, SLOT_XMM + n, ir_vop(t->ir, VOP_LO, T_V128, v, 0, 0, 0));
-    ir_put(t->ir, SLOT_YMM_HI + n, ir_vop(t->ir, VOP_HI, T_V128, v, 0, 0, 0));
-    t->ymm[n] = v;
-}
-
 /* ---- addresses */
 
 static ir_val truncate_address(struct x86_t *t, ir_val v, unsigned adsize)
@@ -402,6 +371,11 @@ void x86_emit_begin(struct ir *ir)
     t->mmu = ir->mode >> MODE_MMU_SHIFT & 7;
     t->cc_op = -1;
     ir->front = t;
+}
+
+void x86_emit_scan(struct ir *ir, const void *insn)
+{
+    x86_scan_vectors(ir->front, insn);
 }
 
 void x86_emit_join(struct ir *ir)

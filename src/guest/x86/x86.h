@@ -59,7 +59,8 @@ enum x86_cc {
 enum x86_slot {
     SLOT_REG, SLOT_CC_DST = SLOT_REG + 16, SLOT_CC_SRC, SLOT_CC_SRC2, SLOT_CC_OP, SLOT_DF,
     SLOT_BASE_ES, SLOT_BASE_SS, SLOT_BASE_DS, SLOT_BASE_FS, SLOT_BASE_GS,
-    SLOT_XMM, SLOT_YMM_HI = SLOT_XMM + 16, SLOT_COUNT = SLOT_YMM_HI + 16
+    /* A vector register is two slots, or one in a region that uses it as 256 bits (x86_ymm_is_one()); never both. */
+    SLOT_XMM, SLOT_YMM_HI = SLOT_XMM + 16, SLOT_YMM = SLOT_YMM_HI + 16, SLOT_COUNT = SLOT_YMM + 16
 };
 
 struct x86_cpu {
@@ -259,6 +260,7 @@ struct x86_t {
     bool fp_checked;                    /* #NM/#MF state already checked since the last join */
     const uint32_t *features;           /* of the CPU model; NULL: all */
     ir_val ymm[16];                     /* V256 value of YMM n if known in this block, else 0 */
+    uint16_t ymm_used, sse_used;        /* registers that the region's AVX-256 and SSE instructions name */
 };
 static inline bool x86_t_has(const struct x86_t *t, unsigned f) { return !t->features || x86_has(t->features, f); }
 
@@ -273,6 +275,8 @@ ir_val x86_read(struct x86_t *t, unsigned n);           /* operand n as an integ
 void x86_write(struct x86_t *t, unsigned n, ir_val v);
 memop x86_memop(struct x86_t *t, unsigned bytes);       /* size and MMU index (atomic as the architecture promises) */
 enum ir_type x86_type(unsigned bytes);                  /* T_I32 up to 4 bytes, T_I64, T_V128, T_V256 */
+/* simd.c: vector registers. */
+void x86_scan_vectors(struct x86_t *t, const struct x86_insn *i);       /* every instruction of the region, before any is emitted */
 ir_val x86_get_xmm(struct x86_t *t, unsigned n);        /* V128 */
 void x86_put_xmm(struct x86_t *t, unsigned n, ir_val v);        /* low 128 bits; the rest of YMM kept (legacy SSE) */
 void x86_put_xmm_zero(struct x86_t *t, unsigned n, ir_val v);   /* VEX.128: the rest of YMM zeroed */
@@ -315,6 +319,7 @@ bool x86_check_fpu(struct x86_t *t, bool mmx);  /* #NM, #MF; x87*.c */
 
 /* entry points of struct guest */
 void x86_emit_begin(struct ir *ir);
+void x86_emit_scan(struct ir *ir, const void *insn);
 void x86_emit_join(struct ir *ir);
 void x86_emit(struct ir *ir, const void *insn);
 void x86_emit_end(struct ir *ir);

@@ -242,6 +242,10 @@ static bool custom(struct codegen *b, struct vec_op *x)
         vex_rr(&b->c, M_0F3A | P_66 | 0x19, 1, ra, 0, def_reg(b));      /* vextractf128 */
         put8(&b->c, 1);
         return true;
+    case VOP_ZEXT:              /* a 128-bit VEX move zeroes the rest */
+        ra = use_reg(b, op->a);
+        vex_rr(&b->c, M_0F | P_66 | 0x6f, 0, def_reg(b), 0, ra);
+        return true;
     case VOP_CAT:
         ra = use_reg(b, op->a);
         rb = use_reg(b, op->b);

@@ -166,6 +166,8 @@ static char *rhea_run(const struct x86_insn *insn, bool code32, struct x86_image
     cpu_from_image(img);
     ir_begin(ir, &test_guest, insn->pc, mode);
     test_guest.emit_begin(ir);
+    if (how != WRITTEN)                 /* as written, registers stay apart */
+        test_guest.emit_scan(ir, insn);
     test_guest.emit(ir, insn);
     if (!ir->ended)
         ir_exit_loop(ir, insn->pc + insn->len);
