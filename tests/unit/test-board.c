@@ -153,6 +153,7 @@ static void test_q35_map(void)
     g_assert_true(address_space_lookup(&vm->memory, 0x17fffffff)->mr->kind == MEMK_RAM);
     g_assert_null(address_space_lookup(&vm->memory, 0x180000000));
     /* ECAM and PM are where the tables say */
+    g_assert_cmphex(peek(vm, 0xfed00000, 8), ==, 0x9896808086a201);      /* HPET: 10 ns a tick */
     g_assert_cmphex(peek(vm, 0xb0000000, 4), ==, 0x29c08086);
     g_assert_cmphex(as_load(&vm->io, 0x604, 2, MEM_ATTRS_NONE, NULL), ==, 1);
     g_assert_cmphex(peek(vm, 0xb0000000 + (0xf8 << 12), 4), ==, 0x29188086);

@@ -92,7 +92,7 @@ static uint64_t hpet_register(struct hpet *h, uint64_t offset)
     struct hpet_timer *t;
 
     switch (offset) {
-    case 0x000: return period_fs << 32 | 0x8086 << 16 | 1 << 15 | 1 << 13 | (HPET_TIMERS - 1) << 8 | 1;
+    case 0x000: return period_fs << 32 | 0x8086u << 16 | 1 << 15 | 1 << 13 | (HPET_TIMERS - 1) << 8 | 1;
     case 0x010: return h->config;
     case 0x020: return h->isr;
     case 0x0f0: return hpet_counter(h);
