@@ -305,6 +305,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_data_func("/acpi/q35", "q35", test_acpi);
     g_test_add_data_func("/acpi/pc", "pc", test_acpi);
+    g_test_add_data_func("/acpi/microvm", "microvm", test_acpi);
     g_test_add_func("/q35/map", test_q35_map);
     g_test_add_func("/q35/poweroff-and-reset", test_poweroff_and_reset);
     g_test_add_func("/pc/refusals", test_refusals);
