@@ -22,7 +22,9 @@ struct tlb_full {
     struct ram_block *ram;      /* NULL: not plain memory */
     uint64_t offset;            /* of the page in ram */
     uint8_t page_bits;          /* of the guest's mapping */
+    bool global;
 };
+enum { TLB_LOCALS = 512 };
 enum { TLB_MIN_BITS = 8, TLB_MAX_BITS = 14, TLB_VICTIMS = 8 };
 struct tlb_mode {
     struct tlb_full *full;      /* [1 << bits], as table of the view */
@@ -30,6 +32,8 @@ struct tlb_mode {
     uint8_t victim_next;
     uint32_t used, used_max;    /* entries filled since the last flush; most of the flushes of this window */
     uint32_t flushes;
+    unsigned locals;            /* fills that are not global, listed up to TLB_LOCALS */
+    uint16_t local[TLB_LOCALS];
     uint64_t large;             /* bit per hash of 2 MiB frames in which a large mapping was entered */
     struct tlb_entry victim[TLB_VICTIMS];
     struct tlb_full victim_full[TLB_VICTIMS];
@@ -39,8 +43,9 @@ enum { JUMP_CACHES = 8, JUMP_FILLED = 1024 };
 struct jump_slot {
     uint64_t mode, used;        /* used: when last made current; 0: free */
     struct jump_entry *entry;
-    unsigned filled;            /* > JUMP_FILLED: not all are listed */
-    uint16_t list[JUMP_FILLED];
+    struct region **region;     /* of the entries */
+    unsigned filled, locals;    /* > JUMP_FILLED: not all are listed */
+    uint16_t list[JUMP_FILLED], local[JUMP_FILLED];     /* local: of those, in pages that are not global */
 };
 
 struct work {
@@ -54,7 +59,7 @@ struct accel_vm;
 struct jit_cpu {
     struct accel_vm *av;
     struct vcpu *vcpu;
-    pthread_spinlock_t tlb_lock;        /* against other threads that revoke write entries */
+    pthread_spinlock_t tlb_lock;        /* against other vCPUs that revoke write entries */
     struct tlb_mode mode[CPU_MMU_MODES];
     struct jump_slot jump[JUMP_CACHES];
     uint64_t jump_clock;
@@ -92,6 +97,7 @@ void tlb_free(struct jit_cpu *jc);
 void tlb_revoke(struct jit_cpu *jc, uintptr_t host_page);
 /* Code at va: host address of its byte. NULL: not plain memory. Raises fetch faults, unless probe (then NULL, too). */
 uint8_t *code_host(struct cpu *cpu, uint64_t va, bool probe, struct ram_block **rb, uint64_t *offset);
+bool code_global(struct cpu *cpu, uint64_t va);         /* after code_host() */
 void fault_fetch(struct cpu *cpu, uint64_t va);
 
 /* code.c */
@@ -101,9 +107,11 @@ struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode);
 void code_written(struct accel_vm *av, struct cpu *cpu, struct ram_block *rb, uint64_t offset, uint64_t len);
 void code_flush_all(struct vm *vm, void *arg);
 void jump_flush(struct jit_cpu *jc);
+void jump_drop_dead(struct jit_cpu *jc);
+void jump_flush_local(struct jit_cpu *jc);
 void jump_flush_page(struct jit_cpu *jc, uint64_t va);
 void jump_select(struct cpu *cpu, uint64_t mode);
-void jump_fill(struct cpu *cpu, uint64_t pc, void *code);
+void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r);
 void jump_init(struct jit_cpu *jc);
 void jump_free(struct jit_cpu *jc);
 bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f, uint64_t *key);

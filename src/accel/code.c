@@ -85,7 +85,7 @@ static void page_release(struct ram_block *rb, uint64_t offset)
 
 /* ---- writes */
 
-struct written { struct accel_vm *av; uintptr_t running; bool self; unsigned killed; };
+struct written { struct accel_vm *av; uintptr_t running; bool self, jumped_to; };
 
 static void page_written(struct written *w, struct ram_block *rb, uint64_t offset, uint64_t len)
 {
@@ -112,8 +112,7 @@ static void page_written(struct written *w, struct ram_block *rb, uint64_t offse
         }
         if (w->running - r->phys < r->len)
             w->self = true;
-        if (!r->dead)
-            w->killed++;
+        w->jumped_to |= r->jumped_to;
         jit_kill_locked(w->av->jit, r);
         *at = r->page_next[n];
     }
@@ -153,11 +152,11 @@ void code_written(struct accel_vm *av, struct cpu *cpu, struct ram_block *rb, ui
     }
     jit_unlock(av->jit);
     pthread_mutex_unlock(&av->code_lock);
-    if (!w.killed)
-        return;
-    if (cpu)
-        jump_flush(cpu->jit);
-    others_drop_jumps(av, cpu);
+    if (w.jumped_to) {                  /* else no jump cache knows them */
+        if (cpu)
+            jump_drop_dead(cpu->jit);
+        others_drop_jumps(av, cpu);
+    }
     if (inside && w.self) {
         /* It overwrites the region it is in, perhaps the very next instruction: begin it anew, alone. */
         cpu->jit->one_insn = true;
@@ -319,18 +318,20 @@ static void slot_clear(struct jump_slot *s)
 {
     if (s->filled > JUMP_FILLED) {
         memset(s->entry, 0, sizeof(*s->entry) << JUMP_CACHE_BITS);
+        memset(s->region, 0, sizeof(*s->region) << JUMP_CACHE_BITS);
     } else {
         for (unsigned i = 0; i < s->filled; i++)
-            s->entry[s->list[i]] = (struct jump_entry){ 0 };
+            s->entry[s->list[i]] = (struct jump_entry){ 0 }, s->region[s->list[i]] = NULL;
     }
     s->entry[0].pc = 1;                 /* the others hold 0, which hashes to 0: none matches */
-    s->filled = 0;
+    s->filled = s->locals = 0;
 }
 
 void jump_init(struct jit_cpu *jc)
 {
     for (unsigned i = 0; i < JUMP_CACHES; i++) {
         jc->jump[i].entry = g_malloc0(sizeof(struct jump_entry) << JUMP_CACHE_BITS);
+        jc->jump[i].region = g_malloc0(sizeof(struct region *) << JUMP_CACHE_BITS);
         slot_clear(&jc->jump[i]);
     }
     jc->vcpu->cpu->jump_cache = jc->jump[0].entry;
@@ -340,13 +341,46 @@ void jump_init(struct jit_cpu *jc)
 void jump_free(struct jit_cpu *jc)
 {
     for (unsigned i = 0; i < JUMP_CACHES; i++)
-        g_free(jc->jump[i].entry);
+        g_free(jc->jump[i].entry), g_free(jc->jump[i].region);
 }
 
 void jump_flush(struct jit_cpu *jc)
 {
     for (unsigned i = 0; i < JUMP_CACHES; i++)
         slot_clear(&jc->jump[i]);
+}
+
+/* Entries of regions that are dead go. */
+void jump_drop_dead(struct jit_cpu *jc)
+{
+    for (unsigned i = 0; i < JUMP_CACHES; i++) {
+        struct jump_slot *s = &jc->jump[i];
+        unsigned n = s->filled > JUMP_FILLED ? 1 << JUMP_CACHE_BITS : s->filled;
+
+        for (unsigned k = 0; k < n; k++) {
+            unsigned h = s->filled > JUMP_FILLED ? k : s->list[k];
+
+            if (s->region[h] && s->region[h]->dead) {
+                s->entry[h] = (struct jump_entry){ .pc = h == 0 };
+                s->region[h] = NULL;
+            }
+        }
+    }
+}
+
+void jump_flush_local(struct jit_cpu *jc)
+{
+    for (unsigned i = 0; i < JUMP_CACHES; i++) {
+        struct jump_slot *s = &jc->jump[i];
+
+        if (s->locals > JUMP_FILLED) {
+            slot_clear(s);
+            continue;
+        }
+        for (unsigned k = 0; k < s->locals; k++)
+            s->entry[s->local[k]] = (struct jump_entry){ .pc = s->local[k] == 0 };
+        s->locals = 0;
+    }
 }
 
 void jump_flush_page(struct jit_cpu *jc, uint64_t va)
@@ -398,7 +432,7 @@ static struct jump_slot *slot_current(struct cpu *cpu)
     return NULL;
 }
 
-void jump_fill(struct cpu *cpu, uint64_t pc, void *code)
+void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r)
 {
     struct jump_slot *s = slot_current(cpu);
     unsigned h = jump_hash(pc);
@@ -409,5 +443,13 @@ void jump_fill(struct cpu *cpu, uint64_t pc, void *code)
         if (s->filled <= JUMP_FILLED)
             s->filled++;
     }
-    s->entry[h] = (struct jump_entry){ pc, code };
+    if (r->len2 || !code_global(cpu, pc)) {
+        if (s->locals < JUMP_FILLED)
+            s->local[s->locals] = h;
+        if (s->locals <= JUMP_FILLED)
+            s->locals++;
+    }
+    r->jumped_to = true;
+    s->region[h] = r;
+    s->entry[h] = (struct jump_entry){ pc, r->code };
 }

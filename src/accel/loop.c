@@ -86,7 +86,7 @@ static void run_regions(struct cpu *cpu)
             if (from && !r->len2)
                 jit_link(av->jit, from, r);
             else if (!from)
-                jump_fill(cpu, cpu->pc, r->code);
+                jump_fill(cpu, cpu->pc, r);
         }
         if (log_enabled(LOG_EXEC | LOG_CPU))
             log_entry(cpu, r);
@@ -146,7 +146,7 @@ static bool handle_requests(struct cpu *cpu)
 
     sync_pause(jc);
     if (request & CPU_EXIT_FLUSH)
-        jump_flush(jc);
+        jump_drop_dead(jc);
     if (request & CPU_EXIT_WORK)
         work_run(jc->vcpu);
     if (request & CPU_EXIT_STOP || jc->vcpu->stop_requested) {

@@ -30,6 +30,21 @@ static inline bool tag_match(uint64_t tag, uint64_t va)
     return (tag & (PAGE_MASK | TLB_INVALID)) == (va & PAGE_MASK);
 }
 
+static void entry_drop(struct tlb_entry *e) { memset(e, 0xff, sizeof(*e)); }
+
+/* A single vCPU has nobody to lock out. */
+static void tlb_lock(struct jit_cpu *jc)
+{
+    if (jc->av->vm->nvcpus > 1)
+        pthread_spin_lock(&jc->tlb_lock);
+}
+
+static void tlb_unlock(struct jit_cpu *jc)
+{
+    if (jc->av->vm->nvcpus > 1)
+        pthread_spin_unlock(&jc->tlb_lock);
+}
+
 /* ---- size, flushes */
 
 static void mode_alloc(struct cpu *cpu, unsigned mmu, unsigned bits)
@@ -50,7 +65,7 @@ static void mode_clear(struct cpu *cpu, unsigned mmu)
 
     memset(cpu->tlb[mmu].table, 0xff, sizeof(struct tlb_entry) << m->bits);
     memset(m->victim, 0xff, sizeof(m->victim));
-    m->used = 0;
+    m->used = m->locals = 0;
     m->large = 0;
 }
 
@@ -101,17 +116,52 @@ void cpu_tlb_flush(struct cpu *cpu, uint32_t mmu_set)
     if (!jc)
         return;
     jc->tlb_flushes++;
-    pthread_spin_lock(&jc->tlb_lock);
+    tlb_lock(jc);
     for (unsigned i = 0; i < CPU_MMU_MODES; i++)
         if (mmu_set >> i & 1)
             mode_flush(cpu, i);
-    pthread_spin_unlock(&jc->tlb_lock);
+    tlb_unlock(jc);
     jump_flush(jc);
 }
 
-static uint64_t large_bit(uint64_t va) { return 1ull << (va >> 21 & 63); }
+static void mode_flush_local(struct cpu *cpu, unsigned mmu)
+{
+    struct tlb_mode *m = &cpu->jit->mode[mmu];
 
-static void entry_drop(struct tlb_entry *e) { memset(e, 0xff, sizeof(*e)); }
+    if (!m->locals)
+        return;
+    if (m->locals > TLB_LOCALS || m->used > (1u << m->bits) / 10 * 7) {
+        mode_flush(cpu, mmu);
+        return;
+    }
+    for (unsigned i = 0; i < m->locals; i++) {
+        if (!m->full[m->local[i]].global) {
+            entry_drop(&cpu->tlb[mmu].table[m->local[i]]);
+            m->used -= m->used > 0;
+        }
+    }
+    for (unsigned k = 0; k < TLB_VICTIMS; k++)
+        if (!m->victim_full[k].global)
+            entry_drop(&m->victim[k]);
+    m->locals = 0;
+}
+
+void cpu_tlb_flush_local(struct cpu *cpu, uint32_t mmu_set)
+{
+    struct jit_cpu *jc = cpu->jit;
+
+    if (!jc)
+        return;
+    jc->tlb_flushes++;
+    tlb_lock(jc);
+    for (unsigned i = 0; i < CPU_MMU_MODES; i++)
+        if (mmu_set >> i & 1)
+            mode_flush_local(cpu, i);
+    tlb_unlock(jc);
+    jump_flush_local(jc);
+}
+
+static uint64_t large_bit(uint64_t va) { return 1ull << (va >> 21 & 63); }
 
 /* Entries made from a large mapping that holds va go too. */
 static void mode_drop_large(struct cpu *cpu, unsigned mmu, uint64_t va)
@@ -139,7 +189,7 @@ void cpu_tlb_flush_page(struct cpu *cpu, uint64_t va, uint32_t mmu_set)
 
     if (!jc)
         return;
-    pthread_spin_lock(&jc->tlb_lock);
+    tlb_lock(jc);
     for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
         struct tlb_mode *m = &jc->mode[i];
 
@@ -160,7 +210,7 @@ void cpu_tlb_flush_page(struct cpu *cpu, uint64_t va, uint32_t mmu_set)
             if (entry_is(&m->victim[k], va))
                 entry_drop(&m->victim[k]);
     }
-    pthread_spin_unlock(&jc->tlb_lock);
+    tlb_unlock(jc);
     jump_flush_page(jc, va);
 }
 
@@ -176,7 +226,7 @@ void tlb_revoke(struct jit_cpu *jc, uintptr_t host_page)
 {
     struct cpu *cpu = jc->vcpu->cpu;
 
-    pthread_spin_lock(&jc->tlb_lock);
+    tlb_lock(jc);
     for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
         struct tlb_mode *m = &jc->mode[i];
 
@@ -187,7 +237,7 @@ void tlb_revoke(struct jit_cpu *jc, uintptr_t host_page)
         for (unsigned k = 0; k < TLB_VICTIMS; k++)
             entry_revoke(&m->victim[k], host_page);
     }
-    pthread_spin_unlock(&jc->tlb_lock);
+    tlb_unlock(jc);
 }
 
 /* ---- fill */
@@ -220,6 +270,16 @@ static bool page_wants_notice(const struct tlb_full *full)
     return f & PAGE_HAS_CODE || (f & (PAGE_DIRTY | PAGE_DIRTY_DISPLAY)) != (PAGE_DIRTY | PAGE_DIRTY_DISPLAY);
 }
 
+static void local_note(struct tlb_mode *m, unsigned index, bool global)
+{
+    if (global)
+        return;
+    if (m->locals < TLB_LOCALS)
+        m->local[m->locals] = index;
+    if (m->locals <= TLB_LOCALS)
+        m->locals++;
+}
+
 static bool victim_take(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uint64_t va, enum mmu_access access)
 {
     struct tlb_mode *m = &cpu->jit->mode[mmu];
@@ -233,6 +293,7 @@ static bool victim_take(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uint
             m->victim_full[k] = *full_of(cpu, mmu, e);
             *e = entry;
             *full_of(cpu, mmu, e) = full;
+            local_note(m, e - cpu->tlb[mmu].table, full.global);
             return true;
         }
     }
@@ -264,6 +325,7 @@ static void entry_set(struct cpu *cpu, unsigned mmu, uint64_t va, const struct m
             e->write |= TLB_NOTDIRTY;
     }
     *full_of(cpu, mmu, e) = *full;
+    local_note(m, e - cpu->tlb[mmu].table, full->global);
     if (res->page_bits > CPU_PAGE_BITS)
         m->large |= large_bit(va);
 }
@@ -278,11 +340,12 @@ static bool tlb_fill(struct cpu *cpu, uint64_t va, enum mmu_access access, unsig
         return false;
     full.phys = res.phys & PAGE_MASK;
     full.page_bits = res.page_bits;
+    full.global = res.global;
     flags = page_lookup(cpu, &full);
     cpu->jit->tlb_fills++;
-    pthread_spin_lock(&cpu->jit->tlb_lock);
+    tlb_lock(cpu->jit);
     entry_set(cpu, mmu, va, &res, &full, flags);
-    pthread_spin_unlock(&cpu->jit->tlb_lock);
+    tlb_unlock(cpu->jit);
     return true;
 }
 
@@ -300,9 +363,9 @@ static struct tlb_entry *tlb_get(struct cpu *cpu, uint64_t va, enum mmu_access a
         cpu->guest->translate(cpu, va, access, mmu, false, &unused);
         cpu_loop_exit(cpu);
     }
-    pthread_spin_lock(&cpu->jit->tlb_lock);
+    tlb_lock(cpu->jit);
     found = victim_take(cpu, mmu, e, va, access);
-    pthread_spin_unlock(&cpu->jit->tlb_lock);
+    tlb_unlock(cpu->jit);
     if (found)
         return e;
     if (!tlb_fill(cpu, va, access, mmu, false))
@@ -329,6 +392,13 @@ uint8_t *code_host(struct cpu *cpu, uint64_t va, bool probe, struct ram_block **
     *rb = full->ram;
     *offset = full->offset + (va & ~PAGE_MASK);
     return (uint8_t *)(uintptr_t)(va + e->addend);
+}
+
+bool code_global(struct cpu *cpu, uint64_t va)
+{
+    unsigned mmu = cpu->guest->mmu_index(cpu, true);
+
+    return full_of(cpu, mmu, tlb_at(cpu, mmu, va))->global;
 }
 
 /* ---- accesses to what is not plain memory. Devices run under the host's own floating-point control. */
@@ -372,10 +442,10 @@ static void notice_store(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uin
     if (__atomic_load_n(f, __ATOMIC_SEQ_CST) & PAGE_HAS_CODE)
         code_written(cpu->jit->av, cpu, full.ram, full.offset + (va & ~PAGE_MASK), n);
     __atomic_fetch_or(f, PAGE_DIRTY | PAGE_DIRTY_DISPLAY, __ATOMIC_SEQ_CST);
-    pthread_spin_lock(&cpu->jit->tlb_lock);
+    tlb_lock(cpu->jit);
     if (!page_wants_notice(&full) && tag_match(e->write, va))
         e->write &= ~(uint64_t)TLB_NOTDIRTY;
-    pthread_spin_unlock(&cpu->jit->tlb_lock);
+    tlb_unlock(cpu->jit);
 }
 
 /* Bytes within one page */

@@ -30,6 +30,7 @@ struct mmu_result {
     uint8_t page_bits;          /* log2 of the mapping's size, >= 12 */
     bool readable, writable, executable;        /* for this MMU index, given A/D bits: not writable while not dirty */
     bool uncached;
+    bool global;                /* holds in every address space: kept by cpu_tlb_flush_local() */
     uint32_t attrs;             /* struct mem_attrs bits: secure, user ... */
 };
 

@@ -83,6 +83,7 @@ bool cpu_cas128(struct cpu *cpu, uint64_t va, unsigned mmu, const uint64_t cmp[2
 
 /* The soft TLB, from guest code (all on the CPU's own thread). */
 void cpu_tlb_flush(struct cpu *cpu, uint32_t mmu_set);          /* bit per MMU index; ~0u: all */
+void cpu_tlb_flush_local(struct cpu *cpu, uint32_t mmu_set);    /* all but global translations: another address space */
 void cpu_tlb_flush_page(struct cpu *cpu, uint64_t va, uint32_t mmu_set);
 
 #endif

@@ -52,6 +52,7 @@ struct region {
     uint16_t nexits;
     uint32_t first_exit;        /* number of exit 0 */
     _Atomic bool dead;
+    _Atomic bool jumped_to;     /* some jump cache may hold it */
     _Atomic uint32_t entries;   /* times entered from C */
     struct region_exit *links_in;
     struct region *page_next[2];        /* of the lists of their pages (the accelerator's) */

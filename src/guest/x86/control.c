@@ -130,7 +130,7 @@ static void write_cr0(struct x86_cpu *c, uint64_t v)
 void x86_set_cr3(struct x86_cpu *c, uint64_t v)
 {
     c->cr3 = v;
-    flush_all(c);
+    cpu_tlb_flush_local(&c->cpu, ~0u);
 }
 
 static void write_cr3(struct x86_cpu *c, uint64_t v)

@@ -226,6 +226,7 @@ static bool translate_paged(struct walk *w, enum mmu_access access, unsigned mmu
         out->phys = leaf_address(w);
         out->page_bits = (uint8_t)w->leaf_bits;
         out->uncached = w->leaf & PTE_PCD;
+        out->global = w->leaf & PTE_G && w->c->cr4 & CR4_PGE;
         return true;
     }
 }
