@@ -22,7 +22,7 @@ static const struct x86_model models[] = {
     { "kvm32", "32-bit processor as all of KVM's can be", NULL, INTEL, 15, 6, 1, "Common 32-bit KVM processor", 5,
       0x80000008, MODEL_BASE "pni" },
     { "base", "no feature at all", NULL, AMD, 0, 0, 0, "base", 1, 0x80000001, "" },
-    { "max", "every feature this build has", NULL, AMD, 25, 1, 1, "Rhea CPU, all features", 0x16, 0x8000001f, "*" },
+    { "max", "every feature this build has", NULL, AMD, 15, 107, 1, "Rhea CPU, all features", 0xd, 0x8000001f, "*" },
     { "host", "as max (no KVM in this build)", "max", NULL, 0, 0, 0, NULL, 0, 0, "" },
     { "486", "Intel 486", NULL, INTEL, 4, 8, 0, "", 1, 0, "fpu pse hypervisor" },
     { "pentium", "Intel Pentium", NULL, INTEL, 5, 4, 3, "", 1, 0, "fpu de pse tsc msr mce cx8 hypervisor" },
@@ -83,8 +83,8 @@ static const struct { const char *name, *text; uint16_t word; uint8_t bit; bool 
 #undef FEATURE
 };
 static const struct { const char *alias, *name; } aliases[] = {
-    { "sse3", "pni" }, { "i64", "lm" }, { "xd", "nx" }, { "ffxsr", "fxsr-opt" }, { "sse4-1", "sse4.1" },
-    { "sse4-2", "sse4.2" }, { "sha", "sha-ni" }, { "cmpxchg16b", "cx16" },
+    { "sse3", "pni" }, { "i64", "lm" }, { "xd", "nx" }, { "ffxsr", "fxsr-opt" },
+    { "sha", "sha-ni" }, { "cmpxchg16b", "cx16" },
 };
 
 const struct x86_model *x86_model_find(const char *name)

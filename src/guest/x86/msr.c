@@ -38,6 +38,7 @@ static const struct { uint32_t msr, last; uint64_t value; } constant[] = {
     { 0x2a, 0x2a, 0 },                  /* EBL_CR_POWERON */
     { 0x33, 0x33, 0 },                  /* TEST_CTRL */
     { 0x34, 0x34, 0 },                  /* SMI_COUNT */
+    { 0x49, 0x49, 0 },                  /* PRED_CMD: there is nothing to flush */
     { 0x79, 0x79, 0 },                  /* microcode update trigger */
     { 0xce, 0xce, 0 },                  /* PLATFORM_INFO */
     { 0xe2, 0xe2, 0 },                  /* PKG_CST_CONFIG_CONTROL */
