@@ -480,39 +480,42 @@ static void alloc_end(struct qcow2 *q, struct qcow2_alloc *a)
 
 /* Clusters from entry i of e on get a place, the data, and their L2 entries. Called with the lock held and e pinned;
  * returns with neither. */
-static int write_allocating(struct qcow2 *q, struct write_step *s, struct meta_entry *e, unsigned i)
+static int write_allocating(struct qcow2 *q, struct write_step *s, struct meta_entry *e, unsigned i, struct iovec *part)
 {
-    uint64_t cs = q->cluster_size, start = s->off & ~(cs - 1), first = l2_load(e, i), last;
-    unsigned n = alloc_run(q, e, i, start, clusters_of(q, s->off + s->bytes - start));
+    uint64_t cs = q->cluster_size, start = s->off & ~(cs - 1), first = l2_load(e, i), last, host;
+    uint64_t n = alloc_run(q, e, i, start, clusters_of(q, s->off + s->bytes - start));
     bool reuse = qcow2_kind(q, first) == QCOW2_ZERO_ALLOC && (first & QCOW2_COPIED);
     struct cow c = { .start = start, .host = first & QCOW2_OFFSET_MASK, .head = s->off - start };
     struct qcow2_alloc a;
     int ret = 0;
 
-    s->bytes = MIN(s->bytes, start + n * cs - s->off);
-    last = l2_load(e, i + n - 1);
-    c.tail_at = s->off + s->bytes;
-    c.tail = start + n * cs - c.tail_at;
-    c.head_zero = reads_zero(q, first, start);
-    c.tail_zero = reads_zero(q, last, c.tail_at);
-    meta_put(e);
     if (reuse && (qcow2_overlaps_metadata(q, c.host, cs) || !host_in_file(q, c.host, cs))) {
         qcow2_set_corrupt(q, "a cluster lies over the image's tables");
         ret = -EIO;
     } else if (!reuse) {
-        ret = qcow2_alloc_clusters(q, n, &c.host);
+        ret = qcow2_alloc_some(q, &n, &c.host);
     }
+    last = l2_load(e, i + n - 1);
+    meta_put(e);
     if (ret) {
         co_mutex_unlock(&q->lock);
         return ret;
     }
+    if (s->bytes > start + n * cs - s->off) {
+        s->bytes = start + n * cs - s->off;
+        s->niov = iov_slice(part, s->iov, s->niov, 0, s->bytes);
+        s->iov = part;
+    }
+    c.tail_at = s->off + s->bytes;
+    c.tail = start + n * cs - c.tail_at;
+    c.head_zero = reads_zero(q, first, start);
+    c.tail_zero = reads_zero(q, last, c.tail_at);
     c.fresh = !reuse && q->file->zero_past_end && c.host >= q->fresh_start;
     if (!reuse)
         q->fresh_start = MAX(q->fresh_start, c.host + n * cs);
+    host = c.host;
     alloc_begin(q, &a, start, start + n * cs);
     co_mutex_unlock(&q->lock);
-
-    uint64_t host = c.host;
 
     ret = cow_write(q, &c, s);
 
@@ -526,14 +529,15 @@ static int write_allocating(struct qcow2 *q, struct write_step *s, struct meta_e
     return ret ? ret : qcow2_throttle(q);
 }
 
+/* One piece of a request that started `done` bytes before; part: room for two vectors of the request's length. */
 static int write_step(struct qcow2 *q, struct write_step *s, struct iovec *part, uint64_t done)
 {
-    uint64_t cs = q->cluster_size, in = s->off & (cs - 1), entry, host, whole = s->bytes;
+    uint64_t cs = q->cluster_size, in = s->off & (cs - 1), entry, host, asked = s->bytes;
     const struct iovec *iov = s->iov;
     struct qcow2_alloc *busy;
     struct meta_entry *e;
-    unsigned i, epoch;
-    int ret;
+    unsigned i, run, epoch;
+    int ret, niov = s->niov;
 
     s->bytes = MIN(s->bytes, slice_rest(q, s->off));
     co_mutex_lock(&q->lock);
@@ -558,41 +562,35 @@ static int write_step(struct qcow2 *q, struct write_step *s, struct iovec *part,
         co_mutex_unlock(&q->lock);
         return -EIO;
     }
-    if (!needs_alloc(q, entry)) {
-        unsigned run = l2_run(q, e, i, clusters_of(q, in + s->bytes));
-
-        s->bytes = MIN(s->bytes, run * cs - in);
-        if (!host_in_file(q, host - in, cs) || qcow2_overlaps_metadata(q, host, s->bytes)) {
-            qcow2_set_corrupt(q, "a cluster lies outside of the file or over its tables");
-            meta_put(e);
-            co_mutex_unlock(&q->lock);
-            return -EIO;
-        }
-        epoch = qcow2_epoch_begin(q);
-        meta_put(e);
-        co_mutex_unlock(&q->lock);
-        if (done || s->bytes != whole) {
-            s->niov = iov_slice(part, iov, s->niov, done, s->bytes);
-            s->iov = part;
-        }
-        return write_in_place(q, s, host, epoch);
-    }
-    {
-        unsigned run = alloc_run(q, e, i, s->off - in, clusters_of(q, in + s->bytes));
-
-        s->bytes = MIN(s->bytes, run * cs - in);
-    }
-    if (done || s->bytes != whole) {
-        s->niov = iov_slice(part, iov, s->niov, done, s->bytes);
+    if (done || s->bytes != asked) {
+        s->niov = iov_slice(part, iov, niov, done, s->bytes);
         s->iov = part;
     }
-    return write_allocating(q, s, e, i);
+    if (needs_alloc(q, entry))
+        return write_allocating(q, s, e, i, part + niov);
+    run = l2_run(q, e, i, clusters_of(q, in + s->bytes));
+    asked = s->bytes;
+    s->bytes = MIN(s->bytes, run * cs - in);
+    if (!host_in_file(q, host - in, cs) || qcow2_overlaps_metadata(q, host, s->bytes)) {
+        qcow2_set_corrupt(q, "a cluster lies outside of the file or over its tables");
+        meta_put(e);
+        co_mutex_unlock(&q->lock);
+        return -EIO;
+    }
+    epoch = qcow2_epoch_begin(q);
+    meta_put(e);
+    co_mutex_unlock(&q->lock);
+    if (s->bytes != asked) {
+        s->niov = iov_slice(part + niov, s->iov, s->niov, 0, s->bytes);
+        s->iov = part + niov;
+    }
+    return write_in_place(q, s, host, epoch);
 }
 
 int qcow2_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov)
 {
     struct qcow2 *q = n->state;
-    g_autofree struct iovec *part = g_new(struct iovec, niov);
+    g_autofree struct iovec *part = g_new(struct iovec, 2 * niov);
 
     if (q->corrupt)
         return -EIO;

@@ -276,12 +276,14 @@ static int reftable_grow(struct qcow2 *q, uint64_t cluster)
 
 /* ---- allocation */
 
-/* Length of the run of free clusters from `first`, at most n; *busy: where the next search may start. */
-static int free_run(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t *busy)
+/* Whether n clusters from `first` are free: 1; else 0, and *busy: where the next search may start. A refcount block
+ * that has to be made takes a cluster in the middle: *cut is then how many are free before it. */
+static int free_run(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t *busy, uint64_t *cut)
 {
     uint64_t c = first, value;
     int ret;
 
+    *cut = 0;
     while (c < first + n) {
         uint64_t per_slice = (uint64_t)q->refblocks.slice * 8 >> q->refcount_order, index = 0;
         struct meta_entry *e;
@@ -294,7 +296,8 @@ static int free_run(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t *busy)
             ret = 1;
         if (ret <= 0) {                 /* c is in use now, or there is no more */
             *busy = c + 1;
-            return ret ? ret : 0;
+            *cut = c - first;
+            return ret;
         }
         ret = refslice_get(q, c, &e, &index);
         if (ret)
@@ -313,20 +316,26 @@ static int free_run(struct qcow2 *q, uint64_t first, uint64_t n, uint64_t *busy)
     return 1;
 }
 
-int qcow2_alloc_clusters(struct qcow2 *q, uint64_t n, uint64_t *offset)
+static int alloc_run(struct qcow2 *q, uint64_t *count, bool exact, uint64_t *offset)
 {
-    uint64_t first = q->free_hint, busy = 0;
+    uint64_t first = q->free_hint, busy = 0, cut, n = *count;
     bool first_gap = true;
     int ret;
 
     if (q->corrupt)
         return -EIO;
+    if (exact && n >= 1ull << q->refblock_bits)     /* there may be a refcount block in every such run */
+        return -EFBIG;
     for (;;) {
         if (first + n > 1ull << (56 - q->cluster_bits))
             return -EFBIG;
-        ret = free_run(q, first, n, &busy);
+        ret = free_run(q, first, n, &busy, &cut);
         if (ret < 0)
             return ret;
+        if (!ret && !exact && cut) {
+            n = cut;
+            break;
+        }
         if (ret)
             break;
         if (busy == first + 1 && first_gap)
@@ -354,7 +363,18 @@ int qcow2_alloc_clusters(struct qcow2 *q, uint64_t n, uint64_t *offset)
     if (q->free_hint == first)
         q->free_hint = first + n;
     *offset = first << q->cluster_bits;
+    *count = n;
     return 0;
+}
+
+int qcow2_alloc_clusters(struct qcow2 *q, uint64_t n, uint64_t *offset)
+{
+    return alloc_run(q, &n, true, offset);
+}
+
+int qcow2_alloc_some(struct qcow2 *q, uint64_t *n, uint64_t *offset)
+{
+    return alloc_run(q, n, false, offset);
 }
 
 int qcow2_alloc_bytes(struct qcow2 *q, uint64_t bytes, uint64_t *offset)

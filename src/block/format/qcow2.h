@@ -133,6 +133,8 @@ int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *value);
 int qcow2_refcount_add(struct qcow2 *q, uint64_t offset, uint64_t clusters, int delta);
 /* n clusters in a row, refcount 1. */
 int qcow2_alloc_clusters(struct qcow2 *q, uint64_t n, uint64_t *offset);
+/* As that, but *n is made smaller if the run would otherwise have to start further on. */
+int qcow2_alloc_some(struct qcow2 *q, uint64_t *n, uint64_t *offset);
 /* Bytes for a compressed cluster, perhaps behind the last. */
 int qcow2_alloc_bytes(struct qcow2 *q, uint64_t bytes, uint64_t *offset);
 void qcow2_free_later(struct qcow2 *q, uint64_t offset);

@@ -1,0 +1,732 @@
+/* qcow2: random requests against a shadow of the disk, power cuts, hostile images. */
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "block/backend.h"
+#include "block/format/qcow2.h"
+#include "block/protocol/crashlog.h"
+#include "rhea/base/options.h"
+
+static char *dir;
+static struct loop *loop;
+static struct block_graph *graph;
+
+static char *path_of(const char *name)
+{
+    return g_build_filename(dir, name, NULL);
+}
+
+static struct json_object *json(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+static struct json_object *json(const char *fmt, ...)
+{
+    struct error err = ERROR_INIT;
+    g_autofree char *text = NULL;
+    struct json_object *o;
+    va_list ap;
+
+    va_start(ap, fmt);
+    text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    o = options_parse(text, NULL, &err);
+    if (!o)
+        g_error("%s: %s", text, err.msg);
+    return o;
+}
+
+static void create(const char *path, const char *fmt, const char *options)
+{
+    struct error err = ERROR_INIT;
+    struct json_object *o = json("%s", options);
+
+    if (!block_create(graph, path, fmt, o, &err))
+        g_error("%s: %s", path, err.msg);
+    json_object_put(o);
+}
+
+static struct block_node *open_node(struct json_object *o)
+{
+    struct error err = ERROR_INIT;
+    struct block_node *n = node_open(graph, o, &err);
+
+    if (!n)
+        g_error("%s: %s", json_object_to_json_string(o), err.msg);
+    json_object_put(o);
+    return n;
+}
+
+static struct block_node *open_image(const char *path)
+{
+    return open_node(json("{\"driver\":\"qcow2\",\"discard\":\"unmap\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path));
+}
+
+/* ---- things done in coroutines */
+
+struct job { struct block_node *n; uint64_t off, bytes; void *buf; int ret; struct block_check check; unsigned repair; };
+
+static void job_read(void *arg)
+{
+    struct job *j = arg;
+
+    j->ret = node_pread(j->n, j->off, j->buf, j->bytes);
+}
+
+static void job_check(void *arg)
+{
+    struct job *j = arg;
+    struct error err = ERROR_INIT;
+
+    if (!j->n->drv->check(j->n, j->repair, &j->check, &err)) {
+        error_clear(&err);
+        j->ret = -EIO;
+    }
+}
+
+static void job_flush(void *arg)
+{
+    ((struct job *)arg)->ret = node_flush(((struct job *)arg)->n);
+}
+
+static void job_compress(void *arg)
+{
+    struct job *j = arg;
+
+    j->ret = node_pwrite_compressed(j->n, j->off, j->buf, j->bytes);
+}
+
+static void check_sound(struct block_node *n, bool leaks_too)
+{
+    struct job j = { .n = n };
+
+    block_run(graph, job_check, &j);
+    g_assert_cmpint(j.ret, ==, 0);
+    g_assert_cmpuint(j.check.errors, ==, 0);
+    g_assert_cmpuint(j.check.check_errors, ==, 0);
+    if (leaks_too)
+        g_assert_cmpuint(j.check.leaks, ==, 0);
+}
+
+static void check_same(struct block_node *n, const uint8_t *shadow, uint64_t size)
+{
+    g_autofree uint8_t *buf = g_malloc(size);
+    struct job j = { .n = n, .bytes = size, .buf = buf };
+
+    block_run(graph, job_read, &j);
+    g_assert_cmpint(j.ret, ==, 0);
+    for (uint64_t i = 0; i < size; i += 512)
+        if (memcmp(buf + i, shadow + i, 512))
+            g_error("sector %" PRIu64 " of %" PRIu64 " differs: %02x, not %02x", i / 512, size / 512, buf[i], shadow[i]);
+}
+
+/* Debian's qemu-img must agree: no error, and the same contents. */
+static void check_foreign(const char *path, const uint8_t *shadow, uint64_t size)
+{
+    g_autofree char *raw = path_of("shadow.raw");
+    g_autofree char *cmd = g_strdup_printf("qemu-img check -q %s >/dev/null && qemu-img compare -q -f qcow2 -F raw %s %s", path,
+                                           path, raw);
+
+    g_assert_true(g_file_set_contents(raw, (const char *)shadow, size, NULL));
+    g_assert_cmpint(system(cmd), ==, 0);
+}
+
+/* ---- random requests, several at once, on parts of the disk that do not overlap in flight */
+
+struct storm {
+    struct block_node *n;
+    uint8_t *shadow;
+    uint64_t size;
+    GRand *rand;
+    unsigned left, running;
+    bool *busy;                 /* sectors in flight */
+    unsigned kinds;
+};
+
+static bool storm_claim(struct storm *s, uint64_t off, uint64_t bytes, bool value)
+{
+    for (uint64_t i = off / 512; value && i < (off + bytes) / 512; i++)
+        if (s->busy[i])
+            return false;
+    for (uint64_t i = off / 512; i < (off + bytes) / 512; i++)
+        s->busy[i] = value;
+    return true;
+}
+
+static int storm_write(struct storm *s, uint64_t off, uint64_t bytes)
+{
+    uint8_t *buf = g_malloc(bytes);
+    unsigned pieces = 1 + g_rand_int_range(s->rand, 0, 3);
+    struct iovec iov[4];
+    uint64_t at = 0;
+    int ret, n = 0;
+
+    for (uint64_t i = 0; i < bytes; i += 512)
+        memset(buf + i, g_rand_int_range(s->rand, 0, 256), 512);
+    for (unsigned i = 0; i < pieces && at < bytes; i++) {
+        uint64_t len = i + 1 == pieces ? bytes - at : MIN(bytes - at, bytes / pieces / 512 * 512 + 512);
+
+        iov[n++] = (struct iovec){ buf + at, len };
+        at += len;
+    }
+    ret = node_pwritev(s->n, off, bytes, iov, n, g_rand_int_range(s->rand, 0, 30) ? 0 : BLOCK_FUA);
+    memcpy(s->shadow + off, buf, bytes);
+    g_free(buf);
+    return ret;
+}
+
+static int storm_read(struct storm *s, uint64_t off, uint64_t bytes)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+    int ret = node_pread(s->n, off, buf, bytes);
+
+    if (!ret && memcmp(buf, s->shadow + off, bytes))
+        g_error("read of %" PRIu64 "+%" PRIu64 " differs", off, bytes);
+    return ret;
+}
+
+/* After a discard the guest may read anything of before or zeroes: what it is now is noted. */
+static int storm_discard(struct storm *s, uint64_t off, uint64_t bytes)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+    int ret = node_discard(s->n, off, bytes);
+
+    if (!ret)
+        ret = node_pread(s->n, off, buf, bytes);
+    for (uint64_t i = 0; i < bytes && !ret; i += 512)
+        g_assert_true(buffer_is_zero(buf + i, 512) || !memcmp(buf + i, s->shadow + off + i, 512));
+    memcpy(s->shadow + off, buf, bytes);
+    return ret;
+}
+
+static void storm_one(struct storm *s)
+{
+    uint64_t sectors = s->size / 512, off, bytes;
+    int kind = g_rand_int_range(s->rand, 0, s->kinds), ret = 0;
+
+    do {
+        off = g_rand_int_range(s->rand, 0, sectors) * 512ull;
+        bytes = g_rand_int_range(s->rand, 1, g_rand_int_range(s->rand, 0, 4) ? 16 : 600) * 512ull;
+        bytes = MIN(bytes, s->size - off);
+    } while (!storm_claim(s, off, bytes, true));
+    switch (kind) {
+    case 0:
+    case 1:
+    case 2: ret = storm_write(s, off, bytes); break;
+    case 3:
+    case 4: ret = storm_read(s, off, bytes); break;
+    case 5:
+        ret = node_write_zeroes(s->n, off, bytes, g_rand_boolean(s->rand) ? BLOCK_MAY_UNMAP : 0);
+        memset(s->shadow + off, 0, bytes);
+        break;
+    case 6: ret = storm_discard(s, off, bytes); break;
+    default: ret = g_rand_int_range(s->rand, 0, 8) ? 0 : node_flush(s->n); break;
+    }
+    g_assert_cmpint(ret, ==, 0);
+    storm_claim(s, off, bytes, false);
+}
+
+static void storm_worker(void *arg)
+{
+    struct storm *s = arg;
+
+    while (s->left) {
+        s->left--;
+        storm_one(s);
+    }
+    s->running--;
+}
+
+static void storm_run(struct storm *s, unsigned requests, unsigned workers)
+{
+    s->left = requests;
+    s->running = workers;
+    s->busy = g_new0(bool, s->size / 512);
+    for (unsigned i = 0; i < workers; i++)
+        coroutine_start(storm_worker, s);
+    while (s->running)
+        loop_step(loop, true);
+    g_free(s->busy);
+}
+
+struct shape { const char *name, *options, *open; uint64_t size; bool backing; };
+static const struct shape shapes[] = {
+    { "default", "{\"size\":16777216}", "", 16 << 20, false },
+    { "512-clusters", "{\"size\":2097152,\"cluster_size\":512}", "", 2 << 20, false },
+    { "4k-refcount1", "{\"size\":4194304,\"cluster_size\":4096,\"refcount_bits\":1}", "", 4 << 20, false },
+    { "4k-refcount64", "{\"size\":4194304,\"cluster_size\":4096,\"refcount_bits\":64}", "", 4 << 20, false },
+    { "2M-clusters", "{\"size\":16777216,\"cluster_size\":2097152}", "", 16 << 20, false },
+    { "v2", "{\"size\":4194304,\"compat\":\"0.10\",\"cluster_size\":4096}", "", 4 << 20, false },
+    { "odd-size", "{\"size\":4195840,\"cluster_size\":16384}", "", 4195840, false },
+    { "direct", "{\"size\":4194304,\"cluster_size\":8192}", ",\"cache\":{\"direct\":true}", 4 << 20, false },
+    { "backing", "{\"size\":8388608,\"cluster_size\":16384,\"backing_file\":\"base.raw\",\"backing_fmt\":\"raw\"}", "", 8 << 20, true },
+    { "backing-v2", "{\"size\":8388608,\"compat\":\"0.10\",\"backing_file\":\"base.raw\",\"backing_fmt\":\"raw\"}", "", 8 << 20, true },
+};
+
+static void fill_backing(uint8_t *shadow)
+{
+    g_autofree char *base = path_of("base.raw");
+
+    for (uint64_t i = 0; i < 5 << 20; i++)      /* shorter than the overlay */
+        shadow[i] = (i >> 9) * 31 + i;
+    g_assert_true(g_file_set_contents(base, (const char *)shadow, 5 << 20, NULL));
+}
+
+static void test_storm(const void *arg)
+{
+    const struct shape *shape = arg;
+    g_autofree char *path = path_of("storm.qcow2");
+    struct storm s = { .size = shape->size, .shadow = g_malloc0(shape->size), .rand = g_rand_new_with_seed(g_test_rand_int()),
+                       .kinds = 8 };
+
+    if (shape->backing)
+        fill_backing(s.shadow);
+    create(path, "qcow2", shape->options);
+    for (int round = 0; round < 3; round++) {
+        s.n = open_node(json("{\"driver\":\"qcow2\",\"discard\":\"unmap\"%s,\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}",
+                             shape->open, path));
+        check_same(s.n, s.shadow, s.size);
+        storm_run(&s, 600, round == 0 ? 1 : 12);
+        check_same(s.n, s.shadow, s.size);
+        node_unref(s.n);
+        s.n = open_image(path);
+        check_sound(s.n, true);
+        check_same(s.n, s.shadow, s.size);
+        node_unref(s.n);
+        check_foreign(path, s.shadow, s.size);
+    }
+    g_rand_free(s.rand);
+    g_free(s.shadow);
+}
+
+/* A disk larger than one refcount table of its first size: table and blocks grow. */
+static void test_growth(void)
+{
+    g_autofree char *path = path_of("growth.qcow2");
+    struct storm s = { .size = 24 << 20, .shadow = g_malloc0(24 << 20), .rand = g_rand_new_with_seed(7), .kinds = 3 };
+
+    create(path, "qcow2", "{\"size\":25165824,\"cluster_size\":512,\"refcount_bits\":64}");
+    s.n = open_image(path);
+    storm_run(&s, 1500, 8);
+    check_same(s.n, s.shadow, s.size);
+    node_unref(s.n);
+    s.n = open_image(path);
+    g_assert_cmpuint(((struct qcow2 *)s.n->state)->reftable_clusters, >, 1);
+    check_sound(s.n, true);
+    node_unref(s.n);
+    check_foreign(path, s.shadow, s.size);
+    g_rand_free(s.rand);
+    g_free(s.shadow);
+}
+
+static void test_compressed(const void *type)
+{
+    g_autofree char *path = path_of("compressed.qcow2");
+    g_autofree char *options = g_strdup_printf("{\"size\":4194304,\"compression_type\":\"%s\"}", (const char *)type);
+    uint64_t size = 4 << 20;
+    struct storm s = { .size = size, .shadow = g_malloc0(size), .rand = g_rand_new_with_seed(3), .kinds = 8 };
+
+    for (uint64_t i = 0; i < size; i++)
+        s.shadow[i] = i % 3 ? i >> 12 : g_rand_int_range(s.rand, 0, 1 + (i >> 18));
+    create(path, "qcow2", options);
+    s.n = open_image(path);
+    for (uint64_t off = 0; off < size; off += 65536) {
+        struct job j = { .n = s.n, .off = off, .bytes = 65536, .buf = s.shadow + off };
+
+        block_run(graph, job_compress, &j);
+        g_assert_cmpint(j.ret, ==, 0);
+    }
+    check_same(s.n, s.shadow, size);
+    node_unref(s.n);
+    check_foreign(path, s.shadow, size);
+    s.n = open_image(path);
+    storm_run(&s, 300, 8);
+    check_same(s.n, s.shadow, size);
+    node_unref(s.n);
+    s.n = open_image(path);
+    check_sound(s.n, true);
+    node_unref(s.n);
+    check_foreign(path, s.shadow, size);
+    g_rand_free(s.rand);
+    g_free(s.shadow);
+}
+
+/* ---- power cuts: a log of what reached the file is cut anywhere; what came after the last flush is kept, lost or torn
+ * at random. The image must be sound, and hold every sector that a guest's flush had made durable. */
+
+enum { CUT_SIZE = 2 << 20, CUT_SECTORS = CUT_SIZE / 512, CUT_STEPS = 400 };
+
+struct cut_event { uint64_t log_end; bool flush; uint32_t sector, count; uint32_t tag; };
+
+struct cut {
+    struct block_node *n;
+    GRand *rand;
+    GArray *events;             /* the guest's view: of struct cut_event */
+    char *log;
+    uint32_t tag;
+    bool zeroes;
+};
+
+static uint64_t log_size(const char *path)
+{
+    struct stat st;
+
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    return st.st_size;
+}
+
+/* Each write puts its number in every sector; 0 is "zeroes". */
+static void cut_workload(void *arg)
+{
+    struct cut *c = arg;
+    g_autofree uint32_t *buf = g_new(uint32_t, 128 * 200);
+
+    for (int i = 0; i < CUT_STEPS; i++) {
+        struct cut_event e = { .sector = g_rand_int_range(c->rand, 0, CUT_SECTORS) };
+        int kind = g_rand_int_range(c->rand, 0, 10), ret;
+
+        e.count = g_rand_int_range(c->rand, 1, 60);
+        e.count = MIN(e.count, CUT_SECTORS - e.sector);
+        if (kind == 0) {
+            e.flush = true;
+            ret = node_flush(c->n);
+        } else if (kind < 3) {
+            e.tag = 0;
+            ret = node_write_zeroes(c->n, e.sector * 512ull, e.count * 512ull, kind & 1 ? BLOCK_MAY_UNMAP : 0);
+        } else {
+            e.tag = ++c->tag;
+            for (uint32_t k = 0; k < e.count * 128; k++)
+                buf[k] = e.tag;
+            ret = node_pwrite(c->n, e.sector * 512ull, buf, e.count * 512ull);
+        }
+        g_assert_cmpint(ret, ==, 0);
+        e.log_end = log_size(c->log);
+        g_array_append_val(c->events, e);
+    }
+}
+
+static void write_at(int fd, const uint8_t *data, uint64_t off, uint64_t bytes)
+{
+    if (data) {
+        g_assert_cmpint(pwrite(fd, data, bytes, off), ==, bytes);
+    } else {
+        g_autofree uint8_t *zero = g_malloc0(bytes);
+
+        g_assert_cmpint(pwrite(fd, zero, bytes, off), ==, bytes);
+    }
+}
+
+/* The file as a cut after `end` bytes of the log may leave it. */
+static void cut_replay(GRand *rand, const char *base, const char *out, const uint8_t *log, uint64_t end)
+{
+    uint64_t durable = 0, next;
+    g_autofree char *cmd = g_strdup_printf("cp %s %s", base, out);
+    int fd;
+
+    g_assert_cmpint(system(cmd), ==, 0);
+    fd = open(out, O_RDWR);
+    for (uint64_t at = 0; at < end; at = next) {
+        const uint64_t *h = (const uint64_t *)(log + at);
+
+        next = at + 24 + (h[0] == CRASHLOG_WRITE ? h[2] : 0);
+        if (h[0] == CRASHLOG_FLUSH)
+            durable = at;
+    }
+    for (uint64_t at = 0; at < end; at = next) {
+        const uint64_t *h = (const uint64_t *)(log + at);
+        const uint8_t *data = h[0] == CRASHLOG_WRITE ? log + at + 24 : NULL;
+        bool sure = at < durable;
+
+        next = at + 24 + (data ? h[2] : 0);
+        if (h[0] == CRASHLOG_FLUSH || (!sure && g_rand_boolean(rand)))
+            continue;
+        for (uint64_t k = 0; k < h[2];) {       /* sector by sector of the file */
+            uint64_t n = MIN(h[2] - k, 512 - (h[1] + k) % 512);
+
+            if (sure || g_rand_int_range(rand, 0, 4))
+                write_at(fd, data ? data + k : NULL, h[1] + k, n);
+            k += n;
+        }
+    }
+    close(fd);
+}
+
+/* Which numbers may stand in each sector: the last one before the last flush that had ended, or any later. */
+static void cut_verify(const struct cut *c, struct block_node *n, uint64_t end)
+{
+    g_autofree uint32_t *buf = g_new(uint32_t, CUT_SIZE / 4);
+    g_autofree uint32_t *durable = g_new0(uint32_t, CUT_SECTORS);
+    struct job j = { .n = n, .bytes = CUT_SIZE, .buf = buf };
+    int last_flush = -1;
+
+    for (unsigned i = 0; i < c->events->len; i++)
+        if (g_array_index(c->events, struct cut_event, i).flush && g_array_index(c->events, struct cut_event, i).log_end <= end)
+            last_flush = i;
+    for (int i = 0; i < last_flush; i++) {
+        const struct cut_event *e = &g_array_index(c->events, struct cut_event, i);
+
+        for (uint32_t k = 0; !e->flush && k < e->count; k++)
+            durable[e->sector + k] = e->tag;
+    }
+    block_run(graph, job_read, &j);
+    g_assert_cmpint(j.ret, ==, 0);
+    for (uint32_t s = 0; s < CUT_SECTORS; s++) {
+        for (unsigned w = 0; w < 128; w++) {
+            uint32_t seen = buf[s * 128 + w];
+            bool ok = seen == durable[s];
+
+            for (unsigned i = last_flush + 1; !ok && i < c->events->len; i++) {
+                const struct cut_event *e = &g_array_index(c->events, struct cut_event, i);
+
+                ok = !e->flush && e->tag == seen && s >= e->sector && s < e->sector + e->count;
+            }
+            if (!ok)
+                g_error("cut at %" PRIu64 ": sector %u word %u holds %u, not %u", end, s, w, seen, durable[s]);
+        }
+    }
+}
+
+static void test_power_cut(const void *options)
+{
+    g_autofree char *path = path_of("cut.qcow2"), *base = path_of("cut.base"), *log = path_of("cut.log"), *out = path_of("cut.out");
+    struct cut c = { .rand = g_rand_new_with_seed(g_test_rand_int()), .log = log,
+                     .events = g_array_new(FALSE, FALSE, sizeof(struct cut_event)) };
+    g_autofree char *cmd = g_strdup_printf("cp %s %s", path, base);
+    g_autofree char *bytes = NULL;
+    gsize len;
+
+    create(path, "qcow2", options);
+    g_assert_cmpint(system(cmd), ==, 0);
+    c.n = open_node(json("{\"driver\":\"qcow2\",\"discard\":\"unmap\",\"file\":{\"driver\":\"crashlog\",\"log\":\"%s\",\"file\":"
+                         "{\"driver\":\"file\",\"filename\":\"%s\"}}}", log, path));
+    block_run(graph, cut_workload, &c);
+    g_assert_true(g_file_get_contents(log, &bytes, &len, NULL));
+    for (int i = 0; i < 60; i++) {
+        const struct cut_event *e = &g_array_index(c.events, struct cut_event, g_rand_int_range(c.rand, 0, c.events->len));
+        uint64_t end = e->log_end, at = 0, next = 0;
+        struct block_node *n;
+
+        /* anywhere in the log, at the end of a record */
+        if (g_rand_boolean(c.rand)) {
+            uint64_t want = g_rand_double_range(c.rand, 0, len);
+
+            for (at = 0; at < want; at = next) {
+                const uint64_t *h = (const uint64_t *)(bytes + at);
+
+                next = at + 24 + (h[0] == CRASHLOG_WRITE ? h[2] : 0);
+            }
+            end = at;
+        }
+        cut_replay(c.rand, base, out, (const uint8_t *)bytes, end);
+        n = open_image(out);
+        check_sound(n, false);
+        cut_verify(&c, n, end);
+        node_unref(n);
+    }
+    node_unref(c.n);
+    g_array_free(c.events, TRUE);
+    g_rand_free(c.rand);
+}
+
+/* ---- hostile images: anything may stand in the tables; nothing may crash, hang or reach out of the file */
+
+static void hostile_use(void *arg)
+{
+    struct job *j = arg;
+    g_autofree uint8_t *buf = g_malloc0(1 << 20);
+
+    for (int i = 0; i < 24; i++) {
+        uint64_t size = j->n->size ? j->n->size : 1, off = g_test_rand_double() * size, bytes = MIN(size - off, 100000);
+
+        switch (i % 4) {
+        case 0: node_pread(j->n, off, buf, bytes); break;
+        case 1: node_pwrite(j->n, off, buf, bytes); break;
+        case 2: node_write_zeroes(j->n, off, bytes, i & 4 ? BLOCK_MAY_UNMAP : 0); break;
+        default: node_discard(j->n, off, bytes); break;
+        }
+    }
+    node_flush(j->n);
+}
+
+static void hostile_mutate(uint8_t *data, gsize len)
+{
+    static const uint64_t evil[] = { 0, 1, 0xffff, 0x10000, 0x7fffffffffffffffull, UINT64_MAX, 0x8000000000000000ull,
+                                     0x4000000000000000ull, 0x00fffffffffffe00ull, 0x30000, 0x8000000000030000ull };
+    int n = g_test_rand_int_range(1, 6);
+
+    while (n--) {
+        uint64_t at = g_test_rand_int_range(0, 3) ? g_test_rand_int_range(0, 112) & ~3 : g_test_rand_int_range(0, len / 8) * 8;
+        uint64_t v = evil[g_test_rand_int_range(0, G_N_ELEMENTS(evil))];
+
+        if (at + 8 > len)
+            continue;
+        v = GUINT64_TO_BE(g_test_rand_int_range(0, 4) ? v : v ^ (uint32_t)g_test_rand_int());
+        memcpy(data + at, &v, at < 112 && g_test_rand_bit() ? 4 : 8);
+        if (at < 8) {           /* keep it qcow2 */
+            uint32_t magic = GUINT32_TO_BE(QCOW2_MAGIC), version = GUINT32_TO_BE(2 + g_test_rand_bit());
+
+            memcpy(data, &magic, 4);
+            memcpy(data + 4, &version, 4);
+        }
+    }
+}
+
+static void test_hostile(void)
+{
+    g_autofree char *path = path_of("hostile.qcow2"), *bytes = NULL;
+    struct storm s = { .size = 1 << 20, .shadow = g_malloc0(1 << 20), .rand = g_rand_new_with_seed(5), .kinds = 8 };
+    unsigned opened = 0, rounds = g_test_thorough() ? 20000 : 600;
+    gsize len;
+
+    create(path, "qcow2", "{\"size\":1048576,\"cluster_size\":4096}");
+    s.n = open_image(path);
+    storm_run(&s, 100, 4);
+    node_unref(s.n);
+    g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
+    for (unsigned i = 0; i < rounds; i++) {
+        g_autofree uint8_t *copy = g_memdup2(bytes, len);
+        struct error err = ERROR_INIT;
+        struct json_object *o = json("{\"driver\":\"qcow2\",\"discard\":\"unmap\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}",
+                                     path);
+        struct job j = { .repair = 3 };
+
+        hostile_mutate(copy, len);
+        g_assert_true(g_file_set_contents(path, (char *)copy, len, NULL));
+        j.n = node_open(graph, o, &err);
+        json_object_put(o);
+        if (!j.n) {
+            g_assert_nonnull(err.msg);
+            error_clear(&err);
+            continue;
+        }
+        opened++;
+        block_run(graph, hostile_use, &j);
+        if (i & 1)
+            block_run(graph, job_check, &j);
+        node_unref(j.n);
+        g_assert_cmpuint(log_size(path), <, 1 << 30);
+    }
+    g_assert_cmpuint(opened, >, rounds / 20);
+    g_assert_cmpuint(opened, <, rounds);
+    g_rand_free(s.rand);
+    g_free(s.shadow);
+}
+
+/* ---- chains */
+
+static void expect_open_failure(struct json_object *o, const char *what)
+{
+    struct error err = ERROR_INIT;
+
+    g_assert_null(node_open(graph, o, &err));
+    if (!strstr(err.msg, what))
+        g_error("wanted '%s' in '%s'", what, err.msg);
+    error_clear(&err);
+    json_object_put(o);
+}
+
+static void test_backing_loop(void)
+{
+    g_autofree char *a = path_of("a.qcow2"), *b = path_of("b.qcow2");
+
+    create(a, "qcow2", "{\"size\":1048576,\"backing_file\":\"b.qcow2\",\"backing_fmt\":\"qcow2\"}");
+    create(b, "qcow2", "{\"size\":1048576,\"backing_file\":\"a.qcow2\",\"backing_fmt\":\"qcow2\"}");
+    expect_open_failure(json("{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", a), "comes back to");
+}
+
+static void test_chain(void)
+{
+    g_autofree uint8_t *shadow = g_malloc0(8 << 20);
+    g_autofree char *top = path_of("top.qcow2");
+    struct block_node *n;
+
+    fill_backing(shadow);
+    for (int i = 0; i < 5; i++) {
+        g_autofree char *name = g_strdup_printf("chain%d.qcow2", i), *path = path_of(name), *buf = g_malloc(70000);
+        g_autofree char *options = i ? g_strdup_printf("{\"size\":8388608,\"backing_file\":\"chain%d.qcow2\",\"backing_fmt\":\"qcow2\"}",
+                                                       i - 1)
+                                     : g_strdup("{\"size\":8388608,\"backing_file\":\"base.raw\",\"backing_fmt\":\"raw\"}");
+        struct storm s = { .size = 8 << 20, .shadow = shadow, .rand = g_rand_new_with_seed(i), .kinds = 3 };
+
+        create(path, "qcow2", options);
+        s.n = open_image(path);
+        g_assert_cmpint(node_depth(s.n), ==, i + 1);
+        storm_run(&s, 20, 4);
+        check_same(s.n, shadow, 8 << 20);
+        node_unref(s.n);
+        check_foreign(path, shadow, 8 << 20);
+        g_rand_free(s.rand);
+    }
+    /* the backing chain as -blockdev names it */
+    create(top, "qcow2", "{\"size\":8388608}");
+    {
+        g_autofree char *path = path_of("chain4.qcow2");
+        struct block_node *base = open_node(json("{\"driver\":\"qcow2\",\"node-name\":\"base\",\"read-only\":true,\"file\":{\"driver\":"
+                                                 "\"file\",\"filename\":\"%s\"}}", path));
+
+        n = open_node(json("{\"driver\":\"qcow2\",\"backing\":\"base\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", top));
+        node_unref(base);
+    }
+    check_same(n, shadow, 8 << 20);
+    node_unref(n);
+    g_assert_cmpuint(g_hash_table_size(graph->nodes), ==, 0);
+}
+
+/* ---- leaks are found and mended */
+
+static void test_repair(void)
+{
+    g_autofree char *path = path_of("repair.qcow2");
+    struct job j = { 0 };
+    uint16_t one = GUINT16_TO_BE(3);
+    int fd;
+
+    create(path, "qcow2", "{\"size\":1048576}");
+    fd = open(path, O_RDWR);
+    g_assert_cmpint(pwrite(fd, &one, 2, 2 * 65536 + 100 * 2), ==, 2);   /* refcount of cluster 100 */
+    close(fd);
+    j.n = open_image(path);
+    block_run(graph, job_check, &j);
+    g_assert_cmpuint(j.check.leaks, ==, 1);
+    j.repair = BLOCK_FIX_LEAKS;
+    block_run(graph, job_check, &j);
+    g_assert_cmpuint(j.check.leaks_fixed, ==, 1);
+    j.repair = 0;
+    block_run(graph, job_check, &j);
+    g_assert_cmpuint(j.check.leaks, ==, 0);
+    block_run(graph, job_flush, &j);
+    node_unref(j.n);
+}
+
+int main(int argc, char **argv)
+{
+    g_autofree char *cmd = NULL;
+    int ret;
+
+    g_test_init(&argc, &argv, NULL);
+    dir = g_dir_make_tmp("rhea-qcow2-XXXXXX", NULL);
+    cmd = g_strdup_printf("rm -rf '%s'", dir);
+    loop = loop_new("main");
+    loop_enter(loop);
+    graph = block_graph_new(NULL, loop);
+    for (unsigned i = 0; i < G_N_ELEMENTS(shapes); i++) {
+        g_autofree char *name = g_strdup_printf("/qcow2/storm/%s", shapes[i].name);
+
+        g_test_add_data_func(name, &shapes[i], test_storm);
+    }
+    g_test_add_func("/qcow2/growth", test_growth);
+    g_test_add_data_func("/qcow2/compressed/zlib", "zlib", test_compressed);
+    g_test_add_data_func("/qcow2/compressed/zstd", "zstd", test_compressed);
+    g_test_add_data_func("/qcow2/power-cut/64k", "{\"size\":2097152}", test_power_cut);
+    g_test_add_data_func("/qcow2/power-cut/512", "{\"size\":2097152,\"cluster_size\":512}", test_power_cut);
+    g_test_add_data_func("/qcow2/power-cut/4k", "{\"size\":2097152,\"cluster_size\":4096,\"refcount_bits\":8}", test_power_cut);
+    g_test_add_func("/qcow2/hostile", test_hostile);
+    g_test_add_func("/qcow2/backing-loop", test_backing_loop);
+    g_test_add_func("/qcow2/chain", test_chain);
+    g_test_add_func("/qcow2/repair", test_repair);
+    ret = g_test_run();
+    block_graph_free(graph);
+    loop_free(loop);
+    return system(cmd) || ret;
+}
