@@ -136,6 +136,7 @@ static void check_foreign(const char *path, const uint8_t *shadow, uint64_t size
 
 struct storm {
     struct block_node *n;
+    struct block_backend *b;    /* half of the reads and writes go through it, and its fast path */
     uint8_t *shadow;
     uint64_t size;
     GRand *rand;
@@ -154,6 +155,31 @@ static bool storm_claim(struct storm *s, uint64_t off, uint64_t bytes, bool valu
     return true;
 }
 
+struct wait { struct coroutine *co; int ret; };
+
+static void wait_done(void *opaque, int ret)
+{
+    struct wait *w = opaque;
+
+    w->ret = ret;
+    coroutine_wake(w->co);
+}
+
+static int storm_transfer(struct storm *s, bool write, uint64_t off, uint64_t bytes, const struct iovec *iov, int n,
+                          unsigned flags)
+{
+    struct wait w = { coroutine_self(), 0 };
+
+    if (g_rand_boolean(s->rand))
+        return write ? node_pwritev(s->n, off, bytes, iov, n, flags) : node_preadv(s->n, off, bytes, iov, n);
+    if (write)
+        block_writev(s->b, off, iov, n, flags, wait_done, &w);
+    else
+        block_readv(s->b, off, iov, n, flags, wait_done, &w);
+    coroutine_yield();
+    return w.ret;
+}
+
 static int storm_write(struct storm *s, uint64_t off, uint64_t bytes)
 {
     uint8_t *buf = g_malloc(bytes);
@@ -170,7 +196,7 @@ static int storm_write(struct storm *s, uint64_t off, uint64_t bytes)
         iov[n++] = (struct iovec){ buf + at, len };
         at += len;
     }
-    ret = node_pwritev(s->n, off, bytes, iov, n, g_rand_int_range(s->rand, 0, 30) ? 0 : BLOCK_FUA);
+    ret = storm_transfer(s, true, off, bytes, iov, n, g_rand_int_range(s->rand, 0, 30) ? 0 : BLOCK_FUA);
     memcpy(s->shadow + off, buf, bytes);
     g_free(buf);
     return ret;
@@ -179,7 +205,8 @@ static int storm_write(struct storm *s, uint64_t off, uint64_t bytes)
 static int storm_read(struct storm *s, uint64_t off, uint64_t bytes)
 {
     g_autofree uint8_t *buf = g_malloc(bytes);
-    int ret = node_pread(s->n, off, buf, bytes);
+    struct iovec iov = { buf, bytes };
+    int ret = storm_transfer(s, false, off, bytes, &iov, 1, 0);
 
     if (!ret && memcmp(buf, s->shadow + off, bytes))
         g_error("read of %" PRIu64 "+%" PRIu64 " differs", off, bytes);
@@ -243,10 +270,13 @@ static void storm_run(struct storm *s, unsigned requests, unsigned workers)
     s->left = requests;
     s->running = workers;
     s->busy = g_new0(bool, s->size / 512);
+    s->b = backend_open(graph, s->n, true, NULL);
+    g_assert_nonnull(s->b);
     for (unsigned i = 0; i < workers; i++)
         coroutine_start(storm_worker, s);
     while (s->running)
         loop_step(loop, true);
+    backend_free(s->b);
     g_free(s->busy);
 }
 
@@ -355,7 +385,7 @@ static void test_compressed(const void *type)
 /* ---- power cuts: a log of what reached the file is cut anywhere; what came after the last flush is kept, lost or torn
  * at random. The image must be sound, and hold every sector that a guest's flush had made durable. */
 
-enum { CUT_SIZE = 2 << 20, CUT_SECTORS = CUT_SIZE / 512, CUT_STEPS = 400 };
+enum { CUT_SIZE = 2 << 20, CUT_SECTORS = CUT_SIZE / 512, CUT_STEPS = 400, CUT_BACKING = 1000000 };
 
 struct cut_event { uint64_t log_end; bool flush; uint32_t sector, count; uint32_t tag; };
 
@@ -406,50 +436,52 @@ static void cut_workload(void *arg)
     }
 }
 
-static void write_at(int fd, const uint8_t *data, uint64_t off, uint64_t bytes)
+/* g_file_set_contents() waits for the disk. */
+static void put_file(const char *path, const void *data, size_t len)
 {
-    if (data) {
-        g_assert_cmpint(pwrite(fd, data, bytes, off), ==, bytes);
-    } else {
-        g_autofree uint8_t *zero = g_malloc0(bytes);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
 
-        g_assert_cmpint(pwrite(fd, zero, bytes, off), ==, bytes);
-    }
+    g_assert_cmpint(write(fd, data, len), ==, len);
+    close(fd);
+}
+
+static uint64_t record_end(const uint8_t *log, uint64_t at)
+{
+    const uint64_t *h = (const uint64_t *)(log + at);
+
+    return at + 24 + (h[0] == CRASHLOG_WRITE ? h[2] : 0);
 }
 
 /* The file as a cut after `end` bytes of the log may leave it. */
-static void cut_replay(GRand *rand, const char *base, const char *out, const uint8_t *log, uint64_t end)
+static void cut_replay(GRand *rand, GByteArray *image, const uint8_t *log, uint64_t end)
 {
-    uint64_t durable = 0, next;
-    g_autofree char *cmd = g_strdup_printf("cp %s %s", base, out);
-    int fd;
+    uint64_t durable = 0;
 
-    g_assert_cmpint(system(cmd), ==, 0);
-    fd = open(out, O_RDWR);
-    for (uint64_t at = 0; at < end; at = next) {
-        const uint64_t *h = (const uint64_t *)(log + at);
-
-        next = at + 24 + (h[0] == CRASHLOG_WRITE ? h[2] : 0);
-        if (h[0] == CRASHLOG_FLUSH)
+    for (uint64_t at = 0; at < end; at = record_end(log, at))
+        if (*(const uint64_t *)(log + at) == CRASHLOG_FLUSH)
             durable = at;
-    }
-    for (uint64_t at = 0; at < end; at = next) {
+    for (uint64_t at = 0; at < end; at = record_end(log, at)) {
         const uint64_t *h = (const uint64_t *)(log + at);
         const uint8_t *data = h[0] == CRASHLOG_WRITE ? log + at + 24 : NULL;
         bool sure = at < durable;
+        guint old = image->len;
 
-        next = at + 24 + (data ? h[2] : 0);
         if (h[0] == CRASHLOG_FLUSH || (!sure && g_rand_boolean(rand)))
             continue;
-        for (uint64_t k = 0; k < h[2];) {       /* sector by sector of the file */
-            uint64_t n = MIN(h[2] - k, 512 - (h[1] + k) % 512);
-
-            if (sure || g_rand_int_range(rand, 0, 4))
-                write_at(fd, data ? data + k : NULL, h[1] + k, n);
-            k += n;
+        if (old < h[1] + h[2]) {
+            g_byte_array_set_size(image, h[1] + h[2]);
+            memset(image->data + old, 0, image->len - old);
+        }
+        for (uint64_t k = 0, n; k < h[2]; k += n) {     /* sector by sector of the file */
+            n = MIN(h[2] - k, 512 - (h[1] + k) % 512);
+            if (!sure && !g_rand_int_range(rand, 0, 4))
+                continue;
+            if (data)
+                memcpy(image->data + h[1] + k, data + k, n);
+            else
+                memset(image->data + h[1] + k, 0, n);
         }
     }
-    close(fd);
 }
 
 /* Which numbers may stand in each sector: the last one before the last flush that had ended, or any later. */
@@ -458,6 +490,9 @@ static void cut_verify(const struct cut *c, struct block_node *n, uint64_t end)
     g_autofree uint32_t *buf = g_new(uint32_t, CUT_SIZE / 4);
     g_autofree uint32_t *durable = g_new0(uint32_t, CUT_SECTORS);
     struct job j = { .n = n, .bytes = CUT_SIZE, .buf = buf };
+
+    for (uint32_t s = 0; n->backing && s < CUT_SECTORS; s++)
+        durable[s] = CUT_BACKING + s;
     int last_flush = -1;
 
     for (unsigned i = 0; i < c->events->len; i++)
@@ -487,39 +522,45 @@ static void cut_verify(const struct cut *c, struct block_node *n, uint64_t end)
     }
 }
 
+/* The backing image of some: each sector holds its number. */
+static void cut_backing(void)
+{
+    g_autofree char *path = path_of("cut.raw");
+    g_autofree uint32_t *data = g_new(uint32_t, CUT_SIZE / 4);
+
+    for (uint32_t i = 0; i < CUT_SIZE / 4; i++)
+        data[i] = CUT_BACKING + i / 128;
+    g_assert_true(g_file_set_contents(path, (char *)data, CUT_SIZE, NULL));
+}
+
 static void test_power_cut(const void *options)
 {
-    g_autofree char *path = path_of("cut.qcow2"), *base = path_of("cut.base"), *log = path_of("cut.log"), *out = path_of("cut.out");
+    g_autofree char *path = path_of("cut.qcow2"), *log = path_of("cut.log"), *out = path_of("cut.out");
     struct cut c = { .rand = g_rand_new_with_seed(g_test_rand_int()), .log = log,
                      .events = g_array_new(FALSE, FALSE, sizeof(struct cut_event)) };
-    g_autofree char *cmd = g_strdup_printf("cp %s %s", path, base);
-    g_autofree char *bytes = NULL;
-    gsize len;
+    g_autoptr(GArray) ends = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    g_autofree char *bytes = NULL, *base = NULL;
+    gsize len, base_len;
 
+    cut_backing();
     create(path, "qcow2", options);
-    g_assert_cmpint(system(cmd), ==, 0);
+    g_assert_true(g_file_get_contents(path, &base, &base_len, NULL));
     c.n = open_node(json("{\"driver\":\"qcow2\",\"discard\":\"unmap\",\"file\":{\"driver\":\"crashlog\",\"log\":\"%s\",\"file\":"
-                         "{\"driver\":\"file\",\"filename\":\"%s\"}}}", log, path));
+                         "{\"driver\":\"file\",\"cache\":{\"no-flush\":true},\"filename\":\"%s\"}}}", log, path));
     block_run(graph, cut_workload, &c);
     g_assert_true(g_file_get_contents(log, &bytes, &len, NULL));
-    for (int i = 0; i < 60; i++) {
-        const struct cut_event *e = &g_array_index(c.events, struct cut_event, g_rand_int_range(c.rand, 0, c.events->len));
-        uint64_t end = e->log_end, at = 0, next = 0;
+    for (uint64_t at = 0; at < len; g_array_append_val(ends, at))
+        at = record_end((uint8_t *)bytes, at);
+    for (int i = 0; i < (g_test_thorough() ? 5000 : 150); i++) {
+        uint64_t end = g_array_index(ends, uint64_t, g_rand_int_range(c.rand, 0, ends->len));
+        g_autoptr(GByteArray) image = g_byte_array_new();
         struct block_node *n;
 
-        /* anywhere in the log, at the end of a record */
-        if (g_rand_boolean(c.rand)) {
-            uint64_t want = g_rand_double_range(c.rand, 0, len);
-
-            for (at = 0; at < want; at = next) {
-                const uint64_t *h = (const uint64_t *)(bytes + at);
-
-                next = at + 24 + (h[0] == CRASHLOG_WRITE ? h[2] : 0);
-            }
-            end = at;
-        }
-        cut_replay(c.rand, base, out, (const uint8_t *)bytes, end);
-        n = open_image(out);
+        g_byte_array_append(image, (guint8 *)base, base_len);
+        cut_replay(c.rand, image, (const uint8_t *)bytes, end);
+        put_file(out, image->data, image->len);
+        n = open_node(json("{\"driver\":\"qcow2\",\"cache\":{\"no-flush\":true},\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}",
+                           out));
         check_sound(n, false);
         cut_verify(&c, n, end);
         node_unref(n);
@@ -587,12 +628,12 @@ static void test_hostile(void)
     for (unsigned i = 0; i < rounds; i++) {
         g_autofree uint8_t *copy = g_memdup2(bytes, len);
         struct error err = ERROR_INIT;
-        struct json_object *o = json("{\"driver\":\"qcow2\",\"discard\":\"unmap\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}",
-                                     path);
+        struct json_object *o = json("{\"driver\":\"qcow2\",\"discard\":\"unmap\",\"cache\":{\"no-flush\":true},\"file\":"
+                                     "{\"driver\":\"file\",\"filename\":\"%s\"}}", path);
         struct job j = { .repair = 3 };
 
         hostile_mutate(copy, len);
-        g_assert_true(g_file_set_contents(path, (char *)copy, len, NULL));
+        put_file(path, copy, len);
         j.n = node_open(graph, o, &err);
         json_object_put(o);
         if (!j.n) {
@@ -721,6 +762,8 @@ int main(int argc, char **argv)
     g_test_add_data_func("/qcow2/power-cut/64k", "{\"size\":2097152}", test_power_cut);
     g_test_add_data_func("/qcow2/power-cut/512", "{\"size\":2097152,\"cluster_size\":512}", test_power_cut);
     g_test_add_data_func("/qcow2/power-cut/4k", "{\"size\":2097152,\"cluster_size\":4096,\"refcount_bits\":8}", test_power_cut);
+    g_test_add_data_func("/qcow2/power-cut/backing", "{\"size\":2097152,\"cluster_size\":16384,\"backing_file\":\"cut.raw\","
+                         "\"backing_fmt\":\"raw\"}", test_power_cut);
     g_test_add_func("/qcow2/hostile", test_hostile);
     g_test_add_func("/qcow2/backing-loop", test_backing_loop);
     g_test_add_func("/qcow2/chain", test_chain);
