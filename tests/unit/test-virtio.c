@@ -4,6 +4,7 @@
 #include <glib/gstdio.h>
 #include <unistd.h>
 #include "rhea/block/block.h"
+#include "rhea/net/net.h"
 
 static const char *const rng_split = "{'driver':'virtio-rng-device'}";
 static const char *const rng_packed = "{'driver':'virtio-rng-device','packed':'on'}";
@@ -23,6 +24,15 @@ static struct drv *rng_new(bool packed, uint64_t drop)
     drv_start(d, 1, drop);
     g_assert_cmpint(d->packed, ==, packed);
     return d;
+}
+
+static void backends_free(struct drv *d)
+{
+    while (d->vm->devices)
+        device_remove(d->vm->devices);
+    net_cleanup(d->vm);
+    block_close_all(d->vm);
+    drv_free(d);
 }
 
 /* ---- honest drivers */
@@ -322,47 +332,83 @@ static void test_rings_outside_ram(void)
     }
 }
 
-/* Rings and registers full of noise, biased towards what nearly works. Nothing may crash, hang or write outside the
- * places named; a sentinel page tells. */
-static void test_random_rings(gconstpointer packed)
+/* Rings, requests and registers full of noise, biased towards what nearly works, for every device. Nothing may crash,
+ * hang or write outside the places named; a sentinel page tells. */
+struct noise { const char *name, *device; unsigned queues; bool packed, discards; };
+
+static const struct noise noises[] = {
+    { "split/rng", "{'driver':'virtio-rng-device'}", 1 },
+    { "packed/rng", "{'driver':'virtio-rng-device','packed':'on'}", 1, true },
+    { "split/blk", "{'driver':'virtio-blk-device','drive':'nul','num-queues':2}", 2 },
+    { "packed/blk", "{'driver':'virtio-blk-device','drive':'nul','num-queues':2,'packed':'on'}", 2, true },
+    { "split/net", "{'driver':'virtio-net-device','netdev':'n0'}", 3 },
+    { "packed/net", "{'driver':'virtio-net-device','netdev':'n0','packed':'on'}", 3, true },
+    { "split/serial", "{'driver':'virtio-serial-device'}", 6 },
+    { "split/balloon", "{'driver':'virtio-balloon-device','free-page-reporting':'on'}", 4, false, true },
+};
+
+static bool noise_backends(struct vm *vm, void *opaque, struct error *err)
 {
+    struct json_object *drive = json_tokener_parse("{\"driver\":\"null-co\",\"node-name\":\"nul\",\"size\":1048576,\"read-zeroes\":true}");
+    struct json_object *net = json_tokener_parse("{\"type\":\"user\",\"id\":\"n0\",\"restrict\":true}");
+    bool ok = block_add_node(vm, drive, err) && netdev_add(vm, net, err);
+
+    json_object_put(drive);
+    json_object_put(net);
+    return ok;
+}
+
+static void noise_data(struct drv *d, GRand *r)
+{
+    for (unsigned i = 0; i < 0x1800; i += 4)
+        w32(d, DATA_BASE + i, g_rand_int_range(r, 0, 3) ? g_rand_int_range(r, 0, 16) : g_rand_int(r));
+}
+
+static void noise_ring(struct drv *d, struct drv_queue *q, GRand *r)
+{
+    static const uint64_t places[] = { DATA_BASE, DATA_BASE + 0x1000, RAM_SIZE - 64, RAM_SIZE, UINT64_MAX - 8, MMIO_BASE, 0 };
+
+    for (unsigned i = 0; i < q->size; i++) {
+        uint64_t a = q->desc + 16 * i;
+
+        w64(d, a, places[g_rand_int_range(r, 0, g_rand_int_range(r, 1, G_N_ELEMENTS(places)))]);
+        w32(d, a + 8, g_rand_int_range(r, 0, 8) ? g_rand_int_range(r, 0, 64) * 16 : g_rand_int(r));
+        w16(d, a + 12, d->packed ? g_rand_int_range(r, 0, 32) : g_rand_int_range(r, 0, 8));
+        w16(d, a + 14, d->packed ? g_rand_int_range(r, 0, 8) | (g_rand_boolean(r) ? 1 << 7 : 1 << 15)
+                                 : g_rand_int_range(r, 0, g_rand_int_range(r, 0, 8) ? q->size : 65536));
+        if (!d->packed)
+            w16(d, q->driver + 4 + 2 * i, g_rand_int_range(r, 0, g_rand_int_range(r, 0, 16) ? q->size : 65536));
+    }
+    if (!d->packed)
+        w16(d, q->driver + 2, r16(d, q->device + 2) + g_rand_int_range(r, 0, g_rand_int_range(r, 0, 16) ? q->size + 1 : 65536));
+}
+
+static void test_noise(gconstpointer arg)
+{
+    const struct noise *n = arg;
     uint32_t seed = g_getenv("SEED") ? atoi(g_getenv("SEED")) : 20261122, rounds = g_getenv("SOAK") ? 20000 : 1500;
     GRand *r = g_rand_new_with_seed(seed);
-    struct drv *d = drv_new(NULL, packed ? rng_packed : rng_split);
-    static const uint64_t places[] = { DATA_BASE, DATA_BASE + 0x1000, RAM_SIZE - 64, RAM_SIZE, UINT64_MAX - 8, MMIO_BASE, 0 };
+    struct drv *d = drv_new(noise_backends, n->device);
 
     memset(d->ram + RAM_SIZE / 2 - 4096, 0x5a, 4096);
     for (uint32_t round = 0; round < rounds; round++) {
-        struct drv_queue *q = &d->q[0];
+        unsigned queue = g_rand_int_range(r, 0, n->queues);
 
         if (round % 8 == 0 || needs_reset(d))
-            drv_start(d, 1, g_rand_boolean(r) ? VIRTIO_BIT(VIRTIO_F_EVENT_IDX) : 0);
-        for (unsigned i = 0; i < q->size; i++) {
-            uint64_t a = q->desc + 16 * i;
-
-            w64(d, a, places[g_rand_int_range(r, 0, g_rand_int_range(r, 1, G_N_ELEMENTS(places)))]);
-            w32(d, a + 8, g_rand_int_range(r, 0, 8) ? g_rand_int_range(r, 0, 64) * 16 : g_rand_int(r));
-            w16(d, a + 12, packed ? g_rand_int_range(r, 0, 32) : g_rand_int_range(r, 0, 8));
-            w16(d, a + 14, packed ? g_rand_int_range(r, 0, 8) | (g_rand_boolean(r) ? 1 << 7 : 1 << 15)
-                                  : g_rand_int_range(r, 0, g_rand_int_range(r, 0, 8) ? q->size : 65536));
-        }
-        for (unsigned i = 0; i < q->size; i++)
-            w16(d, q->driver + 4 + 2 * i, g_rand_int_range(r, 0, g_rand_int_range(r, 0, 16) ? q->size : 65536));
-        if (!packed)
-            w16(d, q->driver + 2, r16(d, q->device + 2) + g_rand_int_range(r, 0, g_rand_int_range(r, 0, 16) ? q->size + 1 : 65536));
-        kick(d, 0);
+            drv_restart(d, n->queues, g_rand_boolean(r) ? VIRTIO_BIT(VIRTIO_F_EVENT_IDX) : 0);
+        noise_data(d, r);
+        noise_ring(d, &d->q[queue], r);
+        kick(d, queue);
         drv_spin(d);
         if (g_rand_int_range(r, 0, 4) == 0) {
-            unsigned reg_at = 4 * g_rand_int_range(r, 0, 0x40);
-
-            set_reg(d, reg_at, g_rand_int_range(r, 0, 8) ? g_rand_int_range(r, 0, 32) : g_rand_int(r));
+            set_reg(d, 4 * g_rand_int_range(r, 0, 0x40), g_rand_int_range(r, 0, 8) ? g_rand_int_range(r, 0, 32) : g_rand_int(r));
             drv_spin(d);
         }
     }
-    for (unsigned i = 0; i < 4096; i++)
+    for (unsigned i = 0; !n->discards && i < 4096; i++)
         g_assert_cmpuint(d->ram[RAM_SIZE / 2 - 4096 + i], ==, 0x5a);
     g_rand_free(r);
-    drv_free(d);
+    backends_free(d);
 }
 
 /* ---- block device */
@@ -394,12 +440,7 @@ static struct drv *blk_new(const char *device, unsigned queues)
 
 static void blk_free(struct drv *d)
 {
-    struct vm *vm = d->vm;
-
-    while (vm->devices)
-        device_remove(vm->devices);
-    block_close_all(vm);
-    drv_free(d);
+    backends_free(d);
     g_unlink(disk_path);
     g_free(disk_path);
 }
@@ -533,8 +574,11 @@ int main(int argc, char **argv)
         g_test_add_data_func(name, &hostiles[i], test_hostile);
     }
     g_test_add_func("/virtio/rings_outside_ram_need_reset", test_rings_outside_ram);
-    g_test_add_data_func("/virtio/split/random_rings", NULL, test_random_rings);
-    g_test_add_data_func("/virtio/packed/random_rings", "packed", test_random_rings);
+    for (unsigned i = 0; i < G_N_ELEMENTS(noises); i++) {
+        g_autofree char *name = g_strdup_printf("/virtio/noise/%s", noises[i].name);
+
+        g_test_add_data_func(name, &noises[i], test_noise);
+    }
     g_test_add_data_func("/virtio/split/blk", NULL, test_blk);
     g_test_add_data_func("/virtio/packed/blk", "packed", test_blk);
     g_test_add_func("/virtio/blk/discard_and_zeroes", test_blk_discard_and_zeroes);

@@ -179,9 +179,9 @@ static void queue_run(void *arg)
         g_free(q);
         return;
     }
-    if (atomic_load(&v->paused))
-        return;                         /* `kicked` stays; state_changed() posts it again */
     atomic_store(&q->kicked, false);
+    if (atomic_load(&v->paused))
+        return;                         /* state_changed() kicks all */
     device_lock(&v->dev);
     if (q->handler && virtqueue_ready(q))
         q->handler(q);
@@ -294,14 +294,7 @@ static void state_changed(void *opaque, bool running)
     device_lock(&v->dev);
     if (v->info->resume && virtio_live(v))
         v->info->resume(v);
-    for (unsigned i = 0; i < v->nqueues; i++) {
-        struct virtqueue *q = v->queues[i];
-
-        if (atomic_exchange(&q->kicked, true) || atomic_load(&q->enabled))
-            loop_post(v->dev.loop, queue_run, q);
-        else
-            atomic_store(&q->kicked, false);
-    }
+    kick_all(v);
     device_unlock(&v->dev);
 }
 
