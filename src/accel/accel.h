@@ -25,13 +25,14 @@ struct tlb_full {
     bool global;
 };
 enum { TLB_LOCALS = 512 };
-enum { TLB_MIN_BITS = 8, TLB_MAX_BITS = 14, TLB_VICTIMS = 8 };
+enum { TLB_MIN_BITS = 8, TLB_MAX_BITS = 16, TLB_VICTIMS = 8 };
 struct tlb_mode {
     struct tlb_full *full;      /* [1 << bits], as table of the view */
     uint8_t bits;
     uint8_t victim_next;
     uint32_t used, used_max;    /* entries filled since the last flush; most of the flushes of this window */
     uint32_t flushes;
+    uint32_t fills;             /* since it was made or flushed: many times its size means that it is too small */
     unsigned locals;            /* fills that are not global, listed up to TLB_LOCALS */
     uint16_t local[TLB_LOCALS];
     uint64_t large;             /* bit per hash of 2 MiB frames in which a large mapping was entered */
@@ -62,7 +63,9 @@ struct jit_cpu {
     pthread_spinlock_t tlb_lock;        /* against other vCPUs that revoke write entries */
     struct tlb_mode mode[CPU_MMU_MODES];
     struct jump_slot jump[JUMP_CACHES];
+    struct jump_slot *slot;             /* the current one */
     uint64_t jump_clock;
+    uint32_t grow;                      /* bit per mode whose TLB is to be made larger */
     bool in_guest;              /* a region or one instruction runs: a store to its code restarts the instruction */
     bool one_insn;              /* run just one, by the interpreter, next */
     bool quiet;                 /* not counted among the running vCPUs */
@@ -93,6 +96,7 @@ static inline struct accel_vm *accel_of(struct vm *vm) { return vm->accel_data; 
 /* softmmu.c */
 void tlb_init(struct jit_cpu *jc);
 void tlb_free(struct jit_cpu *jc);
+void tlb_grow(struct jit_cpu *jc);              /* those of .grow; nobody may hold an entry */
 /* Write entries for that page of host memory lose their fast path. Any thread. */
 void tlb_revoke(struct jit_cpu *jc, uintptr_t host_page);
 /* Code at va: host address of its byte. NULL: not plain memory. Raises fetch faults, unless probe (then NULL, too). */
@@ -114,6 +118,7 @@ void jump_select(struct cpu *cpu, uint64_t mode);
 void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r);
 void jump_init(struct jit_cpu *jc);
 void jump_free(struct jit_cpu *jc);
+struct region *jump_find(struct cpu *cpu, uint64_t pc);         /* what the current cache knows, or NULL */
 bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f, uint64_t *key);
 
 /* loop.c */

@@ -334,6 +334,7 @@ void jump_init(struct jit_cpu *jc)
         jc->jump[i].region = g_malloc0(sizeof(struct region *) << JUMP_CACHE_BITS);
         slot_clear(&jc->jump[i]);
     }
+    jc->slot = &jc->jump[0];
     jc->vcpu->cpu->jump_cache = jc->jump[0].entry;
     jc->vcpu->cpu->mode = UINT64_MAX;
 }
@@ -422,19 +423,19 @@ void jump_select(struct cpu *cpu, uint64_t mode)
     s->used = ++jc->jump_clock;
     cpu->mode = mode;
     cpu->jump_cache = s->entry;
+    jc->slot = s;
 }
 
-static struct jump_slot *slot_current(struct cpu *cpu)
+struct region *jump_find(struct cpu *cpu, uint64_t pc)
 {
-    for (unsigned i = 0; i < JUMP_CACHES; i++)
-        if (cpu->jit->jump[i].entry == cpu->jump_cache)
-            return &cpu->jit->jump[i];
-    return NULL;
+    unsigned h = jump_hash(pc);
+
+    return cpu->jump_cache[h].pc == pc ? cpu->jit->slot->region[h] : NULL;
 }
 
 void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r)
 {
-    struct jump_slot *s = slot_current(cpu);
+    struct jump_slot *s = cpu->jit->slot;
     unsigned h = jump_hash(pc);
 
     if (!s->entry[h].code) {

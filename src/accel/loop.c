@@ -75,19 +75,20 @@ static void run_regions(struct cpu *cpu)
     struct region_exit *from = NULL;
 
     for (;;) {
-        struct region *r = find_region(cpu);
+        struct region *r = jump_find(cpu, cpu->pc);
         uint64_t left;
 
         if (!r) {
-            run_one(cpu);
-            return;
-        }
-        if (!av->nochain) {
-            if (from && !r->len2)
-                jit_link(av->jit, from, r);
-            else if (!from)
+            r = find_region(cpu);
+            if (!r) {
+                run_one(cpu);
+                return;
+            }
+            if (!from && !av->nochain)
                 jump_fill(cpu, cpu->pc, r);
         }
+        if (from && !r->len2 && !av->nochain)
+            jit_link(av->jit, from, r);
         if (log_enabled(LOG_EXEC | LOG_CPU))
             log_entry(cpu, r);
         cpu->pc_page = cpu->pc & PAGE_MASK;
@@ -145,6 +146,8 @@ static bool handle_requests(struct cpu *cpu)
     bool go_on = true;
 
     sync_pause(jc);
+    if (jc->grow)
+        tlb_grow(jc);
     if (request & CPU_EXIT_FLUSH)
         jump_drop_dead(jc);
     if (request & CPU_EXIT_WORK)

@@ -65,7 +65,7 @@ static void mode_clear(struct cpu *cpu, unsigned mmu)
 
     memset(cpu->tlb[mmu].table, 0xff, sizeof(struct tlb_entry) << m->bits);
     memset(m->victim, 0xff, sizeof(m->victim));
-    m->used = m->locals = 0;
+    m->used = m->locals = m->fills = 0;
     m->large = 0;
 }
 
@@ -122,6 +122,22 @@ void cpu_tlb_flush(struct cpu *cpu, uint32_t mmu_set)
             mode_flush(cpu, i);
     tlb_unlock(jc);
     jump_flush(jc);
+}
+
+void tlb_grow(struct jit_cpu *jc)
+{
+    struct cpu *cpu = jc->vcpu->cpu;
+
+    tlb_lock(jc);
+    for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
+        if (!(jc->grow >> i & 1) || jc->mode[i].bits >= TLB_MAX_BITS)
+            continue;
+        mode_alloc(cpu, i, MIN(jc->mode[i].bits + 2, TLB_MAX_BITS));
+        mode_clear(cpu, i);
+        jc->mode[i].flushes = jc->mode[i].used_max = 0;
+    }
+    jc->grow = 0;
+    tlb_unlock(jc);
 }
 
 static void mode_flush_local(struct cpu *cpu, unsigned mmu)
@@ -346,6 +362,11 @@ static bool tlb_fill(struct cpu *cpu, uint64_t va, enum mmu_access access, unsig
     tlb_lock(cpu->jit);
     entry_set(cpu, mmu, va, &res, &full, flags);
     tlb_unlock(cpu->jit);
+    if (++cpu->jit->mode[mmu].fills > 6u << cpu->jit->mode[mmu].bits && cpu->jit->mode[mmu].bits < TLB_MAX_BITS) {
+        cpu->jit->grow |= 1u << mmu;    /* later: callers hold entries */
+        cpu->jit->mode[mmu].fills = 0;
+        cpu_kick(cpu, CPU_EXIT_KICK);
+    }
     return true;
 }
 
