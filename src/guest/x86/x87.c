@@ -1,5 +1,6 @@
 /* The x87 floating-point unit: SDM vol. 1, chapter 8; instruction pages of vol. 2. Each instruction is one call; what is
  * computed is base/softfloat's, whose 80-bit arithmetic is exact. Registers are physical: ST(i) is fpregs[(TOP + i) & 7]. */
+#include <glib.h>
 #include <stddef.h>
 #include <string.h>
 #include "system.h"
@@ -10,7 +11,7 @@ enum { SW_IE = 1, SW_DE = 2, SW_ZE = 4, SW_OE = 8, SW_UE = 16, SW_PE = 32, SW_SF
 enum { FF_F32, FF_F64, FF_I16, FF_I32, FF_I64, FF_F80, FF_BCD };
 enum { FA_TO = 8, FA_POP = 16 };                /* result to ST(i); pop after */
 enum { FS_POP = 16, FS_TRUNCATE = 32 };
-enum { FM_LOAD, FM_EXCHANGE, FM_STORE, FM_STORE_POP, FM_FREE, FM_FREE_POP, FM_CMOV };
+enum { FM_LOAD, FM_EXCHANGE, FM_STORE, FM_STORE_POP, FM_FREE, FM_FREE_POP, FM_CMOV, FM_CMOV_NOT, FM_STORE_UNCHECKED };
 enum { FC_UNORDERED = 1, FC_POP = 2, FC_EFLAGS = 4, FC_POP2 = 8 };
 enum { FE_LDENV, FE_STENV, FE_RSTOR, FE_SAVE };
 enum { FO_INIT, FO_CLEX, FO_INCSTP, FO_DECSTP };
@@ -62,8 +63,10 @@ static bool note_flags(struct x86_cpu *c, const struct float_status *s)
 
     if (f & FLOAT_UNDERFLOW || (f & FLOAT_TINY && !(c->fpcw & SW_UE)))
         sw |= SW_UE;
+    if (sw & SW_IE)                     /* which comes before a denormal operand (8.6) */
+        sw &= ~SW_DE;
     c->fpsw &= ~SW_C1;
-    if (sw & SW_PE && f & FLOAT_ROUNDED_UP)
+    if (sw & SW_PE && f & FLOAT_ROUNDED_UP && !(sw & ~c->fpcw & (SW_IE | SW_DE | SW_ZE)))
         sw |= SW_C1;
     return note(c, sw);
 }
@@ -81,6 +84,13 @@ static float80 indefinite(void)
     return f80_default_nan(&s);
 }
 
+static void push_unchecked(struct x86_cpu *c, float80 v)
+{
+    c->fptop = (c->fptop - 1) & 7;
+    *st(c, 0) = v;
+    set_full(c, 0);
+}
+
 static void push(struct x86_cpu *c, float80 v)
 {
     c->fpsw &= ~SW_C1;
@@ -89,9 +99,7 @@ static void push(struct x86_cpu *c, float80 v)
             return;
         v = indefinite();
     }
-    c->fptop = (c->fptop - 1) & 7;
-    *st(c, 0) = v;
-    set_full(c, 0);
+    push_unchecked(c, v);
 }
 
 static memop format_memop(struct x86_cpu *c, unsigned format)
@@ -139,42 +147,83 @@ static float80 compute(unsigned op, float80 a, float80 b, struct float_status *s
     }
 }
 
+/* a op b times 2^n, rounded once as without a bound on the exponent: operands are moved to where nothing over- or
+ * underflows, the result from there. */
+static float80 compute_scaled(unsigned op, float80 a, float80 b, int n, struct float_status *s)
+{
+    struct float_status exact = *s;
+    int half = n / 2, step = n < 0 ? -2 : 64;
+
+    switch (op) {
+    case OP_MUL:
+        return f80_mul(f80_scalbn(a, half, &exact), f80_scalbn(b, half, &exact), s);
+    case OP_DIV:
+        return f80_div(f80_scalbn(a, half, &exact), f80_scalbn(b, -half, &exact), s);
+    case OP_DIVR:
+        return f80_div(f80_scalbn(b, half, &exact), f80_scalbn(a, -half, &exact), s);
+    default:
+        a = compute(op, f80_scalbn(a, step, &exact), f80_scalbn(b, step, &exact), s);
+        return f80_scalbn(a, n - step, &exact);
+    }
+}
+
+enum { BIAS = 24576 };                  /* 8.5.4, 8.5.5: what unmasked overflow and underflow wrap exponents by */
+
+/* The exceptions of an arithmetic op noted; true: *r is to be stored. `more`: flags that its operand's widening raised. */
+static bool arith(struct x86_cpu *c, unsigned op, float80 a, float80 b, uint32_t more, float80 *r)
+{
+    struct float_status s = status_of(c);
+    bool over, under;
+
+    *r = compute(op, a, b, &s);
+    s.flags |= more;
+    over = s.flags & FLOAT_OVERFLOW && !(c->fpcw & SW_OE);
+    under = s.flags & FLOAT_TINY && !(c->fpcw & SW_UE);
+    if (over || under) {
+        struct float_status scaled = status_of(c);
+
+        *r = compute_scaled(op, a, b, over ? -BIAS : BIAS, &scaled);
+        s.flags &= ~(uint32_t)(FLOAT_INEXACT | FLOAT_ROUNDED_UP | FLOAT_UNDERFLOW);
+        s.flags |= scaled.flags & (FLOAT_INEXACT | FLOAT_ROUNDED_UP);
+    }
+    return note_flags(c, &s);
+}
+
 static unsigned relation_bits(enum float_relation r)
 {
     return r == FLOAT_LESS ? SW_C0 : r == FLOAT_EQUAL ? SW_C3 : r == FLOAT_GREATER ? 0 : SW_C0 | SW_C2 | SW_C3;
 }
 
-/* FCOM and kin with an operand already at hand; `missing`: a register was empty. Returns the condition bits, or -1 when an
- * unmasked exception keeps them as they are. */
-static int compare(struct x86_cpu *c, float80 a, float80 b, bool missing, bool unordered, struct float_status *s)
+/* FCOM and kin with an operand already at hand; `missing`: a register was empty. *bits: the condition bits, which are
+ * set even when an exception is unmasked; false: that holds back a pop. */
+static bool compare(struct x86_cpu *c, float80 a, float80 b, bool missing, bool unordered, struct float_status *s,
+                    unsigned *bits)
 {
-    enum float_relation r;
-
+    *bits = relation_bits(FLOAT_UNORDERED);
     if (missing)
-        return stack_fault(c, false) ? (int)relation_bits(FLOAT_UNORDERED) : -1;
-    r = unordered ? f80_compare_quiet(a, b, s) : f80_compare(a, b, s);
-    return note_flags(c, s) ? (int)relation_bits(r) : -1;
+        return stack_fault(c, false);
+    *bits = relation_bits(unordered ? f80_compare_quiet(a, b, s) : f80_compare(a, b, s));
+    return note_flags(c, s);
 }
 
-static bool set_relation(struct x86_cpu *c, int bits)
+static void set_relation(struct x86_cpu *c, unsigned bits)
 {
-    c->fpsw &= ~SW_C1;
-    if (bits < 0)
-        return false;
     c->fpsw = (c->fpsw & ~SW_CC) | bits;
-    return true;
 }
 
 void helper_fpu_arith(struct cpu *cpu, uint32_t op, uint32_t what)
 {
     struct x86_cpu *c = x86(cpu);
-    unsigned i = what & 7;
+    unsigned i = what & 7, bits;
     struct float_status s = status_of(c);
     float80 r;
     bool missing = empty(c, 0) || empty(c, i);
 
     if (op == OP_COM || op == OP_COMP) {
-        if (set_relation(c, compare(c, *st(c, 0), *st(c, i), missing, false, &s)) && op == OP_COMP)
+        bool go_on = compare(c, *st(c, 0), *st(c, i), missing, false, &s, &bits);
+
+        set_relation(c, bits);
+        if (go_on && op == OP_COMP)
             pop(c);
         return;
     }
@@ -182,11 +231,8 @@ void helper_fpu_arith(struct cpu *cpu, uint32_t op, uint32_t what)
         if (!stack_fault(c, false))
             return;
         r = indefinite();
-    } else {
-        /* D8 and DC: the destination is the first operand; DC's encodings of SUB and SUBR account for that. */
-        r = what & FA_TO ? compute(op, *st(c, 0), *st(c, i), &s) : compute(op, *st(c, 0), *st(c, i), &s);
-        if (!note_flags(c, &s))
-            return;
+    } else if (!arith(c, op, *st(c, 0), *st(c, i), 0, &r)) {
+        return;                         /* DC's encodings of SUB and SUBR account for the destination */
     }
     *st(c, what & FA_TO ? i : 0) = r;
     set_full(c, what & FA_TO ? i : 0);
@@ -194,14 +240,38 @@ void helper_fpu_arith(struct cpu *cpu, uint32_t op, uint32_t what)
         pop(c);
 }
 
+/* What widening the operand b raised, as far as the op would raise it: a NaN, say, hides a denormal. Asked by a denormal
+ * in b's place. */
+static uint32_t widening_flags(struct x86_cpu *c, unsigned op, float80 a, float80 b, const struct float_status *widened)
+{
+    float80 denormal = { .frac = 1, .se = b.se & 0x8000 };
+    struct float_status s = status_of(c);
+
+    if (!(widened->flags & FLOAT_INPUT_DENORMAL))
+        return widened->flags & FLOAT_INVALID;
+    if (op == OP_COM || op == OP_COMP)
+        f80_compare(a, denormal, &s);
+    else
+        compute(op, a, denormal, &s);
+    return s.flags & FLOAT_INPUT_DENORMAL;
+}
+
 void helper_fpu_arith_mem(struct cpu *cpu, uint32_t op, uint32_t format, uint64_t va)
 {
     struct x86_cpu *c = x86(cpu);
-    struct float_status s = status_of(c);
-    float80 b = read_operand(c, format, va, &s), r;
+    struct float_status s = status_of(c), widened = s;
+    float80 a = *st(c, 0), b = read_operand(c, format, va, &widened), r;
+    unsigned bits;
 
+    if (widened.flags & FLOAT_INVALID)  /* still signalling where NaNs are chosen among (table 4-7) */
+        b.frac &= ~(UINT64_C(1) << 62);
     if (op == OP_COM || op == OP_COMP) {
-        if (set_relation(c, compare(c, *st(c, 0), b, empty(c, 0), false, &s)) && op == OP_COMP)
+        bool go_on;
+
+        s.flags |= widening_flags(c, op, a, b, &widened);
+        go_on = compare(c, a, b, empty(c, 0), false, &s, &bits);
+        set_relation(c, bits);
+        if (go_on && op == OP_COMP)
             pop(c);
         return;
     }
@@ -209,10 +279,8 @@ void helper_fpu_arith_mem(struct cpu *cpu, uint32_t op, uint32_t format, uint64_
         if (!stack_fault(c, false))
             return;
         r = indefinite();
-    } else {
-        r = compute(op, *st(c, 0), b, &s);
-        if (!note_flags(c, &s))
-            return;
+    } else if (!arith(c, op, a, b, widening_flags(c, op, a, b, &widened), &r)) {
+        return;
     }
     *st(c, 0) = r;
     set_full(c, 0);
@@ -222,20 +290,18 @@ uint32_t helper_fpu_compare(struct cpu *cpu, uint32_t i, uint32_t what)
 {
     struct x86_cpu *c = x86(cpu);
     struct float_status s = status_of(c);
-    int bits = compare(c, *st(c, 0), *st(c, i), empty(c, 0) || empty(c, i), what & FC_UNORDERED, &s);
-    uint32_t flags = x86_compute_flags(c);
+    unsigned bits, c1 = c->fpsw & SW_C1;
+    bool missing = empty(c, 0) || empty(c, i);
+    bool go_on = compare(c, *st(c, 0), *st(c, i), missing, what & FC_UNORDERED, &s, &bits);
+    uint32_t flags = (bits & SW_C3 ? EF_ZF : 0) | (bits & SW_C2 ? EF_PF : 0) | (bits & SW_C0 ? EF_CF : 0);
 
-    if (!(what & FC_EFLAGS)) {
-        if (!set_relation(c, bits))
-            return 0;
-    } else {
-        if (bits < 0)
-            return flags;
-        flags = (bits & SW_C3 ? EF_ZF : 0) | (bits & SW_C2 ? EF_PF : 0) | (bits & SW_C0 ? EF_CF : 0);
-    }
-    if (what & (FC_POP | FC_POP2))
+    if (!(what & FC_EFLAGS))
+        set_relation(c, bits);
+    else if (!missing)
+        c->fpsw |= c1;                  /* FCOMI leaves it */
+    if (go_on && what & (FC_POP | FC_POP2))
         pop(c);
-    if (what & FC_POP2)
+    if (go_on && what & FC_POP2)
         pop(c);
     return flags;
 }
@@ -250,8 +316,11 @@ void helper_fpu_load(struct cpu *cpu, uint32_t format, uint64_t va)
     if (!empty(c, 7))
         s.flags = 0;                    /* a stack fault comes first */
     c->fpsw &= ~SW_C1;
-    if (note(c, (s.flags & FLOAT_INVALID ? SW_IE : 0) | (s.flags & FLOAT_INPUT_DENORMAL ? SW_DE : 0)))
+    /* A denormal is loaded even where it is unmasked, as AMD's processors do. */
+    if (note(c, s.flags & FLOAT_INVALID ? SW_IE : 0)) {
+        note(c, s.flags & FLOAT_INPUT_DENORMAL ? SW_DE : 0);
         push(c, v);
+    }
 }
 
 static void write_image(struct x86_cpu *c, unsigned format, uint64_t va, const uint8_t image[10], uint64_t v)
@@ -294,11 +363,13 @@ void helper_fpu_store(struct cpu *cpu, uint32_t what, uint64_t va)
         memcpy(image + 8, &a.se, 2);
     }
     if (!empty(c, 0)) {
+        bool over = s.flags & FLOAT_OVERFLOW && !(c->fpcw & SW_OE), under = s.flags & FLOAT_TINY && !(c->fpcw & SW_UE);
+
         s.flags &= ~(uint32_t)FLOAT_INPUT_DENORMAL;     /* FST raises no denormal-operand exception */
-        ok = note_flags(c, &s);
-        /* An unmasked overflow or underflow of a store to memory keeps the value on the stack, and memory as it is. */
-        if (format <= FF_F64 && c->fpsw & SW_ES && c->fpsw & ~c->fpcw & (SW_OE | SW_UE) && s.flags & (FLOAT_OVERFLOW | FLOAT_TINY))
-            ok = false;
+        /* Unmasked, these keep the value on the stack and memory as it is; nothing was rounded then. */
+        if (format <= FF_F64 && (over || under))
+            s.flags &= ~(uint32_t)(FLOAT_INEXACT | FLOAT_ROUNDED_UP);
+        ok = note_flags(c, &s) && !(format <= FF_F64 && (over || under));
     }
     if (!ok)
         return;
@@ -311,16 +382,22 @@ void helper_fpu_move(struct cpu *cpu, uint32_t what, uint32_t i)
 {
     struct x86_cpu *c = x86(cpu);
     float80 a = *st(c, 0), b = *st(c, i);
+    unsigned c1 = c->fpsw & SW_C1;
 
     c->fpsw &= ~SW_C1;
     switch (what) {
+    case FM_STORE_UNCHECKED:            /* FSTPNCE: an empty register is copied as it is */
+        *st(c, i) = a;
+        if (!empty(c, 0))
+            set_full(c, i);
+        pop(c);
+        return;
     case FM_LOAD:
-        if (empty(c, i)) {
-            if (!stack_fault(c, false))
-                return;
-            b = indefinite();
+        if (!empty(c, i)) {
+            push(c, b);
+        } else if (stack_fault(c, false)) {
+            push_unchecked(c, indefinite());
         }
-        push(c, b);
         return;
     case FM_EXCHANGE:
         if (empty(c, 0) || empty(c, i)) {
@@ -334,11 +411,14 @@ void helper_fpu_move(struct cpu *cpu, uint32_t what, uint32_t i)
         set_full(c, 0);
         set_full(c, i);
         return;
-    case FM_CMOV:                       /* the condition holds */
+    case FM_CMOV: case FM_CMOV_NOT:     /* the condition holds, or not: the registers are looked at all the same */
+        c->fpsw |= c1;
         if (empty(c, 0) || empty(c, i)) {
             if (!stack_fault(c, false))
                 return;
             b = indefinite();
+        } else if (what == FM_CMOV_NOT) {
+            return;
         }
         *st(c, 0) = b;
         set_full(c, 0);
@@ -398,11 +478,46 @@ static void reduce(struct x86_cpu *c, bool nearest)
     float80 r;
     bool partial = f80_prem(*st(c, 0), *st(c, 1), nearest, &r, &q, &s);
 
+    if (s.flags & FLOAT_TINY && !(c->fpcw & SW_UE)) {
+        struct float_status exact = s;
+
+        r = f80_scalbn(r, BIAS, &exact);
+    }
     if (!note_flags(c, &s))
         return;
+    if (f80_is_nan(r)) {                /* C0 and C3 stay */
+        *st(c, 0) = r;
+        return;
+    }
     cc = partial ? SW_C2 : (q & 4 ? SW_C0 : 0) | (q & 2 ? SW_C3 : 0) | (q & 1 ? SW_C1 : 0);
-    c->fpsw = (c->fpsw & ~SW_CC) | (s.flags & FLOAT_INVALID ? 0 : cc);
+    c->fpsw = (c->fpsw & ~SW_CC) | cc;
     *st(c, 0) = r;
+}
+
+/* FSCALE. Unmasked, over- and underflow wrap the exponent; what is beyond even so is infinity or zero. */
+static float80 scale(struct x86_cpu *c, float80 a, float80 n, struct float_status *s)
+{
+    float80 r = f80_scale(a, n, s);
+    bool over = s->flags & FLOAT_OVERFLOW && !(c->fpcw & SW_OE), under = s->flags & FLOAT_TINY && !(c->fpcw & SW_UE);
+    struct float_status scaled = status_of(c), quiet = scaled;
+    int64_t by;
+
+    if (!over && !under)
+        return r;
+    by = f80_to_int(n, 32, 0, FLOAT_ROUND_TO_ZERO, &quiet);
+    if (quiet.flags & FLOAT_INVALID)
+        by = over ? 1 << 20 : -(1 << 20);
+    r = f80_scalbn(a, (int)(CLAMP(by, -(1 << 20), 1 << 20) + (over ? -BIAS : BIAS)), &scaled);
+    if (scaled.flags & FLOAT_OVERFLOW) {
+        r = (float80){ .frac = UINT64_C(1) << 63, .se = (a.se & 0x8000) | 0x7fff };
+        scaled.flags |= FLOAT_INEXACT | FLOAT_ROUNDED_UP;
+    } else if (scaled.flags & FLOAT_TINY) {
+        r = (float80){ .se = a.se & 0x8000 };
+        scaled.flags = FLOAT_INEXACT;
+    }
+    s->flags &= ~(uint32_t)(FLOAT_INEXACT | FLOAT_ROUNDED_UP | FLOAT_UNDERFLOW);
+    s->flags |= scaled.flags & (FLOAT_INEXACT | FLOAT_ROUNDED_UP);
+    return r;
 }
 
 /* Results that go to ST(1) with a pop, or push a second one. */
@@ -433,11 +548,12 @@ static void produce(struct x86_cpu *c, unsigned op, struct float_status *s)
     case FU_XTRACT: second = f80_xtract(a, &r, s); break;
     case FU_SQRT: r = f80_sqrt(a, s); break;
     case FU_RNDINT: r = f80_round_to_int(a, (enum float_round)s->rounding, true, s); break;
-    case FU_SCALE: r = f80_scale(a, b, s); break;
+    case FU_SCALE: r = scale(c, a, b, s); break;
     }
     if (!note_flags(c, s))
         return;
-    c->fpsw &= ~SW_C2;
+    if (op == FU_PTAN || op == FU_SIN || op == FU_COS || op == FU_SINCOS)
+        c->fpsw &= ~SW_C2;
     if (c2) {
         c->fpsw |= SW_C2;
         return;
@@ -468,17 +584,20 @@ void helper_fpu_unary(struct cpu *cpu, uint32_t op)
         return;
     }
     if (op == FU_TST) {
-        set_relation(c, compare(c, *st(c, 0), (float80){ 0 }, empty(c, 0), false, &s));
+        unsigned bits;
+
+        compare(c, *st(c, 0), (float80){ 0 }, empty(c, 0), false, &s, &bits);
+        set_relation(c, bits);
         return;
     }
-    c->fpsw &= ~SW_C1;
+    c->fpsw &= op == FU_PREM || op == FU_PREM1 ? ~(SW_C1 | SW_C2) : ~SW_C1;
     if (empty(c, 0) || (two_operands(op) && empty(c, 1))) {
         if (!stack_fault(c, false))
             return;
         if (op == FU_PTAN || op == FU_SINCOS || op == FU_XTRACT) {
             *st(c, 0) = indefinite();
             set_full(c, 0);
-            push(c, indefinite());
+            push_unchecked(c, indefinite());
         } else if (op == FU_YL2X || op == FU_YL2XP1 || op == FU_PATAN) {
             *st(c, 1) = indefinite();
             set_full(c, 1);
@@ -734,18 +853,18 @@ static void emit_move(struct x86_t *t, const struct x86_insn *i, unsigned what)
 EMIT(fld_st) { emit_move(t, i, FM_LOAD); }
 EMIT(fxch) { emit_move(t, i, FM_EXCHANGE); }
 EMIT(fst_st) { emit_move(t, i, x86_arg(i) ? FM_STORE_POP : FM_STORE); }
+EMIT(fstpnce) { emit_move(t, i, FM_STORE_UNCHECKED); }
 EMIT(ffree) { emit_move(t, i, x86_arg(i) ? FM_FREE_POP : FM_FREE); }
 EMIT(fcmov)
 {
     static const uint8_t condition[] = { 2, 4, 6, 10 };         /* B, E, BE, U (= P) */
     unsigned cc = condition[x86_arg(i) & 3] | (x86_arg(i) & 4 ? 1 : 0);
-    ir_label skip = ir_label_new(t->ir);
+    ir_val what;
 
     if (!begin(t, i, true))
         return;
-    x86_branch(t, cc ^ 1, skip);
-    x86_call(t, HELP_fpu_move, k(t, FM_CMOV), k(t, st_index(i)), 0, 0);
-    x86_bind(t, skip);
+    what = ir_select(t->ir, C_NE, x86_condition(t, cc), k(t, 0), k(t, FM_CMOV), k(t, FM_CMOV_NOT));
+    x86_call(t, HELP_fpu_move, what, k(t, st_index(i)), 0, 0);
 }
 EMIT(fld_const)
 {
@@ -787,7 +906,18 @@ EMIT(fcomi)
         x86_set_flags(t, flags);
 }
 
+/* The no-wait forms look at CR0 alone, not at pending exceptions. */
+static bool available(struct x86_t *t)
+{
+    if (t->mode & (MODE_EM | MODE_TS)) {
+        x86_exception(t, X_NM);
+        return false;
+    }
+    t->fp_checked = false;
+    return true;
+}
 EMIT(fnop) { x86_check_fpu(t, false); }
+EMIT(fnop_no_wait) { available(t); }
 EMIT(fwait)
 {
     if ((t->mode & (MODE_MP | MODE_TS)) == (MODE_MP | MODE_TS)) {
@@ -799,16 +929,6 @@ EMIT(fwait)
         x86_check_fpu(t, false);
 }
 
-/* The no-wait forms look at CR0 alone, not at pending exceptions. */
-static bool available(struct x86_t *t)
-{
-    if (t->mode & (MODE_EM | MODE_TS)) {
-        x86_exception(t, X_NM);
-        return false;
-    }
-    t->fp_checked = false;
-    return true;
-}
 EMIT(fninit)
 {
     if (available(t))
