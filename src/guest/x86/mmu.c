@@ -231,6 +231,16 @@ static bool translate_paged(struct walk *w, enum mmu_access access, unsigned mmu
     }
 }
 
+static bool general_protection(struct x86_cpu *c, bool probe)
+{
+    if (!probe) {
+        c->cpu.exception = X_GP;
+        c->has_error_code = true;
+        c->error_code = 0;
+    }
+    return false;
+}
+
 bool x86_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigned mmu, bool probe,
                    struct mmu_result *out)
 {
@@ -240,6 +250,9 @@ bool x86_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigne
     bool ok;
 
     *out = (struct mmu_result){ 0 };
+    /* Past 4 GiB outside 64-bit code: the tail of an access that crossed the limit of a flat segment. */
+    if (va >> 32 && (!x86_long_mode(c) || (mmu == MMU_USER && !x86_code64(c))))
+        return general_protection(c, probe);
     if (!(c->cr0 & CR0_PG) || mmu == MMU_PHYS) {
         *out = (struct mmu_result){ .phys = va & PHYS_MASK, .page_bits = 12, .readable = true, .writable = true,
                                     .executable = true };
@@ -249,14 +262,8 @@ bool x86_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigne
     w.pae = c->cr4 & CR4_PAE;
     w.entry_bytes = w.pae ? 8 : 4;
     w.levels = w.long_mode ? (c->cr4 & CR4_LA57 ? 5 : 4) : w.pae ? 3 : 2;
-    if (w.long_mode && !x86_canonical(c, va)) {
-        if (!probe) {
-            cpu->exception = X_GP;
-            c->has_error_code = true;
-            c->error_code = 0;
-        }
-        return false;
-    }
+    if (w.long_mode && !x86_canonical(c, va))
+        return general_protection(c, probe);
     token = mem_read_begin();
     ok = translate_paged(&w, access, mmu, probe, out);
     mem_read_end(token);
