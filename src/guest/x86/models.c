@@ -14,7 +14,7 @@
 
 static const struct x86_model models[] = {
     { "qemu64", "64-bit baseline, QEMU's default", NULL, AMD, 15, 107, 1, "QEMU Virtual CPU version 2.5+", 0xd, 0x8000000a,
-      MODEL_BASE LONG "x2apic" },
+      MODEL_BASE LONG "x2apic invtsc" },        /* our TSC is; else Linux drops it where there are two processors */
     { "qemu32", "32-bit baseline", NULL, INTEL, 6, 6, 3, "QEMU Virtual CPU version 2.5+", 4, 0x80000004,
       MODEL_BASE "pni" },
     { "kvm64", "64-bit processor as all of KVM's can be", NULL, INTEL, 15, 6, 1, "Common KVM processor", 0xd, 0x80000008,
@@ -64,7 +64,7 @@ static const struct x86_model models[] = {
     { "EPYC", "AMD EPYC Processor", NULL, AMD, 23, 1, 2, "AMD EPYC Processor", 0xd, 0x8000001e,
       MODEL_BASE LONG "rdtscp pdpe1gb fxsr-opt mmxext ht x2apic avx f16c aes xsave popcnt movbe sse4.1 sse4.2 ssse3 "
       "pclmulqdq fma rdrand svm cr8legacy abm sse4a misalignsse 3dnowprefetch osvw topoext fsgsbase bmi1 avx2 smep bmi2 "
-      "rdseed adx smap clflushopt sha-ni xsaveopt xsavec xgetbv1 arat" },
+      "rdseed adx smap clflushopt sha-ni xsaveopt xsavec xgetbv1 arat invtsc" },
     { "EPYC-Rome", "AMD EPYC-Rome Processor", "EPYC", NULL, 23, 49, 0, "AMD EPYC-Rome Processor", 0xd, 0x8000001e,
       "clwb umip rdpid wbnoinvd clzero xsaveerptr perfctr-core" },
     { "EPYC-Milan", "AMD EPYC-Milan Processor", "EPYC-Rome", NULL, 25, 1, 1, "AMD EPYC-Milan Processor", 0xd, 0x8000001e,
