@@ -9,7 +9,6 @@
 #include "rhea/control/monitor.h"
 #include "rhea/net/net.h"
 #include "rhea/vm/object.h"
-#include "rhea/vm/qom.h"
 
 typedef bool add_fn(struct vm *vm, struct json_object *opts, struct error *err);
 
@@ -264,11 +263,32 @@ static void explain_array(GString *out, const char *title, struct json_object *a
     }
 }
 
+/* Every bus with what is plugged into it: address, kind, what the user said. */
+static void explain_buses(GString *out, struct vm *vm)
+{
+    for (struct bus *b = vm->buses; b; b = b->next) {
+        if (!b->devices->len)
+            continue;
+        g_string_append_printf(out, "bus          %s (%s)\n", b->name, b->cls->name);
+        for (unsigned i = 0; i < b->devices->len; i++) {
+            struct device *d = b->devices->pdata[i];
+            g_autofree char *addr = device_prop_find(d->cls, "addr") ? device_get(d, "addr", NULL) : NULL;
+
+            g_string_append_printf(out, "             %-6s %s", addr ? addr : "", d->cls->name);
+            if (d->opts) {
+                json_object_object_foreach(d->opts, key, value)
+                    if (strcmp(key, "driver") && strcmp(key, "addr"))
+                        g_string_append_printf(out, " %s=%s", key, json_object_get_string(value));
+            }
+            g_string_append_c(out, '\n');
+        }
+    }
+}
+
 char *cmdline_explain(struct cmdline *c, struct vm *vm)
 {
     const struct vm_config *cfg = &vm->config;
     GString *out = g_string_new(NULL);
-    g_autofree char *tree = NULL;
 
     g_string_append_printf(out, "%-12s %s (%s), guest %s\n", "machine", vm->board->name, vm->board->summary,
                            vm->guest->name);
@@ -306,9 +326,6 @@ char *cmdline_explain(struct cmdline *c, struct vm *vm)
                                option_str(o, "spec", option_str(o, "chardev", "")));
     }
     explain_array(out, "device", c->devices, "driver");
-    if (vm->nvcpus || vm->devices) {
-        tree = qtree_text(vm);
-        g_string_append_printf(out, "\nBuses and devices:\n%s", tree);
-    }
+    explain_buses(out, vm);
     return g_string_free(out, false);
 }

@@ -165,7 +165,6 @@ static int run_machine(struct cmdline *c, struct error *err)
     sigset_t set;
     int code = 1;
 
-    error_set_program(c->program);
     signals_block(&set);
     loop = loop_new("main");
     vm = cmdline_make_vm(c, loop, err);
@@ -203,6 +202,7 @@ int system_main(int argc, char **argv)
     struct error err = ERROR_INIT;
     int code = 0;
 
+    error_set_program(c->program);
     if (!cmdline_parse(c, argc, argv, &err) ||
         (!c->finished && (!cmdline_complete(c, &err) || !process_prepare(c, &err))))
         code = 1;
