@@ -475,12 +475,12 @@ static void host_x87_flags(uint16_t sw, struct float_status *s)
 #define HOST_X87_END "\n\tfnclex\n\tfldcw %[saved]"
 #define HOST_X87_CLOBBERS "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"
 
-/* One operand, one result. */
-#define HOST_X87_1(insn, a, r, s)                                                                 \
+/* One operand, one result; `drop` takes a second result off (after the status, whose C1 it clears). */
+#define HOST_X87_1(insn, drop, a, r, s)                                                           \
     do {                                                                                          \
         struct host_x87 x_ = host_x87_init(s);                                                    \
         __asm__ volatile(HOST_X87_BEGIN "fldt %[in]\n\t" insn "\n\tfnstsw %[status]\n\t"          \
-                         "fstpt %[out]" HOST_X87_END                                              \
+                         drop "fstpt %[out]" HOST_X87_END                                         \
                          : [saved] "=m"(x_.saved), [status] "=m"(x_.status), [out] "=m"(r)        \
                          : [control] "m"(x_.control), [in] "m"(a)                                 \
                          : HOST_X87_CLOBBERS);                                                    \
@@ -503,7 +503,7 @@ float80 f80_f2xm1(float80 a, struct float_status *s)
 {
     float80 r;
 
-    HOST_X87_1("f2xm1", a, r, s);
+    HOST_X87_1("f2xm1", "", a, r, s);
     return r;
 }
 
@@ -537,7 +537,7 @@ bool f80_fsin(float80 a, float80 *result, struct float_status *s)
     bool c2;
 
     if (!trig_special(a, result, &cosine, &c2, s))
-        HOST_X87_1("fsin", a, *result, s);
+        HOST_X87_1("fsin", "", a, *result, s);
     return c2;
 }
 
@@ -547,7 +547,7 @@ bool f80_fcos(float80 a, float80 *result, struct float_status *s)
     bool c2;
 
     if (!trig_special(a, &sine, result, &c2, s))
-        HOST_X87_1("fcos", a, *result, s);
+        HOST_X87_1("fcos", "", a, *result, s);
     return c2;
 }
 
@@ -574,7 +574,7 @@ bool f80_fptan(float80 a, float80 *result, struct float_status *s)
     bool c2;
 
     if (!trig_special(a, result, &one, &c2, s))
-        HOST_X87_1("fptan\n\tfstp %%st(0)", a, *result, s);
+        HOST_X87_1("fptan", "fstp %%st(0)\n\t", a, *result, s);
     return c2;
 }
 

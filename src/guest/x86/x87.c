@@ -471,6 +471,11 @@ static bool two_operands(unsigned op)
     return op == FU_YL2X || op == FU_PATAN || op == FU_PREM || op == FU_PREM1 || op == FU_YL2XP1 || op == FU_SCALE;
 }
 
+static bool gives_c2(unsigned op)
+{
+    return op == FU_PREM || op == FU_PREM1 || op == FU_PTAN || op == FU_SIN || op == FU_COS || op == FU_SINCOS;
+}
+
 static void reduce(struct x86_cpu *c, bool nearest)
 {
     struct float_status s = status_of(c);
@@ -552,8 +557,6 @@ static void produce(struct x86_cpu *c, unsigned op, struct float_status *s)
     }
     if (!note_flags(c, s))
         return;
-    if (op == FU_PTAN || op == FU_SIN || op == FU_COS || op == FU_SINCOS)
-        c->fpsw &= ~SW_C2;
     if (c2) {
         c->fpsw |= SW_C2;
         return;
@@ -590,7 +593,7 @@ void helper_fpu_unary(struct cpu *cpu, uint32_t op)
         set_relation(c, bits);
         return;
     }
-    c->fpsw &= op == FU_PREM || op == FU_PREM1 ? ~(SW_C1 | SW_C2) : ~SW_C1;
+    c->fpsw &= gives_c2(op) ? ~(SW_C1 | SW_C2) : ~SW_C1;
     if (empty(c, 0) || (two_operands(op) && empty(c, 1))) {
         if (!stack_fault(c, false))
             return;

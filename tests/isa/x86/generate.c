@@ -279,6 +279,14 @@ static void random_state(struct x86_image *img, bool x87)
             random_vector(native_data + n, 64);
 }
 
+static bool is_transcendental(const struct x86_row *row)
+{
+    static const uint16_t set = 0xca0f;         /* D9 F0 to FF: F0-F3, F9, FB, FE, FF */
+
+    return !row->vex && !row->map && row->opcode == 0xd9 && row->mod == 2 && row->ext >= 6 && row->rm >= 0 &&
+           set >> ((row->ext & 1) * 8 + row->rm) & 1;
+}
+
 bool generate(GRand *rnd, bool code32, const struct x86_row *row, struct x86_insn *insn, struct x86_image *img)
 {
     uint8_t *p = native_code + 64;
@@ -297,6 +305,11 @@ bool generate(GRand *rnd, bool code32, const struct x86_row *row, struct x86_ins
         p[n + k] = (uint8_t)roll(256);
     if (!generate_decode(code32, insn) || insn->row != row)
         return false;
+    if (is_transcendental(row)) {       /* with all masked: unmasked underflow does not wrap their exponents */
+        img->fx[FX_FCW] |= 0x3f;
+        img->fx[FX_FSW] &= 0x7f;
+        img->fx[FX_FSW + 1] &= 0x7f;
+    }
     if (row->vex && roll(4) == 0)       /* a mask of all lanes */
         memset(img->ymm[insn->vvvv], 0xff, 32);
     if (row->flags & ROWF_MODRM && insn->mod != 3 && !aim(insn, img, modrm_at))
