@@ -116,7 +116,7 @@ static void test_config_and_bars(void)
     g_assert_cmphex(cfg(vm, 0, fn, 0), ==, 0x56781234);
     /* sizing */
     cfg_set(vm, 0, fn, 0x10, 0xffffffff);
-    g_assert_cmphex(cfg(vm, 0, fn, 0x10), ==, 0xffe1);
+    g_assert_cmphex(cfg(vm, 0, fn, 0x10), ==, 0xffffffe1);
     cfg_set(vm, 0, fn, 0x18, 0xffffffff);
     cfg_set(vm, 0, fn, 0x1c, 0xffffffff);
     g_assert_cmphex(cfg(vm, 0, fn, 0x18), ==, 0xffffc00c);

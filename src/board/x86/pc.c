@@ -8,7 +8,7 @@
 #include "rhea/vm/pci_host.h"
 
 enum { ECAM_BASE = 0xb0000000u, ECAM_SIZE = 0x10000000, MCH_PCIEXBAR = 0x60, LPC_PMBASE = 0x40, LPC_ACPI_CTRL = 0x44,
-       LPC_PIRQA = 0x60, LPC_PIRQE = 0x68, Q35_LPC = 0x1f << 3, PC_LPC = 1 << 3 };
+       PM_SMI_EN = 0x30, SMI_EN_GLOBAL = 1, SMI_EN_APMC = 0x20, LPC_PIRQA = 0x60, LPC_PIRQE = 0x68, Q35_LPC = 0x1f << 3, PC_LPC = 1 << 3 };
 
 struct pc {
     struct x86_machine m;       /* first */
@@ -174,10 +174,13 @@ static void pc_reset(struct vm *vm)
 {
     struct pc *p = pc_of(vm);
 
-    if (!x86_firmware_wanted(&p->m))
+    if (!x86_firmware_wanted(&p->m)) {
         without_firmware(p);
-    else
+    } else {
         x86_firmware_reset(&p->m, &p->firmware);
+        /* There is no SMM: firmware that finds SMIs set up already does not wait for one. */
+        mmio_write(&p->pm->mmio[0], PM_SMI_EN, SMI_EN_APMC | SMI_EN_GLOBAL, 4, NULL);
+    }
     x86_machine_reset(&p->m);
 }
 

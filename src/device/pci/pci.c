@@ -249,9 +249,8 @@ void pci_register_bar(struct pci_device *pd, unsigned n, uint8_t type, struct me
     }
     pd->config[reg] = type & 0xf;
     pci_put_long(pd->wmask + reg, (uint32_t)mask & (type & PCI_BAR_IO ? ~3u : ~15u));
-    if (type & PCI_BAR_IO)
-        pci_put_word(pd->wmask + reg + 2, 0);   /* 16 address bits decoded */
-    else if (type & PCI_BAR_MEM64)
+    /* (All 32 bits of an I/O BAR are kept, though 16 decode: firmware sizes it so.) */
+    if (!(type & PCI_BAR_IO) && type & PCI_BAR_MEM64)
         pci_put_long(pd->wmask + reg + 4, (uint32_t)(mask >> 32));
 }
 
