@@ -33,13 +33,23 @@ static bool check_options(const struct netdev_driver *drv, struct json_object *o
 {
     g_autoptr(GPtrArray) known = g_ptr_array_new();
     g_autofree char *what = g_strdup_printf("-netdev %s", drv->name);
+    struct json_object *heads = json_object_new_object();
+    bool ok;
 
     g_ptr_array_add(known, "type");
     g_ptr_array_add(known, "id");
     for (const struct net_option *o = drv->options; o && o->name; o++)
         g_ptr_array_add(known, (char *)o->name);
     g_ptr_array_add(known, NULL);
-    return options_check(opts, (const char *const *)known->pdata, what, err);
+    /* "addr.host" is a part of "addr" */
+    json_object_object_foreach(opts, key, value) {
+        g_autofree char *head = g_strndup(key, strcspn(key, "."));
+
+        json_object_object_add(heads, head, json_object_get(value));
+    }
+    ok = options_check(heads, (const char *const *)known->pdata, what, err);
+    json_object_put(heads);
+    return ok;
 }
 
 char *netdev_help(void)
@@ -168,15 +178,21 @@ static void netdev_remove(struct netdev *n)
     netdev_free(n);
 }
 
+static const char *taken_by(const struct netdev *n)
+{
+    if (n->peer)
+        return n->peer->id;
+    return !n->nic ? NULL : n->nic->id ? n->nic->id : n->nic->parent && n->nic->parent->id ? n->nic->parent->id : n->nic->cls->name;
+}
+
 bool netdev_del(struct vm *vm, const char *id, struct error *err)
 {
     struct netdev *n = netdev_find(vm, id);
 
     if (!n)
         return error_setf(err, ERR_DEVICE_NOT_FOUND, "info network lists them", "Device '%s' not found", id);
-    if (n->nic)
-        return error_setf(err, ERR_GENERIC, "remove the NIC first (device_del)", "netdev '%s' is in use by NIC '%s'", id,
-                          n->nic->id ? n->nic->id : n->nic->cls->name);
+    if (taken_by(n))
+        return error_setf(err, ERR_GENERIC, "remove the NIC first (device_del)", "netdev '%s' is in use by '%s'", id, taken_by(n));
     netdev_remove(n);
     return true;
 }
@@ -188,18 +204,21 @@ void net_cleanup(struct vm *vm)
 
     if (!vm->netdevs)
         return;
-    for (;;) {
+    while (g_hash_table_size(vm->netdevs)) {
+        struct netdev *next = NULL;
+
         g_hash_table_iter_init(&it, vm->netdevs);
-        if (!g_hash_table_iter_next(&it, NULL, &n))
-            break;
-        netdev_remove(n);
+        while (g_hash_table_iter_next(&it, NULL, &n))
+            if (!next || !((struct netdev *)n)->peer)   /* a hub's port before the back end that it holds */
+                next = n;
+        netdev_remove(next);
     }
     g_clear_pointer(&vm->netdevs, g_hash_table_destroy);
 }
 
 /* ---- the NIC's end */
 
-struct attach { struct netdev *n; const struct nic_ops *ops; void *opaque; struct device *dev; };
+struct attach { struct netdev *n; const struct nic_ops *ops; void *opaque; struct device *dev; struct netdev *peer; };
 
 static void attach_run(void *arg)
 {
@@ -208,33 +227,45 @@ static void attach_run(void *arg)
     a->n->nic_ops = a->ops;
     a->n->nic_opaque = a->opaque;
     a->n->nic = a->dev;
+    a->n->peer = a->peer;
     if (!a->ops)
         pending_drop(a->n);
+}
+
+static struct netdev *attach(struct attach *a, const char *netdev, const char *who, struct error *err)
+{
+    if (!a->n) {
+        error_setf(err, ERR_GENERIC, "add -netdev user,id=ID, and name that ID", "Property '%s.netdev' can't find value '%s'", who, netdev);
+        return NULL;
+    }
+    if (taken_by(a->n)) {
+        error_setf(err, ERR_GENERIC, "a back end serves one NIC; add another -netdev", "netdev '%s' is in use by '%s' already", netdev,
+                   taken_by(a->n));
+        return NULL;
+    }
+    loop_call(a->n->loop, attach_run, a);
+    return a->n;
 }
 
 struct netdev *netdev_attach(struct vm *vm, const char *netdev, struct device *dev, const struct nic_ops *ops, void *opaque,
                              struct error *err)
 {
-    struct netdev *n = netdev_find(vm, netdev);
-    struct attach a = { n, ops, opaque, dev };
+    struct attach a = { netdev_find(vm, netdev), ops, opaque, dev, NULL };
 
-    if (!n) {
-        error_setf(err, ERR_GENERIC, "add -netdev user,id=ID, and name that ID", "Property '%s.netdev' can't find value '%s'",
-                   dev->cls->name, netdev);
-        return NULL;
-    }
-    if (n->nic) {
-        error_setf(err, ERR_GENERIC, "a back end serves one NIC; add another -netdev", "netdev '%s' is in use by NIC '%s' already",
-                   netdev, n->nic->id ? n->nic->id : n->nic->cls->name);
-        return NULL;
-    }
-    loop_call(n->loop, attach_run, &a);
-    return n;
+    return attach(&a, netdev, dev->cls->name, err);
+}
+
+struct netdev *netdev_attach_peer(struct vm *vm, const char *netdev, struct netdev *peer, const struct nic_ops *ops, void *opaque,
+                                  struct error *err)
+{
+    struct attach a = { netdev_find(vm, netdev), ops, opaque, NULL, peer };
+
+    return attach(&a, netdev, peer->id, err);
 }
 
 void netdev_detach(struct netdev *n)
 {
-    struct attach a = { n, NULL, NULL, NULL };
+    struct attach a = { n, NULL, NULL, NULL, NULL };
 
     if (n) {
         netdev_set_guest_offloads(n, 0);

@@ -48,7 +48,8 @@ struct netdev {
     unsigned queues, offloads;
     atomic_bool link_up, nic_link_up;
     _Atomic unsigned guest_offloads;
-    struct device *nic;
+    struct device *nic;         /* whom it serves: a NIC, */
+    struct netdev *peer;        /* or a port of a hub */
     const struct nic_ops *nic_ops;
     void *nic_opaque;
     struct net_packet *pending[NET_QUEUES_MAX], **pending_tail[NET_QUEUES_MAX];
@@ -63,6 +64,9 @@ struct netdev {
 void netdev_receive(struct netdev *n, unsigned queue, const struct iovec *iov, int niov, const struct net_offload *off);
 bool netdev_congested(const struct netdev *n, unsigned queue);         /* packets wait: read no more from the host */
 struct netdev *netdev_find(struct vm *vm, const char *id);
+/* netdev_attach() for another back end (a hub's port). */
+struct netdev *netdev_attach_peer(struct vm *vm, const char *netdev, struct netdev *peer, const struct nic_ops *ops, void *opaque,
+                                  struct error *err);
 GPtrArray *netdev_list(struct vm *vm);          /* by id; caller frees */
 
 /* offload.c: cuts a frame that needs it into ones that go out as they are; checksums filled in. */

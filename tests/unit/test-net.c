@@ -440,6 +440,159 @@ static void test_link(void)
     net_free(d);
 }
 
+/* ---- back ends that meet each other */
+
+struct end { struct netdev *n; GMutex lock; unsigned count; size_t bytes; uint8_t last; };
+
+static bool end_receive(void *opaque, unsigned queue, const struct iovec *iov, int niov, const struct net_offload *off)
+{
+    struct end *e = opaque;
+
+    g_mutex_lock(&e->lock);
+    e->count++;
+    for (int i = 0; i < niov; i++) {
+        e->bytes += iov[i].iov_len;
+        e->last = ((uint8_t *)iov[i].iov_base)[iov[i].iov_len - 1];
+    }
+    g_mutex_unlock(&e->lock);
+    return true;
+}
+
+static const struct nic_ops end_ops = { .receive = end_receive };
+
+static void end_open(struct drv *d, struct end *e, const char *spec)
+{
+    struct error err = ERROR_INIT;
+    struct json_object *o = options_parse(spec, "type", &err);
+
+    if (!netdev_add(d->vm, o, &err))
+        g_error("%s: %s", spec, err.msg);
+    memset(e, 0, sizeof(*e));
+    e->n = netdev_attach(d->vm, option_str(o, "id", NULL), d->dev, &end_ops, e, &err);
+    g_assert_nonnull(e->n);
+    json_object_put(o);
+}
+
+static void end_wait(struct drv *d, struct end *e, unsigned count)
+{
+    gint64 stop = g_get_monotonic_time() + 5 * G_USEC_PER_SEC;
+
+    while (__atomic_load_n(&e->count, __ATOMIC_SEQ_CST) < count) {
+        g_assert_cmpint(g_get_monotonic_time(), <, stop);
+        if (!loop_step(d->loop, false))
+            g_usleep(100);
+    }
+}
+
+static void end_send(struct end *e, uint8_t *f, size_t len, uint8_t mark)
+{
+    struct iovec iov[2] = { { f, 20 }, { f + 20, len - 20 } };
+
+    memset(f, 0, len);
+    f[len - 1] = mark;
+    netdev_send(e->n, 0, iov, 2, NULL);
+}
+
+static void meet(const char *a_spec, const char *b_spec, size_t largest)
+{
+    struct drv *d = net_new(0);
+    g_autofree uint8_t *f = g_malloc0(70000);
+    struct net_offload gso = { .flags = 1, .gso_type = 1, .gso_size = 1460, .csum_start = 34, .csum_offset = 16 };
+    struct end a, b;
+    size_t at, sizes[] = { 60, 1514, largest };
+    gint64 stop;
+
+    end_open(d, &a, a_spec);
+    end_open(d, &b, b_spec);
+    for (stop = g_get_monotonic_time() + 5 * G_USEC_PER_SEC; !b.count && g_get_monotonic_time() < stop;) {
+        end_send(&a, f, 60, 1);         /* until the connection is up */
+        for (int i = 0; i < 20; i++) {
+            loop_step(d->loop, false);
+            g_usleep(200);
+        }
+    }
+    g_assert_cmpuint(b.count, >, 0);
+    g_usleep(20000);
+    while (loop_step(d->loop, false))
+        ;
+    a.count = b.count = 0;
+    a.bytes = b.bytes = 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        end_send(&a, f, sizes[i], 10 + i);
+        end_wait(d, &b, i + 1);
+        g_assert_cmpuint(b.last, ==, 10 + i);
+        end_send(&b, f, sizes[i], 20 + i);
+        end_wait(d, &a, i + 1);
+        g_assert_cmpuint(a.last, ==, 20 + i);
+    }
+    g_assert_cmpuint(a.bytes, ==, 60 + 1514 + largest);
+    g_assert_cmpuint(b.bytes, ==, 60 + 1514 + largest);
+    /* the receiver has taken no offloads: it gets segments */
+    at = tcp(f, my_mac, 80, 1, 1, 0x10, "", 0, 5000);
+    netdev_send(a.n, 0, &(struct iovec){ f, at + 5000 }, 1, &gso);
+    end_wait(d, &b, 3 + 4);
+    netdev_detach(a.n);
+    netdev_detach(b.n);
+    net_free(d);
+}
+
+static void test_stream_unix(void)
+{
+    g_autofree char *path = g_strdup_printf("/tmp/rhea-net-%d", getpid());
+    g_autofree char *a = g_strdup_printf("stream,id=a,server=on,addr.type=unix,addr.path=%s", path);
+    g_autofree char *b = g_strdup_printf("stream,id=b,addr.type=unix,addr.path=%s", path);
+
+    meet(a, b, 65000);
+    g_assert_false(g_file_test(path, G_FILE_TEST_EXISTS));
+}
+
+static void test_socket_tcp(void)
+{
+    g_autofree char *a = g_strdup_printf("socket,id=a,listen=127.0.0.1:%d", 20000 + getpid() % 10000);
+    g_autofree char *b = g_strdup_printf("socket,id=b,connect=127.0.0.1:%d", 20000 + getpid() % 10000);
+
+    meet(a, b, 65000);
+}
+
+static void test_dgram_udp(void)
+{
+    int p = 30000 + getpid() % 10000, q = p + 10000;
+    g_autofree char *a = g_strdup_printf("dgram,id=a,local.type=inet,local.host=127.0.0.1,local.port=%d,"
+                                         "remote.type=inet,remote.host=127.0.0.1,remote.port=%d", p, q);
+    g_autofree char *b = g_strdup_printf("socket,id=b,localaddr=127.0.0.1:%d,udp=127.0.0.1:%d", q, p);
+
+    meet(a, b, 9000);
+}
+
+static void test_hub(void)
+{
+    meet("hubport,id=a,hubid=3", "hubport,id=b,hubid=3", 65000);
+}
+
+static void test_dump(void)
+{
+    g_autofree char *path = g_strdup_printf("/tmp/rhea-dump-%d", getpid()), *text = NULL;
+    g_autofree char *spec = g_strdup_printf("{\"qom-type\":\"filter-dump\",\"id\":\"f\",\"netdev\":\"n0\",\"file\":\"%s\",\"maxlen\":50}", path);
+    struct drv *d = net_new(0);
+    struct error err = ERROR_INIT;
+    struct json_object *o = json_tokener_parse(spec);
+    struct wire w;
+    uint8_t router[6];
+    gsize len;
+
+    g_assert_true(object_add(d->vm, o, &err));
+    json_object_put(o);
+    wire_open(&w, d);
+    arp(&w, router);
+    g_assert_true(object_del(d->vm, "f", &err));
+    g_assert_true(g_file_get_contents(path, &text, &len, NULL));
+    g_assert_cmpuint(len, >=, 24 + 2 * (16 + 42));
+    g_assert_cmpuint(*(uint32_t *)text, ==, 0xa1b2c3d4);
+    g_assert_cmpuint(*(uint32_t *)(text + 24 + 8), <=, 50);
+    unlink(path);
+    net_free(d);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -447,6 +600,11 @@ int main(int argc, char **argv)
     g_test_add_func("/net/user/tcp_large_frames", test_tcp_large_frames);
     g_test_add_func("/net/user/options", test_options);
     g_test_add_func("/net/user/hostfwd", test_hostfwd);
+    g_test_add_func("/net/stream/unix", test_stream_unix);
+    g_test_add_func("/net/socket/tcp", test_socket_tcp);
+    g_test_add_func("/net/dgram/udp", test_dgram_udp);
+    g_test_add_func("/net/hub", test_hub);
+    g_test_add_func("/net/dump", test_dump);
     g_test_add_func("/net/link", test_link);
     g_test_add_func("/net/segmentation", test_segmentation);
     g_test_add_func("/net/offload_random", test_offload_random);
