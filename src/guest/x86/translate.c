@@ -279,9 +279,14 @@ ir_val x86_pop_value(struct x86_t *t, unsigned bytes, unsigned at)
 
 /* ---- control */
 
+bool x86_leaves(const struct x86_t *t)
+{
+    return (t->mode & MODE_SINGLE) || t->sti_shadow;
+}
+
 void x86_goto(struct x86_t *t, uint64_t pc)
 {
-    if (t->mode & MODE_SINGLE)
+    if (x86_leaves(t))
         ir_exit_loop(t->ir, pc);
     else
         ir_goto(t->ir, pc);
@@ -289,7 +294,7 @@ void x86_goto(struct x86_t *t, uint64_t pc)
 
 void x86_goto_indirect(struct x86_t *t, ir_val pc, enum ir_exit_kind hint)
 {
-    if (t->mode & MODE_SINGLE)
+    if (x86_leaves(t))
         ir_exit_loop_at(t->ir, pc);
     else
         ir_goto_indirect(t->ir, pc, hint);
@@ -330,6 +335,8 @@ static void state_put8(struct x86_t *t, size_t offset, unsigned v)
 {
     ir_state_store(t->ir, (uint32_t)offset, 0, ir_const(t->ir, T_I32, v));
 }
+
+EMIT(sti);
 
 /* What happens before the instruction proper. False: it ends here. */
 static bool emit_before(struct x86_t *t, const struct x86_insn *i)
@@ -383,6 +390,7 @@ void x86_emit_join(struct ir *ir)
     struct x86_t *t = ir->front;
 
     block_over(t);
+    t->sti_shadow = false;
     t->cc_op = -1;
     t->fp_checked = false;
 }
@@ -400,12 +408,25 @@ void x86_emit(struct ir *ir, const void *insn)
         ir_insn_start(ir, i->pc, i->len);
     if (emit_before(t, i))
         i->row->emit(t, i);
-    if (!ir->ended && ((t->mode & MODE_SINGLE) || i->row->flow == FLOW_END))
+    if (!ir->ended && (x86_leaves(t) || i->row->flow == FLOW_END))
         ir_exit_loop(ir, x86_next(i));
+    t->sti_shadow = i->row->emit == x86_emit_sti && !ir->ended;
+}
+
+/* STI at the region's end: the next one begins in its shadow. */
+static void leave_in_shadow(struct x86_t *t)
+{
+    state_put8(t, offsetof(struct x86_cpu, shadow), 1);
+    ir_exit_loop(t->ir, x86_next(t->i));
+    t->sti_shadow = false;
 }
 
 void x86_emit_end(struct ir *ir)
 {
+    struct x86_t *t = ir->front;
+
+    if (t->sti_shadow && !ir->ended)
+        leave_in_shadow(t);
     ir->front = NULL;
 }
 

@@ -9,8 +9,17 @@ static unsigned cc_bytes(int op) { return 1u << ((op - 1) & 3); }
 
 static ir_val imm32(struct x86_t *t, uint32_t v) { return ir_const(t->ir, T_I32, v); }
 
+/* Flags computed at some cost stand in cc_src, and the operation to come does not look there: overwritten, so that
+ * nobody computes them for a fault in between. */
+static bool src_is_stale(const struct x86_t *t)
+{
+    return t->cc_op <= CC_EFLAGS || cc_group(t->cc_op) == G_KEEP;
+}
+
 void x86_set_cc(struct x86_t *t, enum x86_cc op, ir_val dst, ir_val src, ir_val src2)
 {
+    if (!src && src_is_stale(t))
+        src = ir_const(t->ir, T_I64, 0);
     if (dst)
         ir_put(t->ir, SLOT_CC_DST, x86_widen(t, dst));
     if (src)

@@ -9,7 +9,7 @@ static ir_val imm32(struct x86_t *t, uint32_t v) { return ir_const(t->ir, T_I32,
 /* A leader of the region that lies ahead: a branch may name its label without a poll. */
 static bool forward_leader(struct x86_t *t, uint64_t pc, ir_label *label)
 {
-    if (pc <= t->i->pc || (t->mode & MODE_SINGLE))
+    if (pc <= t->i->pc || x86_leaves(t))
         return false;
     for (unsigned n = 0; n < t->ir->nleaders; n++)
         if (t->ir->leaders[n].pc == pc && !t->ir->leaders[n].bound) {
@@ -95,7 +95,7 @@ static ir_val code_address(struct x86_t *t, ir_val ip, unsigned bytes)
 EMIT(call)
 {
     x86_push(t, return_address(t, x86_next(i), i->opsize), i->opsize);
-    if (t->mode & MODE_SINGLE)
+    if (x86_leaves(t))
         ir_exit_loop(t->ir, x86_target(i, t->mode));
     else
         ir_call_to(t->ir, x86_target(i, t->mode), x86_next(i));

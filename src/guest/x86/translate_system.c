@@ -279,17 +279,31 @@ EMIT(cli)
         change_eflags(t, EF_IF, 0);
 }
 
-/* Interrupts stay off for one more instruction, if they were off. */
+static bool next_is_leader(const struct x86_t *t)
+{
+    for (unsigned n = 0; n < t->ir->nleaders; n++)
+        if (t->ir->leaders[n].pc == x86_next(t->i))
+            return true;
+    return false;
+}
+
+/* Interrupts stay off for one more instruction: it follows in the region, and its ways out all lead to the loop
+ * (x86_leaves()). Where others join there the shadow is handed over in the state. */
 EMIT(sti)
 {
-    ir_val was, shadow;
+    ir_val was;
 
     if (interrupt_flag_faults(t))
         return;
-    was = ir_state_load(t->ir, T_I64, offsetof(struct x86_cpu, eflags), 3);
-    shadow = ir_bin_imm(t->ir, IR_XOR, ir_extract(t->ir, was, 9, 1), 1);
-    ir_state_store(t->ir, offsetof(struct x86_cpu, shadow), 0, x86_narrow(t, shadow, 4));
-    change_eflags(t, 0, EF_IF);
+    if ((t->mode & MODE_SINGLE) || next_is_leader(t)) {
+        was = ir_state_load(t->ir, T_I64, offsetof(struct x86_cpu, eflags), 3);
+        was = ir_bin_imm(t->ir, IR_XOR, ir_extract(t->ir, was, 9, 1), 1);       /* no shadow if they were on already */
+        ir_state_store(t->ir, offsetof(struct x86_cpu, shadow), 0, x86_narrow(t, was, 4));
+        change_eflags(t, 0, EF_IF);
+        ir_exit_loop(t->ir, x86_next(t->i));
+    } else {
+        change_eflags(t, 0, EF_IF);
+    }
 }
 
 EMIT(clac) { if (t->cpl) x86_exception(t, X_UD); else change_eflags(t, EF_AC, 0); }

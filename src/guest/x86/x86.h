@@ -257,6 +257,7 @@ struct x86_t {
     ir_val cc_a, cc_b;                  /* operands of the CC_SUB or CC_LOGIC that set cc_op, while in its block; else 0 */
     ir_val linear;                      /* address of the memory operand, once computed in this block; else 0 */
     unsigned pop_bytes;                 /* POP to memory: RSP counts as incremented already */
+    bool sti_shadow;                    /* the last instruction was STI: this one runs, then the loop looks */
     bool fp_checked;                    /* #NM/#MF state already checked since the last join */
     const uint32_t *features;           /* of the CPU model; NULL: all */
     ir_val ymm[16];                     /* V256 value of YMM n if known in this block, else 0 */
@@ -309,6 +310,8 @@ void x86_branch(struct x86_t *t, unsigned cc, ir_label l);      /* to l if condi
 void x86_goto(struct x86_t *t, uint64_t pc);
 void x86_goto_indirect(struct x86_t *t, ir_val pc, enum ir_exit_kind hint);
 static inline uint64_t x86_next(const struct x86_insn *i) { return i->pc + i->len; }
+/* Every way out of this instruction must pass the loop. */
+bool x86_leaves(const struct x86_t *t);
 /* Stack: address of the top less `bytes`, pushes and pops of operand-size values. RSP is put last. */
 void x86_push(struct x86_t *t, ir_val v, unsigned bytes);
 ir_val x86_pop_value(struct x86_t *t, unsigned bytes, unsigned at);     /* loads [SP + at] */
