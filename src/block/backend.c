@@ -28,13 +28,33 @@ struct block_req {
 
 static __thread struct block_req *req_pool;
 static __thread unsigned req_pool_count;
+static pthread_key_t req_pool_key;
+static pthread_once_t req_pool_once = PTHREAD_ONCE_INIT;
+
+static void req_pool_free(void *unused)
+{
+    struct block_req *r;
+
+    while ((r = req_pool)) {
+        req_pool = r->next;
+        g_free(r);
+    }
+}
+
+static void req_pool_init(void)
+{
+    pthread_key_create(&req_pool_key, req_pool_free);
+}
 
 static struct block_req *req_new(void)
 {
     struct block_req *r = req_pool;
 
-    if (!r)
+    if (!r) {
+        pthread_once(&req_pool_once, req_pool_init);
+        pthread_setspecific(req_pool_key, &req_pool_key);       /* any value: the pool is freed with the thread */
         return g_new(struct block_req, 1);
+    }
     req_pool = r->next;
     req_pool_count--;
     return r;
