@@ -370,7 +370,7 @@ static int status_refine(int status, uint64_t *n_bytes, uint64_t *map, struct bl
 }
 
 int node_status_above(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t *n_bytes, uint64_t *map,
-                      struct block_node **file, int *depth)
+                      struct block_node **file, int *depth, bool holes)
 {
     int ret;
 
@@ -381,10 +381,12 @@ int node_status_above(struct block_node *n, uint64_t off, uint64_t bytes, uint64
         ret = node_block_status(n, off, bytes, n_bytes, map, file);
         if (ret < 0)
             return ret;
-        if (past_end && *depth)
-            return STATUS_ZERO;                 /* beyond a short backing image: allocated nowhere */
+        if (past_end && *depth) {               /* beyond a short backing image: the one above shows zeroes */
+            --*depth;
+            return STATUS_ZERO;
+        }
         if (ret & STATUS_ALLOCATED)
-            return status_refine(ret, n_bytes, map, file);
+            return holes ? status_refine(ret, n_bytes, map, file) : ret;
         if (!n->backing)
             return STATUS_ZERO;
         bytes = *n_bytes;

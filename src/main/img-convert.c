@@ -50,7 +50,7 @@ static int convert_next(struct convert *v, uint64_t *off, uint64_t *bytes)
     *bytes = 0;
     status = v->ret;
     if (!status && v->next < size) {
-        status = node_status_above(v->source, v->next, size - v->next, bytes, &map, &file, &depth);
+        status = node_status_above(v->source, v->next, size - v->next, bytes, &map, &file, &depth, true);
         if (status >= 0 && v->target_backing && depth > 0)
             status = -EAGAIN;   /* the backing image has it */
         else if (status >= 0 && (status & STATUS_ZERO))
@@ -238,8 +238,8 @@ static void compare_run(void *arg)
 
     k->ret = x && y ? 0 : -ENOMEM;
     for (uint64_t off = 0; off < all && !k->ret; off += n) {
-        sa = node_status_above(k->a, off, all - off, &la, &map, &file, &depth);
-        sb = node_status_above(k->b, off, all - off, &lb, &map, &file, &depth);
+        sa = node_status_above(k->a, off, all - off, &la, &map, &file, &depth, true);
+        sb = node_status_above(k->b, off, all - off, &lb, &map, &file, &depth, true);
         n = MIN(la, lb);
         if (sa < 0 || sb < 0) {
             k->ret = sa < 0 ? sa : sb;

@@ -372,7 +372,7 @@ static void map_run(void *arg)
         struct block_node *file = NULL;
 
         e = (struct extent){ .start = off };
-        r->ret = node_status_above(r->n, off, r->n->size - off, &e.length, &e.offset, &file, &e.depth);
+        r->ret = node_status_above(r->n, off, r->n->size - off, &e.length, &e.offset, &file, &e.depth, false);
         if (r->ret < 0)
             return;
         e.status = r->ret;

@@ -176,9 +176,10 @@ int node_discard(struct block_node *n, uint64_t off, uint64_t bytes);
 int node_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags);
 int node_block_status(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t *n_bytes, uint64_t *map,
                       struct block_node **file);
-/* As node_block_status(), down the backing chain until some node decides; *depth: how far. */
+/* As node_block_status(), down the backing chain until some node decides; *depth: how far. holes: data of a format that
+ * lies in a hole of its file counts as zeroes. */
 int node_status_above(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t *n_bytes, uint64_t *map,
-                      struct block_node **file, int *depth);
+                      struct block_node **file, int *depth, bool holes);
 int node_truncate(struct block_node *n, uint64_t size, struct error *err);
 void *node_buffer(struct block_node *n, uint64_t bytes);        /* aligned for n; free() */
 

@@ -766,7 +766,7 @@ int qcow2_block_status(struct block_node *n, uint64_t off, uint64_t bytes, uint6
         return STATUS_DATA | STATUS_ALLOCATED | STATUS_COMPRESSED;
     case QCOW2_ZERO_ALLOC:
         *map = m.host;
-        return STATUS_ZERO | STATUS_ALLOCATED;
+        return STATUS_ZERO | STATUS_ALLOCATED | STATUS_OFFSET;
     case QCOW2_ZERO_PLAIN:
         return STATUS_ZERO | STATUS_ALLOCATED;
     default:
