@@ -6,6 +6,10 @@
 
 static GRand *dice;
 static bool narrow;             /* 32-bit code */
+static unsigned at;             /* where in the code page the instruction is made */
+/* In streams memory operands are base + displacement, the base a register that nothing writes. */
+static bool in_stream, with_memory;
+static unsigned stream_base(void) { return narrow ? R_RBX : 15; }
 
 static uint32_t roll(uint32_t n) { return (uint32_t)g_rand_int_range(dice, 0, (gint32)n); }
 static uint64_t random64(void) { return (uint64_t)g_rand_int(dice) << 32 | g_rand_int(dice); }
@@ -56,7 +60,7 @@ static bool uses_vvvv(const struct x86_row *row)
 static unsigned put_prefixes(uint8_t *p, const struct x86_row *row)
 {
     static const uint8_t byte[4] = { 0, 0x66, 0xf3, 0xf2 };
-    unsigned n = 0, pp, rex = narrow ? 0 : roll(16), w = row->w >= 0 ? (unsigned)row->w : roll(2);
+    unsigned n = 0, pp, rex = narrow ? 0 : roll(16) | (in_stream && with_memory), w = row->w >= 0 ? (unsigned)row->w : roll(2);
 
     do
         pp = roll(4);
@@ -68,7 +72,7 @@ static unsigned put_prefixes(uint8_t *p, const struct x86_row *row)
     if (row->vex) {
         unsigned l = row->l >= 0 ? (unsigned)row->l : roll(2), vvvv = uses_vvvv(row) ? roll(narrow ? 8 : 16) : 0;
 
-        if (row->map == 1 && !w && roll(2)) {
+        if (row->map == 1 && !w && !(rex & 3) && roll(2)) {
             p[n++] = 0xc5;
             p[n++] = (uint8_t)((~rex & 4) << 5 | (~vvvv & 15) << 3 | l << 2 | pp);
         } else {
@@ -80,7 +84,7 @@ static unsigned put_prefixes(uint8_t *p, const struct x86_row *row)
     }
     if (pp)
         p[n++] = byte[pp];
-    if (!narrow && (roll(3) || w))
+    if (!narrow && (roll(3) || w || (in_stream && with_memory)))
         p[n++] = (uint8_t)(0x40 | (rex & 7) | w << 3);
     if (row->map)
         p[n++] = 0x0f;
@@ -96,6 +100,10 @@ static uint8_t make_modrm(const struct x86_row *row)
 
     if (row->flags & ROWF_VSIB)
         rm = 4;
+    if (in_stream) {
+        mod = with_memory ? 2 : 3;
+        rm = with_memory ? stream_base() & 7 : rm;
+    }
     return (uint8_t)(mod << 6 | reg << 3 | rm);
 }
 
@@ -104,10 +112,10 @@ static bool no_next_page(struct code_fetch *f) { return false; }
 bool generate_decode(bool code32, struct x86_insn *insn)
 {
     struct code_fetch f = { .page = { native_code, NULL }, .page_va = (uintptr_t)native_code,
-                            .first_pc = (uintptr_t)native_code + 64, .next_page = no_next_page };
+                            .first_pc = (uintptr_t)native_code + at, .next_page = no_next_page };
     struct insn_info info;
 
-    return x86_decode(&f, (uintptr_t)native_code + 64, test_mode(code32), insn, &info);
+    return x86_decode(&f, (uintptr_t)native_code + at, test_mode(code32), insn, &info);
 }
 
 /* ---- states */
@@ -224,18 +232,18 @@ static bool aim(struct x86_insn *i, struct x86_image *img, unsigned modrm_at)
     if (i->base == 16) {
         int32_t disp = (int32_t)(target - (i->pc + i->len));
 
-        memcpy(native_code + 64 + modrm_at + 1, &disp, 4);
+        memcpy(native_code + at + modrm_at + 1, &disp, 4);
         return generate_decode(narrow, i);
     }
     if (i->row->flags & ROWF_VSIB) {
         if (i->base < 0)
             return false;
         for (unsigned n = 0; n < 8; n++) {
-            int32_t at = (int32_t)roll(128) - 64;
+            int32_t index_value = (int32_t)roll(128) - 64;
 
-            memcpy(img->ymm[i->index] + 4 * n, &at, 4);
+            memcpy(img->ymm[i->index] + 4 * n, &index_value, 4);
             if (x86_arg(i) >> 2 == 3)   /* 64-bit indices */
-                memset(img->ymm[i->index] + 4 * (n | 1), n & 1 ? 0 : at < 0 ? 0xff : 0, 4);
+                memset(img->ymm[i->index] + 4 * (n | 1), n & 1 ? 0 : index_value < 0 ? 0xff : 0, 4);
             if (x86_arg(i) >> 2 == 3 && !(n & 1))
                 n++;
         }
@@ -247,7 +255,7 @@ static bool aim(struct x86_insn *i, struct x86_image *img, unsigned modrm_at)
     if (i->base < 0 && i->index < 0 && i->adsize >= 4) {
         int32_t disp = (int32_t)target;
 
-        memcpy(native_code + 64 + modrm_at + 1 + i->sib, &disp, 4);
+        memcpy(native_code + at + modrm_at + 1 + i->sib, &disp, 4);
         return generate_decode(narrow, i);
     }
     if (i->base == i->index || i->adsize == 2)
@@ -289,11 +297,13 @@ static bool is_transcendental(const struct x86_row *row)
 
 bool generate(GRand *rnd, bool code32, const struct x86_row *row, struct x86_insn *insn, struct x86_image *img)
 {
-    uint8_t *p = native_code + 64;
+    uint8_t *p = native_code + at;
     unsigned n, modrm_at = 0;
 
     dice = rnd;
     narrow = code32;
+    at = 64;
+    in_stream = false;
     random_state(img, !row->vex && !row->map && row->opcode >= 0xd8 && row->opcode <= 0xdf);
     n = put_prefixes(p, row);
     p[n++] = row->opcode;
@@ -315,4 +325,61 @@ bool generate(GRand *rnd, bool code32, const struct x86_row *row, struct x86_ins
     if (row->flags & ROWF_MODRM && insn->mod != 3 && !aim(insn, img, modrm_at))
         return false;
     return true;
+}
+
+/* Rows fit for streams: whose flags are all defined, and that reach memory by modrm alone. */
+bool generate_fits_stream(const struct x86_row *row)
+{
+    if (row->undefined_flags || row->flags & (ROWF_VSIB | ROWF_REP) || is_transcendental(row))
+        return false;
+    for (unsigned n = 0; n < 4; n++)
+        if (row->operands[n].am == AM_X || row->operands[n].am == AM_Y)
+            return false;
+    for (const char *const *p = (const char *const[]){ "bt", "enter", "xlat", "popa", "leave", "maskmov", "vmaskmovdqu", "ldmxcsr",
+                                                       "vldmxcsr", "shld", "shrd", NULL }; *p; p++)
+        if (g_str_has_prefix(row->mnemonic, *p))
+            return false;
+    return true;
+}
+
+/* Or the stack pointer, 16 bits of which would make it reach the code. */
+static bool writes_base(const struct x86_insn *i)
+{
+    for (unsigned n = 0; n < 3; n++)
+        if ((i->op[n].kind == XO_REG || i->op[n].kind == XO_REGH) &&
+            (i->op[n].reg == stream_base() || i->op[n].reg == R_RSP))
+            return true;
+    return false;
+}
+
+bool generate_next(GRand *rnd, bool code32, const struct x86_row *row, unsigned offset, struct x86_insn *insn)
+{
+    uint8_t *p = native_code + offset;
+    int32_t disp;
+    unsigned n;
+
+    dice = rnd;
+    narrow = code32;
+    at = offset;
+    in_stream = true;
+    with_memory = row->flags & ROWF_MODRM && row->mod != 2 && (row->mod == 1 || roll(2));
+    n = put_prefixes(p, row);
+    p[n++] = row->opcode;
+    if (row->flags & ROWF_MODRM)
+        p[n++] = make_modrm(row);
+    for (unsigned k = 0; k < 12; k++)
+        p[n + k] = (uint8_t)roll(256);
+    disp = (int32_t)roll(2048) & (roll(16) ? ~31 : ~0);
+    if (with_memory)
+        memcpy(p + n, &disp, 4);
+    return generate_decode(code32, insn) && insn->row == row && insn->adsize >= 4 && !writes_base(insn) &&
+           (!with_memory || (unsigned)insn->base == stream_base());
+}
+
+void generate_state(GRand *rnd, bool code32, bool x87, struct x86_image *img)
+{
+    dice = rnd;
+    narrow = code32;
+    random_state(img, x87);
+    img->regs[stream_base()] = (uintptr_t)native_data + 512;
 }

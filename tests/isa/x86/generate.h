@@ -17,6 +17,10 @@ static inline uint64_t test_mode(bool code32)
 bool generate_can(const struct x86_row *row, bool code32);
 /* An encoding of the row at native_code + 64 and a state to run it on; false: this roll of the dice makes none. */
 bool generate(GRand *rnd, bool code32, const struct x86_row *row, struct x86_insn *insn, struct x86_image *img);
-bool generate_decode(bool code32, struct x86_insn *insn);       /* what stands at native_code + 64 */
+/* Streams: another instruction at this offset of the code page, and the state to begin with. */
+bool generate_fits_stream(const struct x86_row *row);
+bool generate_next(GRand *rnd, bool code32, const struct x86_row *row, unsigned offset, struct x86_insn *insn);
+void generate_state(GRand *rnd, bool code32, bool x87, struct x86_image *img);
+bool generate_decode(bool code32, struct x86_insn *insn);       /* what was made last */
 
 #endif

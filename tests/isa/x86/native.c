@@ -93,6 +93,7 @@ static void on_signal(int sig, siginfo_t *si, void *opaque)
 
 void native_init(void)
 {
+    uint8_t *guards;
     static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
     stack_t stack = { .ss_sp = malloc(1 << 18), .ss_size = 1 << 18 };
     struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
@@ -100,9 +101,10 @@ void native_init(void)
     sigaltstack(&stack, NULL);
     for (unsigned n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
         sigaction(signals[n], &sa, NULL);
-    /* Data lie between two pages that nothing may touch. */
-    native_code = mmap(NULL, 0x4000, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-    if (native_code == MAP_FAILED || mprotect(native_code, 0x1000, PROT_READ | PROT_WRITE | PROT_EXEC) ||
+    /* Code and data lie between pages that nothing may touch. */
+    guards = mmap(NULL, 0x6000, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    native_code = guards + 0x1000;
+    if (guards == MAP_FAILED || mprotect(native_code, 0x1000, PROT_READ | PROT_WRITE | PROT_EXEC) ||
         mprotect(native_code + 0x2000, NATIVE_DATA_SIZE, PROT_READ | PROT_WRITE)) {
         perror("mmap");
         exit(1);
