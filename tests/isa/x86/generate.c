@@ -10,6 +10,7 @@ static unsigned at;             /* where in the code page the instruction is mad
 /* In streams memory operands are base + displacement, the base a register that nothing writes. */
 static bool in_stream, with_memory;
 static unsigned stream_base(void) { return narrow ? R_RBX : 15; }
+static unsigned stream_count(void) { return narrow ? R_RDI : 14; }     /* counts a loop's rounds */
 
 static uint32_t roll(uint32_t n) { return (uint32_t)g_rand_int_range(dice, 0, (gint32)n); }
 static uint64_t random64(void) { return (uint64_t)g_rand_int(dice) << 32 | g_rand_int(dice); }
@@ -347,7 +348,7 @@ static bool writes_base(const struct x86_insn *i)
 {
     for (unsigned n = 0; n < 3; n++)
         if ((i->op[n].kind == XO_REG || i->op[n].kind == XO_REGH) &&
-            (i->op[n].reg == stream_base() || i->op[n].reg == R_RSP))
+            (i->op[n].reg == stream_base() || i->op[n].reg == stream_count() || i->op[n].reg == R_RSP))
             return true;
     return false;
 }
@@ -376,10 +377,35 @@ bool generate_next(GRand *rnd, bool code32, const struct x86_row *row, unsigned 
            (!with_memory || (unsigned)insn->base == stream_base());
 }
 
+static void put_insn(bool code32, const uint8_t *bytes, unsigned n, unsigned offset, struct x86_insn *insn)
+{
+    at = offset;
+    memcpy(native_code + offset, bytes, n);
+    generate_decode(code32, insn);
+}
+
+void generate_skip(bool code32, unsigned cc, unsigned offset, unsigned target, struct x86_insn *insn)
+{
+    put_insn(code32, (const uint8_t[]){ (uint8_t)(0x70 + cc), (uint8_t)(target - (offset + SKIP_BYTES)) }, SKIP_BYTES, offset, insn);
+}
+
+void generate_loop_end(bool code32, unsigned offset, unsigned start, struct x86_insn insn[2])
+{
+    unsigned n = code32 ? 1 : 3;
+    int32_t back = (int32_t)start - (int32_t)(offset + n + 6);
+    uint8_t jump[6] = { 0x0f, 0x85 };           /* jnz */
+
+    narrow = code32;
+    memcpy(jump + 2, &back, 4);
+    put_insn(code32, code32 ? (const uint8_t[]){ 0x4f } : (const uint8_t[]){ 0x41, 0xff, 0xce }, n, offset, &insn[0]);
+    put_insn(code32, jump, 6, offset + n, &insn[1]);
+}
+
 void generate_state(GRand *rnd, bool code32, bool x87, struct x86_image *img)
 {
     dice = rnd;
     narrow = code32;
     random_state(img, x87);
     img->regs[stream_base()] = (uintptr_t)native_data + 512;
+    img->regs[stream_count()] = 1 + roll(4);
 }

@@ -20,6 +20,10 @@ bool generate(GRand *rnd, bool code32, const struct x86_row *row, struct x86_ins
 /* Streams: another instruction at this offset of the code page, and the state to begin with. */
 bool generate_fits_stream(const struct x86_row *row);
 bool generate_next(GRand *rnd, bool code32, const struct x86_row *row, unsigned offset, struct x86_insn *insn);
+/* A conditional jump forward, and the end of a loop over all that stands from `start` on: dec, jnz. */
+enum { SKIP_BYTES = 2 };
+void generate_skip(bool code32, unsigned cc, unsigned offset, unsigned target, struct x86_insn *insn);
+void generate_loop_end(bool code32, unsigned offset, unsigned start, struct x86_insn insn[2]);
 void generate_state(GRand *rnd, bool code32, bool x87, struct x86_image *img);
 bool generate_decode(bool code32, struct x86_insn *insn);       /* what was made last */
 

@@ -190,8 +190,8 @@ char *harness_run(const uint64_t *pc, unsigned n, bool code32, struct x86_image 
             ir_optimize(ir, analysis);
         if (!run_region(how))
             return g_strdup("the back end refuses it");
-        while (at < n && pc[at] != cpu->cpu.pc)         /* a region may end early: where MXCSR changes, say */
-            at++;
+        for (at = 0; at < n && pc[at] != cpu->cpu.pc; at++) /* a region may end early: where MXCSR changes, say */
+            ;
         cpu->cpu.pc_page = cpu->cpu.pc & ~(uint64_t)(CPU_PAGE_SIZE - 1);
     }
     image_from_cpu(img);

@@ -1,12 +1,13 @@
-/* Random streams of user-level instructions as one region: natively, and by Rhea in each of its ways. What single
- * instructions can't show: values kept from one to the next, flags, sunk stores, precise state where the stream faults.
+/* Random streams of user-level instructions as one region, with jumps forward and loops: natively, and by Rhea in each
+ * of its ways. What single instructions can't show: values kept from one to the next and across blocks, flags, sunk
+ * stores, precise state where the stream faults.
  *   CASES=100000   RHEA_TEST_SEED=1   VERBOSE=1 */
 #include <glib.h>
 #include <stdlib.h>
 #include <string.h>
 #include "harness.h"
 
-enum { MAX_INSNS = 24, CODE_START = 64 };
+enum { MAX_INSNS = 28, CODE_START = 64 };
 
 struct stream {
     unsigned n;
@@ -43,10 +44,24 @@ static bool is_x87(const struct x86_insn *i) { return !i->vex && !i->map && i->o
 /* kind: how many of ten instructions are vector ones. */
 static void stream_make(GRand *rnd, bool code32, int kind, struct stream *s, struct x86_image *img)
 {
-    unsigned want = (unsigned)g_rand_int_range(rnd, 2, MAX_INSNS + 1), offset = CODE_START;
-    bool x87 = false;
+    unsigned want = (unsigned)g_rand_int_range(rnd, 2, MAX_INSNS - 1), offset = CODE_START;
+    unsigned skip = 0, skip_to = 0;     /* a jump to be made, when the instruction it goes to is known */
+    bool x87 = false, loop = g_rand_int_range(rnd, 0, 3) == 0;
 
     for (s->n = 0; s->n < want;) {
+        if (skip && s->n >= skip_to) {
+            generate_skip(code32, (unsigned)g_rand_int_range(rnd, 0, 16), (unsigned)(s->pc[skip] - s->pc[0]) + CODE_START,
+                          offset, &s->insn[skip]);
+            skip = 0;
+        }
+        if (!skip && s->n && s->n + 2 < want && g_rand_int_range(rnd, 0, 6) == 0) {
+            skip = s->n;
+            skip_to = s->n + (unsigned)g_rand_int_range(rnd, 2, 4);
+            generate_skip(code32, 0, offset, offset + SKIP_BYTES, &s->insn[s->n]);      /* for now to the next one */
+            s->pc[s->n] = s->insn[s->n].pc;
+            offset += s->insn[s->n++].len;
+            continue;
+        }
         bool vector = g_rand_int_range(rnd, 0, 10) < kind;
         unsigned from = vector ? 0 : nvectors[code32], to = vector ? nvectors[code32] : nrows[code32];
         const struct x86_row *row = rows[code32][g_rand_int_range(rnd, (gint32)from, (gint32)to)];
@@ -57,6 +72,11 @@ static void stream_make(GRand *rnd, bool code32, int kind, struct stream *s, str
         s->pc[s->n] = s->insn[s->n].pc;
         offset += s->insn[s->n++].len;
     }
+    if (loop) {
+        generate_loop_end(code32, offset, CODE_START, &s->insn[s->n]);
+        for (unsigned k = 0; k < 2; k++, s->n++)
+            s->pc[s->n] = s->insn[s->n].pc;
+    }
     memcpy(s->code, native_code + CODE_START, sizeof(s->code));
     generate_state(rnd, code32, x87, img);
 }
@@ -64,6 +84,17 @@ static void stream_make(GRand *rnd, bool code32, int kind, struct stream *s, str
 static unsigned stream_size(const struct stream *s, unsigned n)
 {
     return (unsigned)(s->pc[n - 1] + s->insn[n - 1].len - s->pc[0]);
+}
+
+/* Whether the first n instructions are a program: no jump goes further. */
+static bool stream_closed(const struct stream *s, unsigned n)
+{
+    uint64_t end = s->pc[n - 1] + s->insn[n - 1].len;
+
+    for (unsigned k = 0; k < n; k++)
+        if (s->insn[k].row->flow == FLOW_COND && s->insn[k].pc + s->insn[k].len + (uint64_t)s->insn[k].imm > end)
+            return false;
+    return true;
 }
 
 /* The first n instructions; the differences, or NULL. */
@@ -112,7 +143,7 @@ static bool stream_check(GRand *rnd, bool code32, int kind)
         if (!diff)
             continue;
         for (unsigned n = 1; n <= s.n; n++) {
-            GString *shorter = stream_run(&s, n, code32, &was, before, how);
+            GString *shorter = stream_closed(&s, n) ? stream_run(&s, n, code32, &was, before, how) : NULL;
 
             if (!shorter)
                 continue;
