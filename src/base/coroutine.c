@@ -20,6 +20,11 @@
 #define CO_ASAN 1
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#define CO_TSAN 1
+#endif
+
 /* A stack is mapped with a guard page below; only touched pages cost memory. */
 enum { STACK_SIZE = 256 * 1024, GUARD_SIZE = 4096, POOL_MAX = 256 };
 
@@ -39,6 +44,9 @@ struct coroutine {
 #ifdef CO_ASAN
     void *fake_stack;
 #endif
+#ifdef CO_TSAN
+    void *fiber;
+#endif
 };
 
 struct co_thread {
@@ -56,6 +64,15 @@ static __thread struct co_thread *self_thread;
 static pthread_key_t thread_key;
 static pthread_once_t thread_once = PTHREAD_ONCE_INIT;
 
+static void co_free(struct coroutine *co)
+{
+#ifdef CO_TSAN
+    __tsan_destroy_fiber(co->fiber);
+#endif
+    munmap(co->stack, STACK_SIZE + GUARD_SIZE);
+    g_free(co);
+}
+
 static void thread_exit(void *arg)
 {
     struct co_thread *t = arg;
@@ -63,8 +80,7 @@ static void thread_exit(void *arg)
 
     while ((co = t->free_list)) {
         t->free_list = co->next_free;
-        munmap(co->stack, STACK_SIZE + GUARD_SIZE);
-        g_free(co);
+        co_free(co);
     }
     g_free(t);
     self_thread = NULL;
@@ -123,6 +139,10 @@ static void co_switch(struct co_thread *t, struct coroutine *from, struct corout
     /* a finished coroutine's fake stack is given up */
     __sanitizer_start_switch_fiber(from->done ? NULL : &from->fake_stack,
                                    root ? t->root_bottom : to->stack + GUARD_SIZE, root ? t->root_size : STACK_SIZE);
+#endif
+#ifdef CO_TSAN
+    from->fiber = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(to->fiber, 0);
 #endif
 #ifdef CO_UCONTEXT
     swapcontext(&from->context, &to->context);
@@ -194,6 +214,9 @@ static struct coroutine *co_new(struct co_thread *t)
     if (co->stack == MAP_FAILED || mprotect(co->stack, GUARD_SIZE, PROT_NONE))
         g_error("no memory for a coroutine's stack: %s", g_strerror(errno));
     co->thread = pthread_self();
+#ifdef CO_TSAN
+    co->fiber = __tsan_create_fiber(0);
+#endif
     co_prepare(co);
     return co;
 }
@@ -225,8 +248,7 @@ static void co_enter(struct coroutine *co)
         t->free_list = co;
         t->free_count++;
     } else {
-        munmap(co->stack, STACK_SIZE + GUARD_SIZE);
-        g_free(co);
+        co_free(co);
     }
 }
 

@@ -138,7 +138,7 @@ struct storm {
     struct block_node *n;
     struct block_backend *b;    /* half of the reads and writes go through it, and its fast path */
     uint8_t *shadow;
-    uint64_t size;
+    uint64_t base, size;        /* the part of the disk that is used */
     GRand *rand;
     unsigned left, running;
     bool *busy;                 /* sectors in flight */
@@ -171,11 +171,11 @@ static int storm_transfer(struct storm *s, bool write, uint64_t off, uint64_t by
     struct wait w = { coroutine_self(), 0 };
 
     if (g_rand_boolean(s->rand))
-        return write ? node_pwritev(s->n, off, bytes, iov, n, flags) : node_preadv(s->n, off, bytes, iov, n);
+        return write ? node_pwritev(s->n, s->base + off, bytes, iov, n, flags) : node_preadv(s->n, s->base + off, bytes, iov, n);
     if (write)
-        block_writev(s->b, off, iov, n, flags, wait_done, &w);
+        block_writev(s->b, s->base + off, iov, n, flags, wait_done, &w);
     else
-        block_readv(s->b, off, iov, n, flags, wait_done, &w);
+        block_readv(s->b, s->base + off, iov, n, flags, wait_done, &w);
     coroutine_yield();
     return w.ret;
 }
@@ -217,10 +217,10 @@ static int storm_read(struct storm *s, uint64_t off, uint64_t bytes)
 static int storm_discard(struct storm *s, uint64_t off, uint64_t bytes)
 {
     g_autofree uint8_t *buf = g_malloc(bytes);
-    int ret = node_discard(s->n, off, bytes);
+    int ret = node_discard(s->n, s->base + off, bytes);
 
     if (!ret)
-        ret = node_pread(s->n, off, buf, bytes);
+        ret = node_pread(s->n, s->base + off, buf, bytes);
     for (uint64_t i = 0; i < bytes && !ret; i += 512)
         g_assert_true(buffer_is_zero(buf + i, 512) || !memcmp(buf + i, s->shadow + off + i, 512));
     memcpy(s->shadow + off, buf, bytes);
@@ -244,7 +244,7 @@ static void storm_one(struct storm *s)
     case 3:
     case 4: ret = storm_read(s, off, bytes); break;
     case 5:
-        ret = node_write_zeroes(s->n, off, bytes, g_rand_boolean(s->rand) ? BLOCK_MAY_UNMAP : 0);
+        ret = node_write_zeroes(s->n, s->base + off, bytes, g_rand_boolean(s->rand) ? BLOCK_MAY_UNMAP : 0);
         memset(s->shadow + off, 0, bytes);
         break;
     case 6: ret = storm_discard(s, off, bytes); break;
@@ -262,7 +262,7 @@ static void storm_worker(void *arg)
         s->left--;
         storm_one(s);
     }
-    s->running--;
+    __atomic_sub_fetch(&s->running, 1, __ATOMIC_SEQ_CST);
 }
 
 static void storm_run(struct storm *s, unsigned requests, unsigned workers)
@@ -328,6 +328,47 @@ static void test_storm(const void *arg)
     }
     g_rand_free(s.rand);
     g_free(s.shadow);
+}
+
+static void storm_thread(void *arg)
+{
+    coroutine_start(storm_worker, arg);
+}
+
+/* Two threads on one image, each on its own half of the disk: tables, cache, allocation are shared. */
+static void test_threads(void)
+{
+    g_autofree char *path = path_of("threads.qcow2");
+    uint64_t half = 8 << 20;
+    g_autofree uint8_t *shadow = g_malloc0(2 * half);
+    struct loop *other = loop_new("other");
+    struct storm s[2];
+    struct block_node *n;
+
+    create(path, "qcow2", "{\"size\":16777216,\"cluster_size\":4096}");
+    n = open_image(path);
+    loop_thread_start(other);
+    for (int i = 0; i < 2; i++) {
+        s[i] = (struct storm){ .n = n, .b = backend_new(graph, "", n), .shadow = shadow + i * half, .base = i * half, .size = half,
+                               .rand = g_rand_new_with_seed(i), .kinds = 8, .left = 3000, .running = 8,
+                               .busy = g_new0(bool, half / 512) };
+        for (int k = 0; k < 8; k++)
+            loop_post(i ? other : loop, storm_thread, &s[i]);
+    }
+    while (__atomic_load_n(&s[0].running, __ATOMIC_SEQ_CST) || __atomic_load_n(&s[1].running, __ATOMIC_SEQ_CST))
+        loop_step(loop, false);
+    loop_free(other);
+    for (int i = 0; i < 2; i++) {
+        backend_free(s[i].b);
+        g_rand_free(s[i].rand);
+        g_free(s[i].busy);
+    }
+    check_same(n, shadow, 2 * half);
+    node_unref(n);
+    n = open_image(path);
+    check_sound(n, true);
+    node_unref(n);
+    check_foreign(path, shadow, 2 * half);
 }
 
 /* A disk larger than one refcount table of its first size: table and blocks grow. */
@@ -756,6 +797,7 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(name, &shapes[i], test_storm);
     }
+    g_test_add_func("/qcow2/threads", test_threads);
     g_test_add_func("/qcow2/growth", test_growth);
     g_test_add_data_func("/qcow2/compressed/zlib", "zlib", test_compressed);
     g_test_add_data_func("/qcow2/compressed/zstd", "zstd", test_compressed);

@@ -384,7 +384,10 @@ int qcow2_flush_cache(struct block_node *n)
 
 int qcow2_throttle(struct qcow2 *q)
 {
-    if (q->l2.dirty < q->l2.limit / 2 && q->refblocks.dirty < q->refblocks.limit / 2 && q->frees->len < FREES_MAX)
-        return 0;
-    return qcow2_flush_cache(q->node);
+    bool much;
+
+    co_mutex_lock(&q->lock);
+    much = q->l2.dirty >= q->l2.limit / 2 || q->refblocks.dirty >= q->refblocks.limit / 2 || q->frees->len >= FREES_MAX;
+    co_mutex_unlock(&q->lock);
+    return much ? qcow2_flush_cache(q->node) : 0;
 }
