@@ -51,6 +51,8 @@ void bus_free(struct bus *bus)
             break;
         }
     }
+    if (bus->cls->free)
+        bus->cls->free(bus);
     g_ptr_array_free(bus->devices, TRUE);
     g_free(bus->name);
     g_free(bus);

@@ -54,16 +54,16 @@ static struct device *make(struct vm *vm, const char *json)
 
 static bool board_init(struct vm *vm, struct error *err)
 {
-    struct irq *isa[16], *gsi[8];
+    static struct irq *isa[16], *gsi[8];        /* the same for all machines of this test */
     struct device *host = device_new(vm, "q35-pcihost", NULL, err), *lpc;
 
     g_assert_true(device_realize(host, NULL, err));
     lpc = device_new(vm, "ICH9-LPC", NULL, err);
     g_assert_true(device_set(lpc, "addr", "1f.0", err) && device_realize(lpc, NULL, err));
     for (int i = 0; i < 16; i++)
-        isa[i] = irq_new(isa_seen, NULL, i);
+        isa[i] = isa[i] ? isa[i] : irq_new(isa_seen, NULL, i);
     for (int i = 0; i < 8; i++)
-        gsi[i] = irq_new(gsi_seen, NULL, i);
+        gsi[i] = gsi[i] ? gsi[i] : irq_new(gsi_seen, NULL, i);
     lpc_connect(lpc, isa, gsi);
     vm->msi = msi_sink;
     return true;

@@ -153,6 +153,7 @@ struct bus_class {
     void (*unplug)(struct bus *bus, struct device *dev);
     /* device_del: asks the guest to let go of dev; it is removed when it has. NULL: removed at once. */
     bool (*unplug_request)(struct bus *bus, struct device *dev, struct error *err);
+    void (*free)(struct bus *bus);      /* of bus->priv; may be NULL */
     char *(*describe)(struct bus *bus, struct device *dev);     /* info qtree / pci address text; caller frees */
 };
 struct bus {

@@ -164,8 +164,8 @@ static void build_fadt(struct x86_machine *m, const struct acpi_config *c, struc
     put(b, BOOT_LEGACY | (c->i8042 ? BOOT_8042 : 0) | (c->vga ? 0 : BOOT_NO_VGA) | (m->has_rtc ? 0 : BOOT_NO_RTC), 2);
     put(b, 0, 1);
     put(b, FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | (c->reset_port ? FADT_RESET : 0), 4);
-    gas(b, 1, 8, 1, c->reset_port ? 0xcf9 : 0);
-    put(b, 0x0f, 1);
+    gas(b, 1, 8, 1, c->reset_port);
+    put(b, c->reset_value, 1);
     put(b, 0, 2);
     put(b, 5, 1);                       /* minor version */
     put(b, facs, 8);
@@ -295,7 +295,7 @@ void acpi_build(struct x86_machine *m, const struct acpi_config *c, struct acpi_
 {
     unsigned table[8], n = 0, facs, dsdt, rsdt;
 
-    img->tables = g_byte_array_new();
+    *img = (struct acpi_image){ .tables = g_byte_array_new() };
     img->pointers = g_array_new(FALSE, FALSE, sizeof(struct acpi_pointer));
     img->sums = g_array_new(FALSE, FALSE, sizeof(struct acpi_sum));
     facs = build_facs(img);

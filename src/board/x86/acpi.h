@@ -13,7 +13,7 @@ struct acpi_config {
     bool piix;                  /* its PIRQs are the PIIX3's */
     struct pci_windows windows;
     uint64_t ecam, ecam_size;   /* 0: none */
-    bool reset_port;            /* CF9h resets */
+    uint16_t reset_port; uint8_t reset_value;   /* an I/O port that resets, 0: none */
     bool i8042, vga;
     const struct acpi_mmio_device *virtio; unsigned nvirtio;   /* virtio-mmio */
 };

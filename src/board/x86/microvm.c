@@ -75,7 +75,7 @@ static void describe_slots(struct microvm *u)
 
 static bool describe_acpi(struct microvm *u, struct error *err)
 {
-    struct acpi_config c = { .virtio = u->described };
+    struct acpi_config c = { .virtio = u->described, .reset_port = 0x92, .reset_value = 1 };
 
     for (unsigned i = 0; i < SLOTS; i++) {
         struct bus *bus = u->slot[i]->child_bus[0];

@@ -124,7 +124,8 @@ static void describe(struct pc *p)
     c->piix = !p->q35;
     c->ecam = p->q35 ? ECAM_BASE : 0;
     c->ecam_size = p->q35 ? ECAM_SIZE : 0;
-    c->reset_port = true;
+    c->reset_port = 0xcf9;
+    c->reset_value = 0x0f;
     c->i8042 = device_find_class(p->m.vm, "i8042", NULL) != NULL;
     c->vga = device_find_class(p->m.vm, "VGA", NULL) != NULL;
 }

@@ -16,7 +16,12 @@ static void isa_unplug(struct bus *bus, struct device *dev)
             mem_region_remove(&dev->mmio[i]);
 }
 
-static const struct bus_class isa_bus_class = { .name = "ISA", .plug = isa_plug, .unplug = isa_unplug };
+static void isa_free(struct bus *bus)
+{
+    g_free(bus->priv);
+}
+
+static const struct bus_class isa_bus_class = { .name = "ISA", .plug = isa_plug, .unplug = isa_unplug, .free = isa_free };
 
 struct bus *isa_bus_new(struct vm *vm, struct device *owner, struct irq *const lines[ISA_IRQS])
 {

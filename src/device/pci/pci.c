@@ -89,6 +89,14 @@ static void pci_unplug(struct bus *bus, struct device *dev)
     }
 }
 
+static void pci_bus_free(struct bus *bus)
+{
+    struct pci_bus *b = bus->priv;
+
+    pthread_mutex_destroy(&b->intx_lock);
+    g_free(b);
+}
+
 static bool pci_unplug_ask(struct bus *bus, struct device *dev, struct error *err)
 {
     return pci_unplug_request(pci_device(dev), err);
@@ -103,11 +111,11 @@ static char *pci_describe(struct bus *bus, struct device *dev)
 
 const struct bus_class pci_bus_class = {
     .name = "PCI", .plug = pci_plug, .unplug = pci_unplug, .unplug_request = pci_unplug_ask,
-    .describe = pci_describe, .full = bus_full,
+    .free = pci_bus_free, .describe = pci_describe, .full = bus_full,
 };
 const struct bus_class pcie_bus_class = {
     .name = "PCIE", .also = "PCI", .plug = pci_plug, .unplug = pci_unplug, .unplug_request = pci_unplug_ask,
-    .describe = pci_describe, .full = bus_full,
+    .free = pci_bus_free, .describe = pci_describe, .full = bus_full,
 };
 
 struct pci_bus *pci_bus_new(struct vm *vm, struct device *owner, const char *name, bool express, struct mem_region *mem,
