@@ -40,11 +40,9 @@ static uint64_t lines_of(uint64_t first, uint64_t last)         /* offsets in a 
 /* A region's bytes in its page n (0, 1), as offsets from the page. */
 static bool region_span(const struct region *r, unsigned n, uint64_t *first, uint64_t *last)
 {
-    unsigned head = r->len - r->len2;
-
-    *first = n ? 0 : r->phys & ~PAGE_MASK;
-    *last = n ? r->len2 - 1 : *first + head - 1;
-    return n ? r->len2 : head;
+    *first = n ? 0 : r->lo;
+    *last = (n ? r->len2 : r->hi) - 1;
+    return n ? r->len2 : r->hi > r->lo;
 }
 
 static unsigned region_part(const struct region *r, uintptr_t host_page)
@@ -110,7 +108,7 @@ static void page_written(struct written *w, struct ram_block *rb, uint64_t offse
             at = &r->page_next[n];
             continue;
         }
-        if (w->running - r->phys < r->len)
+        if (w->running - (r->phys & PAGE_MASK) - r->lo < r->hi - r->lo)
             w->self = true;
         w->jumped_to |= r->jumped_to;
         jit_kill_locked(w->av->jit, r);

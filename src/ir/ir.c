@@ -383,7 +383,7 @@ void ir_goto(struct ir *ir, uint64_t pc)
     for (unsigned i = 0; i < ir->nleaders; i++) {
         if (ir->leaders[i].pc != pc)
             continue;
-        if (pc <= ir->insn_pc || ir->leaders[i].bound)
+        if (ir->leaders[i].bound)
             ir_poll(ir, pc);
         ir_br(ir, ir->leaders[i].label);
         return;

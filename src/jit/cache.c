@@ -217,7 +217,7 @@ static void log_guest_code(const struct jit_source *src, const struct region *r)
     unsigned n = 0;
     struct code_fetch f = src->fetch;
 
-    while (n < r->len && code_fetch_byte(&f, src->pc + n, &bytes[n]))
+    while (n < r->hi - (src->pc & (CPU_PAGE_SIZE - 1)) + r->len2 && code_fetch_byte(&f, src->pc + n, &bytes[n]))
         n++;
     if (src->cpu->guest->disassemble)
         log_text("in_asm", r, src->cpu->guest->disassemble(bytes, n, src->pc, src->mode));
@@ -230,10 +230,11 @@ static bool build(struct jit *j, const struct jit_source *src, unsigned max, str
 
     if (!region_build(j->ir, src->cpu->guest, &f, src->pc, src->mode, max, &info))
         return false;
-    *r = (struct region){ .phys = src->phys, .mode = src->mode, .len = info.end - src->pc, .insns = info.insns,
-                          .phys2 = UINT64_MAX };
+    *r = (struct region){ .phys = src->phys, .mode = src->mode, .insns = info.insns, .phys2 = UINT64_MAX,
+                          .lo = info.lo & (CPU_PAGE_SIZE - 1), .hi = ((info.hi - 1) & (CPU_PAGE_SIZE - 1)) + 1 };
     if (info.straddles) {
-        r->len2 = info.end & (CPU_PAGE_SIZE - 1);
+        r->len2 = info.hi & (CPU_PAGE_SIZE - 1);
+        r->hi = CPU_PAGE_SIZE;
         r->phys2 = src->phys_of_next(&f);
     }
     return true;
@@ -270,7 +271,7 @@ static void region_publish(struct jit *j, struct region *r, const struct code_ou
     j->used += (out->size + CODE_ALIGN - 1) & ~(size_t)(CODE_ALIGN - 1);
     j->stats.regions_total++;
     j->stats.made_bytes += out->size;
-    j->stats.guest_bytes += r->len;
+    j->stats.guest_bytes += r->hi - r->lo + r->len2;
     j->stats.guest_insns += r->insns;
     j->stats.ops += j->ir->nops;
     r->hash_next = atomic_load_explicit(b, memory_order_relaxed);

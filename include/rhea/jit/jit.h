@@ -46,8 +46,8 @@ struct region {
     uint64_t phys2;             /* page of the straddling tail, or ~0 */
     void *code;                 /* executable address of the entry */
     uint32_t code_size;
-    uint16_t len;               /* bytes of guest code, from phys on */
-    uint16_t len2;              /* of these in the second page */
+    uint16_t lo, hi;            /* of its page, the bytes from lo to hi - 1 */
+    uint16_t len2;              /* bytes in the second page */
     uint16_t insns;
     uint16_t nexits;
     uint32_t first_exit;        /* number of exit 0 */
@@ -107,7 +107,7 @@ void jit_unlock(struct jit *j);
 
 /* Builds the IR of one region as jit_translate() does (the interpreter's cache uses it). Length and other facts in
  * *info. false: nothing fetchable, or too large. */
-struct jit_region_info { uint64_t end; unsigned insns; bool straddles; };
+struct jit_region_info { uint64_t lo, hi /* guest code it covers, lo to hi - 1 */; unsigned insns; bool straddles; };
 bool region_build(struct ir *ir, const struct guest *guest, struct code_fetch *f, uint64_t pc, uint64_t mode,
                   unsigned max_insns, struct jit_region_info *info);
 enum { REGION_MAX_INSNS = 96 };
