@@ -224,6 +224,45 @@ static void compare_flags(struct codegen *b, struct vec_op *x)
     def_in(b, RAX);
 }
 
+/* PCMPxSTRx: lengths in EAX and EDX, an index in ECX with flags, or a mask in XMM0. */
+static void compare_strings(struct codegen *b, struct vec_op *x, bool index)
+{
+    const struct ir_op *op = x->op;
+    unsigned ra, rb;
+
+    x->vex = b->host->avx;
+    x->code = x->info->opcode | x->info->map << 8 | x->info->pp << 10;
+    if (op->c)
+        use_in(b, op->c, RAX);
+    else
+        take_reg(b, RAX);
+    take_reg(b, RDX);
+    take_reg(b, RCX);
+    take_reg(b, XMM0);
+    ra = use_reg(b, op->a);
+    rb = use_reg(b, op->b);
+    if (op->c) {
+        mov_rr(&b->c, true, RDX, RAX);
+        shift_ri(&b->c, SH_SHR, true, RDX, 32);
+    }
+    rr(b, x, ra, 0, rb);
+    put8(&b->c, op->imm);
+    if (!index) {
+        def_in(b, XMM0);
+        return;
+    }
+    put8(&b->c, 0x9f);                          /* lahf: SF, ZF, CF; AF and PF are clear */
+    op_rr(&b->c, M_0F | 0x90, 0, RAX);          /* seto al */
+    op_rr(&b->c, M_0F | 0xb6, RDX, RSP);        /* movzx edx, ah */
+    op_rr(&b->c, M_0F | 0xb6, RAX, RAX);        /* movzx eax, al */
+    alu_ri(&b->c, ALU_AND, false, RDX, 0xc1);
+    shift_ri(&b->c, SH_SHL, false, RAX, 11);
+    alu_rr(&b->c, ALU_OR, false, RAX, RDX);
+    shift_ri(&b->c, SH_SHL, true, RAX, 32);
+    alu_rr(&b->c, ALU_OR, true, RAX, RCX);
+    def_in(b, RAX);
+}
+
 static bool custom(struct codegen *b, struct vec_op *x)
 {
     const struct ir_op *op = x->op;
@@ -233,6 +272,12 @@ static bool custom(struct codegen *b, struct vec_op *x)
     case VOP_UCOMISS: case VOP_UCOMISD: case VOP_COMISS: case VOP_COMISD:
     case VOP_PTEST: case VOP_TESTPS: case VOP_TESTPD:
         compare_flags(b, x);
+        return true;
+    case VOP_PCMPISTRI: case VOP_PCMPESTRI:
+        compare_strings(b, x, true);
+        return true;
+    case VOP_PCMPISTRM: case VOP_PCMPESTRM:
+        compare_strings(b, x, false);
         return true;
     case VOP_LO:
         def_alias(b, op->dst, op->a);
