@@ -1,7 +1,6 @@
 /* Virtio memory balloon: virtio 1.2, 5.5. Pages that the guest gives away or reports free return to the host. */
 #include <string.h>
 #include <sys/mman.h>
-#include "rhea/device/balloon.h"
 #include "rhea/device/virtio_pci.h"
 #include "rhea/vm/clock.h"
 
@@ -200,39 +199,28 @@ static void balloon_set_config(struct virtio_device *v, unsigned offset, const u
     vm_event(v->dev.vm, "BALLOON_CHANGE", o);
 }
 
-static struct virtio_balloon *balloon_find(struct vm *vm, struct error *err)
+/* What QMP's balloon sets and query-balloon reads. */
+static bool set_target(void *obj, struct json_object *value, struct error *err)
 {
-    struct device *dev = device_find_class(vm, "virtio-balloon-device", NULL);
-
-    if (!dev || !dev->realized)
-        error_set(err, ERR_DEVICE_NOT_ACTIVE, "No balloon device has been activated", "start with -device virtio-balloon-pci, or hot-plug one");
-    return dev && dev->realized ? device_cast(dev, struct virtio_balloon) : NULL;
-}
-
-bool balloon_set_target(struct vm *vm, uint64_t bytes, struct error *err)
-{
-    struct virtio_balloon *b = balloon_find(vm, err);
-    struct virtio_device *v;
+    struct virtio_balloon *b = (struct virtio_balloon *)virtio_backend(obj);
+    struct virtio_device *v = &b->front.vdev;
+    uint64_t bytes = json_object_get_uint64(value), size;
 
     if (!b)
-        return false;
-    if (!bytes)
-        return error_set(err, ERR_GENERIC, "Parameter 'target' expects a size", NULL);
-    v = &b->front.vdev;
+        return error_set(err, ERR_GENERIC, "the device is not ready", NULL);
+    size = ram_size(v->dev.vm);
     device_lock(&v->dev);
-    b->num_pages = (ram_size(vm) - MIN(bytes, ram_size(vm))) >> PFN_SHIFT;
+    b->num_pages = (size - MIN(bytes, size)) >> PFN_SHIFT;
     device_unlock(&v->dev);
     virtio_config_changed(v);
     return true;
 }
 
-bool balloon_query(struct vm *vm, uint64_t *actual, struct error *err)
+static struct json_object *get_actual(void *obj, struct error *err)
 {
-    struct virtio_balloon *b = balloon_find(vm, err);
+    struct virtio_balloon *b = (struct virtio_balloon *)virtio_backend(obj);
 
-    if (b)
-        *actual = balloon_actual(b);
-    return b;
+    return json_object_new_uint64(b ? balloon_actual(b) : 0);
 }
 
 static struct json_object *get_stats(void *obj, struct error *err)
@@ -271,6 +259,8 @@ static bool set_poll(void *obj, struct json_object *value, struct error *err)
 }
 
 static const struct object_prop balloon_object_props[] = {
+    { "target", "size", NULL, set_target },
+    { "actual", "size", get_actual, NULL },
     { "guest-stats", "guest statistics", get_stats, NULL },
     { "guest-stats-polling-interval", "int", get_poll, set_poll },
     { 0 }

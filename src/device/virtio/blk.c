@@ -562,7 +562,7 @@ static bool blk_realize(struct device *dev, struct error *err)
 
     if (!blk_attach(b, err))
         return false;
-    if (!blk_check_conf(b, err) || (k->iothread && !(loop = virtio_iothread(v, k->iothread, &b->iothread, err)))) {
+    if (!blk_check_conf(b, err) || !block_backend_set_policy(b->blk, k->rerror, k->werror, err) || (k->iothread && !(loop = virtio_iothread(v, k->iothread, &b->iothread, err)))) {
         block_backend_detach(b->blk);
         return false;
     }
@@ -625,6 +625,8 @@ static const struct prop blk_props[] = {
     BLK(config_wce, "config-wce", PROP_BOOL, "on", "let the driver switch the write cache"),
     BLK(write_cache, "write-cache", PROP_ON_OFF_AUTO, "auto", "writes are stable only after a flush; auto: as the drive's cache= says"),
     BLK(request_merging, "request-merging", PROP_BOOL, "on", "send requests that follow each other as one"),
+    BLK(rerror, "rerror", PROP_STR, NULL, "at a read error: report, ignore, stop or auto"),
+    BLK(werror, "werror", PROP_STR, NULL, "at a write error: report, ignore, stop, enospc or auto"),
     BLK(share_rw, "share-rw", PROP_BOOL, "off", "others may write to the image too"),
     BLK(scsi, "scsi", PROP_BOOL, "off", "SCSI commands: not supported"),
     BLK(logical_block, "logical_block_size", PROP_U32, "0", "bytes; 0: as the drive says"),
