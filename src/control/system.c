@@ -167,6 +167,7 @@ static int run_machine(struct cmdline *c, struct error *err)
 
     signals_block(&set);
     loop = loop_new("main");
+    loop_step(loop, false);             /* it is this thread's from here on: loop_call() must not wait for loop_run() */
     vm = cmdline_make_vm(c, loop, err);
     if (!vm) {
         loop_free(loop);
