@@ -8,7 +8,8 @@
 #include <string.h>
 #include "rhea/vm/vm.h"
 
-enum { REQ_POOL_MAX = 512, FAST_DEPTH_MAX = 8 };
+/* A guest may have tens of thousands of requests in flight; stacks of coroutines are bounded in each thread. */
+enum { REQ_POOL_MAX = 512, FAST_DEPTH_MAX = 8, SLOW_MAX = 1024 };
 
 struct block_req {
     struct aio_req aio;
@@ -138,11 +139,37 @@ static int req_execute(struct block_req *r)
     }
 }
 
+static __thread unsigned slow_running;
+static __thread struct block_req *slow_waiting, *slow_waiting_tail;
+
+/* A coroutine carries out its request, then those that found too many of them running. */
 static void req_run(void *arg)
 {
     struct block_req *r = arg;
 
-    req_finish(r, req_execute(r));
+    for (;;) {
+        req_finish(r, req_execute(r));
+        r = slow_waiting;
+        if (!r)
+            break;
+        slow_waiting = r->next;
+    }
+    slow_running--;
+}
+
+static void req_slow(struct block_req *r)
+{
+    if (slow_running < SLOW_MAX) {
+        slow_running++;
+        coroutine_start(req_run, r);
+        return;
+    }
+    r->next = NULL;
+    if (slow_waiting)
+        slow_waiting_tail->next = r;
+    else
+        slow_waiting = r;
+    slow_waiting_tail = r;
 }
 
 /* Whether n takes the request as it is. */
@@ -224,7 +251,7 @@ static void req_start(struct block_req *r)
         return;
     }
     if (!req_fast(r))
-        coroutine_start(req_run, r);
+        req_slow(r);
 }
 
 static void req_enter(void *arg)
@@ -483,6 +510,16 @@ void block_backend_set_loop(struct block_backend *b, struct loop *loop)
     b->loop = loop;
 }
 
+void backends_changed(struct block_graph *g, const struct block_node *n)
+{
+    for (unsigned i = 0; i < g->backends->len; i++) {
+        struct block_backend *b = g_ptr_array_index(g->backends, i);
+
+        if (b->root == n && b->on_change)
+            b->on_change(b->on_change_arg);
+    }
+}
+
 void block_backend_on_change(struct block_backend *b, void (*fn)(void *opaque), void *opaque)
 {
     b->on_change_arg = opaque;
@@ -519,6 +556,15 @@ bool block_backend_set_policy(struct block_backend *b, const char *rerror, const
         return error_setf(err, ERR_GENERIC, "it is report, ignore, stop, enospc or auto", "'%s' invalid write error action",
                           werror);
     return true;
+}
+
+/* The machine goes on: what failed is tried again. */
+void backends_running(void *opaque, bool running)
+{
+    struct block_graph *g = opaque;
+
+    for (unsigned i = 0; running && i < g->backends->len; i++)
+        ((struct block_backend *)g_ptr_array_index(g->backends, i))->io_status = IO_OK;
 }
 
 static void error_stop(void *arg)

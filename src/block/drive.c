@@ -438,6 +438,43 @@ bool block_del_node(struct vm *vm, const char *node_name, struct error *err)
     return true;
 }
 
+struct resize { struct block_node *n; uint64_t size; struct error *err; int ret; };
+
+static void resize_run(void *arg)
+{
+    struct resize *r = arg;
+
+    r->ret = node_truncate(r->n, r->size, r->err);
+}
+
+static void each_on_node(struct block_graph *g, const struct block_node *n, void (*fn)(struct block_backend *b))
+{
+    for (unsigned i = 0; i < g->backends->len; i++) {
+        struct block_backend *b = g_ptr_array_index(g->backends, i);
+
+        if (b->root == n)
+            fn(b);
+    }
+}
+
+bool block_resize(struct vm *vm, const char *name, uint64_t size, struct error *err)
+{
+    struct block_graph *g = block_graph_of(vm);
+    struct block_backend *b = backend_find(g, name);
+    struct resize r = { b ? b->root : node_find(g, name), size, err, 0 };
+
+    if (!r.n)
+        return error_setf(err, ERR_GENERIC, "query-block lists them", "Cannot find device='%s' nor node-name='%s'", name, name);
+    if (size & 511 || size > INT64_MAX)
+        return error_setf(err, ERR_GENERIC, "disks have whole sectors of 512 bytes", "cannot resize to %" PRIu64 " bytes", size);
+    each_on_node(g, r.n, backend_quiesce);
+    block_run(g, resize_run, &r);
+    each_on_node(g, r.n, backend_resume);
+    if (!r.ret)
+        backends_changed(g, r.n);
+    return r.ret == 0;
+}
+
 /* ---- the whole machine */
 
 static void flush_run(void *arg)
@@ -455,8 +492,11 @@ static void flush_run(void *arg)
 
 void block_flush_all(struct vm *vm)
 {
-    if (vm->block_graph)
-        block_run(vm->block_graph, flush_run, vm->block_graph);
+    if (!vm->block_graph)
+        return;
+    for (unsigned i = 0; i < vm->block_graph->backends->len; i++)
+        block_drain(g_ptr_array_index(vm->block_graph->backends, i));
+    block_run(vm->block_graph, flush_run, vm->block_graph);
 }
 
 void block_close_all(struct vm *vm)
@@ -464,6 +504,8 @@ void block_close_all(struct vm *vm)
     if (!vm->block_graph)
         return;
     block_flush_all(vm);
+    if (vm->priv)
+        vm_state_unnotify(vm, backends_running, vm->block_graph);
     block_graph_free(vm->block_graph);
     vm->block_graph = NULL;
 }

@@ -12,6 +12,7 @@ struct block_graph {
     struct vm *vm;
     struct loop *loop;
     GHashTable *nodes;          /* name -> struct block_node */
+    GPtrArray *in_order;        /* the nodes, as they were opened */
     GPtrArray *backends;        /* of struct block_backend, in order of making */
     unsigned next_name;
     unsigned depth;             /* of node_open() calls: bounds backing chains */

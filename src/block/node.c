@@ -1,5 +1,5 @@
 /* Nodes of the block graph: opening by options, names, references, holds. */
-#include "block/graph.h"
+#include "block/backend.h"
 
 #include <errno.h>
 #include <string.h>
@@ -60,6 +60,7 @@ struct block_graph *block_graph_new(struct vm *vm, struct loop *loop)
     g->vm = vm;
     g->loop = loop;
     g->nodes = g_hash_table_new(g_str_hash, g_str_equal);
+    g->in_order = g_ptr_array_new();
     g->backends = g_ptr_array_new();
     g->opening = g_ptr_array_new();
     return g;
@@ -67,13 +68,9 @@ struct block_graph *block_graph_new(struct vm *vm, struct loop *loop)
 
 static struct block_node *any_user_owned(struct block_graph *g)
 {
-    GHashTableIter it;
-    gpointer n;
-
-    g_hash_table_iter_init(&it, g->nodes);
-    while (g_hash_table_iter_next(&it, NULL, &n))
-        if (((struct block_node *)n)->user_owned)
-            return n;
+    for (unsigned i = g->in_order->len; i--;)
+        if (((struct block_node *)g_ptr_array_index(g->in_order, i))->user_owned)
+            return g_ptr_array_index(g->in_order, i);
     return NULL;
 }
 
@@ -96,14 +93,18 @@ void block_graph_free(struct block_graph *g)
     block_run(g, graph_close, g);
     g_hash_table_destroy(g->nodes);
     g_ptr_array_free(g->backends, TRUE);
+    g_ptr_array_free(g->in_order, TRUE);
     g_ptr_array_free(g->opening, TRUE);
     g_free(g);
 }
 
 struct block_graph *block_graph_of(struct vm *vm)
 {
-    if (!vm->block_graph)
+    if (!vm->block_graph) {
         vm->block_graph = block_graph_new(vm, vm->loop);
+        if (vm->priv)           /* a machine, not a test's bare struct */
+            vm_state_notifier(vm, backends_running, vm->block_graph);
+    }
     return vm->block_graph;
 }
 
@@ -162,6 +163,7 @@ static bool node_set_name(struct block_node *n, const char *name, struct error *
         n->explicit_name = true;
     }
     g_hash_table_insert(n->graph->nodes, n->name, n);
+    g_ptr_array_add(n->graph->in_order, n);
     return true;
 }
 
@@ -243,6 +245,7 @@ static void node_free(struct block_node *n)
 {
     if (n->name && g_hash_table_lookup(n->graph->nodes, n->name) == n)
         g_hash_table_remove(n->graph->nodes, n->name);
+    g_ptr_array_remove(n->graph->in_order, n);
     if (n->file) {
         node_release(n->file, !n->read_only);
         node_unref(n->file);

@@ -133,13 +133,11 @@ struct json_object *block_query(struct vm *vm)
 
 struct json_object *block_query_nodes(struct vm *vm, bool flat)
 {
+    GPtrArray *nodes = block_graph_of(vm)->in_order;
     struct json_object *list = json_object_new_array();
-    GHashTableIter it;
-    gpointer n;
 
-    g_hash_table_iter_init(&it, block_graph_of(vm)->nodes);
-    while (g_hash_table_iter_next(&it, NULL, &n))
-        json_object_array_add(list, node_info(n, true, flat));
+    for (unsigned i = 0; i < nodes->len; i++)
+        json_object_array_add(list, node_info(g_ptr_array_index(nodes, i), true, flat));
     return list;
 }
 
@@ -208,16 +206,9 @@ struct json_object *block_query_stats(struct vm *vm, bool nodes)
     struct block_graph *g = block_graph_of(vm);
     struct json_object *list = json_object_new_array();
 
-    if (nodes) {
-        GHashTableIter it;
-        gpointer n;
-
-        g_hash_table_iter_init(&it, g->nodes);
-        while (g_hash_table_iter_next(&it, NULL, &n))
-            json_object_array_add(list, node_stats(n, NULL, 0));
-        return list;
-    }
-    for (unsigned i = 0; i < g->backends->len; i++) {
+    for (unsigned i = 0; nodes && i < g->in_order->len; i++)
+        json_object_array_add(list, node_stats(g_ptr_array_index(g->in_order, i), NULL, 0));
+    for (unsigned i = 0; !nodes && i < g->backends->len; i++) {
         struct block_backend *b = g_ptr_array_index(g->backends, i);
         struct json_object *o;
 

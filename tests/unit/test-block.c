@@ -271,6 +271,67 @@ static void test_threads(void)
     node_unref(n);
 }
 
+/* More slow requests than may have a coroutine each. */
+struct flood { int left, bad; };
+
+static void flood_done(void *opaque, int ret)
+{
+    struct flood *f = opaque;
+
+    f->left--;
+    f->bad += ret != 0;
+}
+
+static void test_flood(void)
+{
+    struct block_node *n = open_json("{\"driver\":\"null-co\",\"latency-ns\":100000}");
+    struct block_backend *b = backend_open(graph, n, true, NULL);
+    struct flood f = { .left = 20000 };
+    static uint8_t buf[512];
+    struct iovec iov = { buf, 512 };
+
+    for (int i = 0; i < 20000; i++)
+        block_writev(b, i % 1000 * 512, &iov, 1, 0, flood_done, &f);
+    block_drain(b);
+    g_assert_cmpint(f.left, ==, 0);
+    g_assert_cmpint(f.bad, ==, 0);
+    backend_free(b);
+    node_unref(n);
+}
+
+static void count_change(void *opaque)
+{
+    ++*(int *)opaque;
+}
+
+static void test_resize(void)
+{
+    g_autofree char *path = image_make("a.img", 65536);
+    g_autofree char *text = g_strdup_printf("file=%s,if=none,id=hd0,format=raw", path);
+    struct vm *vm = g_new0(struct vm, 1);
+    struct error err = ERROR_INIT;
+    struct json_object *o = options_parse(text, NULL, &err);
+    struct block_backend *b;
+    struct block_info info;
+    int changes = 0;
+
+    vm->loop = loop;
+    g_assert_true(block_add_drive(vm, o, &err));
+    b = backend_find(vm->block_graph, "hd0");
+    block_backend_on_change(b, count_change, &changes);
+    g_assert_true(block_resize(vm, "hd0", 131072, &err));
+    block_backend_info(b, &info);
+    g_assert_cmpuint(info.size, ==, 131072);
+    g_assert_cmpint(changes, ==, 1);
+    g_assert_false(block_resize(vm, "hd0", 1000, &err));
+    error_clear(&err);
+    g_assert_false(block_resize(vm, "hd1", 1024, &err));
+    error_clear(&err);
+    json_object_put(o);
+    block_close_all(vm);
+    g_free(vm);
+}
+
 static void test_drive(void)
 {
     g_autofree char *path = image_make("a.img", 1 << 20);
@@ -318,6 +379,8 @@ int main(int argc, char **argv)
     g_test_add_func("/block/lock", test_lock);
     g_test_add_func("/block/threads", test_threads);
     g_test_add_func("/block/drive", test_drive);
+    g_test_add_func("/block/flood", test_flood);
+    g_test_add_func("/block/resize", test_resize);
     ret = g_test_run();
     block_graph_free(graph);
     loop_free(loop);

@@ -50,7 +50,9 @@ bool block_error_report(struct block_backend *b, bool write, int err);
 bool block_add_drive(struct vm *vm, struct json_object *opts, struct error *err);       /* -drive, flat options */
 bool block_add_node(struct vm *vm, struct json_object *opts, struct error *err);        /* -blockdev, blockdev-add (nested) */
 bool block_del_node(struct vm *vm, const char *node_name, struct error *err);
-void block_flush_all(struct vm *vm);
+/* block_resize: by device or node name; devices on it are told. Main loop. */
+bool block_resize(struct vm *vm, const char *name, uint64_t size, struct error *err);
+void block_flush_all(struct vm *vm);    /* drains, then flushes: when the machine stops */
 void block_close_all(struct vm *vm);
 /* Drives that -drive if=IFACE left for the board: calls fn for each, in order of bus, unit. */
 enum block_if { IF_NONE, IF_IDE, IF_SCSI, IF_FLOPPY, IF_PFLASH, IF_MTD, IF_SD, IF_VIRTIO, IF_XEN };
