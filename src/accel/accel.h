@@ -35,7 +35,8 @@ struct tlb_mode {
     uint32_t fills;             /* since it was made or flushed: many times its size means that it is too small */
     unsigned locals;            /* fills that are not global, listed up to TLB_LOCALS */
     uint16_t local[TLB_LOCALS];
-    uint64_t large;             /* bit per hash of 2 MiB frames in which a large mapping was entered */
+    uint64_t large_sizes;       /* bit per page_bits of large mappings that were entered, and of which frames: */
+    uint64_t large[16];         /* a bit per hash */
     struct tlb_entry victim[TLB_VICTIMS];
     struct tlb_full victim_full[TLB_VICTIMS];
 };

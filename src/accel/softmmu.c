@@ -66,7 +66,9 @@ static void mode_clear(struct cpu *cpu, unsigned mmu)
     memset(cpu->tlb[mmu].table, 0xff, sizeof(struct tlb_entry) << m->bits);
     memset(m->victim, 0xff, sizeof(m->victim));
     m->used = m->locals = m->fills = 0;
-    m->large = 0;
+    if (m->large_sizes)
+        memset(m->large, 0, sizeof(m->large));
+    m->large_sizes = 0;
 }
 
 void tlb_init(struct jit_cpu *jc)
@@ -177,7 +179,19 @@ void cpu_tlb_flush_local(struct cpu *cpu, uint32_t mmu_set)
     jump_flush_local(jc);
 }
 
-static uint64_t large_bit(uint64_t va) { return 1ull << (va >> 21 & 63); }
+static unsigned large_hash(uint64_t va, unsigned bits) { return (va >> bits) * UINT64_C(0x9e3779b97f4a7c15) >> 54; }
+
+/* Perhaps some entry was made from a large mapping that holds va. */
+static bool maybe_large(const struct tlb_mode *m, uint64_t va)
+{
+    for (uint64_t sizes = m->large_sizes; sizes; sizes &= sizes - 1) {
+        unsigned h = large_hash(va, __builtin_ctzll(sizes));
+
+        if (m->large[h / 64] >> h % 64 & 1)
+            return true;
+    }
+    return false;
+}
 
 /* Entries made from a large mapping that holds va go too. */
 static void mode_drop_large(struct cpu *cpu, unsigned mmu, uint64_t va)
@@ -211,15 +225,8 @@ void cpu_tlb_flush_page(struct cpu *cpu, uint64_t va, uint32_t mmu_set)
 
         if (!(mmu_set >> i & 1) || !m->used)
             continue;
-        if (m->large & large_bit(va)) {
+        if (maybe_large(m, va))
             mode_drop_large(cpu, i, va);
-        } else if (m->large) {          /* mappings above 2 MiB are entered under the frames that were used */
-            for (unsigned k = 0; k < 64; k++)
-                if (m->large >> k & 1) {
-                    mode_drop_large(cpu, i, va);
-                    break;
-                }
-        }
         if (entry_is(tlb_at(cpu, i, va), va))
             entry_drop(tlb_at(cpu, i, va));
         for (unsigned k = 0; k < TLB_VICTIMS; k++)
@@ -342,8 +349,12 @@ static void entry_set(struct cpu *cpu, unsigned mmu, uint64_t va, const struct m
     }
     *full_of(cpu, mmu, e) = *full;
     local_note(m, e - cpu->tlb[mmu].table, full->global);
-    if (res->page_bits > CPU_PAGE_BITS)
-        m->large |= large_bit(va);
+    if (res->page_bits > CPU_PAGE_BITS) {
+        unsigned h = large_hash(va, res->page_bits);
+
+        m->large_sizes |= 1ull << res->page_bits;
+        m->large[h / 64] |= 1ull << h % 64;
+    }
 }
 
 static bool tlb_fill(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigned mmu, bool probe)

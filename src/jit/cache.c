@@ -13,7 +13,7 @@
 #include "rhea/jit/codegen.h"
 #include "rhea/jit/jit.h"
 
-enum { HASH_BITS = 16, MAX_REGIONS = 1 << 20, MAX_EXITS = 3 << 20, CODE_ALIGN = 32,
+enum { HASH_BITS = 17, MAX_REGIONS = 1 << 20, MAX_EXITS = 3 << 20, CODE_ALIGN = 32,
        REGION_ROOM = 256 * 1024 };      /* the most that one region's code may take */
 
 struct jit {
@@ -172,9 +172,10 @@ bool jit_code_contains(const struct jit *j, uintptr_t host_pc)
 
 static struct region *_Atomic *bucket(struct jit *j, uint64_t phys, uint64_t mode)
 {
-    uint64_t h = (phys ^ mode * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xff51afd7ed558ccd);
+    /* What is near in memory is near in the table: code runs from one to the next. */
+    uint64_t h = (phys >> CPU_PAGE_BITS ^ mode * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xff51afd7ed558ccd);
 
-    return &j->hash[h >> (64 - HASH_BITS)];
+    return &j->hash[((h >> (64 - HASH_BITS)) + (phys >> 2 & 0x3ff)) & ((1u << HASH_BITS) - 1)];
 }
 
 struct region *jit_find(struct jit *j, uint64_t phys, uint64_t mode, uint64_t phys2)

@@ -41,7 +41,7 @@ struct region_exit {
 };
 
 struct region {
-    struct region *hash_next;
+    _Alignas(64) struct region *hash_next;
     uint64_t phys, mode;
     uint64_t phys2;             /* page of the straddling tail, or ~0 */
     void *code;                 /* executable address of the entry */
