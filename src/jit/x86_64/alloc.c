@@ -152,7 +152,7 @@ static void evict(struct codegen *b, unsigned r)
     ir_val v = b->regs[r];
     struct value *x = &b->val[v];
 
-    if (x->flags & VAL_CONST) {
+    if (x->flags & (VAL_CONST | VAL_MEMO)) {
         reg_release(b, r);
         return;
     }
@@ -201,6 +201,8 @@ static unsigned evict_cost(const struct codegen *b, unsigned r)
     const struct value *x = &b->val[b->regs[r]];
     unsigned cost;
 
+    if (x->flags & VAL_MEMO)
+        return b->i > x->last ? 0 : 1 << 16;
     if (x->flags & VAL_CONST)
         cost = 1;
     else if (x->pins)
@@ -348,7 +350,7 @@ static void relocate(struct codegen *b, unsigned r, uint32_t avoid)
         reg_release(b, r);
         return;
     }
-    to = x->flags & VAL_CONST ? NOREG : find_free(b, class_of(x->type) & ~avoid & ~(1u << r), x->pins);
+    to = x->flags & (VAL_CONST | VAL_MEMO) ? NOREG : find_free(b, class_of(x->type) & ~avoid & ~(1u << r), x->pins);
     if (to == NOREG) {
         evict(b, r);
         return;
@@ -668,7 +670,7 @@ void evict_caller_saved(struct codegen *b)
         struct value *x = &b->val[v];
         unsigned to = NOREG;
 
-        if (!v || (GPR_CALLEE >> r & 1))
+        if (!v || (GPR_CALLEE >> r & 1) || x->flags & VAL_MEMO)
             continue;
         if (!x->pins && !alive_after(b, x))
             continue;                   /* an argument; op_end() frees it */
@@ -686,8 +688,31 @@ void evict_caller_saved(struct codegen *b)
 
 /* ---- blocks */
 
+void value_place(struct codegen *b, ir_val v, unsigned reg)
+{
+    reg_assign(b, reg, v);
+    b->temps &= ~(1u << reg);
+}
+
+void value_drop(struct codegen *b, ir_val v)
+{
+    reg_release(b, b->val[v].reg);
+}
+
+void memo_forget(struct codegen *b)
+{
+    for (unsigned n = 0; n < MEMOS; n++) {
+        ir_val p = b->memo[n].addend;
+
+        if (p && b->val[p].reg != NOREG)
+            reg_release(b, b->val[p].reg);
+        b->memo[n].addend = 0;
+    }
+}
+
 void state_reset(struct codegen *b)
 {
+    memo_forget(b);
     for (unsigned r = 0; r < HOST_REGS; r++)
         reg_release(b, r);
     for (unsigned s = 0; s < b->nslots; s++) {
@@ -705,6 +730,7 @@ void state_reset(struct codegen *b)
 /* Only what slots hold survives the end of a basic block. */
 void block_end(struct codegen *b)
 {
+    memo_forget(b);
     for (unsigned r = 0; r < HOST_REGS; r++)
         if (b->regs[r] && !b->val[b->regs[r]].pins)
             reg_release(b, r);

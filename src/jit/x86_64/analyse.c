@@ -1,4 +1,5 @@
 /* What the allocator must know beforehand, by one walk over the ops forwards and one backwards. */
+#include <glib.h>
 #include <stdlib.h>
 #include "codegen.h"
 
@@ -18,6 +19,13 @@ static void values_init(struct codegen *b)
         b->cap_vals = want;
     }
     b->nvals = b->ir->nvals;
+    if (b->ir->nops > b->cap_group || b->ir->nvals > b->cap_group) {
+        b->cap_group = MAX(b->ir->nops, b->ir->nvals) * 2;
+        b->group = g_renew(struct mem_group, b->group, b->cap_group);
+        b->group_of = g_renew(struct mem_group, b->group_of, b->cap_group);
+        b->group_block = g_renew(uint32_t, b->group_block, b->cap_group);
+    }
+    memset(b->group_block, 0, b->ir->nvals * sizeof(*b->group_block));
     if (b->nvals >= b->cap_vals)
         codegen_overflow(b);
     for (unsigned v = 0; v < b->nvals; v++)
@@ -152,8 +160,32 @@ static void live_step(struct codegen *b, const struct ir_op *op, uint64_t live[2
     }
 }
 
+/* Accesses by the same value in one block, seen from behind: [value] of the group that begins with the next one. */
+struct groups { uint32_t block, *of_block; struct mem_group *of; };
+
+static void group_step(struct codegen *b, struct groups *g, unsigned i)
+{
+    const struct ir_op *op = &b->ir->ops[i];
+    struct mem_group own = { op->disp, op->disp + (int32_t)memop_bytes(op->mem), i }, *next = &g->of[op->a];
+
+    b->group[i] = (struct mem_group){ 0 };
+    if (op->mem & MEM_ALIGN_MASK || own.hi < own.lo)
+        return;
+    if (g->of_block[op->a] == g->block && next->last) {
+        struct mem_group whole = { MIN(own.lo, next->lo), MAX(own.hi, next->hi), next->last };
+
+        if ((int64_t)whole.hi - whole.lo <= MEMO_SPAN) {
+            b->group[i] = *next;
+            own = whole;
+        }
+    }
+    g->of_block[op->a] = g->block;
+    *next = own;
+}
+
 static void scan_backward(struct codegen *b)
 {
+    struct groups g = { 1, b->group_block, b->group_of };
     struct hints h = { .active = { 0 } };
     uint64_t live[2] = { ~0ull, ~0ull };
 
@@ -165,6 +197,10 @@ static void scan_backward(struct codegen *b)
         if (is_dead(b, i))
             continue;
         live_step(b, op, live);
+        if (op->op == IR_LOAD || op->op == IR_STORE)
+            group_step(b, &g, i);
+        else if (is_barrier(op) && !(op->op >= IR_ATOMIC_XCHG && op->op <= IR_ATOMIC_CAS))
+            g.block++;
         for (unsigned n = 0; n < ir_opinfo[op->op].operands; n++)
             if (used[n] && !b->val[used[n]].last)
                 b->val[used[n]].last = i;

@@ -19,6 +19,9 @@ void codegen_free(struct codegen *b)
     if (!b)
         return;
     g_free(b->snap);
+    g_free(b->group);
+    g_free(b->group_of);
+    g_free(b->group_block);
     free(b->val);
     free(b->desc);
     g_free(b);
@@ -47,6 +50,7 @@ bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const
     b->nslots = ir->guest->nslots;
     b->nsnap = b->ncold = b->nslow = b->nfixup = b->ndesc = b->skip_to = 0;
     b->used_ymm = false;
+    memset(b->memo, 0, sizeof(b->memo));
     memset(b->regs, 0, sizeof(b->regs));
     memset(b->cur, 0, sizeof(b->cur));
     memset(b->memval, 0, sizeof(b->memval));

@@ -40,7 +40,8 @@ enum {
 };
 #define VEC_ALL 0xffff0000u
 
-enum { VAL_CONST = 1, VAL_ZX = 2 /* bits 63:32 of its register are zero */ };
+enum { VAL_CONST = 1, VAL_ZX = 2 /* bits 63:32 of its register are zero */,
+       VAL_MEMO = 4 /* an addend of the soft TLB: may be dropped at any time */ };
 struct value {
     uint8_t reg;                /* or NOREG */
     uint8_t type;
@@ -53,6 +54,12 @@ struct value {
     ir_val root;                /* value whose register it shares (itself) */
     uint64_t imm;
 };
+
+/* Accesses of one address value, further on in the block: what one check could cover. */
+struct mem_group { int32_t lo, hi; uint16_t last; };    /* bytes lo to hi - 1 from the value; op of the last access, 0: none */
+/* A check that was made: the addend for accesses of these bytes is in a register, or 0 where they must be made in C. */
+struct tlb_memo { ir_val base, addend; int32_t lo, hi; uint8_t mmu; bool write; };
+enum { MEMOS = 3, MEMO_SPAN = 256 };
 
 struct snapshot {
     ir_val cur[IR_MAX_SLOTS];
@@ -92,8 +99,9 @@ struct __attribute__((packed)) slow_desc {
     uint8_t addr, data, cmp;    /* registers; data: value of stores and atomics */
     uint8_t dst;                /* of loads and atomics, or NOREG */
     uint8_t dirty;
-    uint8_t data_const;         /* store: data is imm */
+    uint8_t memo;               /* register that the addend of [lo, hi) from .addr is wanted in, or NOREG */
     uint32_t mem;
+    int32_t lo, hi;
     int32_t disp;
     int32_t pc;                 /* of the instruction, from pc_page */
     uint64_t imm;
@@ -137,6 +145,12 @@ struct codegen {
     struct slow slow[MAX_SLOW]; unsigned nslow;
     struct fixup fixup[MAX_FIXUPS]; unsigned nfixup;
     uint8_t *desc; uint32_t ndesc, cap_desc;
+    struct mem_group *group;    /* [nops]: of the accesses after it */
+    struct mem_group *group_of; /* [nvals], and the block it is of: of the analysis */
+    uint32_t *group_block;
+    unsigned cap_group;
+    struct tlb_memo memo[MEMOS];
+    unsigned memo_next;
     unsigned skip_to;           /* op at which to go on, 0: the next */
     bool used_ymm;
     sigjmp_buf overflow;
@@ -197,6 +211,9 @@ int snapshot_take(struct codegen *b);
 void snapshot_restore(struct codegen *b, int snap);
 void state_reset(struct codegen *b);
 void evict_caller_saved(struct codegen *b);     /* before a call: what lives on goes elsewhere */
+void value_place(struct codegen *b, ir_val v, unsigned reg);    /* v is in this temporary */
+void value_drop(struct codegen *b, ir_val v);
+void memo_forget(struct codegen *b);
 void canonicalize(struct codegen *b, struct label *l);
 void bind_canonical(struct codegen *b, struct label *l);
 void move_reg(struct codegen *b, unsigned type, unsigned dst, unsigned src);

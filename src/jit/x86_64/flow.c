@@ -63,6 +63,7 @@ static void poll_compare(struct codegen *b) { alu_mi(&b->c, ALU_CMP, false, STAT
 
 void lower_poll(struct codegen *b, const struct ir_op *op)
 {
+    memo_forget(b);
     poll_compare(b);
     cold_new(b, jcc(&b->c, CC_NE))->pc = op->imm;
 }
@@ -394,6 +395,7 @@ void lower_call(struct codegen *b, const struct ir_op *op)
 
     if (b->limit - b->c.p < 2048)
         codegen_overflow(b);
+    memo_forget(b);
     if (h->flags & HELPER_RAISES)
         store_pc(b, 0);
     gather_args(b, op, h, arg, vec_src);

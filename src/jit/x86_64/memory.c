@@ -21,7 +21,7 @@ static struct slow *slow_new(struct codegen *b, const struct ir_op *op, unsigned
     *s = (struct slow){ .desc = b->ndesc };
     d = (struct slow_desc *)(b->desc + b->ndesc);
     *d = (struct slow_desc){ .kind = kind, .op = op->op, .type = op->type, .addr = addr, .dst = NOREG, .data = NOREG,
-                             .cmp = NOREG, .mem = op->mem, .disp = op->disp, .pc = b->insn_pc };
+                             .cmp = NOREG, .memo = NOREG, .mem = op->mem, .disp = op->disp, .pc = b->insn_pc };
     p = b->desc + b->ndesc + sizeof(*d);
     for (unsigned w = 0; w < 2; w++) {
         for (uint64_t m = b->dirty[w]; m; m &= m - 1) {
@@ -64,17 +64,17 @@ static struct tlb_temps tlb_temps(struct codegen *b)
     return t;
 }
 
-/* t.entry holds the addend afterwards; t.page is free. */
+/* t.entry holds the addend afterwards; t.page is free. Checked are `size` bytes from ra + disp on. */
 static void tlb_check(struct codegen *b, const struct ir_op *op, unsigned ra, bool write, struct slow *s,
-                      struct tlb_temps t)
+                      struct tlb_temps t, int32_t disp, unsigned size)
 {
-    unsigned mmu = memop_mmu(op->mem), size = memop_bytes(op->mem), t2 = t.entry, t3 = t.page;
+    unsigned mmu = memop_mmu(op->mem), t2 = t.entry, t3 = t.page;
     unsigned align = 1u << ((op->mem & MEM_ALIGN_MASK) >> MEM_ALIGN_SHIFT);
     int32_t view = offsetof(struct cpu, tlb) + mmu * sizeof(struct tlb_view);
     int32_t last = align < size ? size - align : 0;     /* the page of the last byte must be that of the first */
 
-    if (op->disp) {
-        lea(&b->c, true, t2, mem_at(ra, op->disp));
+    if (disp) {
+        lea(&b->c, true, t2, mem_at(ra, disp));
         shift_ri(&b->c, SH_SHR, true, t2, CPU_PAGE_BITS - 5);
     } else if (b->host->bmi2) {
         vex_rr(&b->c, M_0F3A | P_F2 | 0xf0 | OP_W, 0, t2, 0, ra);
@@ -85,11 +85,11 @@ static void tlb_check(struct codegen *b, const struct ir_op *op, unsigned ra, bo
     }
     alu_rm(&b->c, ALU_AND, true, t2, state_mem(view + offsetof(struct tlb_view, mask)));
     alu_rm(&b->c, ALU_ADD, true, t2, state_mem(view + offsetof(struct tlb_view, table)));
-    if ((int64_t)op->disp + last != (int32_t)((int64_t)op->disp + last)) {
-        lea(&b->c, true, t3, mem_at(ra, op->disp));
+    if ((int64_t)disp + last != (int32_t)((int64_t)disp + last)) {
+        lea(&b->c, true, t3, mem_at(ra, disp));
         alu_ri(&b->c, ALU_ADD, true, t3, last);
-    } else if (op->disp + last) {
-        lea(&b->c, true, t3, mem_at(ra, op->disp + last));
+    } else if (disp + last) {
+        lea(&b->c, true, t3, mem_at(ra, disp + last));
     } else {
         mov_rr(&b->c, true, t3, ra);
     }
@@ -153,16 +153,98 @@ static void load_vec(struct codegen *b, const struct ir_op *op, unsigned rd, str
         op_rm(&b->c, code, rd, m);
 }
 
+/* ---- one check for several accesses */
+
+static struct tlb_memo *memo_find(struct codegen *b, const struct ir_op *op, bool write)
+{
+    ir_val base = val_root(b, op->a);
+
+    if (op->mem & MEM_ALIGN_MASK)
+        return NULL;
+    for (unsigned n = 0; n < MEMOS; n++) {
+        struct tlb_memo *m = &b->memo[n];
+
+        if (m->addend && m->base == base && m->mmu == memop_mmu(op->mem) && op->disp >= m->lo &&
+            op->disp + (int64_t)memop_bytes(op->mem) <= m->hi && (m->write || !write)) {
+            if (b->val[m->addend].reg != NOREG)
+                return m;
+            m->addend = 0;              /* its register was wanted elsewhere */
+        }
+    }
+    return NULL;
+}
+
+/* The check about to be made for op serves those after it too: over which bytes? */
+static bool memo_wanted(const struct codegen *b, const struct ir_op *op, int32_t *lo, int32_t *hi)
+{
+    const struct mem_group *g = &b->group[b->i];
+    int32_t end = op->disp + (int32_t)memop_bytes(op->mem);
+
+    *lo = op->disp;
+    *hi = end;
+    if (!g->last || b->an == NULL)
+        return false;
+    *lo = op->disp < g->lo ? op->disp : g->lo;
+    *hi = end > g->hi ? end : g->hi;
+    return true;
+}
+
+/* Registers and range of an access, before its slow path is noted. */
+struct access { unsigned ra; struct tlb_temps t; struct tlb_memo *memo; bool make; int32_t lo, hi; };
+
+static void access_begin(struct codegen *b, const struct ir_op *op, bool write, struct access *x)
+{
+    x->memo = memo_find(b, op, write);
+    x->make = !x->memo && memo_wanted(b, op, &x->lo, &x->hi);
+    if (x->memo) {
+        x->t.entry = b->val[x->memo->addend].reg;
+        b->locked |= 1u << x->t.entry;
+    } else {
+        x->t = tlb_temps(b);
+    }
+}
+
+static void access_check(struct codegen *b, const struct ir_op *op, bool write, struct slow *s, struct access *x)
+{
+    struct slow_desc *d = slow_desc_of(b, s);
+    struct tlb_memo *m;
+
+    if (x->memo) {
+        test_rr(&b->c, true, x->t.entry, x->t.entry);
+        s->jump = jcc(&b->c, CC_E);
+        return;
+    }
+    if (!x->make) {
+        tlb_check(b, op, x->ra, write, s, x->t, op->disp, memop_bytes(op->mem));
+        return;
+    }
+    d->memo = x->t.entry;
+    d->lo = x->lo;
+    d->hi = x->hi;
+    tlb_check(b, op, x->ra, write, s, x->t, x->lo, x->hi - x->lo);
+    m = &b->memo[b->memo_next++ % MEMOS];
+    if (m->addend && b->val[m->addend].reg != NOREG)
+        value_drop(b, m->addend);
+    *m = (struct tlb_memo){ .base = val_root(b, op->a), .addend = value_new(b, T_I64), .lo = x->lo, .hi = x->hi,
+                            .mmu = memop_mmu(op->mem), .write = write };
+    value_place(b, m->addend, x->t.entry);
+    b->val[m->addend].flags = VAL_MEMO;
+    b->val[m->addend].last = b->group[b->i].last;
+}
+
 void lower_load(struct codegen *b, const struct ir_op *op)
 {
-    unsigned ra = use_reg(b, op->a), rd;
-    struct tlb_temps t = tlb_temps(b);
-    bool vec = type_is_vec(op->type);
-    unsigned tv = vec ? temp_reg(b, VEC_ALL) : t.entry;
-    struct slow *s = slow_new(b, op, SLOW_LOAD, ra);
-    struct mem m = mem_sib(ra, t.entry, 0, op->disp);
+    bool vec = type_is_vec(op->type), write = op->mem & MEM_RW;
+    struct access x = { .ra = use_reg(b, op->a) };
+    unsigned tv, rd;
+    struct slow *s;
+    struct mem m;
 
-    tlb_check(b, op, ra, op->mem & MEM_RW, s, t);
+    access_begin(b, op, write, &x);
+    tv = vec ? temp_reg(b, VEC_ALL) : x.memo ? temp_reg(b, GPR_ALL) : x.make ? x.t.page : x.t.entry;
+    s = slow_new(b, op, SLOW_LOAD, x.ra);
+    m = mem_sib(x.ra, x.t.entry, 0, op->disp);
+    access_check(b, op, write, s, &x);
     rd = def_home_or(b, tv);
     if (vec) {
         b->used_ymm |= op->type == T_V256;
@@ -211,33 +293,35 @@ static void store_vec(struct codegen *b, const struct ir_op *op, struct mem m, u
 
 void lower_store(struct codegen *b, const struct ir_op *op)
 {
-    unsigned size = op->mem & MEM_SIZE, ra = use_reg(b, op->a), rv = NOREG;
+    unsigned size = op->mem & MEM_SIZE, rv = NOREG, swapped = NOREG;
     bool be = op->mem & MEM_BE && size != MEM_8;
+    struct access x = { .ra = use_reg(b, op->a) };
     int32_t imm = 0;
-    struct tlb_temps t;
     struct slow *s;
     struct slow_desc *d;
     struct mem m;
 
     if (be || !val_imm32(b, op->b, size == MEM_64, &imm))
         rv = use_reg(b, op->b);
-    t = tlb_temps(b);
-    s = slow_new(b, op, SLOW_STORE, ra);
+    access_begin(b, op, true, &x);
+    if (be)
+        swapped = x.memo ? temp_reg(b, GPR_ALL) : x.t.page;
+    s = slow_new(b, op, SLOW_STORE, x.ra);
     d = slow_desc_of(b, s);
     d->data = rv;
     d->imm = (int64_t)imm;
     if (rv != NOREG && rv >= XMM0)
         s->vec = true;
-    tlb_check(b, op, ra, true, s, t);
-    m = mem_sib(ra, t.entry, 0, op->disp);
+    access_check(b, op, true, s, &x);
+    m = mem_sib(x.ra, x.t.entry, 0, op->disp);
     if (rv == NOREG) {
         store_imm(b, size, m, imm);
     } else if (rv >= XMM0) {
         store_vec(b, op, m, rv);
     } else if (be) {
-        mov_rr(&b->c, true, t.page, rv);
-        swap_bytes(b, size, t.page);
-        store_reg(b, size, m, t.page);
+        mov_rr(&b->c, true, swapped, rv);
+        swap_bytes(b, size, swapped);
+        store_reg(b, size, m, swapped);
     } else {
         store_reg(b, size, m, rv);
     }
@@ -307,7 +391,7 @@ void lower_atomic(struct codegen *b, const struct ir_op *op)
     d = slow_desc_of(b, s);
     d->data = rv;
     d->cmp = rc;
-    tlb_check(b, op, ra, true, s, t);
+    tlb_check(b, op, ra, true, s, t, op->disp, memop_bytes(op->mem));
     m = mem_sib(ra, t.entry, 0, op->disp);
     if (in_rax) {
         lock_prefix(b);
@@ -414,15 +498,35 @@ static void slow_store(struct cpu *cpu, struct reg_image *im, const struct slow_
     cpu_store(cpu, va, d->mem, v);
 }
 
+static const struct tlb_entry *entry_hit(const struct cpu *cpu, uint64_t va, unsigned mmu, bool write)
+{
+    const struct tlb_view *view = &cpu->tlb[mmu];
+    const struct tlb_entry *e =
+        (const struct tlb_entry *)((const uint8_t *)view->table + (va >> (CPU_PAGE_BITS - 5) & view->mask));
+    uint64_t page = va & ~(uint64_t)(CPU_PAGE_SIZE - 1);
+
+    return (write ? e->write : e->read) == page ? e : NULL;
+}
+
+/* What the later accesses that share the check add to reach the host's memory; 0: they too have to come here. Two pages
+ * do if the host has them side by side. */
+static uint64_t addend_of(const struct cpu *cpu, uint64_t va, unsigned n, unsigned mmu, bool write)
+{
+    const struct tlb_entry *first = entry_hit(cpu, va, mmu, write), *last = entry_hit(cpu, va + n - 1, mmu, write);
+
+    return first && last && first->addend == last->addend ? first->addend : 0;
+}
+
 void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret)
 {
     const struct slow_desc *d = (const struct slow_desc *)(ret + 5);
-    uint64_t va = im->gpr[d->addr] + (int64_t)d->disp, v;
+    uint64_t va = im->gpr[d->addr] + (int64_t)d->disp, v, base;
 
     write_back(cpu, im, (const uint8_t *)(d + 1), d->dirty);
     cpu->pc = cpu->pc_page + (int64_t)d->pc;
     if (va & ((1u << ((d->mem & MEM_ALIGN_MASK) >> MEM_ALIGN_SHIFT)) - 1))
         cpu->guest->unaligned(cpu, va, d->kind == SLOW_LOAD ? ACCESS_READ : ACCESS_WRITE);
+    base = im->gpr[d->addr];
     switch (d->kind) {
     case SLOW_LOAD: slow_load(cpu, im, d, va); break;
     case SLOW_STORE: slow_store(cpu, im, d, va); break;
@@ -431,4 +535,7 @@ void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret
         if (d->dst != NOREG)
             im->gpr[d->dst] = v;
     }
+    if (d->memo != NOREG)
+        im->gpr[d->memo] = addend_of(cpu, base + (int64_t)d->lo, d->hi - d->lo, memop_mmu(d->mem),
+                                     d->kind == SLOW_STORE || d->mem & MEM_RW);
 }

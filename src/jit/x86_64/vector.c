@@ -72,6 +72,7 @@ static void call_portable(struct codegen *b, const struct vec_op *x)
 
     if (b->limit - b->c.p < 2048)
         codegen_overflow(b);
+    memo_forget(b);
     frame_put(b, 1, op->a);
     frame_put(b, 2, op->b);
     frame_put(b, 3, op->c);
