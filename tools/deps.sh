@@ -5,7 +5,7 @@ declare -A packages=(
   [build]="gcc libc6-dev meson ninja-build ccache pkg-config python3 python3-yaml git
            libglib2.0-dev libjson-c-dev liburing-dev libcapstone-dev libslirp-dev zlib1g-dev libzstd-dev libseccomp-dev"
   [guest]="mmdebstrap e2fsprogs cpio gzip xz-utils ca-certificates apt-utils"
-  [test]="qemu-utils qemu-system-x86 binutils openssh-client python3-pexpect socat acpica-tools gdb busybox-static gcc-multilib"
+  [test]="qemu-utils qemu-system-x86 binutils openssh-client python3-pexpect socat acpica-tools dmidecode seabios gdb busybox-static gcc-multilib"
   [bench]="qemu-system-x86 qemu-utils hyperfine"
 )
 want=""

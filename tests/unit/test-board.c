@@ -273,6 +273,93 @@ static void test_fw_cfg(void)
     loop_free(loop);
 }
 
+/* Content of a fw_cfg file, by the registers. */
+static uint8_t *fw_file(struct vm *vm, const char *name, size_t *len)
+{
+    uint8_t e[64], *data;
+    unsigned n;
+
+    out(vm, 0x510, FW_CFG_FILE_DIR, 2);
+    for (unsigned i = 0; i < 4; i++)
+        e[i] = in8(vm, 0x511);
+    n = e[3];
+    for (unsigned k = 0; k < n; k++) {
+        for (unsigned i = 0; i < 64; i++)
+            e[i] = in8(vm, 0x511);
+        if (strcmp((char *)e + 8, name) == 0)
+            break;
+        g_assert_cmpuint(k + 1, <, n);
+    }
+    *len = (size_t)e[1] << 16 | (size_t)e[2] << 8 | e[3];
+    data = g_malloc(*len);
+    out(vm, 0x510, (unsigned)e[4] << 8 | e[5], 2);
+    for (size_t i = 0; i < *len; i++)
+        data[i] = in8(vm, 0x511);
+    return data;
+}
+
+/* What dmidecode makes of the SMBIOS tables, and that the loader's script puts ACPI together as acpi_place() does. */
+static void check_smbios(struct vm *vm)
+{
+    char dir[] = "/tmp/rhea-smbios-XXXXXX";
+    size_t len, alen;
+    g_autofree uint8_t *t = fw_file(vm, "etc/smbios/smbios-tables", &len), *a = fw_file(vm, "etc/smbios/smbios-anchor", &alen);
+    g_autofree char *dump = NULL, *rm = NULL;
+    g_autoptr(GByteArray) all = g_byte_array_new();
+
+    g_assert_cmpuint(alen, ==, 24);
+    a[5] -= 32;                 /* the checksum, with the table at 32 */
+    a[16] = 32;
+    g_byte_array_append(all, a, 24);
+    g_byte_array_append(all, (const uint8_t[8]){ 0 }, 8);
+    g_byte_array_append(all, t, (guint)len);
+    g_assert_nonnull(g_mkdtemp(dir));
+    dump = g_build_filename(dir, "dump", NULL);
+    g_assert_true(g_file_set_contents(dump, (char *)all->data, all->len, NULL));
+    run(dir, "dmidecode --from-dump dump >log 2>&1 && grep -q 'Product Name: Standard PC' log && grep -q 'Size: 64 MB' log && "
+             "grep -q 'End Of Table' log && ! grep -E 'BAD|TRUNCATED|Wrong|OUT OF SPEC|nvalid' log");
+    rm = g_strdup_printf("rm -rf '%s'", dir);
+    g_assert_cmpint(system(rm), ==, 0);
+}
+
+static void check_loader(struct vm *vm)
+{
+    size_t n, tables_len, rsdp_len;
+    g_autofree uint8_t *s = fw_file(vm, "etc/table-loader", &n), *tables = fw_file(vm, "etc/acpi/tables", &tables_len);
+    g_autofree uint8_t *rsdp = fw_file(vm, "etc/acpi/rsdp", &rsdp_len);
+    uint32_t command, a, b, c;
+    uint64_t v, xsdt;
+    unsigned sums = 0;
+
+    for (size_t i = 0; i + 128 <= n; i += 128) {
+        uint8_t *file = strcmp((char *)s + i + 4, "etc/acpi/rsdp") ? tables : rsdp, total = 0;
+
+        memcpy(&command, s + i, 4);
+        memcpy(&a, s + i + (command == 2 ? 116 : 60), 4);
+        memcpy(&b, s + i + 64, 4);
+        memcpy(&c, s + i + 68, 4);
+        if (command == 2) {     /* pointer: to where the tables "lie" */
+            v = 0;
+            memcpy(&v, file + a, s[i + 120]);
+            g_assert_cmpuint(v, <, tables_len);
+            v += 0x7000000;
+            memcpy(file + a, &v, s[i + 120]);
+        } else if (command == 3) {
+            file[a] = 0;
+            for (uint32_t k = 0; k < c; k++)
+                total += file[b + k];
+            file[a] = (uint8_t)-total;
+            sums++;
+        } else {
+            g_assert_cmpuint(command, ==, 1);
+        }
+    }
+    g_assert_cmpuint(sums, >=, 6);
+    memcpy(&xsdt, rsdp + 24, 8);
+    g_assert_cmpuint(xsdt - 0x7000000, <, tables_len);
+    g_assert_cmpint(memcmp(tables + (xsdt - 0x7000000), "XSDT", 4), ==, 0);
+}
+
 static void test_firmware_rom(void)
 {
     struct loop *loop = loop_new("test");
@@ -293,6 +380,8 @@ static void test_firmware_rom(void)
     g_assert_cmpstr(err.msg, ==, NULL);
     g_assert_cmphex(peek(vm, 0xfffffff0, 1), ==, 0xea);
     g_assert_cmphex(peek(vm, 0xffff0, 1), ==, 0xea);
+    check_smbios(vm);
+    check_loader(vm);
     as_store(&vm->memory, 0xfffffff0, 0, 1, MEM_ATTRS_NONE, NULL);
     g_assert_cmphex(peek(vm, 0xfffffff0, 1), ==, 0xea);
     vm_destroy(vm);
