@@ -3,6 +3,8 @@
 #include "firmware.h"
 #include "rhea/base/options.h"
 #include "rhea/device/fw_cfg.h"
+#include "rhea/device/rtc.h"
+#include "rhea/vm/pci.h"
 
 enum { ROM_MAX = 16 << 20, LEGACY_ROM = 128 << 10, LOADER_ENTRY = 128, LOADER_NAME = 56 };
 enum { LOADER_ALLOCATE = 1, LOADER_POINTER = 2, LOADER_CHECKSUM = 3, ZONE_HIGH = 1, ZONE_FSEG = 2 };
@@ -165,6 +167,99 @@ static bool add_kernel(struct x86_machine *m, struct x86_firmware *f, struct err
     return true;
 }
 
+/* ---- boot order: bootindex= of devices as Open Firmware paths, -boot order= in CMOS */
+
+struct boot_entry { int32_t index; const struct pci_device *pd; };
+
+static gint by_index(gconstpointer a, gconstpointer b)
+{
+    const struct boot_entry *x = a, *y = b;
+
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static GArray *boot_entries(struct vm *vm)
+{
+    GArray *all = g_array_new(FALSE, FALSE, sizeof(struct boot_entry));
+
+    for (struct device *d = vm->devices; d; d = d->next) {
+        struct boot_entry e = { .pd = pci_device(d) };
+        g_autofree char *text = NULL;
+
+        if (!d->realized || !device_class_is(d->cls, "pci-device") || !device_prop_find(d->cls, "bootindex"))
+            continue;
+        text = device_get(d, "bootindex", NULL);
+        e.index = (int32_t)g_ascii_strtoll(text, NULL, 10);
+        if (e.index >= 0)
+            g_array_append_val(all, e);
+    }
+    g_array_sort(all, by_index);
+    return all;
+}
+
+static void path_of_bridges(GString *s, const struct pci_device *pd)
+{
+    if (!pd)
+        return;
+    path_of_bridges(s, pd->bus->bridge);
+    g_string_append_printf(s, "/pci-bridge@%x", PCI_SLOT(pd->devfn));
+    if (PCI_FUNC(pd->devfn))
+        g_string_append_printf(s, ",%x", PCI_FUNC(pd->devfn));
+}
+
+static void path_of_device(GString *s, const struct pci_device *pd)
+{
+    uint8_t base = pd->config[PCI_CLASS + 1];
+
+    g_string_append(s, "/pci@i0cf8");
+    path_of_bridges(s, pd->bus->bridge);
+    g_string_append_printf(s, "/%s@%x", base == 1 ? "scsi" : base == 2 ? "ethernet" : "pci", PCI_SLOT(pd->devfn));
+    if (PCI_FUNC(pd->devfn))
+        g_string_append_printf(s, ",%x", PCI_FUNC(pd->devfn));
+    g_string_append(s, base == 1 ? "/disk@0,0" : base == 2 ? "/ethernet-phy@0" : "");
+}
+
+static bool add_boot_order(struct x86_machine *m, struct x86_firmware *f, struct error *err)
+{
+    struct json_object *boot = m->vm->config.boot;
+    g_autoptr(GArray) all = boot_entries(m->vm);
+    g_autoptr(GString) s = g_string_new(NULL);
+    bool menu = false, strict = false;
+
+    if (boot && (!option_bool(boot, "menu", false, &menu, err) || !option_bool(boot, "strict", false, &strict, err)))
+        return false;
+    for (unsigned i = 0; i < all->len; i++) {
+        path_of_device(s, g_array_index(all, struct boot_entry, i).pd);
+        g_string_append_c(s, '\n');
+    }
+    if (strict)
+        g_string_append(s, "HALT\n");
+    fw_cfg_add_int(f->fw_cfg, FW_CFG_BOOT_MENU, menu, 2);
+    return !s->len || fw_cfg_add_file(f->fw_cfg, "bootorder", g_memdup2(s->str, s->len + 1), s->len + 1, err);
+}
+
+/* CMOS 3Dh and 38h: up to three of floppy 1, disk 2, CD 3, network 4, a nibble each. */
+static bool set_boot_letters(struct x86_machine *m, struct error *err)
+{
+    struct json_object *boot = m->vm->config.boot;
+    const char *order = boot ? option_str(boot, "order", "cad") : "cad";
+    uint32_t code = 0;
+
+    for (unsigned i = 0; order[i]; i++) {
+        static const char letters[] = "acdn";
+        const char *at = strchr(letters, order[i]);
+
+        if (!at || i == 3)
+            return error_setf(err, ERR_GENERIC, "up to three of a (floppy), c (disk), d (CD), n (network)", "-boot order=%s", order);
+        code |= (uint32_t)(at - letters + 1) << 4 * i;
+    }
+    if (m->rtc) {
+        rtc_set_cmos(m->rtc, 0x3d, (uint8_t)code);
+        rtc_set_cmos(m->rtc, 0x38, (uint8_t)(code >> 8 << 4));
+    }
+    return true;
+}
+
 /* -fw_cfg name=...,string=... or file=... */
 static bool add_users(struct x86_machine *m, struct x86_firmware *f, struct error *err)
 {
@@ -201,10 +296,10 @@ static bool fill(struct x86_machine *m, struct x86_firmware *f, const struct acp
     fw_cfg_add_int(f->fw_cfg, FW_CFG_NOGRAPHIC, 1, 2);
     fw_cfg_add_int(f->fw_cfg, FW_CFG_NB_CPUS, c->cpus, 2);
     fw_cfg_add_int(f->fw_cfg, FW_CFG_MAX_CPUS, c->max_cpus, 2);
-    fw_cfg_add_int(f->fw_cfg, FW_CFG_BOOT_MENU, 0, 2);
     fw_cfg_add_int(f->fw_cfg, IRQ0_OVERRIDE_KEY, 1, 4);
     fw_cfg_add_int(f->fw_cfg, ACPI_TABLES_KEY, 0, 2);
     return (!acpi || add_acpi(m, f, acpi, err)) && add_e820(m, f, err) && add_smbios(m, f, err) && add_kernel(m, f, err) &&
+           add_boot_order(m, f, err) && set_boot_letters(m, err) &&
            fw_cfg_add_file(f->fw_cfg, "etc/system-states", g_memdup2(states, 6), 6, err) && add_users(m, f, err);
 }
 
