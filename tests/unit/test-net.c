@@ -320,6 +320,65 @@ static void test_tcp_large_frames(void)
     net_free(d);
 }
 
+/* A datagram of 5,000 bytes from outside comes as fragments that fit an Ethernet. */
+static void *udp_run(void *arg)
+{
+    struct server *s = arg;
+    uint8_t buf[5000];
+    struct sockaddr_storage from;
+    socklen_t len = sizeof(from);
+
+    if (recvfrom(s->fd, buf, sizeof(buf), 0, (struct sockaddr *)&from, &len) > 0) {
+        for (unsigned i = 0; i < sizeof(buf); i++)
+            buf[i] = i * 31;
+        s->got = sendto(s->fd, buf, sizeof(buf), 0, (struct sockaddr *)&from, len);
+    }
+    return NULL;
+}
+
+static void test_udp_fragments(void)
+{
+    struct server s = { socket(AF_INET, SOCK_DGRAM, 0) };
+    struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t alen = sizeof(addr);
+    struct drv *d = net_new(0);
+    struct wire w;
+    uint8_t router[6], f[100] = { 0 }, in[4096], whole[6000] = { 0 };
+    size_t at, covered = 0;
+    struct net_offload off;
+    pthread_t t;
+
+    g_assert_cmpint(bind(s.fd, (struct sockaddr *)&addr, alen), ==, 0);
+    getsockname(s.fd, (struct sockaddr *)&addr, &alen);
+    pthread_create(&t, NULL, udp_run, &s);
+    wire_open(&w, d);
+    arp(&w, router);
+    eth(f, router, 0x0800);
+    at = ipv4(f, 17, 0x0a00020f, 0x0a000202, 12);
+    p16(f + at, 4000);
+    p16(f + at + 2, ntohs(addr.sin_port));
+    p16(f + at + 4, 12);
+    wire_send(&w, f, at + 12, NULL);
+    while (covered < 5008) {
+        size_t len = wire_receive(&w, 0x0800, 17, in, &off), from;
+
+        g_assert_cmpuint(len, >, 34);
+        g_assert_cmpuint(len, <=, 1514);
+        g_assert_cmpuint(net_checksum(in + ETH, 20, 0), ==, 0);
+        from = (g16(in + ETH + 6) & 0x1fff) * 8;
+        len = g16(in + ETH + 2) - 20;
+        g_assert_cmpuint(from + len, <=, 5008);
+        g_assert_cmpint(!!(g16(in + ETH + 6) & 0x2000), ==, from + len < 5008);
+        memcpy(whole + from, in + 34, len);
+        covered += len;
+    }
+    pthread_join(t, NULL);
+    for (unsigned i = 0; i < 5000; i++)
+        g_assert_cmpuint(whole[8 + i], ==, (uint8_t)(i * 31));
+    close(s.fd);
+    net_free(d);
+}
+
 /* ---- offload.c */
 
 struct pieces { unsigned count; size_t bytes, largest; uint32_t next_seq; const uint8_t *whole; };
@@ -598,6 +657,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/net/user/arp_dhcp_ping", test_arp_dhcp_ping);
     g_test_add_func("/net/user/tcp_large_frames", test_tcp_large_frames);
+    g_test_add_func("/net/user/udp_fragments", test_udp_fragments);
     g_test_add_func("/net/user/options", test_options);
     g_test_add_func("/net/user/hostfwd", test_hostfwd);
     g_test_add_func("/net/stream/unix", test_stream_unix);
