@@ -61,12 +61,16 @@ static int add_poll(int fd, int events, void *opaque)
         }
         g_free(old);
     }
-    if (u->nfds >= u->old_nfds) {
+    /* GLib keeps them sorted by descriptor: what it has may change its events, not its number. */
+    if (u->nfds < u->old_nfds && u->fds[u->nfds].fd != fd) {
+        g_source_remove_poll(&u->source->source, &u->fds[u->nfds]);
+        u->fds[u->nfds].fd = fd;
+        g_source_add_poll(&u->source->source, &u->fds[u->nfds]);
+    } else if (u->nfds >= u->old_nfds) {
         u->fds[u->nfds] = (GPollFD){ .fd = fd };
         g_source_add_poll(&u->source->source, &u->fds[u->nfds]);
         u->old_nfds++;
     }
-    u->fds[u->nfds].fd = fd;
     u->fds[u->nfds].events = poll_to_g(events);
     u->fds[u->nfds].revents = 0;
     return u->nfds++;
