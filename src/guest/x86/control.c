@@ -34,13 +34,29 @@ static uint64_t segment_bits(const struct x86_cpu *c)
     return m | (c->seg[S_CS].attr & ATTR_D ? MODE_CODE32 : MODE_CODE16);
 }
 
-/* An instruction breakpoint is enabled in DR7. */
-static bool code_breakpoints(const struct x86_cpu *c)
+/* Fields of DR7 for breakpoint n: enabled; what it waits for (0 execution, 1 writes, 2 ports, 3 accesses); its size. */
+static bool dr_enabled(const struct x86_cpu *c, unsigned n) { return c->dr[7] >> (2 * n) & 3; }
+static unsigned dr_kind(const struct x86_cpu *c, unsigned n) { return c->dr[7] >> (16 + 4 * n) & 3; }
+static unsigned dr_bytes(const struct x86_cpu *c, unsigned n)
 {
-    for (unsigned n = 0; n < 4; n++)
-        if ((c->dr[7] >> (2 * n) & 3) && !(c->dr[7] >> (16 + 4 * n) & 3))
-            return true;
-    return false;
+    static const uint8_t bytes[] = { 1, 2, 8, 4 };
+
+    return bytes[c->dr[7] >> (18 + 4 * n) & 3];
+}
+
+static uint64_t breakpoint_bits(const struct x86_cpu *c)
+{
+    uint64_t m = 0;
+
+    for (unsigned n = 0; n < 4; n++) {
+        if (!dr_enabled(c, n))
+            continue;
+        if (dr_kind(c, n) == 0)
+            m |= MODE_DE | (c->eflags & EF_RF ? MODE_RF : 0);
+        else if (dr_kind(c, n) != 2)
+            m |= MODE_WATCH;
+    }
+    return m;
 }
 
 static uint64_t control_bits(const struct x86_cpu *c)
@@ -72,10 +88,9 @@ uint64_t x86_mode_bits(const struct cpu *cpu)
     m |= x86_long_mode(c) ? MODE_LMA : 0;
     m |= c->eflags & EF_TF ? MODE_TF : 0;
     m |= c->shadow ? MODE_SHADOW : 0;
-    m |= c->in_smm ? MODE_SMM : 0;
     m |= (c->eflags & EF_AC) && (c->cr0 & CR0_AM) && c->cpl == 3 ? MODE_AC : 0;
-    if ((c->dr[7] & 0xff) && code_breakpoints(c))
-        m |= MODE_DE | (c->eflags & EF_RF ? MODE_RF : 0);
+    if (c->dr[7] & 0xff)
+        m |= breakpoint_bits(c);
     return m;
 }
 
@@ -321,13 +336,30 @@ void helper_check_breakpoint(struct cpu *cpu)
     uint64_t hit = 0;
 
     for (unsigned n = 0; n < 4; n++)
-        if (!(c->dr[7] >> (16 + 4 * n) & 15) && c->dr[n] == cpu->pc)
-            hit |= (c->dr[7] >> (2 * n) & 3) ? 1u << n : 0;
+        if (dr_enabled(c, n) && dr_kind(c, n) == 0 && c->dr[n] == cpu->pc)
+            hit |= 1u << n;
     if (!hit)
         return;
     c->dr[6] = (c->dr[6] & ~UINT64_C(15)) | hit;
     c->eflags |= EF_RF;         /* pushed, so that IRET gets past it */
     x86_raise(c, X_DB, -1);
+}
+
+/* A trap after the instruction: SDM vol. 3, 17.3.1.2. */
+void x86_watch(struct x86_cpu *c, uint64_t va, unsigned bytes, bool write)
+{
+    for (unsigned n = 0; n < 4; n++) {
+        uint64_t start = c->dr[n] & ~(uint64_t)(dr_bytes(c, n) - 1);
+        bool wanted = dr_kind(c, n) == 3 || (dr_kind(c, n) == 1 && write);
+
+        if (dr_enabled(c, n) && wanted && va < start + dr_bytes(c, n) && va + bytes > start)
+            c->watch_hits |= (uint8_t)(1 << n);
+    }
+}
+
+void helper_watch(struct cpu *cpu, uint64_t va, uint32_t info)
+{
+    x86_watch(x86(cpu), va, info >> 1, info & 1);
 }
 
 /* ---- flags as an instruction sees them */

@@ -83,7 +83,7 @@ static void reset_core(struct x86_cpu *c)
     c->dr[6] = 0xffff0ff0;
     c->dr[7] = 0x400;
     c->cpl = 0;
-    c->trap_pending = c->shadow = 0;
+    c->trap_pending = c->shadow = c->watch_hits = 0;
     c->nmi_pending = c->nmi_masked = c->smi_pending = c->in_smm = false;
     c->halted = false;
     c->cpu.exception = -1;
@@ -313,7 +313,7 @@ static char *disassemble(const uint8_t *code, size_t n, uint64_t pc, uint64_t mo
 /* Alignment checks: AC with CR0.AM at level 3; else only what an instruction demands (#GP). */
 static _Noreturn void unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access)
 {
-    x86_raise(x86(cpu), X_GP, 0);
+    x86_raise(x86(cpu), cpu->mode & MODE_AC ? X_AC : X_GP, 0);
 }
 
 /* Reads give all ones, writes vanish. */

@@ -316,8 +316,7 @@ static bool deliver_exception(struct x86_cpu *c)
     unsigned vector = (unsigned)c->cpu.exception;
     int code = c->has_error_code ? (int)c->error_code : -1;
 
-    c->trap_pending = 0;
-    c->shadow = 0;
+    c->trap_pending = c->shadow = c->watch_hits = 0;
     /* Outside protected mode nothing is pushed for error codes. */
     deliver_event(c, vector, EVENT_EXCEPTION, c->cr0 & CR0_PE ? code : -1);
     return true;
@@ -334,7 +333,7 @@ bool x86_has_work(const struct cpu *cpu)
 
     if (c->wait_for_sipi)
         return c->sipi_pending || c->init_pending;
-    if (!c->halted || cpu->exception >= 0)
+    if (!c->halted || cpu->exception >= 0 || c->trap_pending)
         return true;
     return c->nmi_pending || c->init_pending || irq_ready(c);
 }
@@ -372,9 +371,10 @@ bool x86_deliver(struct cpu *cpu)
         return true;
     if (c->wait_for_sipi)
         return false;
-    if (c->trap_pending && !c->halted) {
-        c->trap_pending = 0;
-        c->dr[6] |= 1 << 14;
+    if (c->trap_pending || c->watch_hits) {
+        c->dr[6] |= (c->trap_pending ? 1 << 14 : 0) | c->watch_hits;
+        c->trap_pending = c->watch_hits = 0;
+        c->halted = false;
         deliver_event(c, X_DB, EVENT_EXCEPTION, -1);
         return true;
     }

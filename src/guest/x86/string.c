@@ -192,7 +192,7 @@ static void index_add(const struct string *s, unsigned reg, int64_t delta)
     index_set(s, reg, s->c->regs[reg] + (uint64_t)delta);
 }
 
-static uint64_t linear(const struct string *s, unsigned seg, unsigned reg, bool write)
+static uint64_t segment_linear(const struct string *s, unsigned seg, unsigned reg, bool write)
 {
     uint64_t off = s->c->regs[reg] & s->admask;
 
@@ -201,6 +201,15 @@ static uint64_t linear(const struct string *s, unsigned seg, unsigned reg, bool 
     if (s->limits)
         helper_check_segment(&s->c->cpu, seg | (uint32_t)write << 3 | s->bytes << 4, off);
     return (uint32_t)(off + s->c->seg[seg].base);
+}
+
+static uint64_t linear(const struct string *s, unsigned seg, unsigned reg, bool write)
+{
+    uint64_t va = segment_linear(s, seg, reg, write);
+
+    if (s->c->cpu.mode & MODE_WATCH)
+        x86_watch(s->c, va, s->bytes, write);
+    return va;
 }
 
 /* The host address of va if the soft TLB holds plain RAM for the access there. */
@@ -236,7 +245,7 @@ static uint64_t movs_page(const struct string *s, uint64_t from, uint64_t to)
     uint64_t n = elements_in_page(s, to, elements_in_page(s, from, count_left(s)));
     uint8_t *src, *dst;
 
-    if (s->step < 0 || n < 2 || s->limits || wraps(s, R_RSI, n) || wraps(s, R_RDI, n))
+    if (s->step < 0 || n < 2 || s->limits || (s->c->cpu.mode & MODE_WATCH) || wraps(s, R_RSI, n) || wraps(s, R_RDI, n))
         return 0;
     src = ram_at(s, from, false);
     dst = ram_at(s, to, true);
@@ -297,7 +306,7 @@ static void fill(uint8_t *dst, uint64_t v, unsigned bytes, uint64_t n)
 static void stos_step(const struct string *s)
 {
     uint64_t to = linear(s, S_ES, R_RDI, true), n = elements_in_page(s, to, count_left(s));
-    uint8_t *dst = s->step < 0 || n < 2 || s->limits || wraps(s, R_RDI, n) ? NULL : ram_at(s, to, true);
+    uint8_t *dst = s->step < 0 || n < 2 || s->limits || (s->c->cpu.mode & MODE_WATCH) || wraps(s, R_RDI, n) ? NULL : ram_at(s, to, true);
 
     if (dst) {
         fill(dst, s->c->regs[R_RAX], s->bytes, n);

@@ -156,7 +156,7 @@ static ir_val segment_base(struct x86_t *t, unsigned seg)
     return ir_get(t->ir, slot[seg]);
 }
 
-ir_val x86_segment_linear(struct x86_t *t, unsigned seg, ir_val off, unsigned bytes, bool write)
+static ir_val segment_linear(struct x86_t *t, unsigned seg, ir_val off, unsigned bytes, bool write)
 {
     ir_val base;
 
@@ -169,6 +169,15 @@ ir_val x86_segment_linear(struct x86_t *t, unsigned seg, ir_val off, unsigned by
         x86_call(t, HELP_check_segment, ir_const(t->ir, T_I32, seg | (unsigned)write << 3 | bytes << 4), off, 0, 0);
     base = segment_base(t, seg);
     return base ? truncate_address(t, ir_bin(t->ir, IR_ADD, base, off), 4) : off;
+}
+
+ir_val x86_segment_linear(struct x86_t *t, unsigned seg, ir_val off, unsigned bytes, bool write)
+{
+    ir_val va = segment_linear(t, seg, off, bytes, write);
+
+    if (t->mode & MODE_WATCH)
+        x86_call(t, HELP_watch, va, ir_const(t->ir, T_I32, (uint32_t)write | bytes << 1), 0, 0);
+    return va;
 }
 
 static unsigned operand_segment(const struct x86_insn *i)
@@ -185,7 +194,9 @@ ir_val x86_linear(struct x86_t *t, const struct x86_insn *i, unsigned bytes, boo
 
 memop x86_memop(struct x86_t *t, unsigned bytes)
 {
-    return log2_bytes(bytes) | t->mmu << MEM_MMU_SHIFT | (bytes <= 8 ? MEM_ATOMIC : 0);
+    memop m = log2_bytes(bytes) | t->mmu << MEM_MMU_SHIFT | (bytes <= 8 ? MEM_ATOMIC : 0);
+
+    return (t->mode & MODE_AC) && bytes <= 8 ? m | log2_bytes(bytes) << MEM_ALIGN_SHIFT : m;
 }
 
 /* ---- operands */

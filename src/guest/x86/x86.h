@@ -90,6 +90,7 @@ struct x86_cpu {
     uint8_t cpl;
     bool halted, nmi_pending, init_pending, sipi_pending, smi_pending, nmi_masked, in_smm, wait_for_sipi;
     uint8_t trap_pending;               /* TF was set when the last instruction began: #DB is due */
+    uint8_t watch_hits;                 /* data breakpoints the last instruction met: #DB is due */
     uint8_t shadow;                     /* interrupts are held for one instruction (STI, MOV SS) */
     uint8_t sipi_vector;
     const struct x86_model *model;
@@ -132,11 +133,11 @@ enum {
     MODE_MMU_SHIFT = 18 /* 3 bits: data MMU index */, MODE_FPEXC = 1 << 21 /* SSE exceptions unmasked: slow FP */,
     MODE_AC = 1 << 22 /* alignment checks on */, MODE_DE = 1 << 23 /* breakpoints armed */, MODE_RF = 1 << 24,
     MODE_UMIP = 1 << 25, MODE_LIMITS = 1 << 26 /* some segment limit must be checked */, MODE_TSD = 1 << 27,
-    MODE_PCE = 1 << 28, MODE_SMM = 1 << 29, MODE_LIMITS_FS = 1 << 30, MODE_CS_BASE_SHIFT = 32,
+    MODE_PCE = 1 << 28, MODE_WATCH = 1 << 29 /* data breakpoints armed */, MODE_LIMITS_FS = 1 << 30, MODE_CS_BASE_SHIFT = 32,
 };
 #define MODE_LIMITS_GS (UINT64_C(1) << 31)
-/* One instruction a region: single-step, interrupt shadow, RF with breakpoints armed. */
-#define MODE_SINGLE (MODE_TF | MODE_SHADOW | MODE_RF)
+/* One instruction a region: single-step, interrupt shadow, RF with breakpoints armed, data breakpoints. */
+#define MODE_SINGLE (MODE_TF | MODE_SHADOW | MODE_RF | MODE_WATCH)
 enum { MMU_KERNEL, MMU_USER, MMU_KERNEL_SMAP /* supervisor with SMAP in force */, MMU_PHYS /* paging off */ };
 
 static inline struct x86_cpu *x86(struct cpu *c) { return (struct x86_cpu *)c; }
@@ -334,6 +335,7 @@ uint64_t x86_eflags(const struct x86_cpu *c);           /* the whole register */
 void x86_set_eflags(struct x86_cpu *c, uint64_t v, uint64_t mask);
 _Noreturn void x86_raise(struct x86_cpu *c, unsigned vector, int error_code /* -1: none */);
 void x86_mxcsr_changed(struct x86_cpu *c);              /* after mxcsr was written: host control, float_status, mode */
+void x86_watch(struct x86_cpu *c, uint64_t va, unsigned bytes, bool write);      /* notes data breakpoints met */
 void x86_io_check(struct x86_cpu *c, uint16_t port, unsigned bytes);     /* IOPL and the permission map, else #GP */
 uint64_t x86_io_read(struct x86_cpu *c, uint16_t port, unsigned bytes);
 void x86_io_write(struct x86_cpu *c, uint16_t port, unsigned bytes, uint64_t v);

@@ -365,6 +365,57 @@ long64:
     xor %eax, %eax
     mov %rax, %dr7
     SAYL "\n"
+    /* data breakpoints: 4 bytes written, then 1 byte read or written; a trap after the instruction */
+    mov $SCRATCH + 0x100, %eax
+    mov %rax, %dr1
+    mov $SCRATCH + 0x205, %eax
+    mov %rax, %dr2
+    xor %eax, %eax
+    mov %rax, %dr6
+    mov $0x03d00414, %eax       /* L1: writes, 4 bytes; L2: accesses, 1 byte */
+    mov %rax, %dr7
+    TRYL
+    mov SCRATCH + 0x102, %ecx
+    SAYL "read "
+    movw $1, SCRATCH + 0xfe
+    SAYL "below "
+    movw $1, SCRATCH + 0xff
+    nop
+    RESL
+    mov %dr6, %rax
+    and $0x400f, %eax
+    SHOWL %rax
+    SAYL "\n"
+    TRYL
+    mov SCRATCH + 0x200, %rcx
+    nop
+    RESL
+    TRYL
+    mov $SCRATCH + 0x0f0, %edi
+    mov $100, %ecx
+    xor %eax, %eax
+    rep stosb
+    nop
+    RESL
+    SHOWL %rcx
+    mov %dr6, %rax
+    and $0x400f, %eax
+    SHOWL %rax
+    xor %eax, %eax
+    mov %rax, %dr7
+    SAYL "\n"
+    /* alignment checks at level 3 */
+    mov %cr0, %rax
+    or $0x40000, %eax
+    mov %rax, %cr0
+    TRYL
+    mov SCRATCH + 1, %eax
+    USERL 1f, 0xb3, 0x43002
+1:  mov SCRATCH + 4, %eax
+    SAYL "aligned "
+    mov SCRATCH + 1, %al
+    mov SCRATCH + 2, %eax
+    RESL
     /* #DF: the #GP gate is not present, on a #GP */
     TRYL
     movb $0x0e, BASE + idt64 - start + 13 * 16 + 5
