@@ -348,7 +348,8 @@ void *as_map(struct address_space *as, uint64_t addr, uint64_t *len, bool write,
     const struct mem_range *r;
     void *host = NULL;
 
-    if (*len && as_translate(&as, &addr, len, write, attrs) && (r = address_space_lookup(as, addr)) &&
+    /* Memory of a device goes away with it, so no pointer to it is handed out: as_read() and as_write() copy. */
+    if (*len && as_translate(&as, &addr, len, write, attrs) && (r = address_space_lookup(as, addr)) && !r->mr->owner &&
         (r->mr->kind == MEMK_RAM || (r->mr->kind == MEMK_ROM && !write))) {
         *len = range_left(r, addr, *len);
         host = range_host(r, addr);

@@ -97,10 +97,23 @@ struct ram_block *ram_block_new(struct vm *vm, const char *id, uint64_t size, bo
     return rb;
 }
 
+static void nothing(struct vcpu *v, void *arg)
+{
+}
+
+/* vCPUs may hold host addresses of the block in their TLBs until they have done the flush that unmapping queued. */
+static void vcpus_let_go(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        if (vm->vcpus[i]->thread_started)
+            vcpu_run_on(vm->vcpus[i], nothing, NULL);
+}
+
 void ram_block_free(struct ram_block *rb)
 {
     if (!rb)
         return;
+    vcpus_let_go(rb->vm);
     pthread_mutex_lock(&rb->vm->mem->lock);
     g_ptr_array_remove(rb->vm->ram_blocks, rb);
     pthread_mutex_unlock(&rb->vm->mem->lock);

@@ -110,7 +110,7 @@ void as_store(struct address_space *as, uint64_t addr, uint64_t value, unsigned 
 /* One MMIO access to a region already looked up (soft-MMU slow path). */
 uint64_t mmio_read(struct mem_region *mr, uint64_t offset, unsigned size, enum mem_result *res);
 void mmio_write(struct mem_region *mr, uint64_t offset, uint64_t value, unsigned size, enum mem_result *res);
-/* Direct access to RAM for DMA: host pointer and *len shortened to what is contiguous; NULL if not RAM (then use
+/* Direct access to RAM (that no device owns) for DMA: host pointer and *len shortened to what is contiguous; NULL if not RAM (then use
  * as_read/as_write). Writers call as_unmap with what they wrote. */
 void *as_map(struct address_space *as, uint64_t addr, uint64_t *len, bool write, struct mem_attrs attrs);
 void as_unmap(struct address_space *as, void *host, uint64_t len, bool written, uint64_t written_len);
