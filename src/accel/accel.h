@@ -58,6 +58,7 @@ struct work {
 };
 
 struct accel_vm;
+struct verify;
 struct jit_cpu {
     struct accel_vm *av;
     struct vcpu *vcpu;
@@ -73,6 +74,9 @@ struct jit_cpu {
     pthread_mutex_t sleep_lock;
     pthread_cond_t sleep_cond;
     _Atomic bool sleeping;
+    struct verify *verify;              /* -accel jit,verify=on, else NULL */
+    bool verify_failed;
+    uint64_t chaos;                     /* state of its random numbers, 0: off */
     struct ir *ir;              /* for single instructions */
     uint64_t left[3];           /* statistics: loop, lookup, exits */
     uint64_t tlb_fills, tlb_flushes, singles, sleeps;
@@ -81,7 +85,7 @@ struct jit_cpu {
 struct accel_vm {
     struct vm *vm;
     struct jit *jit;
-    bool interp, nochain;
+    bool interp, nochain, verify;
     pthread_mutex_t code_lock;
     /* stop the world */
     pthread_mutex_t ex_turn;            /* one at a time */
@@ -121,6 +125,19 @@ void jump_init(struct jit_cpu *jc);
 void jump_free(struct jit_cpu *jc);
 struct region *jump_find(struct cpu *cpu, uint64_t pc);         /* what the current cache knows, or NULL */
 bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f, uint64_t *key);
+
+/* verify.c */
+void verify_new(struct jit_cpu *jc);
+void verify_free(struct jit_cpu *jc);
+void verify_store(struct jit_cpu *jc, void *host, unsigned n);          /* before it changes */
+void verify_abandon(struct jit_cpu *jc);        /* something that cannot be undone is about to happen */
+uint64_t verify_run(struct cpu *cpu, struct region *r);
+void verify_counts(const struct jit_cpu *jc, uint64_t *checked, uint64_t *skipped);
+
+/* chaos.c */
+unsigned chaos_max_insns(struct jit_cpu *jc);   /* of the region about to be made; 0: as usual */
+void chaos_step(struct cpu *cpu);               /* between regions */
+bool chaos_no_link(struct jit_cpu *jc);
 
 /* loop.c */
 void accel_vcpu_loop(struct vcpu *v);

@@ -248,6 +248,7 @@ static struct region *translate_once(struct cpu *cpu, uint64_t pc, uint64_t mode
     for (unsigned n = 0; n < pages; n++)
         if (first[n])
             revoke_everywhere(av, (uintptr_t)rb[n]->host + (offset[n] & PAGE_MASK));
+    src->max_insns = chaos_max_insns(cpu->jit);
     r = jit_translate(av->jit, src, failed);
     pthread_mutex_lock(&av->code_lock);
     for (unsigned n = 0; n < pages; n++)

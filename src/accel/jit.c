@@ -25,8 +25,9 @@ static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, st
     if (opts && (!option_bool(opts, "perfmap", false, &jo.perfmap, err) ||
                  !option_bool(opts, "verify", false, &verify, err) || !option_int(opts, "chaos", 0, &chaos, err)))
         return false;
-    if (verify)
-        return error_set(err, ERR_GENERIC, "verify=on is not there yet", "compare runs of -accel jit and -accel interp");
+    if (verify && (interp || vm->config.cpus > 1))
+        return error_set(err, ERR_GENERIC, "verify=on is for -accel jit with one CPU", "leave -smp out");
+    av->verify = jo.keep_ir = verify;
     if (opts) {
         int64_t mib = 0;
 
@@ -37,7 +38,7 @@ static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, st
         jo.cache_size = (uint64_t)mib << 20;
     }
     av->chaos = jo.chaos = chaos;
-    av->nochain = log_enabled(LOG_NOCHAIN);
+    av->nochain = log_enabled(LOG_NOCHAIN) || verify;
     av->jit = jit_new(&jo, err);
     return av->jit != NULL;
 }
@@ -79,6 +80,10 @@ static bool accel_vcpu_init(struct vcpu *v, struct error *err)
     v->cpu->jit = jc;
     tlb_init(jc);
     jump_init(jc);
+    if (jc->av->verify)
+        verify_new(jc);
+    if (jc->av->chaos)
+        jc->chaos = jc->av->chaos * UINT64_C(0x9e3779b97f4a7c15) + v->index + 1;
     if (!v->cpu->fp_control)
         v->cpu->fp_control = 0x1f80;
     return true;
@@ -90,9 +95,10 @@ static void accel_vcpu_exit(struct vcpu *v)
 
     if (!jc)
         return;
-    v->cpu->jit = NULL;
+    verify_free(jc);
     tlb_free(jc);
     jump_free(jc);
+    v->cpu->jit = NULL;
     ir_free(jc->ir);
     pthread_mutex_destroy(&jc->sleep_lock);
     pthread_cond_destroy(&jc->sleep_cond);
@@ -141,6 +147,12 @@ static char *accel_info(struct vm *vm)
                                PRIu64 ", TLB fills %" PRIu64 ", TLB flushes %" PRIu64 ", single steps %" PRIu64
                                ", sleeps %" PRIu64 "\n", i, jc->left[0], jc->left[1], jc->left[2], jc->tlb_fills,
                                jc->tlb_flushes, jc->singles, jc->sleeps);
+        if (jc->verify) {
+            uint64_t checked, skipped;
+
+            verify_counts(jc, &checked, &skipped);
+            g_string_append_printf(s, "       verified %" PRIu64 ", not verifiable %" PRIu64 "\n", checked, skipped);
+        }
     }
     return g_string_free(s, false);
 }

@@ -75,9 +75,13 @@ static void run_regions(struct cpu *cpu)
     struct region_exit *from = NULL;
 
     for (;;) {
-        struct region *r = jump_find(cpu, cpu->pc);
+        struct region *r;
         uint64_t left;
 
+        chaos_step(cpu);
+        if (jc->one_insn)
+            return;
+        r = jump_find(cpu, cpu->pc);
         if (!r) {
             r = find_region(cpu);
             if (!r) {
@@ -87,13 +91,13 @@ static void run_regions(struct cpu *cpu)
             if (!from && !av->nochain)
                 jump_fill(cpu, cpu->pc, r);
         }
-        if (from && !r->len2 && !av->nochain)
+        if (from && !r->len2 && !av->nochain && !chaos_no_link(jc))
             jit_link(av->jit, from, r);
         if (log_enabled(LOG_EXEC | LOG_CPU))
             log_entry(cpu, r);
         cpu->pc_page = cpu->pc & PAGE_MASK;
         jc->in_guest = true;
-        left = jit_run(av->jit, cpu, r->code);
+        left = jc->verify ? verify_run(cpu, r) : jit_run(av->jit, cpu, r->code);
         jc->in_guest = false;
         from = NULL;
         if (left == JIT_LEFT_LOOP) {
@@ -175,6 +179,8 @@ void accel_vcpu_loop(struct vcpu *v)
     for (;;) {
         uint64_t mode;
 
+        if (jc->verify_failed)
+            break;
         if (atomic_load(&cpu->exit_request) && !handle_requests(cpu))
             break;
         cpu->guest->deliver(cpu);

@@ -435,12 +435,16 @@ bool code_global(struct cpu *cpu, uint64_t va)
 
 /* ---- accesses to what is not plain memory. Devices run under the host's own floating-point control. */
 
+static inline bool verifying(const struct cpu *cpu) { return cpu->jit && cpu->jit->verify; }
+
 static uint64_t io_load(struct cpu *cpu, uint64_t phys, unsigned n)
 {
     enum mem_result res = MEM_OK;
     unsigned control = _mm_getcsr();
     uint64_t v;
 
+    if (verifying(cpu))
+        verify_abandon(cpu->jit);
     if (control != 0x1f80)
         _mm_setcsr(0x1f80);
     v = as_load(memory_of(cpu), phys, n, MEM_ATTRS_NONE, &res);
@@ -456,6 +460,8 @@ static void io_store(struct cpu *cpu, uint64_t phys, uint64_t v, unsigned n)
     enum mem_result res = MEM_OK;
     unsigned control = _mm_getcsr();
 
+    if (verifying(cpu))
+        verify_abandon(cpu->jit);
     if (control != 0x1f80)
         _mm_setcsr(0x1f80);
     as_store(memory_of(cpu), phys, v, n, MEM_ATTRS_NONE, &res);
@@ -471,6 +477,8 @@ static void notice_store(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uin
     struct tlb_full full = *full_of(cpu, mmu, e);
     uint8_t *f = &full.ram->page_flags[full.offset >> CPU_PAGE_BITS];
 
+    if (verifying(cpu))
+        verify_abandon(cpu->jit);
     if (__atomic_load_n(f, __ATOMIC_SEQ_CST) & PAGE_HAS_CODE)
         code_written(cpu->jit->av, cpu, full.ram, full.offset + (va & ~PAGE_MASK), n);
     __atomic_fetch_or(f, PAGE_DIRTY | PAGE_DIRTY_DISPLAY, __ATOMIC_SEQ_CST);
@@ -507,6 +515,8 @@ static void store_part(struct cpu *cpu, uint64_t va, const uint8_t *from, unsign
     if (e->write & TLB_NOTDIRTY)
         notice_store(cpu, mmu, e, va, n);
     if (!(e->write & (TLB_MMIO | TLB_ROM))) {
+        if (verifying(cpu))
+            verify_store(cpu->jit, (void *)(uintptr_t)(va + e->addend), n);
         memcpy((void *)(uintptr_t)(va + e->addend), from, n);
         return;
     }
@@ -636,8 +646,11 @@ void cpu_store(struct cpu *cpu, uint64_t va, memop m, uint64_t v)
         notice_store(cpu, mmu, e, va, n);
     if (e->write & (TLB_MMIO | TLB_ROM))
         io_store(cpu, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), v, n);
-    else
+    else {
+        if (verifying(cpu))
+            verify_store(cpu->jit, (void *)(uintptr_t)(va + e->addend), n);
         host_store((void *)(uintptr_t)(va + e->addend), n, v);
+    }
 }
 
 /* ---- atomics */
@@ -696,6 +709,8 @@ uint64_t cpu_atomic(struct cpu *cpu, enum ir_opcode op, uint64_t va, memop m, ui
     }
     cpu_probe(cpu, va, n, true, mmu);
     cpu_probe(cpu, va, n, false, mmu);
+    if (verifying(cpu) && n > page_left(va))
+        verify_abandon(cpu->jit);
     e = tlb_get(cpu, va, ACCESS_WRITE, mmu);
     if (e->write & TLB_NOTDIRTY)
         notice_store(cpu, mmu, e, va, MIN(n, page_left(va)));
@@ -715,6 +730,8 @@ uint64_t cpu_atomic(struct cpu *cpu, enum ir_opcode op, uint64_t va, memop m, ui
         }
         return s.old;
     }
+    if (verifying(cpu))
+        verify_store(cpu->jit, (void *)(uintptr_t)(va + e->addend), n);
     return atomic_on_host((void *)(uintptr_t)(va + e->addend), op, s.m, s.v, s.cmp);
 }
 

@@ -133,8 +133,8 @@ struct jit *jit_new(const struct jit_options *opts, struct error *err)
 
 static void drop_ir(struct jit *j)
 {
-    for (uint32_t i = 0; j->opts.interp && i < j->nregions; i++)
-        ir_free(j->regions[i].code);
+    for (uint32_t i = 0; (j->opts.interp || j->opts.keep_ir) && i < j->nregions; i++)
+        ir_free(j->opts.interp ? j->regions[i].code : j->regions[i].ir);
 }
 
 void jit_free(struct jit *j)
@@ -234,6 +234,7 @@ static bool build(struct jit *j, const struct jit_source *src, unsigned max, str
 
     if (!region_build(j->ir, src->cpu->guest, &f, src->pc, src->mode, max, &info))
         return false;
+    ir_free(r->ir);
     *r = (struct region){ .phys = src->phys, .mode = src->mode, .insns = info.insns, .phys2 = UINT64_MAX,
                           .lo = info.lo & (CPU_PAGE_SIZE - 1), .hi = ((info.hi - 1) & (CPU_PAGE_SIZE - 1)) + 1 };
     if (info.straddles) {
@@ -301,6 +302,10 @@ static struct region *translate_locked(struct jit *j, const struct jit_source *s
             log_ir(j, src, r, false);
             if (j->opts.interp)
                 break;
+            if (j->opts.keep_ir) {
+                ir_free(r->ir);
+                r->ir = ir_clone(j->ir);
+            }
             ir_optimize(j->ir, j->an);
             log_ir(j, src, r, true);
             out.rw = j->rw + j->used;
@@ -385,6 +390,7 @@ void jit_flush(struct jit *j)
     pthread_mutex_lock(&j->lock);
     drop_ir(j);
     memset((void *)j->hash, 0, sizeof(*j->hash) << HASH_BITS);
+    memset(j->regions, 0, j->nregions * sizeof(*j->regions));
     j->nregions = 0;
     j->nexits = JIT_EXIT_FIRST;
     j->used = j->stubs_size;

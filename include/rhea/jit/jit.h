@@ -55,6 +55,7 @@ struct region {
     _Atomic bool jumped_to;     /* some jump cache may hold it */
     _Atomic uint32_t entries;   /* times entered from C */
     struct region_exit *links_in;
+    struct ir *ir;              /* with jit_options.keep_ir: as the front end made it */
     struct region *page_next[2];        /* of the lists of their pages (the accelerator's) */
 };
 
@@ -62,6 +63,7 @@ struct jit_options {
     uint64_t cache_size;        /* bytes of host code; 0: default */
     bool perfmap;
     bool interp;                /* regions are kept as IR: code is a struct ir *, jit_run() is not to be called */
+    bool keep_ir;
     bool nochain;
     uint64_t chaos;             /* seed, 0: off */
 };
