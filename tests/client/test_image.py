@@ -92,7 +92,7 @@ def test_qemu_writes_we_read():
 
 
 def test_we_write_qemu_reads():
-    for i, shape in enumerate(s for s in SHAPES if 'prealloc' not in s):
+    for i, shape in enumerate(SHAPES):
         random_raw('src.raw', 5 * MiB + 1536, i)
         rhea('convert', '-O', 'qcow2', *(['-o', shape] if shape else []), 'src.raw', 'r.qcow2')
         same('r.qcow2')
@@ -166,6 +166,19 @@ def test_info_map_check_agree():
         return seen
     ours, theirs = sectors(rhea), sectors(qemu)
     assert ours == theirs, [(s, ours.get(s), theirs[s]) for s in theirs if ours.get(s) != theirs[s]][:5]
+
+
+def test_preallocation():
+    for mode in ('metadata', 'falloc', 'full'):
+        for cluster in (512, 65536):
+            rhea('create', '-q', '-f', 'qcow2', '-o', f'preallocation={mode},cluster_size={cluster}', 'p.qcow2', 3 * MiB + 512)
+            info = json.loads(qemu('check', '--output=json', 'p.qcow2').stdout)
+            assert info['allocated-clusters'] == info['total-clusters'], info
+            assert contents(rhea, 'p.qcow2') == bytes(3 * MiB + 512)
+            used = os.stat('p.qcow2').st_blocks * 512
+            assert (used >= 3 * MiB) == (mode != 'metadata'), (mode, used)
+            scribble('p.qcow2', 3 * MiB, cluster)
+            same('p.qcow2')
 
 
 def test_resize():

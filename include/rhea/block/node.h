@@ -110,6 +110,7 @@ struct block_driver {
     int (*block_status)(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t *n_bytes, uint64_t *map,
                         struct block_node **file);
     int (*truncate)(struct block_node *n, uint64_t size, struct error *err);            /* [co] */
+    int (*preallocate)(struct block_node *n, uint64_t off, uint64_t bytes);     /* [co] room for it; contents stay */
     int64_t (*allocated_size)(struct block_node *n);
     /* The node that has the bytes, f->offset adjusted; NULL: take the slow path. Must not block or yield. */
     struct block_node *(*map_fast)(struct block_node *n, struct block_fast *f);

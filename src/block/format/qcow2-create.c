@@ -46,9 +46,11 @@ static bool plan_refused(struct json_object *opts, struct error *err)
         return error_set(err, ERR_GENERIC, "encrypted images are not supported yet", "leave it out");
     if (option_str(opts, "data_file", NULL))
         return error_set(err, ERR_GENERIC, "external data files are not supported yet", "leave it out");
-    if (strcmp(prealloc, "off"))
-        return error_setf(err, ERR_GENERIC, "use preallocation=off", "qcow2 preallocation '%s' is not supported yet",
-                          prealloc);
+    if (strcmp(prealloc, "off") && strcmp(prealloc, "metadata") && strcmp(prealloc, "falloc") && strcmp(prealloc, "full"))
+        return error_setf(err, ERR_GENERIC, "it is off, metadata, falloc or full", "unknown preallocation '%s'", prealloc);
+    if (strcmp(prealloc, "off") && option_str(opts, "backing_file", NULL))
+        return error_set(err, ERR_GENERIC, "Backing file and preallocation can only be used at the same time if extended_l2 is enabled",
+                         "leave preallocation out");
     return true;
 }
 
@@ -217,8 +219,76 @@ static int write_tables(const struct plan *p, struct block_node *file)
     return ret;
 }
 
+/* ---- preallocation: every cluster gets its place now; they read as zeroes, as the file does */
+
+static int preallocate_slice(struct qcow2 *q, uint64_t off, uint64_t clusters, uint64_t *end)
+{
+    struct meta_entry *e;
+    uint64_t host, n;
+    int ret;
+
+    co_mutex_lock(&q->lock);
+    ret = qcow2_l2_writable(q, off, &e);
+    if (ret) {
+        co_mutex_unlock(&q->lock);
+        return ret;
+    }
+    for (unsigned i = qcow2_slice_index(q, off); clusters && !ret; clusters -= n, i += n) {
+        n = clusters;
+        ret = qcow2_alloc_some(q, &n, &host);
+        if (ret)
+            break;
+        *end = host + (n << q->cluster_bits);
+        for (uint64_t k = 0; k < n; k++)
+            ((uint64_t *)e->data)[i + k] = GUINT64_TO_BE((host + (k << q->cluster_bits)) | QCOW2_COPIED);
+        meta_dirty(&q->l2, e, i * 8, n * 8);
+    }
+    meta_put(e);
+    co_mutex_unlock(&q->lock);
+    return ret ? ret : qcow2_throttle(q);
+}
+
+static int preallocate(struct block_node *n, bool allocate, bool write)
+{
+    struct qcow2 *q = n->state;
+    uint64_t end = q->fresh_start, all = clusters_of(q, n->size), per_slice = qcow2_slice_entries(q);
+    int ret = q->file->zero_past_end ? 0 : -ENOTSUP;
+
+    for (uint64_t c = 0; c < all && !ret; c += per_slice)
+        ret = preallocate_slice(q, c << q->cluster_bits, MIN(per_slice, all - c), &end);
+    if (!ret)
+        ret = qcow2_flush_cache(n);
+    if (!ret && end > q->file->size)
+        ret = node_truncate(q->file, end, NULL);
+    if (!ret && write) {
+        void *zero = g_malloc0(1 << 20);
+
+        for (uint64_t off = 0; off < n->size && !ret; off += 1 << 20)
+            ret = node_pwrite(n, off, zero, MIN(1 << 20, n->size - off));
+        g_free(zero);
+    } else if (!ret && allocate) {
+        ret = q->file->drv->preallocate ? q->file->drv->preallocate(q->file, 0, end) : -ENOTSUP;
+    }
+    return ret;
+}
+
+static bool preallocate_image(struct block_graph *g, const char *filename, const char *mode, struct error *err)
+{
+    struct block_node *n = node_open_file(g, filename, "qcow2", NULL, err);
+    int ret;
+
+    if (!n)
+        return false;
+    ret = preallocate(n, !strcmp(mode, "falloc"), !strcmp(mode, "full"));
+    if (ret)
+        error_set_errno(err, -ret, "use preallocation=off", "cannot preallocate '%s'", filename);
+    node_unref(n);
+    return ret == 0;
+}
+
 bool qcow2_create(const char *filename, struct json_object *opts, struct error *err)
 {
+    const char *prealloc = option_str(opts, "preallocation", "off");
     struct plan p = { 0 };
     struct json_object *empty;
     struct block_graph *g;
@@ -246,6 +316,8 @@ bool qcow2_create(const char *filename, struct json_object *opts, struct error *
         ret = -EIO;
     }
     node_unref(file);
+    if (!ret && strcmp(prealloc, "off"))
+        ret = preallocate_image(g, filename, prealloc, err) ? 0 : -EIO;
     block_graph_free(g);
     return ret == 0;
 }

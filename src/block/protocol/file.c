@@ -281,6 +281,11 @@ static int file_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes,
     return -ENOTSUP;
 }
 
+static int file_preallocate_range(struct block_node *n, uint64_t off, uint64_t bytes)
+{
+    return file_fallocate(n->state, 0, off, bytes);
+}
+
 static int file_block_status(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t *n_bytes, uint64_t *map,
                              struct block_node **file)
 {
@@ -404,6 +409,7 @@ BLOCK_DRIVER = {
     .write_zeroes = file_write_zeroes,
     .block_status = file_block_status,
     .truncate = file_truncate,
+    .preallocate = file_preallocate_range,
     .allocated_size = file_allocated_size,
     .create = file_create,
 };
