@@ -138,7 +138,8 @@ static void co_switch(struct co_thread *t, struct coroutine *from, struct corout
 
     /* a finished coroutine's fake stack is given up */
     __sanitizer_start_switch_fiber(from->done ? NULL : &from->fake_stack,
-                                   root ? t->root_bottom : to->stack + GUARD_SIZE, root ? t->root_size : STACK_SIZE);
+                                   root ? t->root_bottom : to->stack + GUARD_SIZE,
+                                   root ? t->root_size : STACK_SIZE);
 #endif
 #ifdef CO_TSAN
     from->fiber = __tsan_get_current_fiber();

@@ -144,7 +144,8 @@ bool log_open(const char *path, struct error *err)
             return false;
         f = fopen(name, "we");
         if (!f)
-            return error_set_errno(err, errno, "-D takes a file that can be written", "cannot open log file '%s'", name);
+            return error_set_errno(err, errno, "-D takes a file that can be written",
+                                   "cannot open log file '%s'", name);
         setvbuf(f, NULL, _IOLBF, 0);
     }
     f = __atomic_exchange_n(&sink, f, __ATOMIC_ACQ_REL);

@@ -302,7 +302,8 @@ bool option_size(struct json_object *o, const char *key, uint64_t def, uint64_t 
     }
     if (json_object_is_type(v, json_type_string) && parse_size(json_object_get_string(v), 1, out, NULL))
         return true;
-    return option_bad(err, key, "a size", "sizes are written 512, 64K, 1.5G (suffixes K M G T P E, powers of 1024)");
+    return option_bad(err, key, "a size",
+                      "sizes are written 512, 64K, 1.5G (suffixes K M G T P E, powers of 1024)");
 }
 
 const char *option_str(struct json_object *o, const char *key, const char *def)

@@ -212,7 +212,8 @@ static void ring_key_init(void)
 static struct ring *ring_new(struct loop *loop)
 {
     struct ring *g = g_new0(struct ring, 1);
-    int ret = io_uring_queue_init(RING_ENTRIES, &g->uring, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER);
+    int ret =
+        io_uring_queue_init(RING_ENTRIES, &g->uring, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER);
 
     if (ret == -EINVAL)                         /* before Linux 6.0 */
         ret = io_uring_queue_init(RING_ENTRIES, &g->uring, 0);

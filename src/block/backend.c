@@ -175,7 +175,8 @@ static void req_slow(struct block_req *r)
 /* Whether n takes the request as it is. */
 static bool fast_takes(struct block_node *n, struct block_req *r, const struct block_fast *f)
 {
-    if (f->offset > n->size || f->bytes > n->size - f->offset || ((f->offset | f->bytes) & (n->limits.align - 1)) ||
+    if (f->offset > n->size || f->bytes > n->size - f->offset ||
+        ((f->offset | f->bytes) & (n->limits.align - 1)) ||
         (n->limits.max_transfer && f->bytes > n->limits.max_transfer))
         return false;
     /* writes of 4K-sector hosts meet read-modify-writes under the node's lock */
@@ -459,8 +460,8 @@ struct block_backend *block_backend_attach(struct vm *vm, const char *drive, str
         return NULL;
     }
     if (b && b->dev) {
-        error_setf(err, ERR_GENERIC, "a drive belongs to one device", "Drive '%s' is already in use by another block device",
-                   drive);
+        error_setf(err, ERR_GENERIC, "a drive belongs to one device",
+                   "Drive '%s' is already in use by another block device", drive);
         return NULL;
     }
     if (!b)
@@ -551,10 +552,11 @@ static bool policy_parse(const char *text, bool write, enum error_policy *out)
 bool block_backend_set_policy(struct block_backend *b, const char *rerror, const char *werror, struct error *err)
 {
     if (rerror && !policy_parse(rerror, false, &b->rerror))
-        return error_setf(err, ERR_GENERIC, "it is report, ignore, stop or auto", "'%s' invalid read error action", rerror);
+        return error_setf(err, ERR_GENERIC, "it is report, ignore, stop or auto",
+                          "'%s' invalid read error action", rerror);
     if (werror && !policy_parse(werror, true, &b->werror))
-        return error_setf(err, ERR_GENERIC, "it is report, ignore, stop, enospc or auto", "'%s' invalid write error action",
-                          werror);
+        return error_setf(err, ERR_GENERIC, "it is report, ignore, stop, enospc or auto",
+                          "'%s' invalid write error action", werror);
     return true;
 }
 

@@ -150,7 +150,8 @@ static struct json_object *drive_node_options(struct json_object *opts)
 static struct block_node *drive_open(struct block_graph *g, struct json_object *opts, struct json_object *node,
                                      struct error *err)
 {
-    const char *format = option_str(opts, "format", option_str(opts, "driver", NULL)), *aio = option_str(opts, "aio", NULL);
+    const char *format = option_str(opts, "format", option_str(opts, "driver", NULL)),
+               *aio = option_str(opts, "aio", NULL);
     const char *locking = option_str(opts, "locking", NULL);
     struct json_object *file = NULL;
     struct block_inherit in = { .aio = aio, .locking = locking };
@@ -296,7 +297,8 @@ static bool drive_refused(struct json_object *opts, struct error *err)
             return error_setf(err, ERR_GENERIC, "leave it out: this build does not limit disk rates yet",
                               "-drive parameter '%s' is not supported", key);
         if (!strcmp(key, "serial") || !strcmp(key, "addr"))
-            return error_setf(err, ERR_GENERIC, "use -drive if=none,id=X and -device virtio-blk-pci,drive=X,serial=...",
+            return error_setf(err, ERR_GENERIC,
+                              "use -drive if=none,id=X and -device virtio-blk-pci,drive=X,serial=...",
                               "-drive has no parameter '%s' any more", key);
     }
     if (!option_bool(opts, "copy-on-read", false, &copy_on_read, err))
@@ -350,8 +352,8 @@ static bool drive_setup(struct block_backend *b, struct json_object *opts, struc
         b->root = drive_root(b, opts, node, err);
         ok = b->root != NULL;
     } else if (ok && !b->removable) {
-        ok = error_setf(err, ERR_GENERIC, "give file=..., or media=cdrom for an empty drive", "drive '%s' has no image",
-                        b->name);
+        ok = error_setf(err, ERR_GENERIC, "give file=..., or media=cdrom for an empty drive",
+                        "drive '%s' has no image", b->name);
     }
     json_object_put(node);
     return ok;
@@ -412,9 +414,11 @@ bool block_add_node(struct vm *vm, struct json_object *opts, struct error *err)
     struct block_node *n;
 
     if (!name)
-        return error_set(err, ERR_GENERIC, "'node-name' must be specified for the root node", "add node-name=NAME");
+        return error_set(err, ERR_GENERIC, "'node-name' must be specified for the root node",
+                         "add node-name=NAME");
     if (backend_find(g, name))
-        return error_setf(err, ERR_GENERIC, "choose another", "node-name=%s is conflicting with a device id", name);
+        return error_setf(err, ERR_GENERIC, "choose another", "node-name=%s is conflicting with a device id",
+                          name);
     n = node_open(g, opts, err);
     if (!n)
         return false;
@@ -427,8 +431,8 @@ bool block_del_node(struct vm *vm, const char *node_name, struct error *err)
     struct block_node *n = node_find(block_graph_of(vm), node_name);
 
     if (!n)
-        return error_setf(err, ERR_GENERIC, "query-named-block-nodes lists them", "Failed to find node with node-name='%s'",
-                          node_name);
+        return error_setf(err, ERR_GENERIC, "query-named-block-nodes lists them",
+                          "Failed to find node with node-name='%s'", node_name);
     if (!n->user_owned)
         return error_setf(err, ERR_GENERIC, NULL, "Node %s is not owned by the monitor", node_name);
     if (n->refs > 1)
@@ -464,9 +468,11 @@ bool block_resize(struct vm *vm, const char *name, uint64_t size, struct error *
     struct resize r = { b ? b->root : node_find(g, name), size, err, 0 };
 
     if (!r.n)
-        return error_setf(err, ERR_GENERIC, "query-block lists them", "Cannot find device='%s' nor node-name='%s'", name, name);
+        return error_setf(err, ERR_GENERIC, "query-block lists them",
+                          "Cannot find device='%s' nor node-name='%s'", name, name);
     if (size & 511 || size > INT64_MAX)
-        return error_setf(err, ERR_GENERIC, "disks have whole sectors of 512 bytes", "cannot resize to %" PRIu64 " bytes", size);
+        return error_setf(err, ERR_GENERIC, "disks have whole sectors of 512 bytes",
+                          "cannot resize to %" PRIu64 " bytes", size);
     each_on_node(g, r.n, backend_quiesce);
     block_run(g, resize_run, &r);
     each_on_node(g, r.n, backend_resume);

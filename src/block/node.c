@@ -316,8 +316,8 @@ static void node_open_run(void *arg)
     struct open_args *a = arg;
 
     if (++a->g->depth > DEPTH_MAX)
-        error_setf(a->err, ERR_GENERIC, "look for a loop in it with rhea-img info", "more than %d images in one chain",
-                   DEPTH_MAX);
+        error_setf(a->err, ERR_GENERIC, "look for a loop in it with rhea-img info",
+                   "more than %d images in one chain", DEPTH_MAX);
     else
         a->node = node_open_locked(a->g, a->opts, a->err);
     a->g->depth--;
@@ -367,9 +367,11 @@ int node_depth(const struct block_node *n)
 bool node_hold(struct block_node *n, bool write, bool share, struct error *err)
 {
     if (write && n->read_only)
-        return error_setf(err, ERR_GENERIC, "open it with read-only=off", "Block node is read-only: '%s'", n->name);
+        return error_setf(err, ERR_GENERIC, "open it with read-only=off", "Block node is read-only: '%s'",
+                          n->name);
     if (!share && (n->writers || (write && n->readers)))
-        return error_setf(err, ERR_GENERIC, "a disk has one writer; use share-rw=on on devices whose guests agree",
+        return error_setf(err, ERR_GENERIC,
+                          "a disk has one writer; use share-rw=on on devices whose guests agree",
                           "block node '%s' is in use already", n->name);
     if (n->drv->set_writable && !n->force_share &&
         (write ? !n->writers : !n->writers && !n->readers) && !n->drv->set_writable(n, write, err))
@@ -423,8 +425,8 @@ static struct block_node *child_get(struct block_node *parent, struct json_objec
     name = json_object_get_string(v);
     n = node_find(parent->graph, name);
     if (!n || n == parent) {
-        error_setf(err, ERR_GENERIC, "-blockdev of the child comes first", "Cannot find device='' nor node-name='%s'",
-                   name);
+        error_setf(err, ERR_GENERIC, "-blockdev of the child comes first",
+                   "Cannot find device='' nor node-name='%s'", name);
         return NULL;
     }
     node_ref(n);
@@ -479,7 +481,8 @@ struct block_node *node_open_backing(struct block_node *parent, struct json_obje
         path = block_resolve(parent->file->filename, filename);
         for (unsigned i = 0; i < g->opening->len; i++) {
             if (!strcmp(g_ptr_array_index(g->opening, i), path)) {
-                error_setf(err, ERR_GENERIC, "one of the images names a wrong backing file: rhea-img info shows which",
+                error_setf(err, ERR_GENERIC,
+                           "one of the images names a wrong backing file: rhea-img info shows which",
                            "the backing chain of '%s' comes back to '%s'", parent->file->filename, path);
                 return NULL;
             }
@@ -529,7 +532,8 @@ static struct json_object *protocol_options(const char *filename, struct error *
         }
     }
     json_object_put(o);
-    error_setf(err, ERR_GENERIC, "a file whose name has a colon is written ./a:b; of protocols there are file and null-co",
+    error_setf(err, ERR_GENERIC,
+               "a file whose name has a colon is written ./a:b; of protocols there are file and null-co",
                "Unknown protocol '%.*s'", (int)(colon - filename), filename);
     return NULL;
 }
@@ -579,7 +583,8 @@ static void inherit_file(struct json_object *file, const struct block_inherit *i
         return;
     if (in->aio && g_strv_contains(drv->options, "aio") && !json_object_object_get_ex(file, "aio", NULL))
         json_object_object_add(file, "aio", json_object_new_string(in->aio));
-    if (in->locking && g_strv_contains(drv->options, "locking") && !json_object_object_get_ex(file, "locking", NULL))
+    if (in->locking && g_strv_contains(drv->options, "locking") &&
+        !json_object_object_get_ex(file, "locking", NULL))
         json_object_object_add(file, "locking", json_object_new_string(in->locking));
 }
 
@@ -637,8 +642,10 @@ struct block_node *node_open_file(struct block_graph *g, const char *filename, c
         }
         format = drv->name;
         if (!strcmp(format, "raw") && !(g->inherit ? g->inherit->read_only : false) && g->vm)
-            warn_report("%s: image format was not given, and is taken for raw; writing to it another format's header "
-                        "is refused. Give format=raw to allow it", filename);
+            warn_report(
+                "%s: image format was not given, and is taken for raw; writing to it another format's header "
+                "is refused. Give format=raw to allow it",
+                filename);
     }
     top = json_object_new_object();
     opts_merge(top, opts);
@@ -668,8 +675,13 @@ char *block_probe_format(const char *filename, struct error *err)
 
 /* ---- creation */
 
-struct create_args { const struct block_driver *drv; const char *filename; struct json_object *opts; struct error *err;
-                     bool ok; };
+struct create_args {
+    const struct block_driver *drv;
+    const char *filename;
+    struct json_object *opts;
+    struct error *err;
+    bool ok;
+};
 
 static void create_run(void *arg)
 {

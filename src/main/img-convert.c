@@ -72,7 +72,9 @@ static int convert_next(struct convert *v, uint64_t *off, uint64_t *bytes)
 static int write_data(struct convert *v, uint64_t off, uint8_t *buf, uint64_t bytes)
 {
     if (v->c->compress)
-        return buffer_is_zero(buf, bytes) && v->target_zero ? 0 : node_pwrite_compressed(v->target, off, buf, bytes);
+        return buffer_is_zero(buf, bytes) && v->target_zero
+                   ? 0
+                   : node_pwrite_compressed(v->target, off, buf, bytes);
     return node_pwrite(v->target, off, buf, bytes);
 }
 

@@ -10,7 +10,16 @@
 #include "rhea/control/version.h"
 
 enum { EXIT_BAD = 1, EXIT_CORRUPT = 2, EXIT_LEAKS = 3, EXIT_UNSUPPORTED = 63 };
-enum { OPT_OUTPUT = 256, OPT_IMAGE_OPTS, OPT_CHAIN, OPT_SHRINK, OPT_RANDOM, OPT_HELP, OPT_TARGET_IS_ZERO, OPT_IGNORED };
+enum {
+    OPT_OUTPUT = 256,
+    OPT_IMAGE_OPTS,
+    OPT_CHAIN,
+    OPT_SHRINK,
+    OPT_RANDOM,
+    OPT_HELP,
+    OPT_TARGET_IS_ZERO,
+    OPT_IGNORED
+};
 
 static int fail(struct img *c)
 {
@@ -102,14 +111,17 @@ static bool backing_size(struct img *c, const char *image, const char *backing, 
 bool img_create_image(struct img *c, const char *name, const char *format, struct json_object *opts, uint64_t size,
                       bool has_size)
 {
-    const char *backing = option_str(opts, "backing_file", NULL), *backing_format = option_str(opts, "backing_fmt", NULL);
+    const char *backing = option_str(opts, "backing_file", NULL),
+               *backing_format = option_str(opts, "backing_fmt", NULL);
 
     if (backing && !backing_format)
-        return error_set(&c->err, ERR_GENERIC, "Backing file specified without backing format", "add -F qcow2 or -F raw");
+        return error_set(&c->err, ERR_GENERIC, "Backing file specified without backing format",
+                         "add -F qcow2 or -F raw");
     if (backing && !has_size && !backing_size(c, name, backing, backing_format, &size))
         return false;
     if (!backing && !has_size && !json_object_object_get_ex(opts, "size", NULL))
-        return error_set(&c->err, ERR_GENERIC, "Image creation needs a size parameter", "rhea-img create -f qcow2 FILE 10G");
+        return error_set(&c->err, ERR_GENERIC, "Image creation needs a size parameter",
+                         "rhea-img create -f qcow2 FILE 10G");
     if (has_size || backing)
         json_object_object_add(opts, "size", json_object_new_uint64(size));
     return block_create(c->graph, name, format, opts, &c->err);
@@ -121,7 +133,8 @@ static int img_create(struct img *c)
     uint64_t size = 0;
 
     if (c->nargs < 1 || c->nargs > 2) {
-        error_set(&c->err, ERR_GENERIC, "create takes a file name and a size", "rhea-img create -f qcow2 FILE 10G");
+        error_set(&c->err, ERR_GENERIC, "create takes a file name and a size",
+                  "rhea-img create -f qcow2 FILE 10G");
         return fail(c);
     }
     if (c->nargs == 2 && !parse_size(c->args[1], 1, &size, &c->err))
@@ -186,7 +199,8 @@ static void print_info(struct json_object *o)
 {
     struct json_object *v;
     uint64_t virtual, actual;
-    const char *backing = option_str(o, "backing-filename", NULL), *full = option_str(o, "full-backing-filename", "");
+    const char *backing = option_str(o, "backing-filename", NULL),
+               *full = option_str(o, "full-backing-filename", "");
     g_autofree char *text = NULL, *used = NULL;
 
     option_size(o, "virtual-size", 0, &virtual, NULL);
@@ -527,7 +541,9 @@ static bool take(struct img *c, const struct command *cmd, int letter)
             return number(c, optarg, 1 << 30, &c->size);
         c->strict = true;
         return true;
-    case 'S': return cmd->run == img_bench ? number(c, optarg, INT64_MAX, &c->step) : number(c, optarg, 1 << 30, &c->sparse);
+    case 'S':
+        return cmd->run == img_bench ? number(c, optarg, INT64_MAX, &c->step)
+                                     : number(c, optarg, 1 << 30, &c->sparse);
     case 't': c->cache = optarg; return true;
     case 'T': c->source_cache = optarg; return true;
     case 'r': c->repair = optarg; return true;
@@ -554,7 +570,9 @@ static bool take(struct img *c, const struct command *cmd, int letter)
     case OPT_TARGET_IS_ZERO: return true;
     case OPT_IGNORED: return true;
     case OPT_HELP: usage(); exit(0);
-    default: return error_set(&c->err, ERR_GENERIC, "unknown option", "rhea-img --help lists what each command takes");
+    default:
+        return error_set(&c->err, ERR_GENERIC, "unknown option",
+                         "rhea-img --help lists what each command takes");
     }
 }
 

@@ -216,7 +216,14 @@ static void test_lock(void)
 }
 
 /* Requests of two loops on one back end at once, with drains in between. */
-struct storm { struct block_backend *b; struct loop *l; uint8_t buf[4096]; int left; uint64_t seed; atomic_int *running; };
+struct storm {
+    struct block_backend *b;
+    struct loop *l;
+    uint8_t buf[4096];
+    int left;
+    uint64_t seed;
+    atomic_int *running;
+};
 
 static void storm_next(void *opaque, int ret);
 

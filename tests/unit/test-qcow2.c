@@ -65,7 +65,14 @@ static struct block_node *open_image(const char *path)
 
 /* ---- things done in coroutines */
 
-struct job { struct block_node *n; uint64_t off, bytes; void *buf; int ret; struct block_check check; unsigned repair; };
+struct job {
+    struct block_node *n;
+    uint64_t off, bytes;
+    void *buf;
+    int ret;
+    struct block_check check;
+    unsigned repair;
+};
 
 static void job_read(void *arg)
 {
@@ -118,7 +125,8 @@ static void check_same(struct block_node *n, const uint8_t *shadow, uint64_t siz
     g_assert_cmpint(j.ret, ==, 0);
     for (uint64_t i = 0; i < size; i += 512)
         if (memcmp(buf + i, shadow + i, 512))
-            g_error("sector %" PRIu64 " of %" PRIu64 " differs: %02x, not %02x", i / 512, size / 512, buf[i], shadow[i]);
+            g_error("sector %" PRIu64 " of %" PRIu64 " differs: %02x, not %02x", i / 512, size / 512, buf[i],
+                    shadow[i]);
 }
 
 /* Debian's qemu-img must agree: no error, and the same contents. */
@@ -171,7 +179,8 @@ static int storm_transfer(struct storm *s, bool write, uint64_t off, uint64_t by
     struct wait w = { coroutine_self(), 0 };
 
     if (g_rand_boolean(s->rand))
-        return write ? node_pwritev(s->n, s->base + off, bytes, iov, n, flags) : node_preadv(s->n, s->base + off, bytes, iov, n);
+        return write ? node_pwritev(s->n, s->base + off, bytes, iov, n, flags)
+                     : node_preadv(s->n, s->base + off, bytes, iov, n);
     if (write)
         block_writev(s->b, s->base + off, iov, n, flags, wait_done, &w);
     else
@@ -537,7 +546,8 @@ static void cut_verify(const struct cut *c, struct block_node *n, uint64_t end)
     int last_flush = -1;
 
     for (unsigned i = 0; i < c->events->len; i++)
-        if (g_array_index(c->events, struct cut_event, i).flush && g_array_index(c->events, struct cut_event, i).log_end <= end)
+        if (g_array_index(c->events, struct cut_event, i).flush &&
+            g_array_index(c->events, struct cut_event, i).log_end <= end)
             last_flush = i;
     for (int i = 0; i < last_flush; i++) {
         const struct cut_event *e = &g_array_index(c->events, struct cut_event, i);
@@ -619,7 +629,8 @@ static void hostile_use(void *arg)
     g_autofree uint8_t *buf = g_malloc0(1 << 20);
 
     for (int i = 0; i < 24; i++) {
-        uint64_t size = j->n->size ? j->n->size : 1, off = g_test_rand_double() * size, bytes = MIN(size - off, 100000);
+        uint64_t size = j->n->size ? j->n->size : 1, off = g_test_rand_double() * size,
+                 bytes = MIN(size - off, 100000);
 
         switch (i % 4) {
         case 0: node_pread(j->n, off, buf, bytes); break;
@@ -633,12 +644,22 @@ static void hostile_use(void *arg)
 
 static void hostile_mutate(uint8_t *data, gsize len)
 {
-    static const uint64_t evil[] = { 0, 1, 0xffff, 0x10000, 0x7fffffffffffffffull, UINT64_MAX, 0x8000000000000000ull,
-                                     0x4000000000000000ull, 0x00fffffffffffe00ull, 0x30000, 0x8000000000030000ull };
+    static const uint64_t evil[] = {0,
+                                    1,
+                                    0xffff,
+                                    0x10000,
+                                    0x7fffffffffffffffull,
+                                    UINT64_MAX,
+                                    0x8000000000000000ull,
+                                    0x4000000000000000ull,
+                                    0x00fffffffffffe00ull,
+                                    0x30000,
+                                    0x8000000000030000ull};
     int n = g_test_rand_int_range(1, 6);
 
     while (n--) {
-        uint64_t at = g_test_rand_int_range(0, 3) ? g_test_rand_int_range(0, 112) & ~3 : g_test_rand_int_range(0, len / 8) * 8;
+        uint64_t at = g_test_rand_int_range(0, 3) ? g_test_rand_int_range(0, 112) & ~3
+                                                  : g_test_rand_int_range(0, len / 8) * 8;
         uint64_t v = evil[g_test_rand_int_range(0, G_N_ELEMENTS(evil))];
 
         if (at + 8 > len)
@@ -726,9 +747,10 @@ static void test_chain(void)
     fill_backing(shadow);
     for (int i = 0; i < 5; i++) {
         g_autofree char *name = g_strdup_printf("chain%d.qcow2", i), *path = path_of(name), *buf = g_malloc(70000);
-        g_autofree char *options = i ? g_strdup_printf("{\"size\":8388608,\"backing_file\":\"chain%d.qcow2\",\"backing_fmt\":\"qcow2\"}",
-                                                       i - 1)
-                                     : g_strdup("{\"size\":8388608,\"backing_file\":\"base.raw\",\"backing_fmt\":\"raw\"}");
+        g_autofree char *options =
+            i ? g_strdup_printf(
+                    "{\"size\":8388608,\"backing_file\":\"chain%d.qcow2\",\"backing_fmt\":\"qcow2\"}", i - 1)
+              : g_strdup("{\"size\":8388608,\"backing_file\":\"base.raw\",\"backing_fmt\":\"raw\"}");
         struct storm s = { .size = 8 << 20, .shadow = shadow, .rand = g_rand_new_with_seed(i), .kinds = 3 };
 
         create(path, "qcow2", options);
@@ -803,9 +825,12 @@ int main(int argc, char **argv)
     g_test_add_data_func("/qcow2/compressed/zstd", "zstd", test_compressed);
     g_test_add_data_func("/qcow2/power-cut/64k", "{\"size\":2097152}", test_power_cut);
     g_test_add_data_func("/qcow2/power-cut/512", "{\"size\":2097152,\"cluster_size\":512}", test_power_cut);
-    g_test_add_data_func("/qcow2/power-cut/4k", "{\"size\":2097152,\"cluster_size\":4096,\"refcount_bits\":8}", test_power_cut);
-    g_test_add_data_func("/qcow2/power-cut/backing", "{\"size\":2097152,\"cluster_size\":16384,\"backing_file\":\"cut.raw\","
-                         "\"backing_fmt\":\"raw\"}", test_power_cut);
+    g_test_add_data_func("/qcow2/power-cut/4k",
+                         "{\"size\":2097152,\"cluster_size\":4096,\"refcount_bits\":8}", test_power_cut);
+    g_test_add_data_func("/qcow2/power-cut/backing",
+                         "{\"size\":2097152,\"cluster_size\":16384,\"backing_file\":\"cut.raw\","
+                         "\"backing_fmt\":\"raw\"}",
+                         test_power_cut);
     g_test_add_func("/qcow2/hostile", test_hostile);
     g_test_add_func("/qcow2/backing-loop", test_backing_loop);
     g_test_add_func("/qcow2/chain", test_chain);

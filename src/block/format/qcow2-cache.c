@@ -307,7 +307,8 @@ static void frees_apply(struct qcow2 *q, GArray *frees)
     for (unsigned i = 0; i < frees->len; i++) {
         uint64_t offset = g_array_index(frees, uint64_t, i);
 
-        if (qcow2_refcount_add(q, offset, 1, -1) || qcow2_refcount_get(q, offset >> q->cluster_bits, &value) || value)
+        if (qcow2_refcount_add(q, offset, 1, -1) ||
+            qcow2_refcount_get(q, offset >> q->cluster_bits, &value) || value)
             continue;
         g_array_append_val(gone, offset);
     }
@@ -387,7 +388,8 @@ int qcow2_throttle(struct qcow2 *q)
     bool much;
 
     co_mutex_lock(&q->lock);
-    much = q->l2.dirty >= q->l2.limit / 2 || q->refblocks.dirty >= q->refblocks.limit / 2 || q->frees->len >= FREES_MAX;
+    much = q->l2.dirty >= q->l2.limit / 2 || q->refblocks.dirty >= q->refblocks.limit / 2 ||
+           q->frees->len >= FREES_MAX;
     co_mutex_unlock(&q->lock);
     return much ? qcow2_flush_cache(q->node) : 0;
 }

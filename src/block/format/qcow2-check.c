@@ -240,7 +240,8 @@ bool qcow2_check(struct block_node *n, unsigned repair, struct block_check *out,
     c.clusters = clusters_of(q, q->file->size);
     c.count = g_try_new0(uint32_t, MAX(c.clusters, 1));
     if (!c.count)
-        return error_setf(err, ERR_GENERIC, NULL, "'%s': no memory for %" PRIu64 " clusters", n->filename, c.clusters);
+        return error_setf(err, ERR_GENERIC, NULL, "'%s': no memory for %" PRIu64 " clusters", n->filename,
+                          c.clusters);
     if (!ret)
         ret = census_take(&c);
     co_mutex_lock(&q->lock);

@@ -65,7 +65,8 @@ int qcow2_l2_get(struct qcow2 *q, uint64_t off, struct meta_entry **out)
 /* How many of the entries from i on, at most n, are of this kind and (where they have one) in a row on the host. */
 static unsigned l2_run(const struct qcow2 *q, const struct meta_entry *e, unsigned i, unsigned n)
 {
-    uint64_t first = l2_load(e, i), step = 0, mask = QCOW2_OFFSET_MASK | QCOW2_COPIED | QCOW2_ZERO | QCOW2_COMPRESSED;
+    uint64_t first = l2_load(e, i), step = 0,
+             mask = QCOW2_OFFSET_MASK | QCOW2_COPIED | QCOW2_ZERO | QCOW2_COMPRESSED;
     unsigned k;
 
     if (qcow2_kind(q, first) == QCOW2_NORMAL)
@@ -224,7 +225,8 @@ int qcow2_preadv(struct block_node *n, uint64_t off, uint64_t bytes, const struc
 struct block_node *qcow2_map_fast(struct block_node *n, struct block_fast *f)
 {
     struct qcow2 *q = n->state;
-    uint64_t in = f->offset & (q->cluster_size - 1), l1_index = f->offset >> (q->cluster_bits + q->l2_bits), table, entry;
+    uint64_t in = f->offset & (q->cluster_size - 1), l1_index = f->offset >> (q->cluster_bits + q->l2_bits),
+             table, entry;
     uint64_t l2_index = (f->offset >> q->cluster_bits) & ((1ull << q->l2_bits) - 1);
     struct block_node *to = NULL;
     struct meta_entry *e = NULL;
@@ -556,7 +558,8 @@ static int write_step(struct qcow2 *q, struct write_step *s, struct iovec *part,
     i = qcow2_slice_index(q, s->off);
     entry = l2_load(e, i);
     host = (entry & QCOW2_OFFSET_MASK) + in;
-    if (qcow2_kind(q, entry) == QCOW2_BAD || (!needs_alloc(q, entry) && qcow2_overlaps_metadata(q, host - in, cs))) {
+    if (qcow2_kind(q, entry) == QCOW2_BAD ||
+        (!needs_alloc(q, entry) && qcow2_overlaps_metadata(q, host - in, cs))) {
         qcow2_set_corrupt(q, "L2 entry %#" PRIx64 " at guest offset %#" PRIx64, entry, s->off);
         meta_put(e);
         co_mutex_unlock(&q->lock);

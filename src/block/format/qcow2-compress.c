@@ -116,7 +116,8 @@ int qcow2_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf,
     uint64_t host;
     int ret;
 
-    if ((off & (q->cluster_size - 1)) || bytes > q->cluster_size || (bytes < q->cluster_size && off + bytes != n->size))
+    if ((off & (q->cluster_size - 1)) || bytes > q->cluster_size ||
+        (bytes < q->cluster_size && off + bytes != n->size))
         return -EINVAL;
     c.in = buf;
     if (bytes < q->cluster_size) {              /* the end of the disk */

@@ -46,11 +46,15 @@ static bool plan_refused(struct json_object *opts, struct error *err)
         return error_set(err, ERR_GENERIC, "encrypted images are not supported yet", "leave it out");
     if (option_str(opts, "data_file", NULL))
         return error_set(err, ERR_GENERIC, "external data files are not supported yet", "leave it out");
-    if (strcmp(prealloc, "off") && strcmp(prealloc, "metadata") && strcmp(prealloc, "falloc") && strcmp(prealloc, "full"))
-        return error_setf(err, ERR_GENERIC, "it is off, metadata, falloc or full", "unknown preallocation '%s'", prealloc);
+    if (strcmp(prealloc, "off") && strcmp(prealloc, "metadata") && strcmp(prealloc, "falloc") &&
+        strcmp(prealloc, "full"))
+        return error_setf(err, ERR_GENERIC, "it is off, metadata, falloc or full",
+                          "unknown preallocation '%s'", prealloc);
     if (strcmp(prealloc, "off") && option_str(opts, "backing_file", NULL))
-        return error_set(err, ERR_GENERIC, "Backing file and preallocation can only be used at the same time if extended_l2 is enabled",
-                         "leave preallocation out");
+        return error_set(
+            err, ERR_GENERIC,
+            "Backing file and preallocation can only be used at the same time if extended_l2 is enabled",
+            "leave preallocation out");
     return true;
 }
 
@@ -60,18 +64,23 @@ static bool plan_parse(struct plan *p, struct json_object *opts, struct error *e
     uint64_t cluster;
     int64_t bits;
 
-    if (!plan_refused(opts, err) || !plan_version(p, opts, err) || !option_size(opts, "size", 0, &p->size, err) ||
-        !option_size(opts, "cluster_size", 65536, &cluster, err) || !option_int(opts, "refcount_bits", 16, &bits, err) ||
+    if (!plan_refused(opts, err) || !plan_version(p, opts, err) ||
+        !option_size(opts, "size", 0, &p->size, err) ||
+        !option_size(opts, "cluster_size", 65536, &cluster, err) ||
+        !option_int(opts, "refcount_bits", 16, &bits, err) ||
         !option_bool(opts, "lazy_refcounts", false, &p->lazy, err))
         return false;
-    if (cluster < 1u << QCOW2_MIN_CLUSTER_BITS || cluster > 1u << QCOW2_MAX_CLUSTER_BITS || (cluster & (cluster - 1)))
+    if (cluster < 1u << QCOW2_MIN_CLUSTER_BITS || cluster > 1u << QCOW2_MAX_CLUSTER_BITS ||
+        (cluster & (cluster - 1)))
         return error_set(err, ERR_GENERIC, "Cluster size must be a power of two between 512 and 2048k", NULL);
     if (bits < 1 || bits > 64 || (bits & (bits - 1)))
-        return error_set(err, ERR_GENERIC, "Refcount width must be a power of two and may not exceed 64 bits", NULL);
+        return error_set(err, ERR_GENERIC, "Refcount width must be a power of two and may not exceed 64 bits",
+                         NULL);
     if (strcmp(comp, "zlib") && strcmp(comp, "zstd"))
         return error_setf(err, ERR_GENERIC, "it is zlib or zstd", "unknown compression_type '%s'", comp);
     if (p->version < 3 && (bits != 16 || p->lazy || strcmp(comp, "zlib")))
-        return error_set(err, ERR_GENERIC, "refcount_bits, lazy_refcounts and compression_type need compat=1.1", NULL);
+        return error_set(err, ERR_GENERIC,
+                         "refcount_bits, lazy_refcounts and compression_type need compat=1.1", NULL);
     p->cluster_size = cluster;
     p->cluster_bits = __builtin_ctzll(cluster);
     p->refcount_order = __builtin_ctzll(bits);
@@ -81,7 +90,8 @@ static bool plan_parse(struct plan *p, struct json_object *opts, struct error *e
     p->backing_format = option_str(opts, "backing_fmt", NULL);
     if (p->backing && strlen(p->backing) > 1023)
         return error_set(err, ERR_GENERIC, "the name of the backing file is longer than 1023 bytes", NULL);
-    if (p->backing && HEADER_V3 + 512 + strlen(p->backing) + (p->backing_format ? strlen(p->backing_format) : 0) > cluster)
+    if (p->backing &&
+        HEADER_V3 + 512 + strlen(p->backing) + (p->backing_format ? strlen(p->backing_format) : 0) > cluster)
         return error_set(err, ERR_GENERIC, "the name of the backing file does not fit the first cluster",
                          "use a larger cluster_size");
     return true;
@@ -95,12 +105,14 @@ static uint64_t div_up(uint64_t a, uint64_t b)
 /* header, refcount table, refcount blocks, L1 */
 static bool plan_layout(struct plan *p, struct error *err)
 {
-    uint64_t per_l2 = p->cluster_size << (p->cluster_bits - 3), per_block = p->cluster_size * 8 >> p->refcount_order;
+    uint64_t per_l2 = p->cluster_size << (p->cluster_bits - 3),
+             per_block = p->cluster_size * 8 >> p->refcount_order;
 
     p->l1_entries = div_up(p->size, per_l2);
     if (p->size > INT64_MAX || p->l1_entries * 8 > QCOW2_MAX_L1_BYTES)
-        return error_setf(err, ERR_GENERIC, "use a larger cluster_size", "image size %" PRIu64 " is too large for clusters of %"
-                          PRIu64 " bytes", p->size, p->cluster_size);
+        return error_setf(err, ERR_GENERIC, "use a larger cluster_size",
+                          "image size %" PRIu64 " is too large for clusters of %" PRIu64 " bytes", p->size,
+                          p->cluster_size);
     p->l1_clusters = MAX(1, div_up(p->l1_entries * 8, p->cluster_size));
     p->refblocks = p->reftable_clusters = 1;
     for (;;) {

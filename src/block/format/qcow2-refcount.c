@@ -167,7 +167,8 @@ static void claim_fresh(struct qcow2 *q, uint64_t first, uint64_t clusters)
 /* A block for the range that `cluster` lies in, placed at `cluster`, which is free as its whole range is. */
 static int refblock_new(struct qcow2 *q, uint64_t cluster)
 {
-    uint64_t offset = cluster << q->cluster_bits, table_index = cluster >> q->refblock_bits, be = GUINT64_TO_BE(offset);
+    uint64_t offset = cluster << q->cluster_bits, table_index = cluster >> q->refblock_bits,
+             be = GUINT64_TO_BE(offset);
     void *block = node_buffer(q->file, q->cluster_size);
     int ret;
 
@@ -379,7 +380,8 @@ int qcow2_alloc_some(struct qcow2 *q, uint64_t *n, uint64_t *offset)
 
 int qcow2_alloc_bytes(struct qcow2 *q, uint64_t bytes, uint64_t *offset)
 {
-    uint64_t room = q->compressed_next ? -q->compressed_next & (q->cluster_size - 1) : 0, start = q->compressed_next, more;
+    uint64_t room = q->compressed_next ? -q->compressed_next & (q->cluster_size - 1) : 0,
+             start = q->compressed_next, more;
     int ret;
 
     if (bytes <= room) {

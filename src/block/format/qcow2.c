@@ -53,8 +53,8 @@ static bool bad(struct qcow2 *q, struct error *err, const char *fmt, ...)
 
 static bool missing(struct qcow2 *q, struct error *err, const char *what)
 {
-    return error_setf(err, ERR_GENERIC, "convert it with the program that made it", "'%s' uses %s, which this build does not support",
-                      q->file->filename, what);
+    return error_setf(err, ERR_GENERIC, "convert it with the program that made it",
+                      "'%s' uses %s, which this build does not support", q->file->filename, what);
 }
 
 /* A table must be aligned and lie in the file. */
@@ -132,7 +132,8 @@ static bool header_v3(struct qcow2 *q, const uint8_t *h, struct error *err)
         return bad(q, err, "refcount width 2^%u", q->refcount_order);
     if (q->header_length > 104)
         q->compression = h[104];
-    if (q->incompatible & QCOW2_INCOMPAT_COMPRESSION ? q->compression == QCOW2_ZLIB : q->compression != QCOW2_ZLIB)
+    if (q->incompatible & QCOW2_INCOMPAT_COMPRESSION ? q->compression == QCOW2_ZLIB
+                                                     : q->compression != QCOW2_ZLIB)
         return bad(q, err, "compression type %u does not fit the feature bits", q->compression);
     if (q->compression > QCOW2_ZSTD)
         return missing(q, err, "an unknown compression");
@@ -159,13 +160,16 @@ static bool header_tables(struct qcow2 *q, const uint8_t *h, struct error *err)
     q->reftable_offset = get64(h + QCOW2_H_REFTABLE);
     q->reftable_clusters = get32(h + QCOW2_H_REFTABLE + 8);
     if (!q->reftable_clusters || q->reftable_clusters > QCOW2_MAX_REFTABLE_BYTES >> q->cluster_bits ||
-        !q->reftable_offset || !table_ok(q, q->reftable_offset, (uint64_t)q->reftable_clusters << q->cluster_bits))
-        return bad(q, err, "refcount table of %u clusters at %#" PRIx64, q->reftable_clusters, q->reftable_offset);
+        !q->reftable_offset ||
+        !table_ok(q, q->reftable_offset, (uint64_t)q->reftable_clusters << q->cluster_bits))
+        return bad(q, err, "refcount table of %u clusters at %#" PRIx64, q->reftable_clusters,
+                   q->reftable_offset);
     q->reftable_entries = q->reftable_clusters << (q->cluster_bits - 3);
     q->snapshot_count = get32(h + 60);
     q->snapshots_offset = get64(h + 64);
     if (q->snapshot_count > QCOW2_MAX_SNAPSHOTS ||
-        (q->snapshot_count && (!q->snapshots_offset || !table_ok(q, q->snapshots_offset, q->snapshot_count * 40ull))))
+        (q->snapshot_count &&
+         (!q->snapshots_offset || !table_ok(q, q->snapshots_offset, q->snapshot_count * 40ull))))
         return bad(q, err, "%u snapshots at %#" PRIx64, q->snapshot_count, q->snapshots_offset);
     return true;
 }
@@ -194,7 +198,8 @@ static bool header_read(struct qcow2 *q, struct error *err)
     if (ret)
         return error_set_errno(err, -ret, NULL, "cannot read '%s'", q->file->filename);
     if (get32(h) != QCOW2_MAGIC)
-        return error_setf(err, ERR_GENERIC, "rhea-img info tells what it is; leave format= out to have it guessed",
+        return error_setf(err, ERR_GENERIC,
+                          "rhea-img info tells what it is; leave format= out to have it guessed",
                           "'%s' is not a qcow2 image", q->file->filename);
     q->version = get32(h + 4);
     if (q->version != 2 && q->version != 3)
@@ -300,7 +305,8 @@ static int clear_autoclear(struct qcow2 *q)
     uint64_t zero = 0;
 
     if (q->autoclear & QCOW2_AUTOCLEAR_BITMAPS)
-        warn_report("%s: its dirty bitmaps are no longer valid, as this build does not keep them", q->file->filename);
+        warn_report("%s: its dirty bitmaps are no longer valid, as this build does not keep them",
+                    q->file->filename);
     q->autoclear = 0;
     return qcow2_header_write(q, QCOW2_H_AUTOCLEAR, &zero, 8);
 }
@@ -362,7 +368,8 @@ static bool qcow2_open(struct block_node *n, struct json_object *opts, struct er
     init_state(n, q);
     return table_read(q, q->l1_offset, q->l1_size, &q->l1, "L1 table", err) &&
            table_read(q, q->reftable_offset, q->reftable_entries, &q->reftable, "refcount table", err) &&
-           snapshots_read(q, err) && open_backing(n, q, opts, err) && (n->read_only || open_for_writing(n, q, err));
+           snapshots_read(q, err) && open_backing(n, q, opts, err) &&
+           (n->read_only || open_for_writing(n, q, err));
 }
 
 static void qcow2_close(struct block_node *n)
@@ -438,15 +445,18 @@ static int qcow2_truncate(struct block_node *n, uint64_t size, struct error *err
     int ret;
 
     if (size < n->size) {
-        error_setf(err, ERR_GENERIC, "copy what is wanted with rhea-img convert", "qcow2 images cannot be made smaller yet");
+        error_setf(err, ERR_GENERIC, "copy what is wanted with rhea-img convert",
+                   "qcow2 images cannot be made smaller yet");
         return -ENOTSUP;
     }
     if (q->snapshot_count && q->version < 3) {
-        error_setf(err, ERR_GENERIC, "delete its snapshots first", "cannot resize a version 2 image with snapshots");
+        error_setf(err, ERR_GENERIC, "delete its snapshots first",
+                   "cannot resize a version 2 image with snapshots");
         return -ENOTSUP;
     }
     if ((size & 511) || entries * 8 > QCOW2_MAX_L1_BYTES) {
-        error_setf(err, ERR_GENERIC, NULL, "size %" PRIu64 " is no multiple of 512, or too large for its clusters", size);
+        error_setf(err, ERR_GENERIC, NULL,
+                   "size %" PRIu64 " is no multiple of 512, or too large for its clusters", size);
         return -EINVAL;
     }
     ret = qcow2_flush_cache(n);
@@ -478,12 +488,15 @@ static struct json_object *qcow2_info(struct block_node *n)
 
     json_object_object_add(o, "type", json_object_new_string("qcow2"));
     json_object_object_add(d, "compat", json_object_new_string(q->version < 3 ? "0.10" : "1.1"));
-    json_object_object_add(d, "compression-type", json_object_new_string(q->compression == QCOW2_ZSTD ? "zstd" : "zlib"));
+    json_object_object_add(d, "compression-type",
+                           json_object_new_string(q->compression == QCOW2_ZSTD ? "zstd" : "zlib"));
     if (q->version >= 3)
-        json_object_object_add(d, "lazy-refcounts", json_object_new_boolean(q->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
+        json_object_object_add(d, "lazy-refcounts",
+                               json_object_new_boolean(q->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
     json_object_object_add(d, "refcount-bits", json_object_new_int(1 << q->refcount_order));
     if (q->version >= 3) {
-        json_object_object_add(d, "corrupt", json_object_new_boolean(q->corrupt || (q->incompatible & QCOW2_INCOMPAT_CORRUPT)));
+        json_object_object_add(
+            d, "corrupt", json_object_new_boolean(q->corrupt || (q->incompatible & QCOW2_INCOMPAT_CORRUPT)));
         json_object_object_add(d, "extended-l2", json_object_new_boolean(false));
     }
     json_object_object_add(o, "data", d);

@@ -27,17 +27,35 @@
 
 enum { QCOW2_MAX_L1_BYTES = 32 << 20, QCOW2_MAX_REFTABLE_BYTES = 8 << 20, QCOW2_MAX_SNAPSHOTS = 65536,
        QCOW2_MIN_CLUSTER_BITS = 9, QCOW2_MAX_CLUSTER_BITS = 21 };
-enum { QCOW2_INCOMPAT_DIRTY = 1, QCOW2_INCOMPAT_CORRUPT = 2, QCOW2_INCOMPAT_DATA_FILE = 4, QCOW2_INCOMPAT_COMPRESSION = 8,
-       QCOW2_INCOMPAT_EXTENDED_L2 = 16 };
+enum {
+    QCOW2_INCOMPAT_DIRTY = 1,
+    QCOW2_INCOMPAT_CORRUPT = 2,
+    QCOW2_INCOMPAT_DATA_FILE = 4,
+    QCOW2_INCOMPAT_COMPRESSION = 8,
+    QCOW2_INCOMPAT_EXTENDED_L2 = 16
+};
 enum { QCOW2_COMPAT_LAZY_REFCOUNTS = 1 };
 enum { QCOW2_AUTOCLEAR_BITMAPS = 1 };
 enum { QCOW2_ZLIB = 0, QCOW2_ZSTD = 1 };
 
 /* Places of header fields that are rewritten. */
-enum { QCOW2_H_SIZE = 24, QCOW2_H_L1_SIZE = 36, QCOW2_H_L1_OFFSET = 40, QCOW2_H_REFTABLE = 48, QCOW2_H_INCOMPAT = 72,
-       QCOW2_H_AUTOCLEAR = 88 };
+enum {
+    QCOW2_H_SIZE = 24,
+    QCOW2_H_L1_SIZE = 36,
+    QCOW2_H_L1_OFFSET = 40,
+    QCOW2_H_REFTABLE = 48,
+    QCOW2_H_INCOMPAT = 72,
+    QCOW2_H_AUTOCLEAR = 88
+};
 
-enum qcow2_kind { QCOW2_UNALLOCATED, QCOW2_ZERO_PLAIN, QCOW2_ZERO_ALLOC, QCOW2_NORMAL, QCOW2_COMPRESS, QCOW2_BAD };
+enum qcow2_kind {
+    QCOW2_UNALLOCATED,
+    QCOW2_ZERO_PLAIN,
+    QCOW2_ZERO_ALLOC,
+    QCOW2_NORMAL,
+    QCOW2_COMPRESS,
+    QCOW2_BAD
+};
 
 /* A part of a table, cached. */
 struct meta_entry {
@@ -128,7 +146,10 @@ void qcow2_epoch_end(void *epoch);              /* a struct qcow2_epoch */
 /* qcow2-refcount.c; q->lock held throughout */
 uint64_t refcount_read(const void *block, unsigned order, uint64_t index);
 void refcount_write(void *block, unsigned order, uint64_t index, uint64_t value);
-static inline uint64_t refcount_max(unsigned order) { return order == 6 ? UINT64_MAX : (1ull << (1u << order)) - 1; }
+static inline uint64_t refcount_max(unsigned order)
+{
+    return order == 6 ? UINT64_MAX : (1ull << (1u << order)) - 1;
+}
 int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *value);
 int qcow2_refcount_add(struct qcow2 *q, uint64_t offset, uint64_t clusters, int delta);
 /* n clusters in a row, refcount 1. */
@@ -162,7 +183,10 @@ static inline unsigned qcow2_slice_index(const struct qcow2 *q, uint64_t off)
 {
     return (off >> q->cluster_bits) & (qcow2_slice_entries(q) - 1);
 }
-static inline uint64_t l2_load(const struct meta_entry *e, unsigned i) { return GUINT64_FROM_BE(((uint64_t *)e->data)[i]); }
+static inline uint64_t l2_load(const struct meta_entry *e, unsigned i)
+{
+    return GUINT64_FROM_BE(((uint64_t *)e->data)[i]);
+}
 static inline uint64_t clusters_of(const struct qcow2 *q, uint64_t bytes)
 {
     return (bytes >> q->cluster_bits) + ((bytes & (q->cluster_size - 1)) != 0);

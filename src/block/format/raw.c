@@ -33,8 +33,9 @@ static bool raw_open(struct block_node *n, struct json_object *opts, struct erro
     if (!option_size(opts, "offset", 0, &r->offset, err) || !option_size(opts, "size", 0, &size, err))
         return false;
     if (r->offset > whole)
-        return error_setf(err, ERR_GENERIC, NULL, "offset %" PRIu64 " lies beyond the end of '%s' (%" PRIu64 " bytes)",
-                          r->offset, n->file->filename, whole);
+        return error_setf(err, ERR_GENERIC, NULL,
+                          "offset %" PRIu64 " lies beyond the end of '%s' (%" PRIu64 " bytes)", r->offset,
+                          n->file->filename, whole);
     if (!r->has_size)
         size = whole - r->offset;
     else if (size > whole - r->offset)

@@ -35,7 +35,8 @@ static const char *open_hint(int errnum, bool write, bool direct)
     switch (errnum) {
     case ENOENT: return "check the spelling; rhea-img create makes a new image";
     case EACCES:
-    case EPERM: return write ? "open it with readonly=on, or change its owner or mode" : "change its owner or mode";
+    case EPERM:
+        return write ? "open it with readonly=on, or change its owner or mode" : "change its owner or mode";
     case EROFS: return "open it with readonly=on";
     case EINVAL: return direct ? "this file system has no O_DIRECT: use cache=writeback" : NULL;
     default: return NULL;
@@ -44,7 +45,8 @@ static const char *open_hint(int errnum, bool write, bool direct)
 
 static int file_open_fd(struct block_node *n, const char *path, bool write)
 {
-    return open(path, (write ? O_RDWR : O_RDONLY) | (n->direct ? O_DIRECT : 0) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    return open(path,
+                (write ? O_RDWR : O_RDONLY) | (n->direct ? O_DIRECT : 0) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 
 /* Alignment that O_DIRECT wants. */
@@ -352,7 +354,8 @@ static bool file_preallocate(int fd, const char *path, uint64_t size, const char
     if (strcmp(mode, "falloc") && strcmp(mode, "full"))
         return error_setf(err, ERR_GENERIC, "it is off, falloc or full", "unknown preallocation '%s'", mode);
     if (size && posix_fallocate(fd, 0, size))
-        return error_set_errno(err, ENOSPC, "free some space, or use preallocation=off", "%s: cannot preallocate", path);
+        return error_set_errno(err, ENOSPC, "free some space, or use preallocation=off",
+                               "%s: cannot preallocate", path);
     if (!strcmp(mode, "full")) {
         g_autofree uint8_t *zero = g_malloc0(1 << 20);
 
@@ -378,8 +381,8 @@ static bool file_create(const char *path, struct json_object *opts, struct error
         return true;                            /* a device is there already */
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
-        return error_set_errno(err, errno, open_hint(errno == ENOENT ? 0 : errno, true, false), "cannot create '%s'",
-                               path);
+        return error_set_errno(err, errno, open_hint(errno == ENOENT ? 0 : errno, true, false),
+                               "cannot create '%s'", path);
     /* never empty a file that a machine has in use */
     ok = filelock_set(fd, path, true, true, err);
     if (ok && (ftruncate(fd, 0) < 0 || ftruncate(fd, size) < 0))
