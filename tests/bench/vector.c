@@ -1,5 +1,5 @@
 /* Floating point and vectors under the translator against the same functions run natively, in one process: a function
- * of this program is called as guest code, on guest addresses that are the host's. Prints nanoseconds and the ratio.
+ * of this program is called as guest code, at guest addresses that are the host's plus a constant. Prints nanoseconds and the ratio.
  *   build/tests/bench/bench-vector [name...]     DUMP=1: the host code of the regions */
 #include <glib.h>
 #include <immintrin.h>
@@ -85,6 +85,19 @@ KERNEL static uint64_t float4(void)
             s = _mm_min_ps(v, _mm_set1_ps(3));
         }
     return (uint64_t)_mm_cvtss_f32(s);
+}
+
+KERNEL static uint64_t sgemm_row(void)
+{
+    for (int j = 0; j < N; j++)
+        fc[j] = 0;
+    for (int k = 0; k < 32; k++) {
+        __m128 s = _mm_set1_ps(fa[k]);
+
+        for (int j = 0; j < N; j += 4)
+            _mm_store_ps(fc + j, _mm_add_ps(_mm_load_ps(fc + j), _mm_mul_ps(s, _mm_load_ps(fb + j))));
+    }
+    return (uint64_t)fc[7];
 }
 
 KERNEL static uint64_t strlen_sse2(void)
@@ -206,6 +219,7 @@ KERNEL __attribute__((target("sha,sse4.1"))) static uint64_t sha256(void)
 /* ---- running them as guest code */
 
 enum { TLB_SIZE = 1 << 13, STACK = 1 << 16, STOP = 0x1000 };
+#define GUEST_BASE (UINT64_C(1) << 40)          /* guest address of the host's 0 */
 static struct tlb_entry tlb[TLB_SIZE];
 static struct x86_cpu *cpu;
 static struct jit *jit;
@@ -216,8 +230,11 @@ extern const uint8_t __executable_start[], _end[];     /* the linker's */
 
 static void map_range(uintptr_t from, uintptr_t to)
 {
-    for (from &= ~(uintptr_t)(CPU_PAGE_SIZE - 1); from < to; from += CPU_PAGE_SIZE)
-        tlb[from >> CPU_PAGE_BITS & (TLB_SIZE - 1)] = (struct tlb_entry){ from, from, from, 0 };
+    for (from &= ~(uintptr_t)(CPU_PAGE_SIZE - 1); from < to; from += CPU_PAGE_SIZE) {
+        uint64_t va = from + GUEST_BASE;
+
+        tlb[va >> CPU_PAGE_BITS & (TLB_SIZE - 1)] = (struct tlb_entry){ va, va, va, (uintptr_t)-GUEST_BASE };
+    }
 }
 
 /* Every page of this program and of its stack, where the host has it. */
@@ -231,7 +248,7 @@ static void map_memory(void)
 
 static bool next_page(struct code_fetch *f)
 {
-    f->page[1] = (const uint8_t *)(uintptr_t)(f->page_va + CPU_PAGE_SIZE);
+    f->page[1] = (const uint8_t *)(uintptr_t)(f->page_va - GUEST_BASE + CPU_PAGE_SIZE);
     return true;
 }
 static uint64_t phys_of_next(struct code_fetch *f) { return f->page_va + CPU_PAGE_SIZE; }
@@ -245,7 +262,7 @@ static struct region *region_at(uint64_t pc, uint64_t mode)
     if (r)
         return r;
     src.fetch = (struct code_fetch){ .first_pc = pc, .page_va = pc & ~(uint64_t)4095, .next_page = next_page };
-    src.fetch.page[0] = (const uint8_t *)(uintptr_t)src.fetch.page_va;
+    src.fetch.page[0] = (const uint8_t *)(uintptr_t)(src.fetch.page_va - GUEST_BASE);
     r = jit_translate(jit, &src, &failed);
     if (r && g_getenv("DUMP")) {
         g_autofree char *text = codegen_disassemble(r->code, r->code_size, (uintptr_t)r->code);
@@ -261,9 +278,9 @@ static uint64_t run(uint64_t (*fn)(void))
                     MMU_USER << MODE_MMU_SHIFT, stop = STOP;
     struct region_exit *from = NULL;
 
-    cpu->regs[R_RSP] = (uintptr_t)stack + STACK - 128 - 8;
+    cpu->regs[R_RSP] = (uintptr_t)stack + GUEST_BASE + STACK - 128 - 8;
     memcpy(stack + STACK - 128 - 8, &stop, 8);
-    cpu->cpu.pc = (uintptr_t)fn;
+    cpu->cpu.pc = (uintptr_t)fn + GUEST_BASE;
     cpu->cpu.mode = mode;
     while (cpu->cpu.pc != STOP) {
         struct region *r = region_at(cpu->cpu.pc, mode);
@@ -312,7 +329,7 @@ static uint64_t call_native(uint64_t (*fn)(void)) { return fn(); }
 
 static const struct { const char *name; uint64_t (*fn)(void); } kernels[] = {
     { "mandelbrot", mandelbrot }, { "double-sum", double_sum }, { "sqrt-div", sqrt_div }, { "convert", convert },
-    { "float4", float4 }, { "strlen-sse2", strlen_sse2 }, { "strlen-avx2", strlen_avx2 }, { "copy-sse2", copy_sse2 },
+    { "float4", float4 }, { "sgemm-row", sgemm_row }, { "strlen-sse2", strlen_sse2 }, { "strlen-avx2", strlen_avx2 }, { "copy-sse2", copy_sse2 },
     { "fma-avx2", fma_avx2 }, { "int-avx2", int_avx2 }, { "gather-avx2", gather_avx2 }, { "aes", aes },
     { "sha256", sha256 },
 };

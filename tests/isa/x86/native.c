@@ -8,9 +8,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
 #include "native.h"
 
-uint8_t *native_code, *native_data;
+uint8_t *native_code, *native_data, *native_mirror;
 __attribute__((visibility("hidden"))) struct x86_image native_image;
 __attribute__((visibility("hidden"))) uint64_t native_saved_rsp, native_entry, native_code32;
 __attribute__((visibility("hidden"))) struct { uint32_t offset; uint16_t selector; } native_far;
@@ -94,6 +95,7 @@ static void on_signal(int sig, siginfo_t *si, void *opaque)
 void native_init(void)
 {
     uint8_t *guards;
+    int fd;
     static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
     stack_t stack = { .ss_sp = malloc(1 << 18), .ss_size = 1 << 18 };
     struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
@@ -101,14 +103,18 @@ void native_init(void)
     sigaltstack(&stack, NULL);
     for (unsigned n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
         sigaction(signals[n], &sa, NULL);
-    /* Code and data lie between pages that nothing may touch. */
+    /* Code and data lie between pages that nothing may touch. Data are seen at a second address as well. */
     guards = mmap(NULL, 0x6000, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     native_code = guards + 0x1000;
-    if (guards == MAP_FAILED || mprotect(native_code, 0x1000, PROT_READ | PROT_WRITE | PROT_EXEC) ||
-        mprotect(native_code + 0x2000, NATIVE_DATA_SIZE, PROT_READ | PROT_WRITE)) {
+    fd = memfd_create("native", 0);
+    if (guards == MAP_FAILED || mprotect(native_code, 0x1000, PROT_READ | PROT_WRITE | PROT_EXEC) || fd < 0 ||
+        ftruncate(fd, NATIVE_DATA_SIZE) ||
+        mmap(native_code + 0x2000, NATIVE_DATA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
         perror("mmap");
         exit(1);
     }
+    native_mirror = mmap(NULL, NATIVE_DATA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
     native_data = native_code + 0x2000;
 }
 
