@@ -114,6 +114,7 @@ struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode);
 /* Drops the regions that overlap the bytes. cpu: whose store it is, or NULL; does not return if that has to begin its
  * instruction anew because it overwrites itself. */
 void code_written(struct accel_vm *av, struct cpu *cpu, struct ram_block *rb, uint64_t offset, uint64_t len);
+void code_tables_free(struct accel_vm *av);
 void code_flush_all(struct vm *vm, void *arg);
 void jump_flush(struct jit_cpu *jc);
 void jump_drop_dead(struct jit_cpu *jc);

@@ -81,6 +81,19 @@ static void page_release(struct ram_block *rb, uint64_t offset)
         __atomic_fetch_and(&rb->page_flags[offset >> CPU_PAGE_BITS], (uint8_t)~PAGE_HAS_CODE, __ATOMIC_SEQ_CST);
 }
 
+void code_tables_free(struct accel_vm *av)
+{
+    for (unsigned i = 0; i < av->vm->ram_blocks->len; i++) {
+        struct ram_block *rb = g_ptr_array_index(av->vm->ram_blocks, i);
+        struct code_page **table = rb->code;
+
+        for (uint64_t p = 0; table && p < rb->size >> CPU_PAGE_BITS; p++)
+            g_free(table[p]);
+        g_free(table);
+        rb->code = NULL;
+    }
+}
+
 /* ---- writes */
 
 struct written { struct accel_vm *av; uintptr_t running; bool self, jumped_to; };

@@ -59,6 +59,7 @@ static void accel_exit(struct vm *vm)
 
     if (!av)
         return;
+    code_tables_free(av);
     jit_free(av->jit);
     pthread_mutex_destroy(&av->code_lock);
     sync_free(av);
