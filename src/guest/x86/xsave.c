@@ -144,14 +144,15 @@ static void check_enabled(struct x86_cpu *c)
         x86_raise(c, X_NM, -1);
 }
 
+/* n: a multiple of 8 */
 static bool all_zero(const void *p, size_t n)
 {
     const uint8_t *b = p;
+    uint64_t any = 0;
 
-    for (size_t k = 0; k < n; k++)
-        if (b[k])
-            return false;
-    return true;
+    for (size_t k = 0; k < n; k += 8)
+        any |= get64(b + k);
+    return !any;
 }
 
 /* Components that differ from their initial state: XINUSE */
@@ -212,9 +213,7 @@ void helper_xsave(struct cpu *cpu, uint64_t va, uint32_t info, uint64_t mask)
     cpu_probe(cpu, va, size, true, m.mmu);
     load(&m, LEGACY_SIZE, header, sizeof(header));
     if (m.kind < 2) {           /* standard: bits not asked for stay */
-        bv = (header[0] & ~request) | (request & (m.kind ? used : used | request));
-        if (!m.kind)
-            bv = (header[0] & ~request) | request;
+        bv = (header[0] & ~request) | (m.kind ? request & used : request);
         store_components(&m, m.kind ? request & used : request, request);
         store(&m, LEGACY_SIZE, &bv, 8);
         return;
