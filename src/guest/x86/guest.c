@@ -171,6 +171,8 @@ static bool cpu_init(struct cpu *cpu, struct vm *vm, const char *spec, struct er
     }
     c->identity = id;
     c->model = id->base;
+    if (cpu->guest == &guest_i386)
+        id->features[FW_80000001_EDX] &= ~(1u << (XF_LM & 31));
     memcpy(c->features, id->features, sizeof(c->features));
     c->reset_edx = (uint32_t)((id->stepping & 15) | (id->model & 15) << 4 | (id->family > 15 ? 15 : id->family) << 8 |
                               (id->model >> 4) << 16);
