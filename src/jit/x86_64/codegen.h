@@ -59,7 +59,8 @@ struct value {
 struct mem_group { int32_t lo, hi; uint16_t last; };    /* bytes lo to hi - 1 from the value; op of the last access, 0: none */
 /* A check that was made: the addend for accesses of these bytes is in a register, or 0 where they must be made in C. */
 struct tlb_memo { ir_val base, addend; int32_t lo, hi; uint8_t mmu; bool write; };
-enum { MEMOS = 3, MEMO_SPAN = 256 };
+/* A span that lies in two pages sends all its accesses to C: one in 64 at this size (at 256, OpenSSL lost a quarter). */
+enum { MEMOS = 3, MEMO_SPAN = 64 };
 
 struct snapshot {
     ir_val cur[IR_MAX_SLOTS];
