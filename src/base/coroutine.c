@@ -25,8 +25,9 @@
 #define CO_TSAN 1
 #endif
 
-/* A stack is mapped with a guard page below; only touched pages cost memory. */
-enum { STACK_SIZE = 256 * 1024, GUARD_SIZE = 4096, POOL_MAX = 256 };
+/* A stack is mapped with a guard page below; only touched pages cost memory. A chain of 200 images is opened and read
+ * on one stack. */
+enum { STACK_SIZE = 1 << 20, GUARD_SIZE = 4096, POOL_MAX = 256 };
 
 struct coroutine {
     void *sp;                       /* saved stack pointer while it does not run */

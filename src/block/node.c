@@ -492,8 +492,8 @@ struct block_node *node_open_backing(struct block_node *parent, struct json_obje
         n = node_open_file(g, path, format, NULL, err);
         g->inherit = outer;
         g_ptr_array_remove_index(g->opening, g->opening->len - 1);
-        if (!n)
-            error_prepend(err, "backing file of '%s'", parent->file->filename);
+        if (!n && error_is_set(err) && !g_str_has_prefix(err->msg, "backing file of"))
+            error_prepend(err, "backing file of '%s'", parent->file->filename);     /* the nearest is enough */
     }
     if (n && !node_hold(n, false, true, err)) {
         node_unref(n);
@@ -649,6 +649,9 @@ struct block_node *node_open_file(struct block_graph *g, const char *filename, c
     }
     top = json_object_new_object();
     opts_merge(top, opts);
+    drv = block_driver_find(format);
+    if (drv && drv->options && !g_strv_contains(drv->options, "backing"))
+        json_object_object_del(top, "backing");         /* "backing": null, for whatever the format turns out to be */
     json_object_object_add(top, "driver", json_object_new_string(format));
     json_object_object_add(top, "file", file);
     n = node_open(g, top, err);

@@ -51,7 +51,7 @@ struct block_node *img_open(struct img *c, const char *name, const char *format,
     if (write)
         json_object_object_add(opts, "discard", json_object_new_string("unmap"));
     json_object_object_add(opts, "cache", cache_options(cache ? cache : "writeback", write));
-    if (c->unsafe_backing)
+    if (c->no_backing)
         json_object_object_add(opts, "backing", NULL);
     if (c->image_opts) {
         given = options_parse(name, NULL, &c->err);
@@ -70,8 +70,6 @@ struct block_node *img_open(struct img *c, const char *name, const char *format,
         }
     } else {
         c->graph->inherit = &in;
-        if (format && !strcmp(format, "raw"))
-            json_object_object_del(opts, "backing");
         n = node_open_file(c->graph, name, format, opts, &c->err);
         c->graph->inherit = NULL;
     }
@@ -226,17 +224,18 @@ static void print_info(struct json_object *o)
 
 static int img_info(struct img *c)
 {
-    struct json_object *list = json_object_new_array();
+    struct json_object *list;
     struct block_node *n;
 
     if (c->nargs != 1) {
         error_set(&c->err, ERR_GENERIC, "info takes one file name", "rhea-img info disk.qcow2");
         return fail(c);
     }
-    c->unsafe_backing = !c->chain && c->format && !strcmp(c->format, "qcow2");
+    c->no_backing = !c->chain;
     n = img_open(c, c->args[0], c->format, false, NULL);
     if (!n)
         return fail(c);
+    list = json_object_new_array();
     for (struct block_node *i = n; i; i = c->chain ? i->backing : NULL)
         json_object_array_add(list, node_image_info(i));
     if (c->json) {
@@ -324,6 +323,7 @@ static int img_check(struct img *c)
     }
     r.repair = !write ? 0 : !strcmp(c->repair, "all") ? BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS : BLOCK_FIX_LEAKS;
     c->graph->repairing = write;
+    c->no_backing = true;
     r.n = img_open(c, c->args[0], c->format, write, NULL);
     if (!r.n)
         return fail(c);

@@ -14,8 +14,8 @@ struct img {
     /* options, by the letters of the command line */
     const char *format, *output_format, *backing, *backing_format, *cache, *source_cache, *repair, *aio;
     struct json_object *opts;           /* -o, several merged */
-    bool json, quiet, progress, compress, no_create, force_share, image_opts, chain, strict, shrink,
-        unsafe_backing;
+    bool json, quiet, progress, compress, no_create, force_share, image_opts, chain, strict, shrink;
+    bool no_backing;                    /* the image alone: its backing file may be missing */
     bool write, random;
     uint64_t sparse;                    /* -S */
     uint64_t count, depth, size, step;  /* bench */

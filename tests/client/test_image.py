@@ -140,6 +140,11 @@ def test_backing_chain():
     same('top.qcow2')
     chain = json.loads(rhea('info', '--output=json', '--backing-chain', 'top.qcow2').stdout)
     assert [c['filename'] for c in chain] == ['top.qcow2', 'mid.qcow2', 'base.raw'], chain
+    os.rename('base.raw', 'gone.raw')               # an image can be looked at without its backing file
+    rhea('info', 'mid.qcow2')
+    rhea('check', '-q', 'mid.qcow2')
+    assert "backing file of 'mid.qcow2'" in rhea('map', 'mid.qcow2', ok=(1,)).stderr
+    os.rename('gone.raw', 'base.raw')
     os.makedirs('sub', exist_ok=True)               # relative names start at the image
     qemu('create', '-q', '-f', 'qcow2', '-b', '../mid.qcow2', '-F', 'qcow2', 'sub/leaf.qcow2')
     same('sub/leaf.qcow2')
@@ -188,6 +193,13 @@ def test_resize():
         rhea('resize', '-q', 'z.qcow2', '+2M')
         qemu_io('z.qcow2', 'read -P 7 0 1M', 'read -P 0 1M 2M', 'write -P 9 2M 1M')
         same('z.qcow2')
+        # a longer backing image does not show through in the new part
+        random_raw('base.raw', 4 * MiB, 8)
+        qemu('create', '-q', '-f', 'qcow2', '-b', 'base.raw', '-F', 'raw', '-o', shape, 'y.qcow2', MiB)
+        rhea('resize', '-q', 'y.qcow2', '5M')
+        with open('base.raw', 'rb') as f:
+            assert contents(qemu, 'y.qcow2') == f.read(MiB) + bytes(4 * MiB)
+        same('y.qcow2')
         assert 'shrink' in rhea('resize', 'z.qcow2', '1M', ok=(1,)).stderr
 
 

@@ -436,6 +436,15 @@ static int header_resize(struct qcow2 *q, uint64_t size, uint32_t l1_size, uint6
     return ret ? ret : node_flush(q->file);
 }
 
+/* Of a backing image that is longer than the disk was, nothing shows through in the new part. */
+static int cover_backing(struct block_node *n, uint64_t size)
+{
+    uint64_t old = n->size, end = n->backing ? MIN(size, n->backing->size) : 0;
+
+    n->size = size;
+    return end > old ? node_write_zeroes(n, old, end - old, 0) : 0;
+}
+
 static int qcow2_truncate(struct block_node *n, uint64_t size, struct error *err)
 {
     struct qcow2 *q = n->state;
@@ -476,7 +485,7 @@ static int qcow2_truncate(struct block_node *n, uint64_t size, struct error *err
         if (old_size)
             qcow2_refcount_add(q, old_offset, clusters_of(q, old_size * 8), -1);
     }
-    return 0;
+    return cover_backing(n, size);
 }
 
 /* ---- what is told */
