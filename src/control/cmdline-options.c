@@ -6,6 +6,7 @@
 #include "cmdline-internal.h"
 #include "rhea/base/log.h"
 #include "rhea/base/options.h"
+#include "rhea/net/net.h"
 #include "rhea/chardev/chardev.h"
 #include "rhea/control/version.h"
 #include "rhea/vm/object.h"
@@ -596,7 +597,9 @@ static bool set_mem_prealloc(struct cmdline *c, const char *arg, struct error *e
 static bool set_netdev(struct cmdline *c, const char *arg, struct error *err)
 {
     if (text_is_help(arg)) {
-        printf("Network back ends:\n  user      the host's network through a translator, no rights needed\n");
+        g_autofree char *help = netdev_help();
+
+        printf("%s", help);
         return c->finished = true;
     }
     return append_parsed(c->netdevs, arg, "type", err);

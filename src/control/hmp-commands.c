@@ -45,6 +45,19 @@ static void hmp_netdev_add(struct hmp *h, struct json_object *args)
     add_by_options(h, args, "type", netdev_add);
 }
 
+/* "[NETDEV] RULE" */
+static void hmp_hostfwd(struct hmp *h, struct json_object *args, bool add)
+{
+    const char *first = option_str(args, "first", ""), *second = option_str(args, "second", NULL);
+    struct error err = ERROR_INIT;
+
+    if (!net_hostfwd(h->vm, second ? first : NULL, second ? second : first, add, &err))
+        hmp_error(h, &err);
+}
+
+static void hmp_hostfwd_add(struct hmp *h, struct json_object *args) { hmp_hostfwd(h, args, true); }
+static void hmp_hostfwd_remove(struct hmp *h, struct json_object *args) { hmp_hostfwd(h, args, false); }
+
 static void hmp_object_add(struct hmp *h, struct json_object *args)
 {
     add_by_options(h, args, "qom-type", object_add);
@@ -127,6 +140,9 @@ const struct hmp_command hmp_commands[] = {
     { "info", "subcommand:S?", "[SUBCOMMAND]", "show something; alone: what there is to show", hmp_info },
     { "device_add", "options:S", "DRIVER[,PROP=VALUE]...", "plug a device in", hmp_device_add },
     { "netdev_add", "options:S", "TYPE,id=ID[,PROP=VALUE]...", "make a network back end", hmp_netdev_add },
+    { "hostfwd_add", "first:s second:s?", "[NETDEV] tcp|udp:[ADDR]:PORT-[ADDR]:PORT", "forward a host port to the guest",
+      hmp_hostfwd_add },
+    { "hostfwd_remove", "first:s second:s?", "[NETDEV] tcp|udp:[ADDR]:PORT", "forward it no more", hmp_hostfwd_remove },
     { "object_add", "options:S", "TYPE,id=ID[,PROP=VALUE]...", "make an object", hmp_object_add },
     { "chardev-add", "options:S", "BACKEND,id=ID[,PROP=VALUE]...", "make a character device", hmp_chardev_add },
     { "drive_add", "address:s options:S?", "0 file=PATH,if=none,id=ID[,PROP=VALUE]...", "make a drive for device_add",

@@ -252,7 +252,7 @@ struct netdev *netdev_attach(struct vm *vm, const char *netdev, struct device *d
 {
     struct attach a = { netdev_find(vm, netdev), ops, opaque, dev, NULL };
 
-    return attach(&a, netdev, dev->cls->name, err);
+    return attach(&a, netdev, dev->parent ? dev->parent->cls->name : dev->cls->name, err);
 }
 
 struct netdev *netdev_attach_peer(struct vm *vm, const char *netdev, struct netdev *peer, const struct nic_ops *ops, void *opaque,

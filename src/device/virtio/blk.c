@@ -539,7 +539,7 @@ static bool blk_attach(struct virtio_blk *b, struct error *err)
 
     if (!b->conf.drive)
         return error_setf(err, ERR_GENERIC, "add drive=ID, the id of a -drive if=none or the node-name of a -blockdev",
-                          "%s: drive property not set", dev->cls->name);
+                          "%s: drive property not set", dev->parent ? dev->parent->cls->name : dev->cls->name);
     b->blk = block_backend_attach(dev->vm, b->conf.drive, dev, false, err);
     if (!b->blk)
         return false;
