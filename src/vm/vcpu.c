@@ -36,6 +36,24 @@ void vm_private_free(struct vm_private *p)
     g_free(p);
 }
 
+static unsigned bits_for(unsigned n)
+{
+    return n <= 1 ? 0 : 32 - (unsigned)__builtin_clz(n - 1);
+}
+
+/* Each level has a field of its own in the id, as wide as its largest number (SDM vol. 3, 9.9.1). */
+static void place(struct vcpu *v, const struct vm_config *c)
+{
+    unsigned per_die = c->clusters * c->cores, per_socket = c->dies * per_die, i = (unsigned)v->index, core;
+
+    v->thread = (int)(i % c->threads);
+    core = i / c->threads % per_socket;
+    v->socket = (int)(i / c->threads / per_socket);
+    v->die = (int)(core / per_die);
+    v->core = (int)(core % per_die);
+    v->arch_id = ((uint32_t)v->socket << bits_for(per_socket) | core) << bits_for(c->threads) | (uint32_t)v->thread;
+}
+
 struct vcpu *vcpu_new(struct vm *vm, struct error *err)
 {
     const struct vm_config *c = &vm->config;
@@ -49,10 +67,7 @@ struct vcpu *vcpu_new(struct vm *vm, struct error *err)
     v = g_new0(struct vcpu, 1);
     v->vm = vm;
     v->index = (int)i;
-    v->thread = (int)(i % c->threads);
-    v->core = (int)(i / c->threads % c->cores);
-    v->die = (int)(i / (c->threads * c->cores) % c->dies);
-    v->socket = (int)(i / (c->threads * c->cores * c->dies));
+    place(v, c);
     v->stopped = true;
     v->stop_requested = true;
     pthread_mutex_init(&v->work_lock, NULL);

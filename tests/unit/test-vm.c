@@ -28,6 +28,8 @@ BOARD = {
     .props = (const struct prop[]){ PROP(struct test_board, knob, "knob", PROP_U32, "7", "a knob"), { 0 } },
 };
 
+BOARD = { .name = "test-wide", .max_cpus = 12, .init = test_board_init };
+
 static _Atomic unsigned spins;
 
 static void test_vcpu_loop(struct vcpu *v)
@@ -561,6 +563,24 @@ static void test_bad_machine(void)
     loop_free(loop);
 }
 
+static void test_topology(void)
+{
+    static const uint32_t ids[12] = { 0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13 };
+    struct loop *loop = loop_new("test");
+    struct vm_config c = { .machine = "test-wide", .accel = accel_list(), .cpus = 12, .sockets = 2, .cores = 3, .threads = 2 };
+    struct error err = ERROR_INIT;
+    struct vm *vm = vm_create(&c, loop, &err);
+
+    g_assert_cmpstr(err.msg, ==, NULL);
+    for (unsigned i = 0; i < 12; i++)
+        g_assert_cmpuint(vm->vcpus[i]->arch_id, ==, ids[i]);
+    g_assert_cmpint(vm->vcpus[11]->socket, ==, 1);
+    g_assert_cmpint(vm->vcpus[11]->core, ==, 2);
+    g_assert_cmpint(vm->vcpus[11]->thread, ==, 1);
+    vm_destroy(vm);
+    loop_free(loop);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -575,5 +595,6 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/two-machines", test_two_machines);
     g_test_add_func("/vm/requests", test_requests);
     g_test_add_func("/vm/bad-machine", test_bad_machine);
+    g_test_add_func("/vm/topology", test_topology);
     return g_test_run();
 }

@@ -90,7 +90,8 @@ struct vcpu {
     struct vm *vm;
     struct cpu *cpu;            /* guest state */
     int index;
-    int socket, die, core, thread;
+    int socket, die, core, thread;      /* core counts through the clusters of a die */
+    uint32_t arch_id;           /* the number the guest knows it by (APIC id): fields for socket, core, thread */
     pthread_t thread_handle; bool thread_started;
     int tid;
     void *work_head; pthread_mutex_t work_lock;

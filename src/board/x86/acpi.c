@@ -79,16 +79,20 @@ static void build_madt(struct x86_machine *m, struct acpi_image *img)
 {
     GByteArray *b = img->tables;
     unsigned at = table_begin(img, "APIC", 4);
+    bool wide = false;
 
     put(b, X86_APIC_BASE, 4);
     put(b, m->has_pic ? 1 : 0, 4);      /* PCAT_COMPAT */
     for (unsigned i = 0; i < m->vm->nvcpus; i++) {
-        if (i < 255) {
-            put(b, 0 | 8 << 8 | i << 16 | i << 24, 4);  /* local APIC: type, length, processor, APIC id */
+        uint32_t id = m->vm->vcpus[i]->arch_id;
+
+        wide |= id > 254 || i > 254;
+        if (id < 255 && i < 255) {
+            put(b, 0 | 8 << 8 | i << 16 | id << 24, 4); /* local APIC: type, length, processor, APIC id */
             put(b, 1, 4);
         } else {
             put(b, 9 | 16 << 8, 4);     /* x2APIC */
-            put(b, i, 4);
+            put(b, id, 4);
             put(b, 1, 4);
             put(b, i, 4);
         }
@@ -105,7 +109,7 @@ static void build_madt(struct x86_machine *m, struct acpi_image *img)
     put(b, 4 | 6 << 8 | 0xff << 16, 3); /* NMI on LINT1 of all */
     put(b, 0, 2);
     put(b, 1, 1);
-    if (m->vm->nvcpus > 255) {
+    if (wide) {
         put(b, 10 | 12 << 8, 4);
         put(b, 0xffffffff, 4);
         put(b, 1, 4);

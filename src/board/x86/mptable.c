@@ -30,7 +30,7 @@ void x86_mptable(struct x86_machine *m)
 
     g_byte_array_append(t, header, sizeof(header));
     for (unsigned i = 0; i < m->vm->nvcpus; i++) {
-        uint8_t cpu[20] = { 0, i, 0x14, 1 | (i == 0 ? 2 : 0), 0x00, 0x06, 0, 0, 0x01, 0x02 };
+        uint8_t cpu[20] = { 0, (uint8_t)m->vm->vcpus[i]->arch_id, 0x14, 1 | (i == 0 ? 2 : 0), 0x00, 0x06, 0, 0, 0x01, 0x02 };
 
         put_entry(t, cpu, sizeof(cpu), &count);
     }

@@ -606,7 +606,8 @@ void apic_connect(struct device *dev, struct vcpu *v)
 
     a->vcpu = v;
     a->cpu = (struct x86_cpu *)v->cpu;
-    a->id = a->xid = v->index;
+    a->id = v->arch_id;
+    a->xid = (uint8_t)a->id;
     a->base = 0xfee00000 | BASE_ENABLE | (v->index == 0 ? BASE_BSP : 0);
     a->cpu->apic_base = a->base;
     a->cpu->platform = &apic_platform;
@@ -665,7 +666,7 @@ static void apic_reset(struct device *dev, enum reset_kind kind)
     a->svr = 0xff;
     a->icr = a->deadline = a->initial_count = 0;
     a->timer_start = a->timer_next = 0;
-    a->xid = a->id;
+    a->xid = (uint8_t)a->id;
     for (unsigned i = 0; i < LVT_COUNT; i++)
         a->lvt[i] = LVT_MASKED;
     if (a->vcpu) {

@@ -22,8 +22,7 @@ static struct topology topology_of(const struct x86_cpu *c)
     return t;
 }
 
-/* That of the LAPIC, which is the CPU's number: exact when cores and threads a package are powers of two. */
-uint32_t x86_apic_id(const struct x86_cpu *c) { return (uint32_t)c->cpu.index; }
+uint32_t x86_apic_id(const struct x86_cpu *c) { return c->cpu.vcpu ? c->cpu.vcpu->arch_id : (uint32_t)c->cpu.index; }
 
 static uint32_t signature(const struct x86_identity *id)
 {
