@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "rhea/vm/fds.h"
 
 enum { EVENTS_MAX = 16 };
 
@@ -644,7 +645,7 @@ static bool open_log(struct chardev *cd, struct json_object *opts, struct error 
         return false;
     if (!path)
         return true;
-    cd->log_fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | (append ? O_APPEND : O_TRUNC), 0666);
+    cd->log_fd = fdset_open(cd->vm, path, O_WRONLY | O_CREAT | O_NONBLOCK | (append ? O_APPEND : O_TRUNC), 0666);
     return cd->log_fd >= 0 || error_set_errno(err, errno, "check the path and its rights", "log file %s", path);
 }
 

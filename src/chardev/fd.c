@@ -13,6 +13,7 @@
 #include <termios.h>
 #include <unistd.h>
 #include "chardev/internal.h"
+#include "rhea/vm/fds.h"
 
 struct fd_chardev {
     struct chardev cd;
@@ -239,11 +240,11 @@ static bool file_open(struct chardev *cd, struct json_object *opts, struct error
         return error_set(err, ERR_GENERIC, "the path is missing", "add path=FILE");
     if (!option_bool(opts, "append", false, &append, err))
         return false;
-    out = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | (append ? O_APPEND : O_TRUNC), 0666);
+    out = fdset_open(cd->vm, path, O_WRONLY | O_CREAT | O_NONBLOCK | (append ? O_APPEND : O_TRUNC), 0666);
     if (out < 0)
         return error_set_errno(err, errno, "check the path and its rights", "%s", path);
     if (input) {
-        in = open(input, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        in = fdset_open(cd->vm, input, O_RDONLY | O_NONBLOCK, 0);
         if (in < 0) {
             error_set_errno(err, errno, "check the path and its rights", "%s", input);
             close(out);
