@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "control/control-state.h"
 #include "control/hmp.h"
 #include "control/qmp-schema.h"
 #include "rhea/base/options.h"
@@ -484,13 +485,34 @@ bool qmp_query_pci(struct vm *vm, struct json_object **ret, struct error *err)
     return *ret || error_set(err, ERR_GENERIC, "this machine has no PCI", NULL);
 }
 
+bool qmp_query_migrate_capabilities(struct vm *vm, struct json_object **ret, struct error *err)
+{
+    struct json_object *o = json_object_new_object();
+
+    put(o, "capability", "events");
+    put_bool(o, "state", control_state(vm)->migration_events);
+    *ret = json_object_new_array();
+    json_object_array_add(*ret, o);
+    return true;
+}
+
+bool qmp_migrate_set_capabilities(struct vm *vm, const struct migrate_set_capabilities_args *args, struct error *err)
+{
+    for (size_t i = 0; i < json_object_array_length(args->capabilities); i++) {
+        struct json_object *state;
+
+        json_object_object_get_ex(json_object_array_get_idx(args->capabilities, i), "state", &state);
+        control_state(vm)->migration_events = json_object_get_boolean(state);
+    }
+    return true;
+}
+
 #define EMPTY_LIST(fn) \
     bool fn(struct vm *vm, struct json_object **ret, struct error *err) \
     { \
         *ret = json_object_new_array(); \
         return true; \
     }
-EMPTY_LIST(qmp_query_migrate_capabilities)
 EMPTY_LIST(qmp_query_tpm_models)
 EMPTY_LIST(qmp_query_tpm_types)
 EMPTY_LIST(qmp_query_block_jobs)
