@@ -310,14 +310,12 @@ bool qmp_query_cpu_model_expansion(struct vm *vm, const struct query_cpu_model_e
 {
     const struct guest *g = vm->guest;
     const char *name = option_str(args->model, "name", "");
-    g_autofree char *spec = model_spec(args->model, strcmp(name, "host") ? name : "max");
+    g_autofree char *spec = model_spec(args->model, name);
     const struct cpu_feature *features;
     struct json_object *model, *props;
     struct cpu *cpu;
     unsigned n;
 
-    if (!strcmp(name, "host") && (!vm->accel || strcmp(vm->accel->name, "kvm")))
-        return error_set(err, ERR_GENERIC, "The CPU model 'host' requires KVM", "this build has none yet: use 'max'");
     if (!g->cpu_has)
         return error_set(err, ERR_GENERIC, "the models of this guest cannot be expanded", NULL);
     cpu = g_malloc0(g->cpu_size);
