@@ -1,5 +1,8 @@
 /* SYSCALL, SYSRET, SYSENTER, SYSEXIT, ports, time, random small system helpers. SDM vol. 2; AMD APM vol. 2, 6.1. */
+#include <sched.h>
+#include <unistd.h>
 #include "rhea/base/log.h"
+#include "rhea/vm/vm.h"
 #include "system.h"
 
 static void flat_segment(struct x86_cpu *c, unsigned seg, uint16_t selector, uint32_t attr)
@@ -158,6 +161,19 @@ uint64_t x86_tsc(struct x86_cpu *c)
 uint64_t helper_rdtsc(struct cpu *cpu)
 {
     return x86_tsc(x86(cpu));
+}
+
+/* A spinning vCPU gives its core away when there are more of them than cores: who holds the lock may be waiting. */
+void helper_pause(struct cpu *cpu)
+{
+    static long cores;          /* of the host: the same for every machine */
+
+    if (!cpu->vcpu || cpu->vcpu->vm->nvcpus < 2)
+        return;
+    if (!cores)
+        cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if ((long)cpu->vcpu->vm->nvcpus > cores)
+        sched_yield();
 }
 
 /* No performance counter is announced. */

@@ -330,7 +330,21 @@ EMIT(mwait)
         x86_exception(t, X_UD);
 }
 
-EMIT(pause) { }
+
+EMIT(pause)
+{
+    ir_val a, b;
+
+    if (!(i->rex & 1)) {
+        x86_call(t, HELP_pause, 0, 0, 0, 0);
+        return;
+    }
+    a = x86_get_reg(t, R_RAX, i->opsize);       /* with REX.B it is XCHG R8, rAX, and F3 means nothing */
+    b = x86_get_reg(t, R_R8, i->opsize);
+    x86_put_reg(t, R_R8, i->opsize, a);
+    x86_put_reg(t, R_RAX, i->opsize, b);
+}
+
 EMIT(fence) { ir_fence(t->ir); }
 EMIT(clflush) { ir_load(t->ir, T_I32, x86_memop(t, 1), x86_linear(t, i, 1, false), 0); }
 EMIT(invd) { }
