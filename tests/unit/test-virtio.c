@@ -157,6 +157,36 @@ static void test_paused_machine_leaves_memory_alone(void)
     drv_free(d);                        /* the kick that waits must not outlive the device */
 }
 
+/* As Linux does it: the page size is written once, before the driver resets the device. */
+static void test_legacy_mmio(void)
+{
+    struct drv *d;
+    struct drv_queue *q;
+    struct seg s = { DATA_BASE, 16, true };
+
+    drv_legacy = true;
+    d = drv_new(NULL, rng_split);
+    drv_legacy = false;
+    q = &d->q[0];
+    g_assert_cmpuint(reg(d, 0x004), ==, 1);
+    set_reg(d, 0x028, 4096);
+    set_reg(d, 0x070, 0);
+    set_reg(d, 0x070, 3);
+    set_reg(d, 0x020, reg(d, 0x010) & ~(1u << VIRTIO_F_EVENT_IDX));
+    set_reg(d, 0x038, 8);
+    set_reg(d, 0x03c, 4096);
+    set_reg(d, 0x040, RING_BASE / 4096);
+    g_assert_cmpuint(reg(d, 0x040), ==, RING_BASE / 4096);
+    *q = (struct drv_queue){ .size = 8, .desc = RING_BASE, .driver = RING_BASE + 16 * 8, .device = RING_BASE + 4096 };
+    set_reg(d, 0x070, 3 | 4);
+    for (int i = 0; i < 20; i++)
+        g_assert_cmpuint(drv_do(d, 0, &s, 1), ==, 16);
+    g_assert_false(all_zero(d, DATA_BASE, 16));
+    set_reg(d, 0x040, 0);               /* how a legacy driver lets a queue go */
+    g_assert_cmpuint(reg(d, 0x040), ==, 0);
+    drv_free(d);
+}
+
 /* ---- hostile drivers: each writes something to queue 0 that must stop the device, and nothing else */
 
 static uint64_t table_at(struct drv *d, const uint64_t *words, unsigned n)
@@ -565,6 +595,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/virtio/packed/indirect", "packed", test_indirect);
     g_test_add_func("/virtio/split/event_index_suppresses_interrupts", test_event_index_suppresses_interrupts);
     g_test_add_func("/virtio/split/flag_suppresses_interrupts", test_flag_suppresses_interrupts);
+    g_test_add_func("/virtio/legacy_mmio", test_legacy_mmio);
     g_test_add_func("/virtio/queue_reset", test_queue_reset);
     g_test_add_func("/virtio/unoffered_feature_is_refused", test_unoffered_feature_is_refused);
     g_test_add_func("/virtio/paused_machine_leaves_memory_alone", test_paused_machine_leaves_memory_alone);

@@ -33,6 +33,7 @@ struct drv {
 struct seg { uint64_t addr; uint32_t len; bool write; };
 
 static struct drv *drv_boot;    /* being made, for the board */
+static bool drv_legacy;         /* the next machine's slot has force-legacy=on */
 
 static bool drv_board_init(struct vm *vm, struct error *err)
 {
@@ -47,6 +48,7 @@ static bool drv_board_init(struct vm *vm, struct error *err)
     drv_boot->ram = rb->host;
     drv_boot->mmio = device_new(vm, "virtio-mmio", NULL, err);
     g_assert_nonnull(drv_boot->mmio);
+    g_assert_true(device_set(drv_boot->mmio, "force-legacy", drv_legacy ? "on" : "off", err));
     g_assert_true(device_realize(drv_boot->mmio, NULL, err));
     mem_region_add(&vm->system_memory, MMIO_BASE, &drv_boot->mmio->mmio[0], 0);
     return true;

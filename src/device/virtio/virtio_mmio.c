@@ -33,18 +33,17 @@ static void mmio_config_irq(struct virtio_device *v) { mmio_interrupt(v->proxy, 
 
 static void mmio_acknowledge(struct virtio_mmio *m, uint32_t bits)
 {
-    if (atomic_fetch_and(&m->interrupt, ~bits) & ~bits)
-        return;
+    atomic_fetch_and(&m->interrupt, ~bits);
     irq_lower(m->dev.irq_out[0]);
-    if (atomic_load(&m->interrupt))     /* set meanwhile */
+    if (atomic_load(&m->interrupt))     /* others, or set meanwhile: a new edge, where edges count */
         irq_raise(m->dev.irq_out[0]);
 }
 
+/* A driver's reset leaves the legacy page size alone: it is written once, before the first reset. */
 static void mmio_clear(struct virtio_mmio *m)
 {
     m->device_features_sel = m->driver_features_sel = m->queue_sel = 0;
     m->driver_features[0] = m->driver_features[1] = 0;
-    m->page_size = 0;
     m->queue_align = 4096;
     mmio_acknowledge(m, ~0u);
 }
@@ -238,6 +237,7 @@ static bool mmio_realize(struct device *dev, struct error *err)
 
 static void mmio_reset(struct device *dev, enum reset_kind kind)
 {
+    device_cast(dev, struct virtio_mmio)->page_size = 0;
     mmio_clear(device_cast(dev, struct virtio_mmio));
 }
 
