@@ -4,6 +4,7 @@
 #include <glib.h>
 #include <stdlib.h>
 #include <string.h>
+#include "rhea/base/options.h"
 #include "cpuid.h"
 
 #define INTEL "GenuineIntel"
@@ -187,28 +188,30 @@ static void filter(uint32_t *words)
 
 /* ---- -cpu options */
 
-static const char *nearest(const char *name)
+static bool unknown_feature(const char *name, struct error *err)
 {
-    const char *best = "?";
-    unsigned best_score = 0;
+    const char *names[G_N_ELEMENTS(features) + 1] = { NULL };
+    const char *near;
+    g_autofree char *hint = NULL;
 
-    for (unsigned n = 0; n < G_N_ELEMENTS(features); n++) {
-        unsigned score = 0;
-
-        for (const char *p = features[n].name, *q = name; *p && *q && fold(*p) == fold(*q); p++, q++)
-            score++;
-        if (score > best_score) {
-            best_score = score;
-            best = features[n].name;
-        }
-    }
-    return best;
+    for (unsigned n = 0; n < G_N_ELEMENTS(features); n++)
+        names[n] = features[n].name;
+    near = nearest_spelling(name, names);
+    hint = near ? g_strdup_printf("did you mean %s? `-cpu help` lists all", near) : g_strdup("`-cpu help` lists all");
+    return error_setf(err, ERR_GENERIC, hint, "-cpu: there is no feature or property '%s'", name);
 }
 
-static bool parse_bool(const char *v, bool *on)
+static bool unknown_model(const char *name, struct error *err)
 {
-    *on = !v || !strcmp(v, "on") || !strcmp(v, "yes") || !strcmp(v, "true");
-    return *on || !strcmp(v, "off") || !strcmp(v, "no") || !strcmp(v, "false");
+    const char *names[G_N_ELEMENTS(models) + 1] = { NULL };
+    const char *near;
+    g_autofree char *hint = NULL;
+
+    for (unsigned n = 0; n < G_N_ELEMENTS(models); n++)
+        names[n] = models[n].name;
+    near = nearest_spelling(name, names);
+    hint = near ? g_strdup_printf("did you mean %s? `-cpu help` lists all", near) : g_strdup("`-cpu help` lists all");
+    return error_setf(err, ERR_GENERIC, hint, "there is no CPU model '%s'", name);
 }
 
 /* Properties that are not feature bits. -1: none of that name; else whether the value was good. */
@@ -220,6 +223,8 @@ static int identity_option(struct x86_identity *id, const char *key, const char 
     uint64_t n;
     char *end;
 
+    if (!value && (!strcmp(key, "vendor") || !strcmp(key, "model-id")))
+        return 0;
     if (!strcmp(key, "vendor")) {
         g_strlcpy(id->vendor, value, sizeof(id->vendor));
         return strlen(value) == 12;
@@ -229,7 +234,7 @@ static int identity_option(struct x86_identity *id, const char *key, const char 
         return 1;
     }
     if (!strcmp(key, "enforce"))
-        return parse_bool(value, &id->enforce);
+        return parse_bool(value ? value : "on", &id->enforce, NULL);
     n = value ? strtoull(value, &end, 0) : 0;
     if (!strcmp(key, "family") || !strcmp(key, "model") || !strcmp(key, "stepping") || !strcmp(key, "level") ||
         !strcmp(key, "xlevel") || !strcmp(key, "phys-bits") || !strcmp(key, "tsc-frequency")) {
@@ -269,7 +274,6 @@ static bool parse_option(struct x86_identity *id, const char *opt, struct error 
 {
     const char *eq = strchr(opt, '=');
     g_autofree char *key = eq ? g_strndup(opt, (gsize)(eq - opt)) : g_strdup(opt);
-    g_autofree char *hint = NULL;
     const char *value = eq ? eq + 1 : NULL;
     int n, known;
     bool on;
@@ -278,19 +282,34 @@ static bool parse_option(struct x86_identity *id, const char *opt, struct error 
         n = feature_find(opt + 1, strlen(opt + 1));
         if (n >= 0)
             return request(id, n, *opt == '+', err);
-        key[0] = ' ';
+        return unknown_feature(opt + 1, err);
     } else {
         known = identity_option(id, key, value);
         if (known > 0)
             return true;
         n = feature_find(key, strlen(key));
-        if (n >= 0 && parse_bool(value, &on))
+        if (n >= 0 && parse_bool(value ? value : "on", &on, NULL))
             return request(id, n, on, err);
         if (known == 0 || n >= 0)
             return error_setf(err, ERR_GENERIC, NULL, "-cpu: bad value '%s' for '%s'", value ? value : "", key);
     }
-    hint = g_strdup_printf("the nearest is '%s'; `-cpu help` lists all", nearest(g_strstrip(key)));
-    return error_setf(err, ERR_GENERIC, hint, "-cpu: there is no feature or property '%s'", key);
+    return unknown_feature(key, err);
+}
+
+/* "Haswell-v4", "EPYC-IBPB", "Westmere-IBRS": versions of a model differ in mitigations, which need no processor here. */
+static const struct x86_model *model_of_version(const char *name)
+{
+    const struct x86_model *m = x86_model_find(name);
+    g_autofree char *plain = g_strdup(name);
+    char *dash = strrchr(plain, '-');
+
+    if (m || !dash)
+        return m;
+    if ((dash[1] == 'v' && g_ascii_isdigit(dash[2])) || !strcmp(dash, "-IBRS") || !strcmp(dash, "-IBPB")) {
+        *dash = 0;
+        return x86_model_find(plain);
+    }
+    return NULL;
 }
 
 bool x86_identity_parse(struct x86_identity *id, const char *spec, struct error *err)
@@ -301,9 +320,9 @@ bool x86_identity_parse(struct x86_identity *id, const char *spec, struct error 
 
     if (g_str_has_suffix(name, "-x86_64-cpu"))
         parts[0][strlen(name) - strlen("-x86_64-cpu")] = 0;
-    m = x86_model_find(name);
+    m = model_of_version(name);
     if (!m)
-        return error_setf(err, ERR_GENERIC, "`-cpu help` lists the models", "there is no CPU model '%s'", name);
+        return unknown_model(name, err);
     *id = (struct x86_identity){ .level = 1, .base = m };
     apply_model(id, m);
     for (unsigned n = 1; parts[n]; n++)
