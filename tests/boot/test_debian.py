@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """A Debian 12 disk to its login prompt under systemd: network, ssh, a file from the host, power-off by QMP."""
+import hashlib
 import http.server
 import os
 import subprocess
 import tempfile
 import threading
+import time
 
 from boot import Machine, asset, build, free_port, run
 
@@ -36,11 +38,12 @@ def debian_to_login():
             m.expect(r"login: ", 400)
             m.send("root\n")
             m.expect(r"# ", 60)
+            deadline = time.monotonic() + 90        # the prompt may come before the network is up
+            while ssh(guest, port, "true").returncode and time.monotonic() < deadline:
+                time.sleep(1)
             r = ssh(guest, port, f"wget -qO- http://10.0.2.2:{web.server_port}/payload | sha256sum; systemctl is-system-running --wait")
-            import hashlib
             assert hashlib.sha256(payload).hexdigest() in r.stdout, (r.stdout, r.stderr)
             assert "running" in r.stdout, f"systemd: {r.stdout}"
-            r = ssh(guest, port, "dmesg --level=warn,err,crit,alert,emerg")
             m.clean()
             m.qmp("system_powerdown")
             assert m.wait(120) == 0
