@@ -35,28 +35,37 @@ progress() { # text command...
     fi
 }
 
-debian() { # name packages
-    local out=$cache/$1-v$version extra=$2 tmp keys mode=auto
+# One at a time makes a guest; who comes second finds it made. Guests that are there need no lock.
+make_once() { # directory function arguments...
+    local out=$1; shift
     if [ ! -e "$out/done" ]; then
-        tmp=$cache/$1.tmp; rm -rf "$tmp" "$out"; mkdir -p "$tmp"
-        ssh-keygen -q -t ed25519 -N '' -C rhea -f "$tmp/ssh_key"
-        [ "$(id -u)" = 0 ] && mode=root || mode=unshare
-        progress "Making a Debian 12 file system" mmdebstrap --mode=$mode --variant=minbase --architectures=amd64 \
-            --include=linux-image-cloud-amd64,initramfs-tools,systemd-sysv,systemd-resolved,udev,dbus,openssh-server,iproute2,iputils-ping,ca-certificates,wget,procps,kmod,less,login,apt,$extra \
-            --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-            --customize-hook='echo rhea > "$1/etc/hostname"; echo "127.0.1.1 rhea" >> "$1/etc/hosts"' \
-            --customize-hook='printf "[Match]\nName=e*\n[Network]\nDHCP=yes\n" > "$1/etc/systemd/network/80-all.network"' \
-            --customize-hook='chroot "$1" systemctl enable systemd-networkd systemd-resolved ssh serial-getty@ttyS0 >/dev/null' \
-            --customize-hook='chroot "$1" passwd -d root; printf "PermitRootLogin yes\nPermitEmptyPasswords yes\nUseDNS no\n" > "$1/etc/ssh/sshd_config.d/rhea.conf"' \
-            --customize-hook='mkdir -p "$1/root/.ssh"; cp '"$tmp"'/ssh_key.pub "$1/root/.ssh/authorized_keys"; chmod -R go= "$1/root/.ssh"' \
-            --customize-hook='printf "/dev/vda / ext4 rw,relatime 0 1\n" > "$1/etc/fstab"' \
-            --customize-hook='printf "\nDebian 12 on Rhea: log in as root, no password. poweroff ends it, Ctrl-a x too.\n\n" >> "$1/etc/issue"' \
-            --customize-hook='cp -L "$1"/vmlinuz "$1"/initrd.img '"$tmp/" \
-            bookworm "$tmp/root.tar" "deb $(mirror) bookworm main"
-        progress "Making its disk image" make_image "$tmp"
-        touch "$tmp/done"; mv "$tmp" "$out"
+        exec 9>"$out.lock"
+        flock -n 9 || { say "waiting for another process that makes $(basename "$out")"; flock 9; }
+        [ -e "$out/done" ] || "$@"
+        exec 9>&-
     fi
     printf '%s\n' "$out"
+}
+
+debian() { # name packages
+    local out=$cache/$1-v$version extra=$2 tmp mode
+    tmp=$cache/$1.tmp; rm -rf "$tmp" "$out"; mkdir -p "$tmp"
+    ssh-keygen -q -t ed25519 -N '' -C rhea -f "$tmp/ssh_key"
+    [ "$(id -u)" = 0 ] && mode=root || mode=unshare
+    progress "Making a Debian 12 file system" mmdebstrap --mode=$mode --variant=minbase --architectures=amd64 \
+        --include=linux-image-cloud-amd64,initramfs-tools,systemd-sysv,systemd-resolved,udev,dbus,openssh-server,iproute2,iputils-ping,ca-certificates,wget,procps,kmod,less,login,apt,$extra \
+        --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+        --customize-hook='echo rhea > "$1/etc/hostname"; echo "127.0.1.1 rhea" >> "$1/etc/hosts"' \
+        --customize-hook='printf "[Match]\nName=e*\n[Network]\nDHCP=yes\n" > "$1/etc/systemd/network/80-all.network"' \
+        --customize-hook='chroot "$1" systemctl enable systemd-networkd systemd-resolved ssh serial-getty@ttyS0 >/dev/null' \
+        --customize-hook='chroot "$1" passwd -d root; printf "PermitRootLogin yes\nPermitEmptyPasswords yes\nUseDNS no\n" > "$1/etc/ssh/sshd_config.d/rhea.conf"' \
+        --customize-hook='mkdir -p "$1/root/.ssh"; cp '"$tmp"'/ssh_key.pub "$1/root/.ssh/authorized_keys"; chmod -R go= "$1/root/.ssh"' \
+        --customize-hook='printf "/dev/vda / ext4 rw,relatime 0 1\n" > "$1/etc/fstab"' \
+        --customize-hook='printf "\nDebian 12 on Rhea: log in as root, no password. poweroff ends it, Ctrl-a x too.\n\n" >> "$1/etc/issue"' \
+        --customize-hook='cp -L "$1"/vmlinuz "$1"/initrd.img '"$tmp/" \
+        bookworm "$tmp/root.tar" "deb $(mirror) bookworm main"
+    progress "Making its disk image" make_image "$tmp"
+    touch "$tmp/done"; mv "$tmp" "$out"
 }
 
 make_image() { # directory with root.tar
@@ -77,6 +86,7 @@ make_image() { # directory with root.tar
 fetch() { # suite directory package-pattern
     local suite=$1 dir=$2 pattern=$3 apt=$cache/apt-$1
     mkdir -p "$dir" "$apt"/{lists/partial,archives/partial}
+    exec 8>"$apt/lock"; flock 8
     echo "deb [trusted=yes] $(mirror) $suite main" > "$apt/sources.list"
     local o=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists="$apt/lists"
              -o Dir::Cache="$apt" -o Dir::State::status=/dev/null -o APT::Architecture=amd64 -o Acquire::Languages=none -qq)
@@ -99,34 +109,30 @@ initramfs() { # directory modules-dir: a busybox shell that powers off when told
 
 kernel() { # name
     local out=$cache/kernel-$1-v$version tmp=$cache/kernel-$1.tmp suite package
-    if [ ! -e "$out/done" ]; then
-        rm -rf "$tmp" "$out"; mkdir -p "$tmp"
-        case $1 in
-        cloud) suite=bookworm package=linux-image-cloud-amd64 ;;
-        stock) suite=bookworm package=linux-image-amd64 ;;
-        trixie-cloud) suite=trixie package=linux-image-cloud-amd64 ;;
-        trixie-stock) suite=trixie package=linux-image-amd64 ;;
-        installer) suite=bookworm package=debian-installer-12-netboot-amd64 ;;
-        *) say "rhea: no kernel '$1': cloud, stock, trixie-cloud, trixie-stock or installer"; exit 1 ;;
-        esac
-        progress "Fetching the $1 kernel" fetch "$suite" "$tmp/pkg" "$package"
-        if [ "$1" = installer ]; then
-            cp "$tmp"/pkg/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/{linux,initrd.gz} "$tmp/"
-            mv "$tmp/linux" "$tmp/vmlinuz"
-        else
-            cp "$tmp"/pkg/boot/vmlinuz-* "$tmp/vmlinuz"
-            cp "$tmp"/pkg/boot/System.map-* "$tmp/System.map" 2>/dev/null || true
-            initramfs "$tmp"
-        fi
-        rm -rf "$tmp/pkg"; touch "$tmp/done"; mv "$tmp" "$out"
+    rm -rf "$tmp" "$out"; mkdir -p "$tmp"
+    case $1 in
+    cloud) suite=bookworm package=linux-image-cloud-amd64 ;;
+    stock) suite=bookworm package=linux-image-amd64 ;;
+    trixie-cloud) suite=trixie package=linux-image-cloud-amd64 ;;
+    trixie-stock) suite=trixie package=linux-image-amd64 ;;
+    installer) suite=bookworm package=debian-installer-12-netboot-amd64 ;;
+    *) say "rhea: no kernel '$1': cloud, stock, trixie-cloud, trixie-stock or installer"; exit 1 ;;
+    esac
+    progress "Fetching the $1 kernel" fetch "$suite" "$tmp/pkg" "$package"
+    if [ "$1" = installer ]; then
+        cp "$tmp"/pkg/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/{linux,initrd.gz} "$tmp/"
+        mv "$tmp/linux" "$tmp/vmlinuz"
+    else
+        cp "$tmp"/pkg/boot/vmlinuz-* "$tmp/vmlinuz"
+        cp "$tmp"/pkg/boot/System.map-* "$tmp/System.map" 2>/dev/null || true
+        initramfs "$tmp"
     fi
-    printf '%s\n' "$out"
+    rm -rf "$tmp/pkg"; touch "$tmp/done"; mv "$tmp" "$out"
 }
 
-exec 9>"$cache/lock"; flock 9
 case ${1:-} in
-debian) debian debian-12-amd64 "" ;;
-debian-test) debian debian-12-amd64-test "gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,stress-ng,sysbench,fio,iperf3,binutils" ;;
-kernel) kernel "${2:-cloud}" ;;
+debian) make_once "$cache/debian-12-amd64-v$version" debian debian-12-amd64 "" ;;
+debian-test) make_once "$cache/debian-12-amd64-test-v$version" debian debian-12-amd64-test "gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,stress-ng,sysbench,fio,iperf3,binutils" ;;
+kernel) make_once "$cache/kernel-${2:-cloud}-v$version" kernel "${2:-cloud}" ;;
 *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
