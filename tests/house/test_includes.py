@@ -17,7 +17,7 @@ BELOW = {
     "vm": "base ir guest",
     "accel": "base ir guest jit interp vm",
     "block": "base vm",
-    "net": "base vm",
+    "net": "base vm chardev",
     "chardev": "base vm",
     "device": "base ir guest vm block net chardev",
     "board": "base ir guest vm device block net chardev",
