@@ -19,13 +19,14 @@ static void add_bool(struct json_object *o, const char *key, bool value)
     json_object_object_add(o, key, json_object_new_boolean(value));
 }
 
-/* Clients find a disk by the object that owns its back end: for a virtio transport that is its inner device. */
+/* Clients find a disk by the object that owns its back end: for virtio that is the inner device of the transport. */
 static char *backend_qdev(const struct block_backend *b)
 {
     const struct device *dev = b->dev;
 
     if (g_str_has_prefix(dev->cls->name, "virtio-") && dev->path)
-        return g_strdup_printf("%s/virtio-backend", dev->path);
+        return g_str_has_suffix(dev->path, "/virtio-backend") ? g_strdup(dev->path)
+                                                              : g_strdup_printf("%s/virtio-backend", dev->path);
     return g_strdup(dev->id ? dev->id : dev->path ? dev->path : "");
 }
 

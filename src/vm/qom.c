@@ -157,6 +157,16 @@ static void entry_children(struct vm *vm, const char *path, struct json_object *
     }
 }
 
+/* The CPU's features are bools of its own: clients read each. */
+static void cpu_feature_entries(struct vm *vm, struct json_object *all)
+{
+    unsigned n = 0;
+    const struct cpu_feature *f = vm->guest->cpu_has ? vm->guest->features(&n) : NULL;
+
+    for (; n; n--, f++)
+        entry(all, f->name, "bool");
+}
+
 struct json_object *qom_list(struct vm *vm, const char *path, struct error *err)
 {
     struct json_object *all;
@@ -187,6 +197,7 @@ struct json_object *qom_list(struct vm *vm, const char *path, struct error *err)
         entry(all, "hotplugged", "bool");
         entry(all, "hotpluggable", "bool");
         entry(all, "unavailable-features", "strList");
+        cpu_feature_entries(vm, all);
         break;
     case NODE_OBJECT:
         for (const struct prop *p = n.obj->cls->props; p && p->name; p++)
@@ -267,12 +278,18 @@ static struct json_object *board_qom_get(struct vm *vm, struct node *n, const ch
 
 static struct json_object *cpu_qom_get(struct vm *vm, struct node *n, const char *prop, struct error *err)
 {
+    unsigned count = 0;
+    const struct cpu_feature *f = vm->guest->cpu_has ? vm->guest->features(&count) : NULL;
+
     if (strcmp(prop, "realized") == 0)
         return json_object_new_boolean(n->cpu->ready);
     if (strcmp(prop, "hotplugged") == 0 || strcmp(prop, "hotpluggable") == 0)
         return json_object_new_boolean(false);
     if (strcmp(prop, "unavailable-features") == 0)
         return json_object_new_array();
+    for (; count; count--, f++)
+        if (strcmp(f->name, prop) == 0)
+            return json_object_new_boolean(vm->guest->cpu_has(n->cpu->cpu, f));
     no_property(vm, n, prop, err);
     return NULL;
 }
