@@ -12,6 +12,7 @@ struct x86_model {
     const char *brand;
     uint32_t level, xlevel;     /* highest basic and extended leaf */
     const char *features;       /* names of features.def; "-name" takes away; "*" all there are */
+    bool versioned;             /* "NAME-v2" and the like are names of it too */
 };
 /* A CPU as -cpu describes it. */
 struct x86_identity {

@@ -36,40 +36,40 @@ static const struct x86_model models[] = {
     { "Penryn", "Intel Core 2 Duo P9xxx (Penryn Class Core 2)", "Conroe", NULL, 6, 23, 3,
       "Intel Core 2 Duo P9xxx (Penryn Class Core 2)", 0xa, 0x80000008, "sse4.1" },
     { "Nehalem", "Intel Core i7 9xx (Nehalem Class Core i7)", "Penryn", NULL, 6, 26, 3,
-      "Intel Core i7 9xx (Nehalem Class Core i7)", 0xb, 0x80000008, "popcnt sse4.2" },
+      "Intel Core i7 9xx (Nehalem Class Core i7)", 0xb, 0x80000008, "popcnt sse4.2", true },
     { "Westmere", "Westmere E56xx/L56xx/X56xx (Nehalem-C)", "Nehalem", NULL, 6, 44, 1,
-      "Westmere E56xx/L56xx/X56xx (Nehalem-C)", 0xb, 0x80000008, "aes pclmulqdq arat" },
+      "Westmere E56xx/L56xx/X56xx (Nehalem-C)", 0xb, 0x80000008, "aes pclmulqdq arat", true },
     { "SandyBridge", "Intel Xeon E312xx (Sandy Bridge)", "Westmere", NULL, 6, 42, 1, "Intel Xeon E312xx (Sandy Bridge)",
-      0xd, 0x80000008, "avx xsave xsaveopt tsc-deadline x2apic rdtscp" },
+      0xd, 0x80000008, "avx xsave xsaveopt tsc-deadline x2apic rdtscp", true },
     { "IvyBridge", "Intel Xeon E3-12xx v2 (Ivy Bridge)", "SandyBridge", NULL, 6, 58, 9,
-      "Intel Xeon E3-12xx v2 (Ivy Bridge)", 0xd, 0x80000008, "rdrand f16c fsgsbase smep erms" },
+      "Intel Xeon E3-12xx v2 (Ivy Bridge)", 0xd, 0x80000008, "rdrand f16c fsgsbase smep erms", true },
     { "Haswell", "Intel Core Processor (Haswell)", "IvyBridge", NULL, 6, 60, 4, "Intel Core Processor (Haswell)", 0xd,
-      0x80000008, "movbe fma pcid bmi1 avx2 bmi2 invpcid abm hle rtm" },
+      0x80000008, "movbe fma pcid bmi1 avx2 bmi2 invpcid abm hle rtm", true },
     { "Haswell-noTSX", "Intel Core Processor (Haswell, no TSX)", "Haswell", NULL, 6, 60, 1,
-      "Intel Core Processor (Haswell, no TSX)", 0xd, 0x80000008, "-hle -rtm" },
+      "Intel Core Processor (Haswell, no TSX)", 0xd, 0x80000008, "-hle -rtm", true },
     { "Broadwell", "Intel Core Processor (Broadwell)", "Haswell", NULL, 6, 61, 2, "Intel Core Processor (Broadwell)", 0xd,
-      0x80000008, "rdseed adx smap 3dnowprefetch" },
+      0x80000008, "rdseed adx smap 3dnowprefetch", true },
     { "Broadwell-noTSX", "Intel Core Processor (Broadwell, no TSX)", "Broadwell", NULL, 6, 61, 2,
-      "Intel Core Processor (Broadwell, no TSX)", 0xd, 0x80000008, "-hle -rtm" },
+      "Intel Core Processor (Broadwell, no TSX)", 0xd, 0x80000008, "-hle -rtm", true },
     { "Skylake-Client", "Intel Core Processor (Skylake)", "Broadwell", NULL, 6, 94, 3, "Intel Core Processor (Skylake)",
-      0xd, 0x80000008, "xsavec xgetbv1" },
+      0xd, 0x80000008, "xsavec xgetbv1", true },
     { "Skylake-Client-noTSX-IBRS", "Intel Core Processor (Skylake, IBRS, no TSX)", "Skylake-Client", NULL, 6, 94, 3,
       "Intel Core Processor (Skylake, IBRS, no TSX)", 0xd, 0x80000008, "-hle -rtm spec-ctrl" },
     { "Skylake-Server", "Intel Xeon Processor (Skylake)", "Skylake-Client", NULL, 6, 85, 4,
       "Intel Xeon Processor (Skylake)", 0xd, 0x80000008,
-      "pdpe1gb clwb clflushopt avx512f avx512dq avx512bw avx512cd avx512vl" },
+      "pdpe1gb clwb clflushopt avx512f avx512dq avx512bw avx512cd avx512vl", true },
     { "Cascadelake-Server", "Intel Xeon Processor (Cascadelake)", "Skylake-Server", NULL, 6, 85, 6,
-      "Intel Xeon Processor (Cascadelake)", 0xd, 0x80000008, "spec-ctrl ssbd" },
+      "Intel Xeon Processor (Cascadelake)", 0xd, 0x80000008, "spec-ctrl ssbd", true },
     { "Icelake-Server", "Intel Xeon Processor (Icelake)", "Cascadelake-Server", NULL, 6, 134, 0,
-      "Intel Xeon Processor (Icelake)", 0xd, 0x80000008, "sha-ni umip la57 rdpid gfni vaes vpclmulqdq avx512ifma avx512vbmi" },
+      "Intel Xeon Processor (Icelake)", 0xd, 0x80000008, "sha-ni umip la57 rdpid gfni vaes vpclmulqdq avx512ifma avx512vbmi", true },
     { "EPYC", "AMD EPYC Processor", NULL, AMD, 23, 1, 2, "AMD EPYC Processor", 0xd, 0x8000001e,
       MODEL_BASE LONG "rdtscp pdpe1gb fxsr-opt mmxext ht x2apic avx f16c aes xsave popcnt movbe sse4.1 sse4.2 ssse3 "
       "pclmulqdq fma rdrand svm cr8legacy abm sse4a misalignsse 3dnowprefetch osvw topoext fsgsbase bmi1 avx2 smep bmi2 "
-      "rdseed adx smap clflushopt sha-ni xsaveopt xsavec xgetbv1 arat invtsc" },
+      "rdseed adx smap clflushopt sha-ni xsaveopt xsavec xgetbv1 arat invtsc", true },
     { "EPYC-Rome", "AMD EPYC-Rome Processor", "EPYC", NULL, 23, 49, 0, "AMD EPYC-Rome Processor", 0xd, 0x8000001e,
-      "clwb umip rdpid wbnoinvd clzero xsaveerptr perfctr-core" },
+      "clwb umip rdpid wbnoinvd clzero xsaveerptr perfctr-core", true },
     { "EPYC-Milan", "AMD EPYC-Milan Processor", "EPYC-Rome", NULL, 25, 1, 1, "AMD EPYC-Milan Processor", 0xd, 0x8000001e,
-      "pcid invpcid erms fsrm vaes vpclmulqdq" },
+      "pcid invpcid erms fsrm vaes vpclmulqdq", true },
     { "phenom", "AMD Phenom(tm) 9550 Quad-Core Processor", NULL, AMD, 16, 2, 3, "AMD Phenom(tm) 9550 Quad-Core Processor",
       5, 0x8000001a, MODEL_BASE LONG "rdtscp pdpe1gb popcnt abm sse4a fxsr-opt mmxext svm ht" },
     { "Opteron_G1", "AMD Opteron 240 (Gen 1 Class Opteron)", NULL, AMD, 15, 6, 1, "AMD Opteron 240 (Gen 1 Class Opteron)",
@@ -343,17 +343,25 @@ bool x86_identity_parse(struct x86_identity *id, const char *spec, struct error 
     return true;
 }
 
+/* The names and their versions, as libvirt and old command lines write them. Built once, the same for every machine. */
 const struct cpu_model *x86_models(unsigned *count)
 {
-    static struct cpu_model list[G_N_ELEMENTS(models)];         /* built once, the same for every machine */
+    static const char *const versions[] = { "-v1", "-v2", "-v3", "-v4", "-IBRS", "-IBPB" };
+    static struct cpu_model list[G_N_ELEMENTS(models) * (1 + G_N_ELEMENTS(versions))];
+    static unsigned used;
     static gsize once;
 
     if (g_once_init_enter(&once)) {
-        for (unsigned n = 0; n < G_N_ELEMENTS(models); n++)
-            list[n] = (struct cpu_model){ .name = models[n].name, .summary = models[n].summary, .data = &models[n] };
+        for (unsigned n = 0; n < G_N_ELEMENTS(models); n++) {
+            list[used++] = (struct cpu_model){ .name = models[n].name, .summary = models[n].summary, .data = &models[n] };
+            for (unsigned v = 0; models[n].versioned && v < G_N_ELEMENTS(versions); v++)
+                list[used++] = (struct cpu_model){ .name = g_strconcat(models[n].name, versions[v], NULL),
+                                                   .summary = models[n].summary, .data = &models[n],
+                                                   .alias_of = models[n].name };
+        }
         g_once_init_leave(&once, 1);
     }
-    *count = G_N_ELEMENTS(models);
+    *count = used;
     return list;
 }
 
