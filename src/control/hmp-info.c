@@ -220,37 +220,49 @@ static void info_iothreads(struct hmp *h, json *args)
     json_object_put(list);
 }
 
-/* Interrupt controllers show themselves by a property "info" of their class, see device.h (object_props). */
-static void info_controllers(struct hmp *h, const char *prop, const char *without)
+/* A device's saved state, by its own table: names and values. */
+static void show_state(struct hmp *h, struct device *d)
 {
-    bool any = false;
+    const char *base = (const char *)d;
 
-    for (struct device *d = h->vm->devices; d; d = d->next) {
-        for (const struct object_prop *p = d->cls->object_props; p && p->name; p++) {
-            json *v;
+    for (const struct state_field *f = d->cls->state; f && f->name; f++) {
+        uint64_t v = 0;
 
-            if (strcmp(p->name, prop) || !p->get)
-                continue;
-            v = qom_get(h->vm, d->path, prop, NULL);
-            if (v) {
-                hmp_printf(h, "%s:\n%s", d->cls->name, json_object_get_string(v));
-                any = true;
-            }
-            json_object_put(v);
+        hmp_printf(h, "  %-14s", f->name);
+        switch (f->type) {
+        case ST_U8: case ST_BOOL: memcpy(&v, base + f->offset, 1); break;
+        case ST_U16: memcpy(&v, base + f->offset, 2); break;
+        case ST_U32: memcpy(&v, base + f->offset, 4); break;
+        case ST_U64: memcpy(&v, base + f->offset, 8); break;
+        case ST_BYTES:
+            for (unsigned i = 0; i < f->count; i++)
+                hmp_printf(h, "%s%02x", i && i % 32 == 0 ? "\n                " : i && i % 4 == 0 ? " " : "",
+                           (uint8_t)base[f->offset + i]);
+            hmp_printf(h, "\n");
+            continue;
+        default: hmp_printf(h, "...\n"); continue;
         }
+        hmp_printf(h, "%#" PRIx64 "\n", v);
     }
-    if (!any)
-        hmp_printf(h, "%s", without);
 }
 
 static void info_pic(struct hmp *h, json *args)
 {
-    info_controllers(h, "info-pic", "no interrupt controller of this machine can be shown\n");
+    static const char *const controllers[] = { "isa-i8259", "ioapic", "apic", NULL };
+
+    for (struct device *d = h->vm->devices; d; d = d->next) {
+        if (!g_strv_contains(controllers, d->cls->name))
+            continue;
+        hmp_printf(h, "%s (%s):\n", d->cls->name, d->path);
+        device_lock(d);
+        show_state(h, d);
+        device_unlock(d);
+    }
 }
 
 static void info_irq(struct hmp *h, json *args)
 {
-    info_controllers(h, "info-irq", "no interrupt controller of this machine counts\n");
+    hmp_printf(h, "This build does not count interrupts; the guest does: /proc/interrupts.\n");
 }
 
 /* ---- block */
@@ -377,7 +389,7 @@ const struct hmp_command hmp_info_commands[] = {
     { "cpus|cpu", "", NULL, "CPUs and their threads", info_cpus },
     { "history", "", NULL, "lines typed", info_history },
     { "iothreads", "", NULL, "I/O threads", info_iothreads },
-    { "irq", "", NULL, "interrupts counted", info_irq },
+    { "irq", "", NULL, "interrupts counted (not in this build yet)", info_irq },
     { "jit", "", NULL, "what the translator did", info_jit },
     { "kvm", "", NULL, "is KVM used", info_kvm },
     { "mem", "", NULL, "virtual memory in use, by access rights", info_mem },

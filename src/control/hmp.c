@@ -443,28 +443,28 @@ static char *params_text(const char *params)
     return g_string_free(out, false);
 }
 
-static void help_line(struct hmp *h, const char *prefix, const char *names, const char *params, const char *text,
-                      const char *help)
+/* One entry: head and text, on two lines where the head is long */
+static char *help_entry(const char *prefix, const char *names, const char *params, const char *text, const char *help)
 {
-    g_autofree char *made = text ? g_strdup_printf(" %s", text) : params_text(params);
+    g_autofree char *made = text && *text ? g_strdup_printf(" %s", text) : params_text(params);
     g_autofree char *head = g_strdup_printf("%s%s%s", prefix, names, made);
 
-    hmp_printf(h, "%-36s %s%s\n", head, strlen(head) > 36 ? "\n                                     " : "", help);
+    return g_strdup_printf("%-36s%s%s\n", head, strlen(head) > 35 ? "\n                                    " : "", help);
 }
 
-static void help_commands(struct hmp *h, const char *only)
+static void help_commands(GPtrArray *out, const char *only)
 {
     for (unsigned t = 0; t < G_N_ELEMENTS(tables); t++)
         for (const struct hmp_command *c = tables[t]; c->name; c++)
             if (!only || hmp_name_matches(c->name, only))
-                help_line(h, "", c->name, c->params, c->params_text, c->help);
+                g_ptr_array_add(out, help_entry("", c->name, c->params, c->params_text, c->help));
     for (unsigned i = 0; i < schema_command_count; i++) {
         const struct schema_command *c = &schema_commands[i];
         size_t n = c->hmp ? strcspn(c->hmp, " ") : 0;
         g_autofree char *names = g_strndup(c->hmp ? c->hmp : "", n);
 
         if (c->hmp && (!only || hmp_name_matches(names, only)))
-            help_line(h, "", names, c->hmp + n, NULL, c->summary);
+            g_ptr_array_add(out, help_entry("", names, c->hmp + n, NULL, c->summary));
     }
 }
 
@@ -473,30 +473,30 @@ static int compare_lines(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+static void help_info(struct hmp *h)
+{
+    for (const struct hmp_command *c = hmp_info_commands; c->name; c++) {
+        g_autofree char *entry = help_entry("info ", c->name, c->params, c->params_text, c->help);
+
+        hmp_printf(h, "%s", entry);
+    }
+}
+
 void hmp_help(struct hmp *h, struct json_object *args)
 {
     const char *only = option_str(args, "command", NULL);
-    g_autoptr(GString) text = g_string_new(NULL);
-    struct hmp sub = { h->vm, text, h->cpu };
+    g_autoptr(GPtrArray) entries = g_ptr_array_new_with_free_func(g_free);
 
     if (only && !strncmp(only, "info", 4)) {
-        for (const struct hmp_command *c = hmp_info_commands; c->name; c++)
-            help_line(h, "info ", c->name, c->params, c->params_text, c->help);
+        help_info(h);
         return;
     }
-    help_commands(&sub, only);
-    if (!text->len) {
+    help_commands(entries, only);
+    if (!entries->len)
         unknown_command(h, only);
-        return;
-    }
-    g_auto(GStrv) lines = g_strsplit(text->str, "\n", -1);
-    unsigned n = g_strv_length(lines);
-
-    if (!strstr(text->str, "\n   "))    /* no wrapped line: by name */
-        qsort(lines, n, sizeof(*lines), compare_lines);
-    for (unsigned i = 0; i < n; i++)
-        if (*lines[i])
-            hmp_printf(h, "%s\n", lines[i]);
+    g_ptr_array_sort(entries, compare_lines);
+    for (unsigned i = 0; i < entries->len; i++)
+        hmp_printf(h, "%s", (char *)entries->pdata[i]);
 }
 
 void hmp_info(struct hmp *h, struct json_object *args)
@@ -508,8 +508,7 @@ void hmp_info(struct hmp *h, struct json_object *args)
     const char *near;
 
     if (!*word) {
-        for (const struct hmp_command *c = hmp_info_commands; c->name; c++)
-            help_line(h, "info ", c->name, c->params, c->params_text, c->help);
+        help_info(h);
         return;
     }
     for (const struct hmp_command *c = hmp_info_commands; c->name; c++) {
