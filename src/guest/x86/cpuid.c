@@ -218,6 +218,8 @@ static void hypervisor_leaf(uint32_t leaf, uint32_t out[4])
     if (leaf == 0x40000000) {
         out[0] = 0x40000001;
         memcpy(&out[1], "TCGTCGTCGTCG", 12);    /* what guests know a translator by */
+    } else {
+        x86_kvm_cpuid(leaf, out);
     }
 }
 

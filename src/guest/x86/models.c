@@ -15,7 +15,7 @@
 
 static const struct x86_model models[] = {
     { "qemu64", "64-bit baseline, QEMU's default", NULL, AMD, 15, 107, 1, "QEMU Virtual CPU version 2.5+", 0xd, 0x8000000a,
-      MODEL_BASE LONG "x2apic invtsc" },        /* our TSC is; else Linux drops it where there are two processors */
+      MODEL_BASE LONG "x2apic invtsc tsc-deadline" },    /* clocks as the machine has them: nothing to calibrate */
     { "qemu32", "32-bit baseline", NULL, INTEL, 6, 6, 3, "QEMU Virtual CPU version 2.5+", 4, 0x80000004,
       MODEL_BASE "pni" },
     { "kvm64", "64-bit processor as all of KVM's can be", NULL, INTEL, 15, 6, 1, "Common KVM processor", 0xd, 0x80000008,

@@ -179,7 +179,7 @@ static uint64_t msr_read(struct x86_cpu *c, uint32_t msr)
     p = plain_find(c, msr);
     if (p)
         return *plain_field(c, p, msr);
-    if (constant_find(msr, &v))
+    if (constant_find(msr, &v) || x86_kvm_msr_read(c, msr, &v))
         return v;
     unknown(c, msr, "read");
 }
@@ -244,11 +244,13 @@ static void msr_write(struct x86_cpu *c, uint32_t msr, uint64_t v)
         ignored = x86_tsc(c);
         c->tsc_offset += v - ignored;
         c->tsc_adjust += v - ignored;
+        x86_kvm_clock_update(c);
         return;
     case 0x1b: write_apic_base(c, v); return;
     case 0x3b:
         c->tsc_offset += v - c->tsc_adjust;
         c->tsc_adjust = v;
+        x86_kvm_clock_update(c);
         return;
     case 0x175: need_canonical(c, v); c->sysenter_esp = v; return;
     case 0x176: need_canonical(c, v); c->sysenter_eip = v; return;
@@ -284,7 +286,7 @@ static void msr_write(struct x86_cpu *c, uint32_t msr, uint64_t v)
         *field = (*field & ~p->writable) | (v & p->writable);
         return;
     }
-    if (constant_find(msr, &ignored))
+    if (constant_find(msr, &ignored) || x86_kvm_msr_write(c, msr, v))
         return;
     unknown(c, msr, "write");
 }

@@ -113,4 +113,10 @@ uint64_t x86_tsc(struct x86_cpu *c);
 void x86_reset(struct cpu *cpu);
 void x86_init_reset(struct x86_cpu *c);                 /* INIT: state kept by it survives */
 
+/* kvmclock.c: leaves 40000100H and on; true: the MSR is one of the clock's */
+void x86_kvm_cpuid(uint32_t leaf, uint32_t out[4]);
+bool x86_kvm_msr_read(struct x86_cpu *c, uint32_t msr, uint64_t *v);
+bool x86_kvm_msr_write(struct x86_cpu *c, uint32_t msr, uint64_t v);
+void x86_kvm_clock_update(struct x86_cpu *c);           /* the TSC was set */
+
 #endif

@@ -99,6 +99,7 @@ struct x86_cpu {
     uint32_t features[FW_COUNT];        /* what CPUID announces (x86_has()) */
     uint64_t tmp[8];                    /* carries values across basic blocks of one instruction */
     struct float_status sse_status, x87_status;
+    uint64_t kvm_clock, kvm_wall;       /* MSRs of the paravirtual clock */
     const struct x86_platform *platform;        /* LAPIC, TSC, port I/O of the machine (system mode) */
     void *platform_opaque;
 };
