@@ -77,7 +77,7 @@ static GHashTable *table(struct vm *vm)
 
 struct netdev *netdev_find(struct vm *vm, const char *id)
 {
-    return id ? g_hash_table_lookup(table(vm), id) : NULL;
+    return id && vm->netdevs ? g_hash_table_lookup(vm->netdevs, id) : NULL;
 }
 
 static void netdev_start(void *arg)
@@ -106,6 +106,7 @@ static void pending_drop(struct netdev *n)
         n->pending[q] = NULL;
         n->pending_tail[q] = &n->pending[q];
         n->pending_count[q] = 0;
+        n->pending_bytes[q] = 0;
     }
 }
 
@@ -431,13 +432,15 @@ static void packet_keep(struct netdev *n, unsigned queue, const struct iovec *io
 {
     struct net_packet *p;
 
-    if (n->pending_count[queue] >= NET_PENDING_MAX || !(p = packet_new(queue, iov, niov, off))) {
+    if (n->pending_count[queue] >= NET_PENDING_MAX || n->pending_bytes[queue] >= NET_PENDING_BYTES ||
+        !(p = packet_new(queue, iov, niov, off))) {
         atomic_fetch_add(&n->dropped, 1);
         return;
     }
     *n->pending_tail[queue] = p;
     n->pending_tail[queue] = &p->next;
     n->pending_count[queue]++;
+    n->pending_bytes[queue] += p->len;
 }
 
 static void packet_to_nic(struct netdev *n, unsigned queue, const struct iovec *iov, int niov, const struct net_offload *off)
@@ -486,6 +489,7 @@ static void flush(struct netdev *n, unsigned queue)
         if (!p->next)
             n->pending_tail[queue] = &n->pending[queue];
         n->pending_count[queue]--;
+        n->pending_bytes[queue] -= p->len;
         g_free(p);
     }
     if (n->drv->ready)

@@ -7,7 +7,7 @@
 #include "rhea/net/net.h"
 #include "rhea/vm/device.h"
 
-enum { NET_FRAME_MAX = 14 + 8 + 65535, NET_QUEUES_MAX = 64, NET_PENDING_MAX = 1024 };
+enum { NET_FRAME_MAX = 14 + 8 + 65535, NET_QUEUES_MAX = 64, NET_PENDING_MAX = 1024, NET_PENDING_BYTES = 4 << 20 };
 
 struct net_option { const char *name, *type, *help; };
 
@@ -54,6 +54,7 @@ struct netdev {
     void *nic_opaque;
     struct net_packet *pending[NET_QUEUES_MAX], **pending_tail[NET_QUEUES_MAX];
     unsigned pending_count[NET_QUEUES_MAX];
+    size_t pending_bytes[NET_QUEUES_MAX];
     atomic_bool ready_posted[NET_QUEUES_MAX];
     _Atomic unsigned posted;    /* packets on their way from other threads */
     struct net_dump *dumps;
