@@ -4,6 +4,7 @@
 #include <glib/gstdio.h>
 #include <unistd.h>
 #include "rhea/block/block.h"
+#include "rhea/chardev/chardev.h"
 #include "rhea/net/net.h"
 
 static const char *const rng_split = "{'driver':'virtio-rng-device'}";
@@ -32,6 +33,7 @@ static void backends_free(struct drv *d)
         device_remove(d->vm->devices);
     net_cleanup(d->vm);
     block_close_all(d->vm);
+    chardev_cleanup(d->vm);
     drv_free(d);
 }
 
@@ -364,7 +366,7 @@ static void test_rings_outside_ram(void)
 
 /* Rings, requests and registers full of noise, biased towards what nearly works, for every device. Nothing may crash,
  * hang or write outside the places named; a sentinel page tells. */
-struct noise { const char *name, *device; unsigned queues; bool packed, discards; };
+struct noise { const char *name, *device; unsigned queues; bool packed, discards, ports; };
 
 static const struct noise noises[] = {
     { "split/rng", "{'driver':'virtio-rng-device'}", 1 },
@@ -373,7 +375,8 @@ static const struct noise noises[] = {
     { "packed/blk", "{'driver':'virtio-blk-device','drive':'nul','num-queues':2,'packed':'on'}", 2, true },
     { "split/net", "{'driver':'virtio-net-device','netdev':'n0'}", 3 },
     { "packed/net", "{'driver':'virtio-net-device','netdev':'n0','packed':'on'}", 3, true },
-    { "split/serial", "{'driver':'virtio-serial-device'}", 6 },
+    { "split/serial", "{'driver':'virtio-serial-device'}", 8, .ports = true },
+    { "packed/serial", "{'driver':'virtio-serial-device','packed':'on'}", 8, true, .ports = true },
     { "split/balloon", "{'driver':'virtio-balloon-device','free-page-reporting':'on'}", 4, false, true },
 };
 
@@ -386,6 +389,24 @@ static bool noise_backends(struct vm *vm, void *opaque, struct error *err)
     json_object_put(drive);
     json_object_put(net);
     return ok;
+}
+
+/* A console and a data port, on ring buffers that echo nothing. */
+static void noise_ports(struct drv *d)
+{
+    static const char *const texts[] = {
+        "{\"backend\":\"ringbuf\",\"id\":\"c0\"}", "{\"backend\":\"null\",\"id\":\"c1\"}",
+        "{\"driver\":\"virtconsole\",\"chardev\":\"c0\"}", "{\"driver\":\"virtserialport\",\"chardev\":\"c1\",\"id\":\"p1\",\"name\":\"x\"}",
+    };
+    struct error err = ERROR_INIT;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
+        struct json_object *o = json_tokener_parse(texts[i]);
+
+        if (i < 2 ? !chardev_add(d->vm, o, &err) : !device_create(d->vm, o, false, &err))
+            g_error("%s: %s", texts[i], err.msg);
+        json_object_put(o);
+    }
 }
 
 static void noise_data(struct drv *d, GRand *r)
@@ -420,6 +441,8 @@ static void test_noise(gconstpointer arg)
     GRand *r = g_rand_new_with_seed(seed);
     struct drv *d = drv_new(noise_backends, n->device);
 
+    if (n->ports)
+        noise_ports(d);
     memset(d->ram + RAM_SIZE / 2 - 4096, 0x5a, 4096);
     for (uint32_t round = 0; round < rounds; round++) {
         unsigned queue = g_rand_int_range(r, 0, n->queues);
