@@ -41,11 +41,12 @@ struct tlb_mode {
     struct tlb_full victim_full[TLB_VICTIMS];
 };
 
-enum { JUMP_CACHES = 8, JUMP_FILLED = 1024 };
+enum { JUMP_CACHES = 8, JUMP_FILLED = 4096 };
 struct jump_slot {
     uint64_t mode, used;        /* used: when last made current; 0: free */
     struct jump_entry *entry;
     struct region **region;     /* of the entries */
+    uint64_t pages[16];         /* bit per hash of the pages of its pcs */
     unsigned filled, locals;    /* > JUMP_FILLED: not all are listed */
     uint16_t list[JUMP_FILLED], local[JUMP_FILLED];     /* local: of those, in pages that are not global */
 };

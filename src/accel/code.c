@@ -96,7 +96,22 @@ void code_tables_free(struct accel_vm *av)
 
 /* ---- writes */
 
-struct written { struct accel_vm *av; uintptr_t running; bool self, jumped_to; };
+struct written { struct accel_vm *av; struct cpu *cpu; uintptr_t running; bool self, jumped_to, scan; };
+
+/* The jump caches of this vCPU hold it in one place at most. */
+static void jump_drop(struct jit_cpu *jc, const struct region *r)
+{
+    unsigned h = jump_hash(r->jump_pc);
+
+    for (unsigned i = 0; i < JUMP_CACHES; i++) {
+        struct jump_slot *s = &jc->jump[i];
+
+        if (s->region[h] == r) {
+            s->entry[h] = (struct jump_entry){ .pc = h == 0 };
+            s->region[h] = NULL;
+        }
+    }
+}
 
 static void page_written(struct written *w, struct ram_block *rb, uint64_t offset, uint64_t len)
 {
@@ -124,6 +139,10 @@ static void page_written(struct written *w, struct ram_block *rb, uint64_t offse
         if (w->running - (r->phys & PAGE_MASK) - r->lo < r->hi - r->lo)
             w->self = true;
         w->jumped_to |= r->jumped_to;
+        if (r->jumped_to && w->cpu && !r->jump_many)
+            jump_drop(w->cpu->jit, r);
+        else
+            w->scan |= r->jumped_to;
         jit_kill_locked(w->av->jit, r);
         *at = r->page_next[n];
     }
@@ -150,7 +169,7 @@ static void others_drop_jumps(struct accel_vm *av, struct cpu *cpu)
 void code_written(struct accel_vm *av, struct cpu *cpu, struct ram_block *rb, uint64_t offset, uint64_t len)
 {
     bool inside = cpu && cpu->jit->in_guest && !cpu->jit->one_insn;
-    struct written w = { .av = av, .running = inside ? running_at(cpu) : 0 };
+    struct written w = { .av = av, .cpu = cpu, .running = inside ? running_at(cpu) : 0 };
 
     pthread_mutex_lock(&av->code_lock);
     jit_lock(av->jit);
@@ -164,7 +183,7 @@ void code_written(struct accel_vm *av, struct cpu *cpu, struct ram_block *rb, ui
     jit_unlock(av->jit);
     pthread_mutex_unlock(&av->code_lock);
     if (w.jumped_to) {                  /* else no jump cache knows them */
-        if (cpu)
+        if (cpu && w.scan)
             jump_drop_dead(cpu->jit);
         others_drop_jumps(av, cpu);
     }
@@ -337,6 +356,7 @@ static void slot_clear(struct jump_slot *s)
     }
     s->entry[0].pc = 1;                 /* the others hold 0, which hashes to 0: none matches */
     s->filled = s->locals = 0;
+    memset(s->pages, 0, sizeof(s->pages));
 }
 
 void jump_init(struct jit_cpu *jc)
@@ -396,21 +416,28 @@ void jump_flush_local(struct jit_cpu *jc)
     }
 }
 
+static unsigned page_hash(uint64_t pc) { return (pc >> CPU_PAGE_BITS) * UINT64_C(0x9e3779b97f4a7c15) >> 54; }
+
+static bool slot_may_know(const struct jump_slot *s, uint64_t pc)
+{
+    return s->pages[page_hash(pc) / 64] >> page_hash(pc) % 64 & 1;
+}
+
+/* Entries of the page, and of the one before it, whose last instruction may end in it. */
 void jump_flush_page(struct jit_cpu *jc, uint64_t va)
 {
     for (unsigned i = 0; i < JUMP_CACHES; i++) {
         struct jump_slot *s = &jc->jump[i];
+        unsigned n = s->filled > JUMP_FILLED ? 1 << JUMP_CACHE_BITS : s->filled;
 
-        if (s->filled > JUMP_FILLED) {
-            slot_clear(s);
+        if (!slot_may_know(s, va) && !slot_may_know(s, va - CPU_PAGE_SIZE))
             continue;
-        }
-        for (unsigned k = 0; k < s->filled; k++) {
-            struct jump_entry *e = &s->entry[s->list[k]];
-            uint64_t page = e->pc & PAGE_MASK;
+        for (unsigned k = 0; k < n; k++) {
+            unsigned h = s->filled > JUMP_FILLED ? k : s->list[k];
+            uint64_t page = s->entry[h].pc & PAGE_MASK;
 
             if (page == (va & PAGE_MASK) || page + CPU_PAGE_SIZE == (va & PAGE_MASK))
-                *e = (struct jump_entry){ .pc = s->list[k] == 0 };
+                s->entry[h] = (struct jump_entry){ .pc = h == 0 };
         }
     }
 }
@@ -462,6 +489,10 @@ void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r)
         if (s->locals <= JUMP_FILLED)
             s->locals++;
     }
+    s->pages[page_hash(pc) / 64] |= 1ull << page_hash(pc) % 64;
+    if (r->jumped_to && r->jump_pc != pc)
+        r->jump_many = true;
+    r->jump_pc = pc;
     r->jumped_to = true;
     s->region[h] = r;
     s->entry[h] = (struct jump_entry){ pc, r->code };

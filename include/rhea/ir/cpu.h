@@ -23,11 +23,9 @@ struct tlb_view { uint64_t mask; struct tlb_entry *table; };    /* mask: (entrie
 
 /* Virtual pc -> host code, of one mode; emptied when translations of addresses change. */
 struct jump_entry { uint64_t pc; void *code; };
-enum { JUMP_CACHE_BITS = 12 };
-static inline unsigned jump_hash(uint64_t pc)
-{
-    return (unsigned)(pc ^ pc >> JUMP_CACHE_BITS) & ((1u << JUMP_CACHE_BITS) - 1);
-}
+enum { JUMP_CACHE_BITS = 14 };
+enum { JUMP_HASH_FACTOR = 0x1e3779b1 };
+static inline unsigned jump_hash(uint64_t pc) { return (uint32_t)pc * (uint32_t)JUMP_HASH_FACTOR >> (32 - JUMP_CACHE_BITS); }
 
 /* Bits of exit_request: any of them ends translated code at its next poll. */
 enum {

@@ -55,6 +55,8 @@ struct region {
     _Atomic bool jumped_to;     /* some jump cache may hold it */
     _Atomic uint32_t entries;   /* times entered from C */
     struct region_exit *links_in;
+    uint64_t jump_pc;           /* where jump caches hold it; jump_many: elsewhere too */
+    _Atomic bool jump_many;
     struct ir *ir;              /* with jit_options.keep_ir: as the front end made it */
     struct region *page_next[2];        /* of the lists of their pages (the accelerator's) */
 };

@@ -204,16 +204,10 @@ static void pc_to_rax(struct codegen *b, int64_t offset)
 /* To the guest address in rax through the jump cache. */
 static void jump_by_cache(struct codegen *b)
 {
-    if (b->host->bmi2) {
-        vex_rr(&b->c, M_0F3A | P_F2 | 0xf0 | OP_W, 0, RCX, 0, RAX);
-        put8(&b->c, JUMP_CACHE_BITS);
-    } else {
-        mov_rr(&b->c, true, RCX, RAX);
-        shift_ri(&b->c, SH_SHR, true, RCX, JUMP_CACHE_BITS);
-    }
-    alu_rr(&b->c, ALU_XOR, false, RCX, RAX);
-    alu_ri(&b->c, ALU_AND, false, RCX, (1 << JUMP_CACHE_BITS) - 1);
-    shift_ri(&b->c, SH_SHL, false, RCX, 4);
+    op_rr(&b->c, 0x69, RCX, RAX);       /* jump_hash() * sizeof(struct jump_entry) */
+    put32(&b->c, JUMP_HASH_FACTOR);
+    shift_ri(&b->c, SH_SHR, false, RCX, 32 - JUMP_CACHE_BITS - 4);
+    alu_ri(&b->c, ALU_AND, false, RCX, ((1 << JUMP_CACHE_BITS) - 1) << 4);
     alu_rm(&b->c, ALU_ADD, true, RCX, STATE(jump_cache));
     alu_rm(&b->c, ALU_CMP, true, RAX, mem_at(RCX, offsetof(struct jump_entry, pc)));
     jcc_out(b, CC_NE, b->stubs->lookup);
