@@ -113,7 +113,10 @@ static const struct board *default_board(const char *guest)
 
 static const struct board *complete_board(struct cmdline *c, struct error *err)
 {
-    const char *name = c->config.machine, *near;
+    /* rhea DISK, without an old machine's name in the command: the newer PC */
+    const char *name = c->config.machine ? c->config.machine
+                       : !strcmp(c->program, "rhea") && board_find("q35", c->config.guest) ? "q35" : NULL;
+    const char *near;
     const struct board *b = name ? board_find(name, c->config.guest) : default_board(c->config.guest);
 
     if (!b && name)
