@@ -70,7 +70,8 @@ static bool dump_create(struct object *obj, struct error *err)
     uint64_t most;
 
     if (!netdev || !file)
-        return error_set(err, ERR_GENERIC, "filter-dump needs netdev= and file=", "-object filter-dump,id=f0,netdev=net0,file=net.pcap");
+        return error_set(err, ERR_GENERIC, "filter-dump needs netdev= and file=",
+                         "-object filter-dump,id=f0,netdev=net0,file=net.pcap");
     if (!option_size(obj->opts, "maxlen", SNAPLEN, &most, err))
         return false;
     d->n = netdev_find(obj->vm, netdev);

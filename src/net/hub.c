@@ -81,7 +81,8 @@ static bool hub_create(struct netdev *n, struct json_object *opts, struct error 
     const char *peer = option_str(opts, "netdev", NULL);
 
     if (!option_str(opts, "hubid", NULL))
-        return error_set(err, ERR_GENERIC, "Parameter 'hubid' is missing", "give the hub's number: hubport,id=p1,hubid=0");
+        return error_set(err, ERR_GENERIC, "Parameter 'hubid' is missing",
+                         "give the hub's number: hubport,id=p1,hubid=0");
     if (!option_int(opts, "hubid", 0, &p->hub, err))
         return false;
     p->main = n->loop;
@@ -120,14 +121,22 @@ static char *hub_describe(struct netdev *n)
 {
     struct hubport *p = (struct hubport *)n;
 
-    return g_strdup_printf("hubid=%lld%s%s", (long long)p->hub, p->peer_id ? ",netdev=" : "", p->peer_id ? p->peer_id : "");
+    return g_strdup_printf("hubid=%lld%s%s", (long long)p->hub, p->peer_id ? ",netdev=" : "",
+                           p->peer_id ? p->peer_id : "");
 }
 
 NETDEV = {
     .name = "hubport",
     .summary = "a port of a hub inside the machine",
     .size = sizeof(struct hubport),
-    .offloads = NET_CSUM | NET_TSO4 | NET_TSO6 | NET_UFO | NET_ECN | NET_USO,   /* whoever receives has them undone */
-    .options = (const struct net_option[]){ { "hubid", "N", "the hub" }, { "netdev", "ID", "another back end that this port connects" }, { 0 } },
-    .create = hub_create, .stop = hub_stop, .destroy = hub_destroy, .send = hub_send, .describe = hub_describe,
+    .offloads =
+        NET_CSUM | NET_TSO4 | NET_TSO6 | NET_UFO | NET_ECN | NET_USO, /* whoever receives has them undone */
+    .options = (const struct net_option[]){{"hubid", "N", "the hub"},
+                                           {"netdev", "ID", "another back end that this port connects"},
+                                           {0}},
+    .create = hub_create,
+    .stop = hub_stop,
+    .destroy = hub_destroy,
+    .send = hub_send,
+    .describe = hub_describe,
 };

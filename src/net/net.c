@@ -24,7 +24,8 @@ static const struct netdev_driver *driver_find(const char *name, struct error *e
             return __start_rhea_netdevs[i];
     }
     near = nearest_spelling(name, names);
-    hint = near ? g_strdup_printf("did you mean '%s'? -netdev help lists all", near) : g_strdup("-netdev help lists what there is");
+    hint = near ? g_strdup_printf("did you mean '%s'? -netdev help lists all", near)
+                : g_strdup("-netdev help lists what there is");
     error_setf(err, ERR_GENERIC, hint, "Parameter 'type' does not accept value '%s'", name);
     return NULL;
 }
@@ -153,7 +154,8 @@ bool netdev_add(struct vm *vm, struct json_object *opts, struct error *err)
     if (!(drv = driver_find(type, err)))
         return false;
     if (!id || !*id)
-        return error_set(err, ERR_GENERIC, "Parameter 'id' is missing", "write -netdev user,id=net0 and name it in -device ...,netdev=net0");
+        return error_set(err, ERR_GENERIC, "Parameter 'id' is missing",
+                         "write -netdev user,id=net0 and name it in -device ...,netdev=net0");
     if (netdev_find(vm, id))
         return error_setf(err, ERR_GENERIC, "give each back end an id of its own", "Duplicate ID '%s' for netdev", id);
     if (!check_options(drv, opts, err))
@@ -183,7 +185,10 @@ static const char *taken_by(const struct netdev *n)
 {
     if (n->peer)
         return n->peer->id;
-    return !n->nic ? NULL : n->nic->id ? n->nic->id : n->nic->parent && n->nic->parent->id ? n->nic->parent->id : n->nic->cls->name;
+    return !n->nic                                ? NULL
+           : n->nic->id                           ? n->nic->id
+           : n->nic->parent && n->nic->parent->id ? n->nic->parent->id
+                                                  : n->nic->cls->name;
 }
 
 bool netdev_del(struct vm *vm, const char *id, struct error *err)
@@ -193,7 +198,8 @@ bool netdev_del(struct vm *vm, const char *id, struct error *err)
     if (!n)
         return error_setf(err, ERR_DEVICE_NOT_FOUND, "info network lists them", "Device '%s' not found", id);
     if (taken_by(n))
-        return error_setf(err, ERR_GENERIC, "remove the NIC first (device_del)", "netdev '%s' is in use by '%s'", id, taken_by(n));
+        return error_setf(err, ERR_GENERIC, "remove the NIC first (device_del)",
+                          "netdev '%s' is in use by '%s'", id, taken_by(n));
     netdev_remove(n);
     return true;
 }
@@ -236,28 +242,29 @@ static void attach_run(void *arg)
 static struct netdev *attach(struct attach *a, const char *netdev, const char *who, struct error *err)
 {
     if (!a->n) {
-        error_setf(err, ERR_GENERIC, "add -netdev user,id=ID, and name that ID", "Property '%s.netdev' can't find value '%s'", who, netdev);
+        error_setf(err, ERR_GENERIC, "add -netdev user,id=ID, and name that ID",
+                   "Property '%s.netdev' can't find value '%s'", who, netdev);
         return NULL;
     }
     if (taken_by(a->n)) {
-        error_setf(err, ERR_GENERIC, "a back end serves one NIC; add another -netdev", "netdev '%s' is in use by '%s' already", netdev,
-                   taken_by(a->n));
+        error_setf(err, ERR_GENERIC, "a back end serves one NIC; add another -netdev",
+                   "netdev '%s' is in use by '%s' already", netdev, taken_by(a->n));
         return NULL;
     }
     loop_call(a->n->loop, attach_run, a);
     return a->n;
 }
 
-struct netdev *netdev_attach(struct vm *vm, const char *netdev, struct device *dev, const struct nic_ops *ops, void *opaque,
-                             struct error *err)
+struct netdev *netdev_attach(struct vm *vm, const char *netdev, struct device *dev, const struct nic_ops *ops,
+                             void *opaque, struct error *err)
 {
     struct attach a = { netdev_find(vm, netdev), ops, opaque, dev, NULL };
 
     return attach(&a, netdev, dev->parent ? dev->parent->cls->name : dev->cls->name, err);
 }
 
-struct netdev *netdev_attach_peer(struct vm *vm, const char *netdev, struct netdev *peer, const struct nic_ops *ops, void *opaque,
-                                  struct error *err)
+struct netdev *netdev_attach_peer(struct vm *vm, const char *netdev, struct netdev *peer,
+                                  const struct nic_ops *ops, void *opaque, struct error *err)
 {
     struct attach a = { netdev_find(vm, netdev), ops, opaque, NULL, peer };
 
@@ -315,7 +322,8 @@ static unsigned offload_needs(const struct net_offload *off)
 }
 
 struct emit { struct netdev *n; unsigned queue; bool to_nic; };
-static void packet_to_nic(struct netdev *n, unsigned queue, const struct iovec *iov, int niov, const struct net_offload *off);
+static void packet_to_nic(struct netdev *n, unsigned queue, const struct iovec *iov, int niov,
+                          const struct net_offload *off);
 
 static void emit_frame(void *opaque, const uint8_t *frame, size_t len)
 {
@@ -330,8 +338,8 @@ static void emit_frame(void *opaque, const uint8_t *frame, size_t len)
 }
 
 /* What the other side cannot do is done here, on a copy. */
-static void soften(struct netdev *n, unsigned queue, const struct iovec *iov, int niov, const struct net_offload *off, bool to_nic,
-                   unsigned taken)
+static void soften(struct netdev *n, unsigned queue, const struct iovec *iov, int niov,
+                   const struct net_offload *off, bool to_nic, unsigned taken)
 {
     g_autofree uint8_t *frame = g_malloc(NET_FRAME_MAX);
     struct emit e = { n, queue, to_nic };
@@ -352,7 +360,8 @@ static void soften(struct netdev *n, unsigned queue, const struct iovec *iov, in
     }
 }
 
-static void send_here(struct netdev *n, unsigned queue, const struct iovec *iov, int niov, const struct net_offload *off)
+static void send_here(struct netdev *n, unsigned queue, const struct iovec *iov, int niov,
+                      const struct net_offload *off)
 {
     unsigned needs;
 
@@ -423,12 +432,14 @@ void netdev_send(struct netdev *n, unsigned queue, const struct iovec *iov, int 
 
 /* ---- packets for the NIC */
 
-static bool nic_takes(struct netdev *n, unsigned queue, const struct iovec *iov, int niov, const struct net_offload *off)
+static bool nic_takes(struct netdev *n, unsigned queue, const struct iovec *iov, int niov,
+                      const struct net_offload *off)
 {
     return n->nic_ops->receive(n->nic_opaque, queue, iov, niov, off);
 }
 
-static void packet_keep(struct netdev *n, unsigned queue, const struct iovec *iov, int niov, const struct net_offload *off)
+static void packet_keep(struct netdev *n, unsigned queue, const struct iovec *iov, int niov,
+                        const struct net_offload *off)
 {
     struct net_packet *p;
 
@@ -443,7 +454,8 @@ static void packet_keep(struct netdev *n, unsigned queue, const struct iovec *io
     n->pending_bytes[queue] += p->len;
 }
 
-static void packet_to_nic(struct netdev *n, unsigned queue, const struct iovec *iov, int niov, const struct net_offload *off)
+static void packet_to_nic(struct netdev *n, unsigned queue, const struct iovec *iov, int niov,
+                          const struct net_offload *off)
 {
     if (n->pending[queue] || !nic_takes(n, queue, iov, niov, off))
         packet_keep(n, queue, iov, niov, off);
@@ -596,7 +608,8 @@ char *net_info(struct vm *vm)
 
 static bool mac_taken(struct vm *vm, const uint8_t mac[6])
 {
-    g_autofree char *text = g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    g_autofree char *text =
+        g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 
     for (struct device *d = vm->devices; d; d = d->next) {
         const struct prop *p = device_prop_find(d->cls, "mac");

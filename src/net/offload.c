@@ -93,7 +93,10 @@ static bool parse(const uint8_t *f, size_t len, const struct net_offload *off, s
         return false;
     if (off->flags & NEEDS_CSUM && off->csum_start > h->l4 && off->csum_start < len) {
         h->l4 = off->csum_start;
-        h->proto = gso == GSO_UDP || gso == GSO_UDP_L4 ? PROTO_UDP : gso ? PROTO_TCP : off->csum_offset == 16 ? PROTO_TCP : PROTO_UDP;
+        h->proto = gso == GSO_UDP || gso == GSO_UDP_L4 ? PROTO_UDP
+                   : gso                               ? PROTO_TCP
+                   : off->csum_offset == 16            ? PROTO_TCP
+                                                       : PROTO_UDP;
     }
     if (h->proto == PROTO_TCP) {
         if (len < h->l4 + 20)
@@ -158,7 +161,14 @@ void net_checksum_fill(uint8_t *f, size_t len, const struct net_offload *off)
 
 /* ---- cutting */
 
-struct cut { uint8_t *frame; size_t len; const struct net_offload *off; struct headers h; net_emit_fn *emit; void *opaque; };
+struct cut {
+    uint8_t *frame;
+    size_t len;
+    const struct net_offload *off;
+    struct headers h;
+    net_emit_fn *emit;
+    void *opaque;
+};
 
 /* TCP and UDP segments: each gets the headers, adjusted. */
 static bool segment_l4(struct cut *c)

@@ -68,8 +68,10 @@ static void dgram_event(void *arg, unsigned events)
 
 static void dgram_send(struct net_socket *s, const struct iovec *iov, int niov)
 {
-    struct msghdr m = { .msg_name = s->has_remote ? &s->remote.sa : NULL, .msg_namelen = s->has_remote ? s->remote.len : 0,
-                        .msg_iov = (struct iovec *)iov, .msg_iovlen = niov };
+    struct msghdr m = {.msg_name = s->has_remote ? &s->remote.sa : NULL,
+                       .msg_namelen = s->has_remote ? s->remote.len : 0,
+                       .msg_iov = (struct iovec *)iov,
+                       .msg_iovlen = niov};
 
     if (niov > 1024 || sendmsg(s->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         atomic_fetch_add(&s->n.dropped, 1);
@@ -191,7 +193,8 @@ static void stream_connect(void *arg)
     struct net_socket *s = arg;
     int fd = socket(s->remote.sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-    if (fd >= 0 && (connect(fd, (struct sockaddr *)&s->remote.sa, s->remote.len) == 0 || errno == EINPROGRESS || errno == EAGAIN)) {
+    if (fd >= 0 && (connect(fd, (struct sockaddr *)&s->remote.sa, s->remote.len) == 0 ||
+                    errno == EINPROGRESS || errno == EAGAIN)) {
         s->connecting = true;
         stream_up(s, fd);
         return;
@@ -264,7 +267,8 @@ static bool addr_unix(const char *path, struct addr *a, struct error *err)
     struct sockaddr_un *un = (struct sockaddr_un *)&a->sa;
 
     if (!path || !*path || strlen(path) >= sizeof(un->sun_path))
-        return error_setf(err, ERR_GENERIC, NULL, "a Unix socket needs a path shorter than %zu characters", sizeof(un->sun_path));
+        return error_setf(err, ERR_GENERIC, NULL, "a Unix socket needs a path shorter than %zu characters",
+                          sizeof(un->sun_path));
     un->sun_family = AF_UNIX;
     strcpy(un->sun_path, path);
     a->len = sizeof(*un);
@@ -273,7 +277,9 @@ static bool addr_unix(const char *path, struct addr *a, struct error *err)
 
 static bool addr_inet(const char *host, const char *port, bool dgram, struct addr *a, struct error *err)
 {
-    struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = dgram ? SOCK_DGRAM : SOCK_STREAM, .ai_flags = host && *host ? 0 : AI_PASSIVE };
+    struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                             .ai_socktype = dgram ? SOCK_DGRAM : SOCK_STREAM,
+                             .ai_flags = host && *host ? 0 : AI_PASSIVE};
     struct addrinfo *list;
     int e;
 
@@ -283,7 +289,8 @@ static bool addr_inet(const char *host, const char *port, bool dgram, struct add
         hints.ai_family = AF_INET;
     e = getaddrinfo(host && *host ? host : NULL, port, &hints, &list);
     if (e)
-        return error_setf(err, ERR_GENERIC, NULL, "could not look up %s:%s: %s", host ? host : "", port, gai_strerror(e));
+        return error_setf(err, ERR_GENERIC, NULL, "could not look up %s:%s: %s", host ? host : "", port,
+                          gai_strerror(e));
     memcpy(&a->sa, list->ai_addr, list->ai_addrlen);
     a->len = list->ai_addrlen;
     freeaddrinfo(list);
@@ -317,7 +324,8 @@ static bool addr_object(struct net_socket *s, struct json_object *o, struct addr
     if (!*str || *end)
         *fd = vm_take_fd(s->n.vm, str);
     if (*fd < 0)
-        return error_setf(err, ERR_GENERIC, "pass it with getfd first, or give its number", "file descriptor '%s' not found", str);
+        return error_setf(err, ERR_GENERIC, "pass it with getfd first, or give its number",
+                          "file descriptor '%s' not found", str);
     set_nonblock(*fd);
     return true;
 }
@@ -338,7 +346,9 @@ static bool socket_bind(struct net_socket *s, const struct addr *a, int *fd, str
         setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     }
     if (bind(*fd, (const struct sockaddr *)&a->sa, a->len) < 0 || (!s->dgram && listen(*fd, 1) < 0))
-        return error_set_errno(err, errno, errno == EADDRINUSE ? "choose another port; `ss -lntup` shows who has this one" : NULL,
+        return error_set_errno(err, errno,
+                               errno == EADDRINUSE ? "choose another port; `ss -lntup` shows who has this one"
+                                                   : NULL,
                                "netdev %s: could not bind its address", s->n.id);
     return true;
 }
@@ -368,7 +378,8 @@ static bool stream_create(struct netdev *n, struct json_object *flat, struct err
     ok = option_bool(opts, "server", false, &s->server, err) && option_int(opts, "reconnect", 0, &seconds, err) &&
          option_int(opts, "reconnect-ms", seconds * 1000, &s->reconnect_ms, err);
     if (ok && !json_object_object_get_ex(opts, "addr", &addr))
-        ok = error_set(err, ERR_GENERIC, "Parameter 'addr' is missing", "addr.type=inet,addr.host=HOST,addr.port=PORT or addr.type=unix,addr.path=PATH");
+        ok = error_set(err, ERR_GENERIC, "Parameter 'addr' is missing",
+                       "addr.type=inet,addr.host=HOST,addr.port=PORT or addr.type=unix,addr.path=PATH");
     if (ok && s->server && s->reconnect_ms)
         ok = error_set(err, ERR_GENERIC, "'reconnect' is for clients", "leave it out, or server=on");
     ok = ok && addr_object(s, addr, &s->remote, &fd, err);
@@ -422,7 +433,8 @@ static bool dgram_open(struct net_socket *s, struct json_object *local, struct j
         return socket_bind(s, &s->remote, &s->fd, err) &&
                join_group(s, &s->remote, local ? option_str(local, "host", NULL) : NULL, err);
     if (!local)
-        return error_set(err, ERR_GENERIC, "Parameter 'local' is missing", "local.type=inet,local.host=HOST,local.port=PORT");
+        return error_set(err, ERR_GENERIC, "Parameter 'local' is missing",
+                         "local.type=inet,local.host=HOST,local.port=PORT");
     if (!addr_object(s, local, &s->local, &fd, err))
         return false;
     if (fd >= 0) {
@@ -430,7 +442,8 @@ static bool dgram_open(struct net_socket *s, struct json_object *local, struct j
         return true;
     }
     if (!s->has_remote)
-        return error_set(err, ERR_GENERIC, "Parameter 'remote' is missing", "remote.type=inet,remote.host=HOST,remote.port=PORT");
+        return error_set(err, ERR_GENERIC, "Parameter 'remote' is missing",
+                         "remote.type=inet,remote.host=HOST,remote.port=PORT");
     return socket_bind(s, &s->local, &s->fd, err);
 }
 
@@ -454,7 +467,8 @@ static bool dgram_create(struct netdev *n, struct json_object *flat, struct erro
 static bool socket_create(struct netdev *n, struct json_object *opts, struct error *err)
 {
     const char *listen_at = option_str(opts, "listen", NULL), *connect_to = option_str(opts, "connect", NULL);
-    const char *mcast = option_str(opts, "mcast", NULL), *udp = option_str(opts, "udp", NULL), *fd = option_str(opts, "fd", NULL);
+    const char *mcast = option_str(opts, "mcast", NULL), *udp = option_str(opts, "udp", NULL),
+               *fd = option_str(opts, "fd", NULL);
     const char *local = option_str(opts, "localaddr", NULL);
     struct net_socket *s = socket_init(n, mcast || udp);
     char *end;
@@ -484,8 +498,10 @@ static bool socket_create(struct netdev *n, struct json_object *opts, struct err
         return false;
     s->has_remote = true;
     if (mcast)
-        return is_group(&s->remote) ? socket_bind(s, &s->remote, &s->fd, err) && join_group(s, &s->remote, local, err)
-                                    : error_setf(err, ERR_GENERIC, "use an address from 224.0.0.0 to 239.255.255.255", "'%s' is no multicast address", mcast);
+        return is_group(&s->remote)
+                   ? socket_bind(s, &s->remote, &s->fd, err) && join_group(s, &s->remote, local, err)
+                   : error_setf(err, ERR_GENERIC, "use an address from 224.0.0.0 to 239.255.255.255",
+                                "'%s' is no multicast address", mcast);
     if (!local)
         return error_set(err, ERR_GENERIC, "udp= needs localaddr=", "localaddr=HOST:PORT is where this side receives");
     return addr_text(local, true, &s->local, err) && socket_bind(s, &s->local, &s->fd, err);
@@ -531,7 +547,8 @@ static void socket_destroy(struct netdev *n)
     g_byte_array_free(s->out, TRUE);
 }
 
-static void socket_send(struct netdev *n, unsigned queue, const struct iovec *iov, int niov, const struct net_offload *off)
+static void socket_send(struct netdev *n, unsigned queue, const struct iovec *iov, int niov,
+                        const struct net_offload *off)
 {
     struct net_socket *s = (struct net_socket *)n;
 

@@ -109,19 +109,27 @@ static void tap_guest_offloads(struct netdev *n, unsigned guest)
 
 static bool tap_open(struct net_tap *t, unsigned index, bool vnet, struct error *err)
 {
-    struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | (vnet ? IFF_VNET_HDR : 0) | (t->n.queues > 1 ? IFF_MULTI_QUEUE : 0) };
+    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | (vnet ? IFF_VNET_HDR : 0) |
+                                     (t->n.queues > 1 ? IFF_MULTI_QUEUE : 0)};
     int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
     if (fd < 0)
-        return error_set_errno(err, errno, errno == ENOENT ? "load the kernel module tun" : "run as root, have an interface made for you "
-                               "(ip tuntap add dev tap0 mode tap user $USER), or use -netdev user", "could not open /dev/net/tun");
+        return error_set_errno(err, errno,
+                               errno == ENOENT
+                                   ? "load the kernel module tun"
+                                   : "run as root, have an interface made for you "
+                                     "(ip tuntap add dev tap0 mode tap user $USER), or use -netdev user",
+                               "could not open /dev/net/tun");
     memcpy(ifr.ifr_name, t->ifname, IFNAMSIZ);
     if (ioctl(fd, TUNSETIFF, &ifr) < 0) {
         int e = errno;
 
         close(fd);
-        return error_set_errno(err, e, e == EBUSY ? "another program uses it" : "ip tuntap add dev NAME mode tap user $USER makes one "
-                               "that you may use", "could not configure /dev/net/tun (%s)", *t->ifname ? t->ifname : "tap%d");
+        return error_set_errno(err, e,
+                               e == EBUSY ? "another program uses it"
+                                          : "ip tuntap add dev NAME mode tap user $USER makes one "
+                                            "that you may use",
+                               "could not configure /dev/net/tun (%s)", *t->ifname ? t->ifname : "tap%d");
     }
     memcpy(t->ifname, ifr.ifr_name, IFNAMSIZ);
     t->ifname[IFNAMSIZ - 1] = 0;
@@ -139,7 +147,8 @@ static bool tap_take_fd(struct net_tap *t, unsigned index, const char *text, str
     if (!*text || *end)
         fd = vm_take_fd(t->n.vm, text);
     if (fd < 0 || ioctl(fd, TUNGETIFF, &ifr) < 0)
-        return error_setf(err, ERR_GENERIC, "pass an open /dev/net/tun, by number or by a name from getfd", "fd=%s is no TAP descriptor", text);
+        return error_setf(err, ERR_GENERIC, "pass an open /dev/net/tun, by number or by a name from getfd",
+                          "fd=%s is no TAP descriptor", text);
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     memcpy(t->ifname, ifr.ifr_name, IFNAMSIZ - 1);
@@ -157,8 +166,10 @@ static bool tap_script(struct net_tap *t, const char *script, struct error *err)
     g_autoptr(GError) e = NULL;
     int status;
 
-    if (!g_spawn_sync(NULL, argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, NULL, NULL, &status, &e) || !g_spawn_check_wait_status(status, &e))
-        return error_setf(err, ERR_GENERIC, "script=no leaves the interface as it is", "network script %s failed: %s", script, e->message);
+    if (!g_spawn_sync(NULL, argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, NULL, NULL, &status, &e) ||
+        !g_spawn_check_wait_status(status, &e))
+        return error_setf(err, ERR_GENERIC, "script=no leaves the interface as it is",
+                          "network script %s failed: %s", script, e->message);
     return true;
 }
 
@@ -189,12 +200,14 @@ static bool tap_create(struct netdev *n, struct json_object *opts, struct error 
     if (!option_bool(opts, "vhost", false, &vhost, err) || !option_bool(opts, "vnet_hdr", true, &vnet, err) ||
         !option_int(opts, "queues", 1, &queues, err))
         return false;
-    if (vhost || option_str(opts, "vhostfd", NULL) || option_str(opts, "vhostfds", NULL) || option_str(opts, "helper", NULL) ||
-        option_str(opts, "br", NULL))
+    if (vhost || option_str(opts, "vhostfd", NULL) || option_str(opts, "vhostfds", NULL) ||
+        option_str(opts, "helper", NULL) || option_str(opts, "br", NULL))
         return error_set(err, ERR_GENERIC, "vhost, helper= and br= of -netdev tap are not supported by this build",
                          "leave them out; the interface must be there (ip tuntap add) or you be root");
     if (queues < 1 || queues > NET_QUEUES_MAX || strlen(ifname) >= IFNAMSIZ)
-        return error_setf(err, ERR_GENERIC, NULL, "queues must be from 1 to %d, ifname shorter than %d characters", NET_QUEUES_MAX, IFNAMSIZ);
+        return error_setf(err, ERR_GENERIC, NULL,
+                          "queues must be from 1 to %d, ifname shorter than %d characters", NET_QUEUES_MAX,
+                          IFNAMSIZ);
     n->queues = queues;
     memcpy(t->ifname, ifname, strlen(ifname));
     t->vnet_hdr = vnet;
@@ -259,23 +272,29 @@ NETDEV = {
     .summary = "a TAP interface of the host",
     .size = sizeof(struct net_tap),
     .own_thread = true,
-    .options = (const struct net_option[]){
-        { "ifname", "NAME", "the interface; made if it is not there and you may" },
-        { "fd", "FD", "an open TAP descriptor, by number or name (getfd)" },
-        { "fds", "FD:FD...", "several, one a queue" },
-        { "queues", "N", "queues" },
-        { "script", "FILE", "run with the interface's name before use; no: none" },
-        { "downscript", "FILE", "run after use; no: none" },
-        { "vnet_hdr", "on|off", "hand offloads to the host" },
-        { "sndbuf", "SIZE", "taken for compatibility" },
-        { "poll-us", "N", "taken for compatibility" },
-        { "vhost", "on|off", "not supported" },
-        { "vhostfd", "FD", "not supported" },
-        { "vhostfds", "FD:FD...", "not supported" },
-        { "vhostforce", "on|off", "not supported" },
-        { "helper", "FILE", "not supported" },
-        { "br", "BRIDGE", "not supported" },
-        { 0 } },
-    .create = tap_create, .start = tap_start, .stop = tap_stop, .destroy = tap_destroy, .send = tap_send, .ready = tap_ready,
-    .guest_offloads = tap_guest_offloads, .describe = tap_describe,
+    .options =
+        (const struct net_option[]){{"ifname", "NAME", "the interface; made if it is not there and you may"},
+                                    {"fd", "FD", "an open TAP descriptor, by number or name (getfd)"},
+                                    {"fds", "FD:FD...", "several, one a queue"},
+                                    {"queues", "N", "queues"},
+                                    {"script", "FILE", "run with the interface's name before use; no: none"},
+                                    {"downscript", "FILE", "run after use; no: none"},
+                                    {"vnet_hdr", "on|off", "hand offloads to the host"},
+                                    {"sndbuf", "SIZE", "taken for compatibility"},
+                                    {"poll-us", "N", "taken for compatibility"},
+                                    {"vhost", "on|off", "not supported"},
+                                    {"vhostfd", "FD", "not supported"},
+                                    {"vhostfds", "FD:FD...", "not supported"},
+                                    {"vhostforce", "on|off", "not supported"},
+                                    {"helper", "FILE", "not supported"},
+                                    {"br", "BRIDGE", "not supported"},
+                                    {0}},
+    .create = tap_create,
+    .start = tap_start,
+    .stop = tap_stop,
+    .destroy = tap_destroy,
+    .send = tap_send,
+    .ready = tap_ready,
+    .guest_offloads = tap_guest_offloads,
+    .describe = tap_describe,
 };

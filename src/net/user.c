@@ -41,8 +41,8 @@ struct net_user {
 
 static GIOCondition poll_to_g(int events)
 {
-    return (events & SLIRP_POLL_IN ? G_IO_IN : 0) | (events & SLIRP_POLL_OUT ? G_IO_OUT : 0) | (events & SLIRP_POLL_PRI ? G_IO_PRI : 0) |
-           G_IO_ERR | G_IO_HUP;
+    return (events & SLIRP_POLL_IN ? G_IO_IN : 0) | (events & SLIRP_POLL_OUT ? G_IO_OUT : 0) |
+           (events & SLIRP_POLL_PRI ? G_IO_PRI : 0) | G_IO_ERR | G_IO_HUP;
 }
 
 static int add_poll(int fd, int events, void *opaque)
@@ -81,8 +81,9 @@ static int get_revents(int i, void *opaque)
     struct net_user *u = opaque;
     unsigned r = i >= 0 && (unsigned)i < u->nfds ? u->fds[i].revents : 0;
 
-    return (r & G_IO_IN ? SLIRP_POLL_IN : 0) | (r & G_IO_OUT ? SLIRP_POLL_OUT : 0) | (r & G_IO_PRI ? SLIRP_POLL_PRI : 0) |
-           (r & G_IO_ERR ? SLIRP_POLL_ERR : 0) | (r & G_IO_HUP ? SLIRP_POLL_HUP : 0);
+    return (r & G_IO_IN ? SLIRP_POLL_IN : 0) | (r & G_IO_OUT ? SLIRP_POLL_OUT : 0) |
+           (r & G_IO_PRI ? SLIRP_POLL_PRI : 0) | (r & G_IO_ERR ? SLIRP_POLL_ERR : 0) |
+           (r & G_IO_HUP ? SLIRP_POLL_HUP : 0);
 }
 
 static gboolean source_prepare(GSource *source, gint *timeout)
@@ -292,14 +293,21 @@ static void user_poll_fd(int fd, void *opaque) {}
 static void user_notify(void *opaque) {}
 
 static const SlirpCb callbacks = {
-    .send_packet = user_output, .guest_error = user_guest_error, .clock_get_ns = user_clock, .timer_new = user_timer_new,
-    .timer_free = user_timer_free, .timer_mod = user_timer_mod, .register_poll_fd = user_poll_fd,
-    .unregister_poll_fd = user_poll_fd, .notify = user_notify,
+    .send_packet = user_output,
+    .guest_error = user_guest_error,
+    .clock_get_ns = user_clock,
+    .timer_new = user_timer_new,
+    .timer_free = user_timer_free,
+    .timer_mod = user_timer_mod,
+    .register_poll_fd = user_poll_fd,
+    .unregister_poll_fd = user_poll_fd,
+    .notify = user_notify,
 };
 
 /* ---- packets from the guest */
 
-static void user_send(struct netdev *n, unsigned queue, const struct iovec *iov, int niov, const struct net_offload *off)
+static void user_send(struct netdev *n, unsigned queue, const struct iovec *iov, int niov,
+                      const struct net_offload *off)
 {
     struct net_user *u = (struct net_user *)n;
     size_t len = 0;
@@ -359,15 +367,19 @@ static bool hostfwd_add(struct net_user *u, const char *rule, struct error *err)
     struct hostfwd f;
 
     if (!hostfwd_parse(rule, &f))
-        return error_setf(err, ERR_GENERIC, "write tcp|udp:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT, such as hostfwd=tcp::2222-:22",
-                          "invalid host forwarding rule '%s'", rule);
+        return error_setf(
+            err, ERR_GENERIC,
+            "write tcp|udp:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT, such as hostfwd=tcp::2222-:22",
+            "invalid host forwarding rule '%s'", rule);
     if (slirp_add_hostfwd(u->slirp, f.udp, f.host, f.host_port, f.guest, f.guest_port) < 0) {
         int e = errno;
         char addr[INET_ADDRSTRLEN];
 
         inet_ntop(AF_INET, &f.host, addr, sizeof(addr));
-        return error_setf(err, ERR_GENERIC, e == EADDRINUSE ? "choose another host port; `ss -ltnp` shows who has this one" : NULL,
-                          "could not set up host forwarding rule '%s': %s:%d: %s", rule, addr, f.host_port, strerror(e));
+        return error_setf(
+            err, ERR_GENERIC,
+            e == EADDRINUSE ? "choose another host port; `ss -ltnp` shows who has this one" : NULL,
+            "could not set up host forwarding rule '%s': %s:%d: %s", rule, addr, f.host_port, strerror(e));
     }
     return true;
 }
@@ -380,7 +392,8 @@ static bool hostfwd_remove(struct net_user *u, const char *rule, struct error *e
     int port;
 
     if (!parse_addr_port(rest, &host, &port))
-        return error_setf(err, ERR_GENERIC, "write tcp|udp:[HOSTADDR]:HOSTPORT", "invalid host forwarding rule '%s'", rule);
+        return error_setf(err, ERR_GENERIC, "write tcp|udp:[HOSTADDR]:HOSTPORT",
+                          "invalid host forwarding rule '%s'", rule);
     if (slirp_remove_hostfwd(u->slirp, udp, host, port) < 0)
         return error_setf(err, ERR_GENERIC, "info usernet lists them", "host forwarding rule '%s' not found", rule);
     return true;
@@ -416,7 +429,9 @@ static bool guestfwd_chardev(struct net_user *u, struct guestfwd *f, const char 
 
     f->chardev = chardev_from_short(u->n.vm, spec, label, &mux, err);
     if (!f->chardev || !*f->chardev)
-        return f->chardev ? error_setf(err, ERR_GENERIC, NULL, "guestfwd needs a character device, not '%s'", spec) : false;
+        return f->chardev
+                   ? error_setf(err, ERR_GENERIC, NULL, "guestfwd needs a character device, not '%s'", spec)
+                   : false;
     f->fe = chardev_attach(u->n.vm, f->chardev, &fwd_ops, f, u->n.loop, err);
     if (!f->fe)
         return false;
@@ -467,7 +482,8 @@ static bool addr_option(struct json_object *opts, const char *key, struct in_add
 {
     const char *text = option_str(opts, key, NULL);
 
-    return !text || inet_aton(text, out) || error_setf(err, ERR_GENERIC, "write an IPv4 address", "%s=%s is no address", key, text);
+    return !text || inet_aton(text, out) ||
+           error_setf(err, ERR_GENERIC, "write an IPv4 address", "%s=%s is no address", key, text);
 }
 
 static bool addr6_option(struct json_object *opts, const char *key, struct in6_addr *out, struct error *err)
@@ -508,7 +524,8 @@ static bool net_option(struct json_object *opts, SlirpConfig *c, struct error *e
     c->vdhcp_start.s_addr = c->vnetwork.s_addr | htonl(MIN(15, ~bits - 1));
     return true;
 bad:
-    return error_setf(err, ERR_GENERIC, "write net=ADDRESS/BITS, such as net=192.168.76.0/24", "net=%s is no network", text);
+    return error_setf(err, ERR_GENERIC, "write net=ADDRESS/BITS, such as net=192.168.76.0/24",
+                      "net=%s is no network", text);
 }
 
 static bool inside(const SlirpConfig *c, struct in_addr a)
@@ -518,12 +535,15 @@ static bool inside(const SlirpConfig *c, struct in_addr a)
 
 static bool ipv4_options(struct json_object *opts, SlirpConfig *c, struct error *err)
 {
-    if (!net_option(opts, c, err) || !addr_option(opts, "host", &c->vhost, err) || !addr_option(opts, "dhcpstart", &c->vdhcp_start, err) ||
+    if (!net_option(opts, c, err) || !addr_option(opts, "host", &c->vhost, err) ||
+        !addr_option(opts, "dhcpstart", &c->vdhcp_start, err) ||
         !addr_option(opts, "dns", &c->vnameserver, err))
         return false;
     if (!inside(c, c->vhost) || !inside(c, c->vdhcp_start) || !inside(c, c->vnameserver))
-        return error_set(err, ERR_GENERIC, "host, dns and dhcpstart must be addresses inside net", "leave them out, or choose ones of that network");
-    if (c->vhost.s_addr == c->vnameserver.s_addr || c->vdhcp_start.s_addr == c->vhost.s_addr || c->vdhcp_start.s_addr == c->vnameserver.s_addr)
+        return error_set(err, ERR_GENERIC, "host, dns and dhcpstart must be addresses inside net",
+                         "leave them out, or choose ones of that network");
+    if (c->vhost.s_addr == c->vnameserver.s_addr || c->vdhcp_start.s_addr == c->vhost.s_addr ||
+        c->vdhcp_start.s_addr == c->vnameserver.s_addr)
         return error_set(err, ERR_GENERIC, "host, dns and dhcpstart must differ", NULL);
     return true;
 }
@@ -543,7 +563,8 @@ static bool ipv6_options(struct json_object *opts, SlirpConfig *c, struct error 
             return error_setf(err, ERR_GENERIC, "write ipv6-net=PREFIX/64", "ipv6-net=%s is no network", net);
         bits = n;
     }
-    if (!addr6_option(opts, "ipv6-prefix", &c->vprefix_addr6, err) || !option_int(opts, "ipv6-prefixlen", bits, &bits, err))
+    if (!addr6_option(opts, "ipv6-prefix", &c->vprefix_addr6, err) ||
+        !option_int(opts, "ipv6-prefixlen", bits, &bits, err))
         return false;
     if (bits < 0 || bits > 126)
         return error_set(err, ERR_GENERIC, "the IPv6 prefix must have 0 to 126 bits", NULL);
@@ -578,15 +599,18 @@ static bool refuse_smb(struct json_object *opts, struct error *err)
 {
     if (!option_str(opts, "smb", NULL) && !option_str(opts, "smbserver", NULL))
         return true;
-    return error_set(err, ERR_GENERIC, "smb= is not supported by this build", "share a folder with virtio-9p or virtiofs");
+    return error_set(err, ERR_GENERIC, "smb= is not supported by this build",
+                     "share a folder with virtio-9p or virtiofs");
 }
 
 static bool user_config(struct net_user *u, struct json_object *opts, SlirpConfig *c, struct error *err)
 {
     bool v4, v6, restricted;
 
-    if (!refuse_smb(opts, err) || !option_bool(opts, "ipv4", true, &v4, err) || !option_bool(opts, "ipv6", true, &v6, err) ||
-        !option_bool(opts, "restrict", false, &restricted, err) || !ipv4_options(opts, c, err) || !ipv6_options(opts, c, err))
+    if (!refuse_smb(opts, err) || !option_bool(opts, "ipv4", true, &v4, err) ||
+        !option_bool(opts, "ipv6", true, &v6, err) ||
+        !option_bool(opts, "restrict", false, &restricted, err) || !ipv4_options(opts, c, err) ||
+        !ipv6_options(opts, c, err))
         return false;
     if (!v4 && !v6)
         return error_set(err, ERR_GENERIC, "neither IPv4 nor IPv6 is left", "leave out ipv4=off or ipv6=off");
@@ -703,8 +727,8 @@ static struct netdev *user_find(struct vm *vm, const char *id, struct error *err
         if (n->drv->create == user_create && (!id || strcmp(n->id, id) == 0))
             return n;
     }
-    error_setf(err, ERR_DEVICE_NOT_FOUND, "info network lists them", id ? "'%s' is no user network" : "there is no user network%s",
-               id ? id : "");
+    error_setf(err, ERR_DEVICE_NOT_FOUND, "info network lists them",
+               id ? "'%s' is no user network" : "there is no user network%s", id ? id : "");
     return NULL;
 }
 

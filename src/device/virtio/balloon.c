@@ -71,7 +71,9 @@ static bool inflate_one(struct virtqueue *q, void *buf)
     uint64_t start = 0, run = 0;
     size_t n;
 
-    for (size_t at = 0; q->index == Q_INFLATE && (n = iov_to_buf(vb->out, vb->nout, at, pfn, sizeof(pfn)) / 4); at += n * 4) {
+    for (size_t at = 0;
+         q->index == Q_INFLATE && (n = iov_to_buf(vb->out, vb->nout, at, pfn, sizeof(pfn)) / 4);
+         at += n * 4) {
         for (size_t i = 0; i < n; i++) {
             if (run && pfn[i] == start + run) {
                 run++;
@@ -332,5 +334,6 @@ static const struct prop balloon_props[] = {
     { 0 }
 };
 
-VIRTIO_DEVICE("virtio-balloon", struct virtio_balloon, "Misc", "virtio memory balloon", &balloon_info, 0x00ff00, balloon_props,
-              balloon_object_props, .realize = balloon_realize, .unrealize = balloon_unrealize);
+VIRTIO_DEVICE("virtio-balloon", struct virtio_balloon, "Misc", "virtio memory balloon", &balloon_info,
+              0x00ff00, balloon_props, balloon_object_props, .realize = balloon_realize,
+              .unrealize = balloon_unrealize);

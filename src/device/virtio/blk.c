@@ -36,7 +36,8 @@ struct blk_conf {
     char *drive, *serial, *iothread, *rerror, *werror;
     uint16_t num_queues, queue_size;
     bool discard, write_zeroes, config_wce, request_merging, share_rw, scsi, seg_max_adjust;
-    uint32_t max_discard_sectors, max_write_zeroes_sectors, logical_block, physical_block, min_io, opt_io, discard_granularity;
+    uint32_t max_discard_sectors, max_write_zeroes_sectors, logical_block, physical_block, min_io, opt_io,
+        discard_granularity;
     uint32_t cyls, heads, secs, write_cache;    /* write_cache: enum on_off_auto */
     int32_t bootindex;
 };
@@ -228,7 +229,8 @@ static bool req_in_range(struct blk_req *r)
     struct block_info info;
 
     block_backend_info(b->blk, &info);
-    if (r->len % b->conf.logical_block || r->offset % b->conf.logical_block || r->offset > info.size || r->len > info.size - r->offset) {
+    if (r->len % b->conf.logical_block || r->offset % b->conf.logical_block || r->offset > info.size ||
+        r->len > info.size - r->offset) {
         guest_error(&blk_vdev(b)->dev, "%zu bytes at %#llx of a disk of %llu", r->len, (unsigned long long)r->offset,
                     (unsigned long long)info.size);
         return false;
@@ -270,8 +272,10 @@ static bool segment_valid(struct blk_req *r, const struct blk_segment *s, struct
     bool zeroes = r->type == T_WRITE_ZEROES;
     uint32_t max = zeroes ? r->b->conf.max_write_zeroes_sectors : r->b->conf.max_discard_sectors;
 
-    return s->sectors <= max && s->sector <= info->size / SECTOR && s->sectors <= info->size / SECTOR - s->sector &&
-           !(s->sector * SECTOR % r->b->conf.logical_block) && !((uint64_t)s->sectors * SECTOR % r->b->conf.logical_block);
+    return s->sectors <= max && s->sector <= info->size / SECTOR &&
+           s->sectors <= info->size / SECTOR - s->sector &&
+           !(s->sector * SECTOR % r->b->conf.logical_block) &&
+           !((uint64_t)s->sectors * SECTOR % r->b->conf.logical_block);
 }
 
 static void req_next_segment(struct blk_req *r)
@@ -511,22 +515,27 @@ static bool blk_check_conf(struct virtio_blk *b, struct error *err)
     struct blk_conf *k = &b->conf;
 
     if (k->scsi)
-        return error_set(err, ERR_GENERIC, "scsi=on: virtio-blk passes no SCSI commands", "use virtio-scsi-pci with scsi-block");
+        return error_set(err, ERR_GENERIC, "scsi=on: virtio-blk passes no SCSI commands",
+                         "use virtio-scsi-pci with scsi-block");
     if (!k->logical_block)
         k->logical_block = MAX(b->info.logical_block, SECTOR);
     if (!k->physical_block)
         k->physical_block = MAX(b->info.physical_block, k->logical_block);
     if (!block_size_ok(k->logical_block) || !block_size_ok(k->physical_block) || k->logical_block > k->physical_block)
-        return error_setf(err, ERR_GENERIC, "both are powers of two from 512 to 2 MiB, the physical one not the smaller",
-                          "logical_block_size=%u and physical_block_size=%u do not go together", k->logical_block, k->physical_block);
+        return error_setf(err, ERR_GENERIC,
+                          "both are powers of two from 512 to 2 MiB, the physical one not the smaller",
+                          "logical_block_size=%u and physical_block_size=%u do not go together",
+                          k->logical_block, k->physical_block);
     if (k->min_io % k->logical_block || k->opt_io % k->logical_block || k->discard_granularity % k->logical_block)
-        return error_setf(err, ERR_GENERIC, NULL, "min_io_size, opt_io_size and discard_granularity must be multiples of %u",
+        return error_setf(err, ERR_GENERIC, NULL,
+                          "min_io_size, opt_io_size and discard_granularity must be multiples of %u",
                           k->logical_block);
     if (k->queue_size < 4 || k->queue_size > VIRTQUEUE_SIZE_MAX || k->queue_size & (k->queue_size - 1))
-        return error_setf(err, ERR_GENERIC, NULL, "queue-size=%u is not a power of two from 4 to %d", k->queue_size, VIRTQUEUE_SIZE_MAX);
+        return error_setf(err, ERR_GENERIC, NULL, "queue-size=%u is not a power of two from 4 to %d",
+                          k->queue_size, VIRTQUEUE_SIZE_MAX);
     if (!k->num_queues || (k->num_queues > QUEUES_MAX && k->num_queues != QUEUES_AUTO))
-        return error_setf(err, ERR_GENERIC, "leave it out for one a processor", "num-queues=%u is not between 1 and %d", k->num_queues,
-                          QUEUES_MAX);
+        return error_setf(err, ERR_GENERIC, "leave it out for one a processor",
+                          "num-queues=%u is not between 1 and %d", k->num_queues, QUEUES_MAX);
     if (k->num_queues == QUEUES_AUTO)
         k->num_queues = CLAMP(blk_vdev(b)->dev.vm->config.cpus, 1, 64);
     return true;
@@ -562,7 +571,8 @@ static bool blk_realize(struct device *dev, struct error *err)
 
     if (!blk_attach(b, err))
         return false;
-    if (!blk_check_conf(b, err) || !block_backend_set_policy(b->blk, k->rerror, k->werror, err) || (k->iothread && !(loop = virtio_iothread(v, k->iothread, &b->iothread, err)))) {
+    if (!blk_check_conf(b, err) || !block_backend_set_policy(b->blk, k->rerror, k->werror, err) ||
+        (k->iothread && !(loop = virtio_iothread(v, k->iothread, &b->iothread, err)))) {
         block_backend_detach(b->blk);
         return false;
     }
@@ -601,7 +611,8 @@ static const struct virtio_info blk_info = {
     .name = "virtio-blk",
     .id = VIRTIO_ID_BLOCK,
     .legacy_pci_id = 0x1001,
-    .features = VIRTIO_BIT(F_SEG_MAX) | VIRTIO_BIT(F_GEOMETRY) | VIRTIO_BIT(F_TOPOLOGY) | VIRTIO_BIT(F_BLK_SIZE) | VIRTIO_BIT(F_FLUSH),
+    .features = VIRTIO_BIT(F_SEG_MAX) | VIRTIO_BIT(F_GEOMETRY) | VIRTIO_BIT(F_TOPOLOGY) |
+                VIRTIO_BIT(F_BLK_SIZE) | VIRTIO_BIT(F_FLUSH),
     .get_config = blk_get_config,
     .set_config = blk_set_config,
     .features_ok = blk_features_ok,

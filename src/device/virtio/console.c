@@ -423,8 +423,8 @@ static const struct prop serial_props[] = {
     { 0 }
 };
 
-VIRTIO_DEVICE("virtio-serial", struct virtio_serial, "Input", "virtio serial controller", &serial_info, 0x078000, serial_props, NULL,
-              .realize = serial_realize, .unrealize = serial_unrealize);
+VIRTIO_DEVICE("virtio-serial", struct virtio_serial, "Input", "virtio serial controller", &serial_info,
+              0x078000, serial_props, NULL, .realize = serial_realize, .unrealize = serial_unrealize);
 
 /* ---- the ports */
 
@@ -440,10 +440,11 @@ static bool serial_plug(struct bus *bus, struct device *dev, struct error *err)
             p->nr++;
     }
     if (p->nr == 0 && !console)
-        return error_set(err, ERR_GENERIC, "port number 0 is reserved for virtconsole", "leave out nr=, or give 1 and up");
+        return error_set(err, ERR_GENERIC, "port number 0 is reserved for virtconsole",
+                         "leave out nr=, or give 1 and up");
     if (p->nr < 0 || p->nr >= (int)s->conf.max_ports)
-        return error_setf(err, ERR_GENERIC, "add another virtio-serial-pci", "bus '%s' has no port %d: max_ports=%u", bus->name, p->nr,
-                          s->conf.max_ports);
+        return error_setf(err, ERR_GENERIC, "add another virtio-serial-pci",
+                          "bus '%s' has no port %d: max_ports=%u", bus->name, p->nr, s->conf.max_ports);
     if (s->port[p->nr])
         return error_setf(err, ERR_GENERIC, "leave out nr=", "port number %d of bus '%s' is in use", p->nr, bus->name);
     p->s = s;

@@ -5,10 +5,35 @@
 #include "rhea/net/net.h"
 
 /* feature bits (5.1.3) */
-enum { F_CSUM = 0, F_GUEST_CSUM = 1, F_CTRL_GUEST_OFFLOADS = 2, F_MTU = 3, F_MAC = 5, F_GSO = 6, F_GUEST_TSO4 = 7, F_GUEST_TSO6 = 8,
-       F_GUEST_ECN = 9, F_GUEST_UFO = 10, F_HOST_TSO4 = 11, F_HOST_TSO6 = 12, F_HOST_ECN = 13, F_HOST_UFO = 14, F_MRG_RXBUF = 15,
-       F_STATUS = 16, F_CTRL_VQ = 17, F_CTRL_RX = 18, F_CTRL_VLAN = 19, F_CTRL_RX_EXTRA = 20, F_GUEST_ANNOUNCE = 21, F_MQ = 22,
-       F_CTRL_MAC_ADDR = 23, F_GUEST_USO4 = 54, F_GUEST_USO6 = 55, F_HOST_USO = 56, F_SPEED_DUPLEX = 63 };
+enum {
+    F_CSUM = 0,
+    F_GUEST_CSUM = 1,
+    F_CTRL_GUEST_OFFLOADS = 2,
+    F_MTU = 3,
+    F_MAC = 5,
+    F_GSO = 6,
+    F_GUEST_TSO4 = 7,
+    F_GUEST_TSO6 = 8,
+    F_GUEST_ECN = 9,
+    F_GUEST_UFO = 10,
+    F_HOST_TSO4 = 11,
+    F_HOST_TSO6 = 12,
+    F_HOST_ECN = 13,
+    F_HOST_UFO = 14,
+    F_MRG_RXBUF = 15,
+    F_STATUS = 16,
+    F_CTRL_VQ = 17,
+    F_CTRL_RX = 18,
+    F_CTRL_VLAN = 19,
+    F_CTRL_RX_EXTRA = 20,
+    F_GUEST_ANNOUNCE = 21,
+    F_MQ = 22,
+    F_CTRL_MAC_ADDR = 23,
+    F_GUEST_USO4 = 54,
+    F_GUEST_USO6 = 55,
+    F_HOST_USO = 56,
+    F_SPEED_DUPLEX = 63
+};
 enum { S_LINK_UP = 1, S_ANNOUNCE = 2, CTRL_OK = 0, CTRL_ERR = 1 };
 enum { CTRL_RX = 0, CTRL_MAC = 1, CTRL_VLAN = 2, CTRL_ANNOUNCE = 3, CTRL_MQ = 4, CTRL_GUEST_OFFLOADS = 5 };
 enum { RX_PROMISC, RX_ALLMULTI, RX_ALLUNI, RX_NOMULTI, RX_NOUNI, RX_NOBCAST, RX_MODES };
@@ -123,8 +148,8 @@ static bool rx_take(struct virtio_net *s, struct virtqueue *q, size_t len, struc
 }
 
 /* Header and frame, spread over the buffers. */
-static void rx_copy(struct virtio_net *s, struct virtqueue *q, struct rx_room *room, const struct net_header *h, const struct iovec *iov,
-                    int niov)
+static void rx_copy(struct virtio_net *s, struct virtqueue *q, struct rx_room *room,
+                    const struct net_header *h, const struct iovec *iov, int niov)
 {
     size_t at = 0, written[MERGE_MAX] = { 0 };
     unsigned b = 0;
@@ -157,9 +182,11 @@ static struct virtqueue *rx_queue(struct virtio_net *s, unsigned pair)
 }
 
 /* False: no room, the packet is to be kept. */
-static bool rx_packet(struct virtio_net *s, struct virtqueue *q, const struct iovec *iov, int niov, const struct net_offload *off)
+static bool rx_packet(struct virtio_net *s, struct virtqueue *q, const struct iovec *iov, int niov,
+                      const struct net_offload *off)
 {
-    struct net_header h = { off->flags, off->gso_type, off->hdr_len, off->gso_size, off->csum_start, off->csum_offset, 1 };
+    struct net_header h = {
+        off->flags, off->gso_type, off->hdr_len, off->gso_size, off->csum_start, off->csum_offset, 1};
     size_t len = s->header_len + iov_length(iov, niov);
     struct rx_room room;
     bool never = false;
@@ -348,10 +375,16 @@ static bool ctrl_offloads(struct virtio_net *s, uint8_t cmd, const uint8_t *d, s
     return true;
 }
 
-static const struct { uint8_t cls, feature; bool (*fn)(struct virtio_net *s, uint8_t cmd, const uint8_t *d, size_t len); } ctrl_classes[] = {
-    { CTRL_RX, F_CTRL_RX, ctrl_rx }, { CTRL_MAC, F_CTRL_VQ, ctrl_mac }, { CTRL_VLAN, F_CTRL_VLAN, ctrl_vlan },
-    { CTRL_ANNOUNCE, F_GUEST_ANNOUNCE, ctrl_announce }, { CTRL_MQ, F_MQ, ctrl_mq },
-    { CTRL_GUEST_OFFLOADS, F_CTRL_GUEST_OFFLOADS, ctrl_offloads },
+static const struct {
+    uint8_t cls, feature;
+    bool (*fn)(struct virtio_net *s, uint8_t cmd, const uint8_t *d, size_t len);
+} ctrl_classes[] = {
+    {CTRL_RX, F_CTRL_RX, ctrl_rx},
+    {CTRL_MAC, F_CTRL_VQ, ctrl_mac},
+    {CTRL_VLAN, F_CTRL_VLAN, ctrl_vlan},
+    {CTRL_ANNOUNCE, F_GUEST_ANNOUNCE, ctrl_announce},
+    {CTRL_MQ, F_MQ, ctrl_mq},
+    {CTRL_GUEST_OFFLOADS, F_CTRL_GUEST_OFFLOADS, ctrl_offloads},
 };
 
 static bool ctrl_command(struct virtio_net *s, const uint8_t *d, size_t len)
@@ -445,7 +478,8 @@ static void net_features_ok(struct virtio_device *v)
 {
     struct virtio_net *s = net_of(v);
 
-    s->header_len = virtio_has(v, F_MRG_RXBUF) || !v->legacy ? sizeof(struct net_header) : sizeof(struct net_header) - 2;
+    s->header_len =
+        virtio_has(v, F_MRG_RXBUF) || !v->legacy ? sizeof(struct net_header) : sizeof(struct net_header) - 2;
     offloads_apply(s, v->driver_features);
     memset(s->vlan, virtio_has(v, F_CTRL_VLAN) ? 0 : 0xff, sizeof(s->vlan));
 }
@@ -485,10 +519,14 @@ static bool net_check_conf(struct virtio_net *s, struct error *err)
     struct net_conf *k = &s->conf;
 
     if (k->rss || k->hash || k->failover)
-        return error_setf(err, ERR_GENERIC, "leave it out", "%s=on is not supported by this build", k->rss ? "rss" : k->hash ? "hash" : "failover");
+        return error_setf(err, ERR_GENERIC, "leave it out", "%s=on is not supported by this build",
+                          k->rss    ? "rss"
+                          : k->hash ? "hash"
+                                    : "failover");
     if (!queue_size_ok(k->rx_queue_size) || !queue_size_ok(k->tx_queue_size))
-        return error_setf(err, ERR_GENERIC, NULL, "rx_queue_size and tx_queue_size must be powers of two from %d to %d", QUEUE_SIZE_MIN,
-                          VIRTQUEUE_SIZE_MAX);
+        return error_setf(err, ERR_GENERIC, NULL,
+                          "rx_queue_size and tx_queue_size must be powers of two from %d to %d",
+                          QUEUE_SIZE_MIN, VIRTQUEUE_SIZE_MAX);
     if (k->tx && strcmp(k->tx, "bh") != 0 && strcmp(k->tx, "timer") != 0)
         return error_setf(err, ERR_GENERIC, "it is bh or timer", "tx=%s is not known", k->tx);
     if (k->duplex && strcmp(k->duplex, "half") != 0 && strcmp(k->duplex, "full") != 0)
@@ -507,8 +545,8 @@ static void net_choose_mac(struct virtio_net *s)
 
     if (memcmp(s->conf.mac, none, 6) == 0)
         net_default_mac(dev->vm, s->conf.mac);
-    text = g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", s->conf.mac[0], s->conf.mac[1], s->conf.mac[2], s->conf.mac[3], s->conf.mac[4],
-                           s->conf.mac[5]);
+    text = g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", s->conf.mac[0], s->conf.mac[1], s->conf.mac[2],
+                           s->conf.mac[3], s->conf.mac[4], s->conf.mac[5]);
     if (dev->parent && device_prop_find(dev->parent->cls, "mac"))
         device_set(dev->parent, "mac", text, NULL);
 }
@@ -529,7 +567,8 @@ static bool net_realize(struct device *dev, struct error *err)
         s->pairs = CLAMP(netdev_queues(s->netdev), 1, PAIRS_MAX);
         virtio_set_loop(v, netdev_loop(s->netdev));
     } else {
-        warn_report("nic %s has no peer: add netdev=ID", dev->parent && dev->parent->id ? dev->parent->id : dev->cls->name);
+        warn_report("nic %s has no peer: add netdev=ID",
+                    dev->parent && dev->parent->id ? dev->parent->id : dev->cls->name);
     }
     for (unsigned i = 0; i < s->pairs; i++) {
         virtio_add_queue(v, s->conf.rx_queue_size, 0, net_queue);
@@ -612,5 +651,5 @@ static const struct prop net_props[] = {
     { 0 }
 };
 
-VIRTIO_DEVICE("virtio-net", struct virtio_net, "Network", "virtio network device", &virtio_net_info, 0x020000, net_props, NULL,
-              .realize = net_realize, .unrealize = net_unrealize);
+VIRTIO_DEVICE("virtio-net", struct virtio_net, "Network", "virtio network device", &virtio_net_info, 0x020000,
+              net_props, NULL, .realize = net_realize, .unrealize = net_unrealize);

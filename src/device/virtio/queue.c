@@ -63,8 +63,11 @@ static bool queue_map(struct virtqueue *q)
     q->map_len[1] = packed ? sizeof(struct packed_event) : sizeof(struct split_avail) + 2 * n + ev;
     q->map_len[2] = packed ? sizeof(struct packed_event) : sizeof(struct split_used) + 8 * n + ev;
     q->map_epoch = epoch;
-    q->hdriver = ring_map(q, q->driver, q->map_len[1], packed ? 4 : 2, false, packed ? "driver area" : "available ring");
-    q->hdevice = q->hdriver ? ring_map(q, q->device, q->map_len[2], 4, true, packed ? "device area" : "used ring") : NULL;
+    q->hdriver = ring_map(q, q->driver, q->map_len[1], packed ? 4 : 2, false,
+                          packed ? "driver area" : "available ring");
+    q->hdevice = q->hdriver
+                     ? ring_map(q, q->device, q->map_len[2], 4, true, packed ? "device area" : "used ring")
+                     : NULL;
     q->hdesc = q->hdevice ? ring_map(q, q->desc, q->map_len[0], 16, packed, "descriptor table") : NULL;
     return q->hdesc;
 }
@@ -194,7 +197,8 @@ static const void *indirect_table(struct virtqueue *q, uint64_t addr, uint32_t l
 /* ---- split rings */
 
 /* Follows a chain in a table. *indirect is filled when its last descriptor names a table. */
-static bool split_chain(struct virtq_buf *b, const void *table, unsigned entries, unsigned i, struct split_desc *indirect)
+static bool split_chain(struct virtq_buf *b, const void *table, unsigned entries, unsigned i,
+                        struct split_desc *indirect)
 {
     struct virtqueue *q = b->q;
 

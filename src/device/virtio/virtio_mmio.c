@@ -69,7 +69,9 @@ static uint64_t mmio_register(struct virtio_mmio *m, struct virtio_device *v, ui
     case DEVICE_ID:     return v->info->id;
     case VENDOR_ID:     return 0x41454852;      /* "RHEA" */
     case DEVICE_FEATURES:
-        return m->device_features_sel > 1 ? 0 : (uint32_t)(virtio_offered(v, m->force_legacy) >> 32 * m->device_features_sel);
+        return m->device_features_sel > 1
+                   ? 0
+                   : (uint32_t)(virtio_offered(v, m->force_legacy) >> 32 * m->device_features_sel);
     case INTERRUPT_STATUS:      return atomic_load(&m->interrupt);
     case STATUS:                return virtio_status(v);
     case CONFIG_GENERATION:     return atomic_load(&v->config_generation);

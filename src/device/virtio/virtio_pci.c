@@ -21,9 +21,20 @@ struct common_cfg {
 } __attribute__((packed));
 
 /* 4.1.4.8: registers before the device's configuration; the vectors only while MSI-X is enabled */
-enum { LEGACY_HOST_FEATURES = 0, LEGACY_GUEST_FEATURES = 4, LEGACY_QUEUE_PFN = 8, LEGACY_QUEUE_SIZE = 12, LEGACY_QUEUE_SELECT = 14,
-       LEGACY_QUEUE_NOTIFY = 16, LEGACY_STATUS = 18, LEGACY_ISR = 19, LEGACY_CONFIG_VECTOR = 20, LEGACY_QUEUE_VECTOR = 22,
-       LEGACY_CONFIG = 20, LEGACY_CONFIG_MSIX = 24 };
+enum {
+    LEGACY_HOST_FEATURES = 0,
+    LEGACY_GUEST_FEATURES = 4,
+    LEGACY_QUEUE_PFN = 8,
+    LEGACY_QUEUE_SIZE = 12,
+    LEGACY_QUEUE_SELECT = 14,
+    LEGACY_QUEUE_NOTIFY = 16,
+    LEGACY_STATUS = 18,
+    LEGACY_ISR = 19,
+    LEGACY_CONFIG_VECTOR = 20,
+    LEGACY_QUEUE_VECTOR = 22,
+    LEGACY_CONFIG = 20,
+    LEGACY_CONFIG_MSIX = 24
+};
 
 struct virtio_pci {
     struct pci_device pci;
@@ -41,7 +52,8 @@ struct virtio_pci {
     int pci_cap;                                /* of CAP_PCI; 0: none */
     struct mem_region legacy, modern, common, isr_area, config, notify;
 };
-_Static_assert(sizeof(struct virtio_pci) <= VIRTIO_ROOM && sizeof(struct virtio_device) <= VIRTIO_ROOM, "properties follow");
+_Static_assert(sizeof(struct virtio_pci) <= VIRTIO_ROOM && sizeof(struct virtio_device) <= VIRTIO_ROOM,
+               "properties follow");
 
 /* ---- interrupts */
 
@@ -346,9 +358,12 @@ static void legacy_write(void *opaque, uint64_t offset, uint64_t value, unsigned
 
 static const struct mmio_ops common_ops = { .read = common_read, .write = common_write, .min = 1, .max = 4 };
 static const struct mmio_ops isr_ops = { .read = isr_read, .write = isr_write, .min = 1, .max = 4, .lockless = true };
-static const struct mmio_ops config_ops = { .read = config_read, .write = config_write, .min = 1, .max = 8, .lockless = true };
-static const struct mmio_ops notify_ops = { .read = notify_read, .write = notify_write, .min = 1, .max = 4, .lockless = true };
-static const struct mmio_ops legacy_ops = { .read = legacy_read, .write = legacy_write, .min = 1, .max = 4, .lockless = true };
+static const struct mmio_ops config_ops = {
+    .read = config_read, .write = config_write, .min = 1, .max = 8, .lockless = true};
+static const struct mmio_ops notify_ops = {
+    .read = notify_read, .write = notify_write, .min = 1, .max = 4, .lockless = true};
+static const struct mmio_ops legacy_ops = {
+    .read = legacy_read, .write = legacy_write, .min = 1, .max = 4, .lockless = true};
 
 /* ---- 4.1.4.9: a window onto the areas through configuration space */
 
@@ -431,7 +446,8 @@ static bool modern_add(struct virtio_pci *p, struct virtio_device *v, struct err
 
     p->notify_multiplier = p->page_per_vq ? AREA : 4;
     notify_size = (v->nqueues * p->notify_multiplier + AREA - 1) & ~(AREA - 1);
-    mem_region_init_container(&p->modern, p->pci.dev.vm, &p->pci.dev, "virtio-pci-modern", pow2_above(NOTIFY_OFFSET + notify_size));
+    mem_region_init_container(&p->modern, p->pci.dev.vm, &p->pci.dev, "virtio-pci-modern",
+                              pow2_above(NOTIFY_OFFSET + notify_size));
     area_add(p, &p->common, "virtio-pci-common", COMMON_OFFSET, AREA, &common_ops);
     area_add(p, &p->isr_area, "virtio-pci-isr", ISR_OFFSET, AREA, &isr_ops);
     area_add(p, &p->config, "virtio-pci-device", CONFIG_OFFSET, AREA, &config_ops);
@@ -441,7 +457,8 @@ static bool modern_add(struct virtio_pci *p, struct virtio_device *v, struct err
     if (at < 0)
         return false;
     pci_put_long(p->pci.config + at + 16, p->notify_multiplier);
-    if (cap_add(p, CAP_DEVICE, CONFIG_OFFSET, AREA, 16, err) < 0 || cap_add(p, CAP_ISR, ISR_OFFSET, AREA, 16, err) < 0 ||
+    if (cap_add(p, CAP_DEVICE, CONFIG_OFFSET, AREA, 16, err) < 0 ||
+        cap_add(p, CAP_ISR, ISR_OFFSET, AREA, 16, err) < 0 ||
         cap_add(p, CAP_COMMON, COMMON_OFFSET, AREA, 16, err) < 0)
         return false;
     at = cap_add(p, CAP_PCI, 0, 0, 20, err);
@@ -533,8 +550,8 @@ static bool child_make(struct virtio_pci *p, struct error *err)
     if (!p->child)
         return false;
     device_set_parent(p->child, dev, "virtio-backend");
-    return forward_props(dev, p->child, virtio_common_props, err) && forward_props(dev, p->child, dev->cls->props, err) &&
-           device_realize(p->child, bus, err);
+    return forward_props(dev, p->child, virtio_common_props, err) &&
+           forward_props(dev, p->child, dev->cls->props, err) && device_realize(p->child, bus, err);
 }
 
 static bool virtio_pci_realize(struct device *dev, struct error *err)
