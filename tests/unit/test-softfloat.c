@@ -954,6 +954,6 @@ int main(int argc, char **argv)
     test_libm();
     test_round_to_odd();
 #endif
-    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", passed, failed);
+    printf("%" PRIu64 " comparisons, %" PRIu64 " differ\n", passed + failed, failed);
     return failed != 0;
 }
