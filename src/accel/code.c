@@ -14,20 +14,16 @@ struct code_page {
 
 enum { LINE_BITS = CPU_PAGE_BITS - 6 };
 
+/* The block's table is one piece of zeroed memory, of which only the parts in use take room; whoever frees the block
+ * frees it. */
 static struct code_page *page_get(struct ram_block *rb, uint64_t offset, bool make)
 {
-    struct code_page **table = rb->code;
-    struct code_page **at;
-
-    if (!table) {
+    if (!rb->code) {
         if (!make)
             return NULL;
-        rb->code = table = g_malloc0_n((rb->size >> CPU_PAGE_BITS) + 1, sizeof(*table));
+        rb->code = g_malloc0_n((rb->size >> CPU_PAGE_BITS) + 1, sizeof(struct code_page));
     }
-    at = &table[offset >> CPU_PAGE_BITS];
-    if (!*at && make)
-        *at = g_new0(struct code_page, 1);
-    return *at;
+    return (struct code_page *)rb->code + (offset >> CPU_PAGE_BITS);
 }
 
 static uint64_t lines_of(uint64_t first, uint64_t last)         /* offsets in a page, inclusive */
@@ -85,11 +81,8 @@ void code_tables_free(struct accel_vm *av)
 {
     for (unsigned i = 0; i < av->vm->ram_blocks->len; i++) {
         struct ram_block *rb = g_ptr_array_index(av->vm->ram_blocks, i);
-        struct code_page **table = rb->code;
 
-        for (uint64_t p = 0; table && p < rb->size >> CPU_PAGE_BITS; p++)
-            g_free(table[p]);
-        g_free(table);
+        g_free(rb->code);
         rb->code = NULL;
     }
 }
@@ -299,14 +292,15 @@ void code_flush_all(struct vm *vm, void *arg)
     pthread_mutex_lock(&av->code_lock);
     for (unsigned i = 0; i < vm->ram_blocks->len; i++) {
         struct ram_block *rb = g_ptr_array_index(vm->ram_blocks, i);
-        struct code_page **table = rb->code;
 
-        for (uint64_t p = 0; table && p < rb->size >> CPU_PAGE_BITS; p++) {
-            if (!table[p])
+        for (uint64_t p = 0; rb->code && p < rb->size >> CPU_PAGE_BITS; p++) {
+            struct code_page *page = page_get(rb, p << CPU_PAGE_BITS, false);
+
+            if (!(rb->page_flags[p] & PAGE_HAS_CODE))
                 continue;
-            table[p]->regions = NULL;
-            table[p]->lines = 0;
-            table[p]->writes++;
+            page->regions = NULL;
+            page->lines = 0;
+            page->writes++;
             page_release(rb, p << CPU_PAGE_BITS);
         }
     }

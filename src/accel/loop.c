@@ -73,6 +73,7 @@ static void run_regions(struct cpu *cpu)
     struct jit_cpu *jc = cpu->jit;
     struct accel_vm *av = jc->av;
     struct region_exit *from = NULL;
+    uint64_t generation = 0;
 
     for (;;) {
         struct region *r;
@@ -91,7 +92,7 @@ static void run_regions(struct cpu *cpu)
             if (!from && !av->nochain)
                 jump_fill(cpu, cpu->pc, r);
         }
-        if (from && !r->len2 && !av->nochain && !chaos_no_link(jc))
+        if (from && generation == jit_generation(av->jit) && !r->len2 && !av->nochain && !chaos_no_link(jc))
             jit_link(av->jit, from, r);
         if (log_enabled(LOG_EXEC | LOG_CPU))
             log_entry(cpu, r);
@@ -113,6 +114,7 @@ static void run_regions(struct cpu *cpu)
             e->count++;
             cpu->pc = cpu->pc_page + e->target;
             from = e->patch ? e : NULL;
+            generation = jit_generation(av->jit);
         }
         if (atomic_load_explicit(&cpu->exit_request, memory_order_relaxed))
             return;

@@ -398,6 +398,8 @@ void jit_flush(struct jit *j)
     pthread_mutex_unlock(&j->lock);
 }
 
+uint64_t jit_generation(const struct jit *j) { return __atomic_load_n(&j->stats.flushes, __ATOMIC_ACQUIRE); }
+
 void jit_get_stats(struct jit *j, struct jit_stats *out)
 {
     pthread_mutex_lock(&j->lock);

@@ -113,6 +113,8 @@ void ram_block_free(struct ram_block *rb)
 {
     if (!rb)
         return;
+    if (rb->code && rb->vm->accel && rb->vm->accel->ram_written)
+        rb->vm->accel->ram_written(rb->vm, rb, 0, rb->size);    /* its translated code goes */
     vcpus_let_go(rb->vm);
     pthread_mutex_lock(&rb->vm->mem->lock);
     g_ptr_array_remove(rb->vm->ram_blocks, rb);
@@ -121,6 +123,7 @@ void ram_block_free(struct ram_block *rb)
     munmap(rb->page_flags, rb->size >> RAM_PAGE_BITS);
     if (rb->fd >= 0)
         close(rb->fd);
+    g_free(rb->code);
     g_free(rb->id);
     g_free(rb);
 }

@@ -104,6 +104,7 @@ void jit_link(struct jit *j, struct region_exit *e, struct region *to);
 void jit_kill_locked(struct jit *j, struct region *r);
 /* All regions go. Nobody may be running translated code. */
 void jit_flush(struct jit *j);
+uint64_t jit_generation(const struct jit *j);   /* changes with each flush: regions and exits known before are void */
 uint64_t jit_run(struct jit *j, struct cpu *cpu, void *code);
 bool jit_code_contains(const struct jit *j, uintptr_t host_pc);
 void jit_lock(struct jit *j);
