@@ -183,6 +183,42 @@ static bool add_nics(struct vm *vm, struct error *err)
     return true;
 }
 
+/* Drives that nobody took: the board has no controller of that kind. */
+struct orphan_search { const char *what, *mend; struct json_object *disks; struct error *err; bool ok; };
+
+static void check_orphan(struct vm *vm, const char *drive, struct json_object *opts, void *opaque)
+{
+    struct orphan_search *s = opaque;
+
+    for (size_t i = 0; s->ok && i < json_object_array_length(s->disks); i++) {
+        struct json_object *o = json_object_array_get_idx(s->disks, i);
+
+        if (!strcmp(option_str(o, "device", ""), drive) && !option_str(o, "qdev", NULL))
+            s->ok = error_setf(s->err, ERR_GENERIC, s->mend,
+                               "drive %s (%s): this machine has no %s in this build", drive,
+                               option_str(opts, "file", "no image"), s->what);
+    }
+}
+
+static bool check_drives(struct vm *vm, struct error *err)
+{
+    static const char virtio[] = "write -drive file=PATH,if=virtio, which Linux guests know";
+    static const struct { enum block_if iface; const char *what, *mend; } kinds[] = {
+        { IF_IDE, "IDE or SATA controller", virtio }, { IF_SCSI, "SCSI controller", virtio },
+        { IF_FLOPPY, "floppy controller", virtio }, { IF_PFLASH, "flash", "give the firmware with -bios FILE" },
+        { IF_MTD, "flash", virtio }, { IF_SD, "SD card slot", virtio }, { IF_XEN, "Xen disks", virtio },
+    };
+    struct orphan_search s = { .disks = block_query(vm), .err = err, .ok = true };
+
+    for (unsigned i = 0; s.ok && i < G_N_ELEMENTS(kinds); i++) {
+        s.what = kinds[i].what;
+        s.mend = kinds[i].mend;
+        block_foreach_drive(vm, kinds[i].iface, check_orphan, &s);
+    }
+    json_object_put(s.disks);
+    return s.ok;
+}
+
 static bool add_device(struct vm *vm, struct json_object *o, struct error *err)
 {
     return device_create(vm, o, false, err);
@@ -196,7 +232,7 @@ static bool make_devices(struct vm *vm, void *opaque, struct error *err)
     if (!add_nics(vm, err))
         return false;
     block_foreach_drive(vm, IF_VIRTIO, add_virtio_drive, &d);
-    return d.ok && add_each(vm, c->devices, "device", add_device, err);
+    return d.ok && check_drives(vm, err) && add_each(vm, c->devices, "device", add_device, err);
 }
 
 static bool add_monitors(struct cmdline *c, struct vm *vm, struct error *err)

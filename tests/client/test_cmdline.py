@@ -211,6 +211,15 @@ def test_stdio_has_one_user():
     refused(['terminal', 'mux'], '-M', 'none', '-nodefaults', '-qmp', 'stdio', '-monitor', 'stdio')
 
 
+def test_drives_without_a_controller_are_refused():
+    with tempfile.NamedTemporaryFile() as f:
+        f.truncate(1 << 20)
+        refused(['controller', 'if=virtio'], '-M', 'microvm', '-hda', f.name)
+        with Rhea('-nodefaults', '-m', '64', '-S', '-drive', 'format=raw,if=none,id=spare,file=' + f.name,
+                  machine='q35') as r, r.connect() as s:
+            assert s.run('query-block')[0]['device'] == 'spare'
+
+
 def test_explain():
     p = run('-M', 'none', '--explain', '-nodefaults', name='rhea')
     assert p.returncode == 0 and 'machine' in p.stdout and 'none' in p.stdout, p
