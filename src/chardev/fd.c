@@ -151,7 +151,7 @@ const struct chardev_class chardev_null = {
 
 /* ---- stdio: the process has one terminal, and gives it back as it was, however it ends */
 
-static struct { struct chardev *owner; struct termios saved; bool raw; int flags; } terminal;
+static struct { struct chardev *owner; struct termios saved, ours; bool raw; } terminal;
 
 static void terminal_restore(void)
 {
@@ -184,11 +184,18 @@ static void terminal_raw(bool signals)
     t.c_cc[VMIN] = 1;
     t.c_cc[VTIME] = 0;
     if (!tcsetattr(0, TCSANOW, &t) && !terminal.raw) {
+        terminal.ours = t;
         terminal.raw = true;
         atexit(terminal_restore);
         signal(SIGABRT, terminal_crash);
         signal(SIGQUIT, terminal_crash);
     }
+}
+
+void chardev_terminal_give_back(bool give_back)
+{
+    if (terminal.raw)
+        tcsetattr(0, TCSANOW, give_back ? &terminal.saved : &terminal.ours);
 }
 
 static bool stdio_open(struct chardev *cd, struct json_object *opts, struct error *err)

@@ -208,7 +208,7 @@ static bool memory_common(struct memory_backend *m, bool *share, bool share_defa
     for (const struct prop *p = m->obj.cls->props; p->name; p++)
         if (p->type == PROP_BOOL && !option_bool(o, p->name, false, &ignored, err))
             return false;
-    if (option_str(o, "host-nodes", NULL) || strcmp(option_str(o, "policy", "default"), "default"))
+    if (json_object_object_get_ex(o, "host-nodes", NULL) || strcmp(option_str(o, "policy", "default"), "default"))
         return error_set(err, ERR_GENERIC, "this build does not bind memory to host nodes yet",
                          "leave host-nodes and policy out, or start under numactl");
     if (!option_size(o, "size", 0, &size, err) || !option_bool(o, "share", share_default, share, err))

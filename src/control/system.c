@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "cmdline-internal.h"
 #include "rhea/base/log.h"
+#include "rhea/chardev/chardev.h"
 
 /* ---- -daemonize: the parent ends when the machine is made and its sockets listen, with the child's verdict */
 
@@ -68,7 +69,7 @@ static void daemon_ready(void)
 
 /* ---- -pidfile: locked as long as the process lives */
 
-static bool pidfile_write(const char *path, struct error *err)
+static bool pidfile_write(const char *path, bool *made, struct error *err)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     char text[32];
@@ -87,7 +88,7 @@ static bool pidfile_write(const char *path, struct error *err)
         close(fd);
         return false;
     }
-    return true;        /* fd stays open: it holds the lock */
+    return *made = true;        /* fd stays open: it holds the lock */
 }
 
 /* ---- signals */
@@ -101,6 +102,12 @@ static void signal_seen(void *opaque, unsigned events)
 
     if (read(s->fd, &siginfo, sizeof(siginfo)) != sizeof(siginfo))
         return;
+    if (siginfo.ssi_signo == SIGTSTP) {         /* Ctrl-Z: the shell gets its terminal as it was */
+        chardev_terminal_give_back(true);
+        raise(SIGSTOP);
+        chardev_terminal_give_back(false);
+        return;
+    }
     if (siginfo.ssi_pid)
         info_report("terminating on signal %d from pid %d", siginfo.ssi_signo, siginfo.ssi_pid);
     else
@@ -115,6 +122,7 @@ static bool signals_block(sigset_t *set)
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
     sigaddset(set, SIGHUP);
+    sigaddset(set, SIGTSTP);
     signal(SIGPIPE, SIG_IGN);
     return !pthread_sigmask(SIG_BLOCK, set, NULL);
 }
@@ -162,6 +170,7 @@ static int run_machine(struct cmdline *c, struct error *err)
     struct signals signals = { .fd = -1 };
     struct loop *loop;
     struct vm *vm;
+    bool pidfile_made = false;
     sigset_t set;
     int code = 1;
 
@@ -178,7 +187,7 @@ static int run_machine(struct cmdline *c, struct error *err)
 
         fputs(text, stdout);
         code = 0;
-    } else if (signals_watch(&signals, vm, &set, err) && (!c->pidfile || pidfile_write(c->pidfile, err)) &&
+    } else if (signals_watch(&signals, vm, &set, err) && (!c->pidfile || pidfile_write(c->pidfile, &pidfile_made, err)) &&
                process_confine(c, err) && (c->config.start_paused || vm_start(vm, err))) {
         if (c->daemonize)
             daemon_ready();
@@ -192,7 +201,7 @@ static int run_machine(struct cmdline *c, struct error *err)
     vm_stop(vm, RUN_SHUTDOWN);
     vm_destroy(vm);
     loop_free(loop);
-    if (c->pidfile && !error_is_set(err))
+    if (pidfile_made)
         unlink(c->pidfile);
     return code;
 }

@@ -226,6 +226,26 @@ def test_terminal_is_restored_after_signals():
         assert termios.tcgetattr(slave) == before, sig
 
 
+def test_ctrl_z_gives_the_terminal_back():
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    p = subprocess.Popen([program(), '-M', 'none', '-nodefaults', '-display', 'none', '-monitor', 'stdio'], stdin=slave,
+                         stdout=slave, stderr=slave)
+    try:
+        read_until(master, rb'\(qemu\) ')
+        raw = termios.tcgetattr(slave)
+        p.send_signal(signal.SIGTSTP)
+        assert os.WIFSTOPPED(os.waitpid(p.pid, os.WUNTRACED)[1])
+        assert termios.tcgetattr(slave) == before
+        p.send_signal(signal.SIGCONT)
+        os.write(master, b'info status\r')
+        read_until(master, rb'VM status')
+        assert termios.tcgetattr(slave) == raw
+    finally:
+        p.kill()
+        p.wait()
+
+
 def test_monitor_takes_garbage():
     import random
     rng = random.Random(2)

@@ -47,6 +47,8 @@ struct json_object *chardev_query(struct vm *vm);               /* query-chardev
 bool chardev_ringbuf_read(struct vm *vm, const char *id, size_t size, char **out, size_t *len, struct error *err);
 bool chardev_ringbuf_write(struct vm *vm, const char *id, const char *data, size_t len, struct error *err);
 void chardev_cleanup(struct vm *vm);            /* restores the terminal */
+/* The process is about to be stopped (Ctrl-Z), or goes on: the terminal is given back, or taken again. */
+void chardev_terminal_give_back(bool give_back);
 const char *chardev_help(void);                 /* -chardev help */
 
 #endif
