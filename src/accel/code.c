@@ -254,7 +254,7 @@ static bool code_enter(struct accel_vm *av, struct region *r, struct ram_block *
 }
 
 static struct region *translate_once(struct cpu *cpu, uint64_t pc, uint64_t mode, struct jit_source *src,
-                                     bool *again, bool *failed)
+                                     bool *again, enum jit_failure *why)
 {
     struct accel_vm *av = cpu->jit->av;
     struct ram_block *rb[2];
@@ -274,7 +274,7 @@ static struct region *translate_once(struct cpu *cpu, uint64_t pc, uint64_t mode
         if (first[n])
             revoke_everywhere(av, (uintptr_t)rb[n]->host + (offset[n] & PAGE_MASK));
     src->max_insns = chaos_max_insns(cpu->jit);
-    r = jit_translate(av->jit, src, failed);
+    r = jit_translate(av->jit, src, why);
     pthread_mutex_lock(&av->code_lock);
     for (unsigned n = 0; n < pages; n++)
         page_get(rb[n], offset[n], true)->pins--;
@@ -318,17 +318,20 @@ struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode)
     struct jit_source src = { .cpu = cpu, .pc = pc, .mode = mode, .phys_of_next = fetch_next_key };
 
     for (unsigned tries = 0; tries < 4; tries++) {
-        bool again, failed;
+        enum jit_failure why;
+        bool again;
         struct region *r;
 
         if (!code_fetch_fill(cpu, pc, &src.fetch, &src.phys))
             return NULL;
-        r = translate_once(cpu, pc, mode, &src, &again, &failed);
+        r = translate_once(cpu, pc, mode, &src, &again, &why);
         if (r)
             return r;
         if (again)
             continue;
-        if (failed) {                   /* its first instruction goes on in a page that is not there */
+        if (why == JIT_REFUSED)
+            return NULL;
+        if (why == JIT_NO_FETCH) {      /* its first instruction goes on in a page that is not there */
             fault_fetch(cpu, (pc & PAGE_MASK) + CPU_PAGE_SIZE);
             return NULL;
         }

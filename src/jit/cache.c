@@ -283,19 +283,19 @@ static void region_publish(struct jit *j, struct region *r, const struct code_ou
     atomic_store_explicit(b, r, memory_order_release);
 }
 
-static struct region *translate_locked(struct jit *j, const struct jit_source *src, bool *fetch_failed)
+static struct region *translate_locked(struct jit *j, const struct jit_source *src, enum jit_failure *why)
 {
     unsigned max = src->max_insns ? src->max_insns : REGION_MAX_INSNS;
     struct region *r = &j->regions[j->nregions];
     struct code_out out = { .rx_delta = j->rx - j->rw };
 
-    *fetch_failed = false;
+    *why = JIT_FULL;
     if (j->nregions == MAX_REGIONS || j->nexits + IR_MAX_EXITS > MAX_EXITS || j->size - j->used < REGION_ROOM)
         return NULL;
     for (;;) {
         if (!build(j, src, max, r)) {
             if (!j->ir->overflow || max == 1) {
-                *fetch_failed = true;
+                *why = JIT_NO_FETCH;
                 return NULL;
             }
         } else {
@@ -313,8 +313,10 @@ static struct region *translate_locked(struct jit *j, const struct jit_source *s
             out.first_exit = j->nexits;
             if (codegen_compile(j->backend, &j->stubs, j->ir, j->an, &out))
                 break;
-            if (max == 1)
+            if (max == 1) {
+                *why = JIT_REFUSED;
                 return NULL;
+            }
         }
         j->stats.retries++;
         max = max > r->insns && r->insns > 1 ? r->insns / 2 : max / 2;
@@ -334,13 +336,13 @@ static struct region *translate_locked(struct jit *j, const struct jit_source *s
     return r;
 }
 
-struct region *jit_translate(struct jit *j, const struct jit_source *src, bool *fetch_failed)
+struct region *jit_translate(struct jit *j, const struct jit_source *src, enum jit_failure *why)
 {
     struct region *r;
     int64_t start = now_ns();
 
     pthread_mutex_lock(&j->lock);
-    r = translate_locked(j, src, fetch_failed);
+    r = translate_locked(j, src, why);
     j->stats.translate_ns += now_ns() - start;
     pthread_mutex_unlock(&j->lock);
     return r;

@@ -257,7 +257,7 @@ static struct region *region_at(uint64_t pc, uint64_t mode)
 {
     struct region *r = jit_find(jit, pc, mode, (pc & ~(uint64_t)4095) + CPU_PAGE_SIZE);
     struct jit_source src = { .cpu = &cpu->cpu, .pc = pc, .mode = mode, .phys = pc, .phys_of_next = phys_of_next };
-    bool failed;
+    enum jit_failure failed;
 
     if (r)
         return r;

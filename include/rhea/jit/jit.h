@@ -94,9 +94,11 @@ struct jit_source {
 /* Finds a live region; any thread, no lock. phys2: page after the one of phys as the caller sees it, compared for
  * regions that straddle (UINT64_MAX: they are not found). */
 struct region *jit_find(struct jit *j, uint64_t phys, uint64_t mode, uint64_t phys2);
-/* Translates. NULL: the cache is full (flush, try again), or nothing could be fetched (*fetch_failed). Takes the
- * translation lock. */
-struct region *jit_translate(struct jit *j, const struct jit_source *src, bool *fetch_failed);
+/* Translates; NULL and why if not. Takes the translation lock. */
+enum jit_failure { JIT_FULL,    /* flush, try again */
+                   JIT_NO_FETCH,        /* the first instruction goes on in a page that cannot be fetched */
+                   JIT_REFUSED };       /* the back end cannot do it: interpret */
+struct region *jit_translate(struct jit *j, const struct jit_source *src, enum jit_failure *why);
 struct region_exit *jit_exit(struct jit *j, uint64_t number);
 /* Links an exit to a region of the same page and mode. */
 void jit_link(struct jit *j, struct region_exit *e, struct region *to);

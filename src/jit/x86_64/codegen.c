@@ -39,6 +39,9 @@ bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const
 {
     if (sigsetjmp(b->overflow, 0))
         return false;
+    for (unsigned v = 0; !b->host->avx && v < ir->nvals; v++)
+        if (v >= T_COUNT && ir->val_type[v] == T_V256)
+            return false;               /* there are no such registers */
     b->c.p = out->rw;
     b->limit = out->limit;
     b->rx_delta = out->rx_delta;
