@@ -61,6 +61,11 @@ void x86_machine_reset(struct x86_machine *m);
 
 /* linux_boot.c: -kernel. Reads the files, adds blobs, sets m->boot. */
 bool x86_load_kernel(struct x86_machine *m, struct error *err);
+/* GDT (and page tables) of the entry states. */
+void x86_boot_tables(struct x86_machine *m, bool wide);
+/* multiboot.c */
+bool x86_is_multiboot(const uint8_t *kernel, size_t len);
+bool x86_load_multiboot(struct x86_machine *m, const uint8_t *kernel, size_t len, struct error *err);
 /* mptable.c: the tables of MultiProcessor Specification 1.4, for machines without ACPI. */
 void x86_mptable(struct x86_machine *m);
 

@@ -36,12 +36,25 @@ static bool read_file(const char *what, const char *path, uint8_t **data, size_t
     return false;
 }
 
+/* What kernels still read of the BIOS data area: serial ports, EBDA segment (40Eh), KiB of base memory (413h). */
+static void put_bios_data(struct x86_machine *m)
+{
+    static const uint16_t com1 = 0x3f8, ebda = 0x9fc0, base_kib = 639;
+    uint8_t *bda = g_malloc0(0x100);
+
+    memcpy(bda, &com1, 2);
+    memcpy(bda + 0x0e, &ebda, 2);
+    memcpy(bda + 0x13, &base_kib, 2);
+    x86_blob(m, 0x400, bda, 0x100);
+}
+
 /* Descriptors for the entry states of common.c, and page tables that map the first 4 GiB one to one with 2 MiB pages. */
-static void put_tables(struct x86_machine *m, bool wide)
+void x86_boot_tables(struct x86_machine *m, bool wide)
 {
     static const uint64_t gdt[] = { 0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00008b0000000067 };
     uint64_t *g = g_memdup2(gdt, sizeof(gdt)), *tables;
 
+    put_bios_data(m);
     if (wide)
         g[2] = 0x00af9b000000ffff;
     x86_blob(m, GDT_ADDR, g, sizeof(gdt));
@@ -132,7 +145,7 @@ static bool load_bzimage(struct x86_machine *m, uint8_t *k, size_t len, uint8_t 
     put32(params + HDR_RAMDISK_SIZE, initrd_len);
     put64(params + PARAMS_RSDP, m->rsdp);
     put_e820(m, params);
-    put_tables(m, wide);
+    x86_boot_tables(m, wide);
     x86_blob(m, PARAMS_ADDR, params, PARAMS_SIZE);
     x86_blob(m, load, g_memdup2(k + setup, len - setup), len - setup);
     if (initrd_len)
@@ -245,7 +258,7 @@ static bool load_elf(struct x86_machine *m, uint8_t *k, size_t len, uint8_t *ini
     if (initrd_len)
         x86_blob(m, initrd_at, g_memdup2(initrd, initrd_len), initrd_len);
     put_start_info(m, initrd_at, initrd_len);
-    put_tables(m, false);
+    x86_boot_tables(m, false);
     m->boot = (struct x86_boot){ ENTRY_PVH, entry, START_INFO_ADDR };
     return true;
 }
@@ -257,7 +270,11 @@ bool x86_load_kernel(struct x86_machine *m, struct error *err)
 
     if (!m->vm->config.kernel)
         return true;
-    if (!read_file("kernel", m->vm->config.kernel, &k, &len, err) || !read_file("initrd", m->vm->config.initrd, &initrd, &initrd_len, err))
+    if (!read_file("kernel", m->vm->config.kernel, &k, &len, err))
+        return false;
+    if (x86_is_multiboot(k, len))
+        return x86_load_multiboot(m, k, len, err);
+    if (!read_file("initrd", m->vm->config.initrd, &initrd, &initrd_len, err))
         return false;
     if (len >= 0x290 && get32(k + HDR_MAGIC) == 0x53726448 && get16(k + HDR_BOOT_FLAG) == 0xaa55)
         return load_bzimage(m, k, len, initrd, initrd_len, err);
