@@ -48,12 +48,28 @@ static void put_bios_data(struct x86_machine *m)
     x86_blob(m, 0x400, bda, 0x100);
 }
 
+/* Some kernels (Xen) go back to real mode and call the BIOS, which is not there: every vector leads to a routine that
+ * returns with the carry flag set, "failed". */
+static void put_vectors(struct x86_machine *m)
+{
+    enum { STUB_ADDR = 0x500 };
+    static const uint8_t stub[] = { 0x55, 0x89, 0xe5, 0x80, 0x4e, 0x06, 0x01, 0x5d, 0xcf };    /* push bp; mov bp, sp;
+                                                                        or byte [bp+6], 1; pop bp; iret */
+    uint32_t *vectors = g_new(uint32_t, 256);
+
+    for (unsigned i = 0; i < 256; i++)
+        vectors[i] = STUB_ADDR;
+    x86_blob(m, 0, vectors, 256 * sizeof(uint32_t));
+    x86_blob(m, STUB_ADDR, g_memdup2(stub, sizeof(stub)), sizeof(stub));
+}
+
 /* Descriptors for the entry states of common.c, and page tables that map the first 4 GiB one to one with 2 MiB pages. */
 void x86_boot_tables(struct x86_machine *m, bool wide)
 {
     static const uint64_t gdt[] = { 0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00008b0000000067 };
     uint64_t *g = g_memdup2(gdt, sizeof(gdt)), *tables;
 
+    put_vectors(m);
     put_bios_data(m);
     if (wide)
         g[2] = 0x00af9b000000ffff;
