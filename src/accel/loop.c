@@ -185,11 +185,15 @@ void accel_vcpu_loop(struct vcpu *v)
             break;
         if (atomic_load(&cpu->exit_request) && !handle_requests(cpu))
             break;
-        cpu->guest->deliver(cpu);
         if (!cpu->guest->has_work(cpu)) {
             vcpu_sleep(jc);
             continue;
         }
+        /* In this order: an event that arrives after deliver() looked must not make a CPU run that still waits for it
+         * (a processor that waits for its start-up message ran from its reset vector). And what is delivered may stop
+         * the CPU (INIT), so look again. */
+        if (cpu->guest->deliver(cpu))
+            continue;
         mode = cpu->guest->mode_bits(cpu);
         if (mode != cpu->mode)
             jump_select(cpu, mode);
