@@ -94,7 +94,8 @@ class CommandError(Exception):
 
 
 class Rhea:
-    def __init__(self, *args, machine='none', name='rhea-system-x86_64', qmp=True):
+    def __init__(self, *args, machine='none', name='rhea-system-x86_64', qmp=True, env=None):
+        self.env = {**os.environ, **(env or {})}
         self.dir = tempfile.mkdtemp(prefix='rhea-client-')
         self.path = os.path.join(self.dir, 'qmp')
         self.argv = [program(name), '-nodefaults', '-display', 'none', '-machine', machine]
@@ -104,7 +105,8 @@ class Rhea:
 
     def __enter__(self):
         self.log = open(os.path.join(self.dir, 'log'), 'w+')
-        self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                                        env=self.env)
         return self
 
     def __exit__(self, *exc):
