@@ -22,6 +22,9 @@ static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, st
     sync_init(av);
     if (thread && strcmp(thread, "single") && strcmp(thread, "multi"))
         return error_setf(err, ERR_GENERIC, "thread is single or multi", "invalid value '%s' for thread", thread);
+    if (thread && !strcmp(thread, "single") && vm->config.cpus > 1)
+        return error_set(err, ERR_GENERIC, "thread=single: several CPUs in one thread are not in this build",
+                         "leave thread= out: each CPU has a thread of its own");
     if (opts && (!option_bool(opts, "perfmap", false, &jo.perfmap, err) ||
                  !option_bool(opts, "verify", false, &verify, err) || !option_int(opts, "chaos", 0, &chaos, err)))
         return false;
