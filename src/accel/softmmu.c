@@ -471,8 +471,9 @@ static void io_store(struct cpu *cpu, uint64_t phys, uint64_t v, unsigned n)
         cpu->guest->bus_error(cpu, phys, ACCESS_WRITE);
 }
 
-/* A store to memory that somebody watches: the translator, or readers of the dirty bits. */
-static void notice_store(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uint64_t va, unsigned n)
+/* A store to memory that somebody watches: the translator, or readers of the dirty bits. Returns the store's entry anew:
+ * dropping code may fetch (the running region's own page, say) and so replace an entry of the same index. */
+static struct tlb_entry *notice_store(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uint64_t va, unsigned n)
 {
     struct tlb_full full = *full_of(cpu, mmu, e);
     uint8_t *f = &full.ram->page_flags[full.offset >> CPU_PAGE_BITS];
@@ -486,6 +487,7 @@ static void notice_store(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uin
     if (!page_wants_notice(&full) && tag_match(e->write, va))
         e->write &= ~(uint64_t)TLB_NOTDIRTY;
     tlb_unlock(cpu->jit);
+    return tlb_get(cpu, va, ACCESS_WRITE, mmu);
 }
 
 /* Bytes within one page */
@@ -513,7 +515,7 @@ static void store_part(struct cpu *cpu, uint64_t va, const uint8_t *from, unsign
     struct tlb_entry *e = tlb_get(cpu, va, ACCESS_WRITE, mmu);
 
     if (e->write & TLB_NOTDIRTY)
-        notice_store(cpu, mmu, e, va, n);
+        e = notice_store(cpu, mmu, e, va, n);
     if (!(e->write & (TLB_MMIO | TLB_ROM))) {
         if (verifying(cpu))
             verify_store(cpu->jit, (void *)(uintptr_t)(va + e->addend), n);
@@ -643,7 +645,7 @@ void cpu_store(struct cpu *cpu, uint64_t va, memop m, uint64_t v)
     }
     e = tlb_get(cpu, va, ACCESS_WRITE, mmu);
     if (e->write & TLB_NOTDIRTY)
-        notice_store(cpu, mmu, e, va, n);
+        e = notice_store(cpu, mmu, e, va, n);
     if (e->write & (TLB_MMIO | TLB_ROM))
         io_store(cpu, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), v, n);
     else {
@@ -713,7 +715,7 @@ uint64_t cpu_atomic(struct cpu *cpu, enum ir_opcode op, uint64_t va, memop m, ui
         verify_abandon(cpu->jit);
     e = tlb_get(cpu, va, ACCESS_WRITE, mmu);
     if (e->write & TLB_NOTDIRTY)
-        notice_store(cpu, mmu, e, va, MIN(n, page_left(va)));
+        e = notice_store(cpu, mmu, e, va, MIN(n, page_left(va)));
     if (n > page_left(va) || e->write & (TLB_MMIO | TLB_ROM)) {
         /* The second page's notice comes first: nothing may leave from inside a stopped world. */
         if (n > page_left(va)) {
@@ -769,7 +771,7 @@ bool cpu_cas128(struct cpu *cpu, uint64_t va, unsigned mmu, const uint64_t cmp[2
     cpu_probe(cpu, va, 16, false, mmu);
     e = tlb_get(cpu, va, ACCESS_WRITE, mmu);
     if (e->write & TLB_NOTDIRTY)
-        notice_store(cpu, mmu, e, va, MIN(16, page_left(va)));
+        e = notice_store(cpu, mmu, e, va, MIN(16, page_left(va)));
     if (va & 15 || e->write & (TLB_MMIO | TLB_ROM)) {
         vcpus_exclusive(cpu->vcpu->vm, split_cas128, &s);
         return s.done;
