@@ -11,10 +11,18 @@ import time
 from boot import Machine, asset, build, free_port, run
 
 
-def ssh(guest, port, command):
+def ssh(guest, port, command, timeout=120):
     return subprocess.run(["ssh", "-i", f"{guest}/ssh_key", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
                            "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20", "-p", str(port), "root@127.0.0.1", command],
-                          capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+                          capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+
+
+def ssh_answers(guest, port):
+    """A connection made before the guest has its address may wait for long: each try is short."""
+    try:
+        return ssh(guest, port, "true", 15).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def debian_to_login():
@@ -39,7 +47,7 @@ def debian_to_login():
             m.send("root\n")
             m.expect(r"# ", 60)
             deadline = time.monotonic() + 90        # the prompt may come before the network is up
-            while ssh(guest, port, "true").returncode and time.monotonic() < deadline:
+            while not ssh_answers(guest, port) and time.monotonic() < deadline:
                 time.sleep(1)
             r = ssh(guest, port, f"wget -qO- http://10.0.2.2:{web.server_port}/payload | sha256sum; systemctl is-system-running --wait")
             assert hashlib.sha256(payload).hexdigest() in r.stdout, (r.stdout, r.stderr)

@@ -192,7 +192,6 @@ static struct x86_segment flat(uint16_t selector, uint32_t attr)
 }
 
 enum { CODE32 = 0xc09b00, CODE64 = 0xa09b00, DATA = 0xc09300, TSS = 0x8b00 };
-enum { GDT_ADDR = 0x8000, TABLES_ADDR = 0x9000 };
 
 static void enter_protected(struct x86_cpu *c, bool wide)
 {
@@ -203,10 +202,10 @@ static void enter_protected(struct x86_cpu *c, bool wide)
     for (unsigned i = 0; i < G_N_ELEMENTS(data); i++)
         c->seg[data[i]] = flat(0x18, DATA);
     c->seg[S_TR] = (struct x86_segment){ .selector = 0x20, .attr = TSS, .limit = 0x67 };
-    c->gdt = (struct x86_table){ .base = GDT_ADDR, .limit = 0x27 };
+    c->gdt = (struct x86_table){ .base = X86_GDT_ADDR, .limit = 0x27 };
     c->eflags = 2;
     if (wide) {
-        c->cr3 = TABLES_ADDR;
+        c->cr3 = X86_TABLES_ADDR;
         c->cr4 |= 0x20;                 /* PAE */
         c->efer |= 1 << 8 | 1 << 10;    /* LME, LMA */
         c->cr0 |= UINT64_C(1) << 31;

@@ -12,6 +12,9 @@
 enum { X86_GSIS = 24, X86_BLOBS = 24 };
 enum { X86_IOAPIC_BASE = 0xfec00000, X86_APIC_BASE = 0xfee00000, X86_HPET_BASE = 0xfed00000 };
 
+/* Descriptors and page tables of a kernel's entry: linux_boot.c puts them there, the boot processor starts with them. */
+enum { X86_GDT_ADDR = 0x8000, X86_TABLES_ADDR = 0x9000 };
+
 /* Bytes that lie in guest memory when the machine starts. */
 struct x86_blob { uint64_t addr; uint8_t *data; size_t len; };
 

@@ -6,7 +6,7 @@
 #include "common.h"
 
 /* Low memory, below the kernel's own use of it */
-enum { GDT_ADDR = 0x8000, TABLES_ADDR = 0x9000, PARAMS_ADDR = 0x10000, START_INFO_ADDR = 0x11000, CMDLINE_ADDR = 0x20000,
+enum { PARAMS_ADDR = 0x10000, START_INFO_ADDR = 0x11000, CMDLINE_ADDR = 0x20000,
        CMDLINE_MAX = 0x10000 };
 
 /* Offsets in the setup header and boot_params */
@@ -73,16 +73,16 @@ void x86_boot_tables(struct x86_machine *m, bool wide)
     put_bios_data(m);
     if (wide)
         g[2] = 0x00af9b000000ffff;
-    x86_blob(m, GDT_ADDR, g, sizeof(gdt));
+    x86_blob(m, X86_GDT_ADDR, g, sizeof(gdt));
     if (!wide)
         return;
     tables = g_new0(uint64_t, 6 * 512);
-    tables[0] = (TABLES_ADDR + 0x1000) | 3;
+    tables[0] = (X86_TABLES_ADDR + 0x1000) | 3;
     for (unsigned i = 0; i < 4; i++)
-        tables[512 + i] = (TABLES_ADDR + 0x2000 + i * 0x1000) | 3;
+        tables[512 + i] = (X86_TABLES_ADDR + 0x2000 + i * 0x1000) | 3;
     for (uint64_t i = 0; i < 2048; i++)
         tables[1024 + i] = i << 21 | 0x83;
-    x86_blob(m, TABLES_ADDR, tables, 6 * 4096);
+    x86_blob(m, X86_TABLES_ADDR, tables, 6 * 4096);
 }
 
 static bool put_command_line(struct x86_machine *m, size_t max, struct error *err)
