@@ -77,7 +77,7 @@ static bool op_defines_value(enum ir_opcode op)
     switch (op) {
     case IR_NOP: case IR_PUT: case IR_STST: case IR_STORE: case IR_FENCE:
         return false;
-    case IR_VOP: case IR_CALL:
+    case IR_VOP: case IR_VFIX: case IR_CALL:
         return true;
     default:
         return op < IR_INSN_START;
@@ -289,9 +289,16 @@ ir_val ir_cas(struct ir *ir, memop m, ir_val addr, ir_val expected, ir_val v)
                                         .mem = m, .disp = disp });
 }
 
-void ir_fence(struct ir *ir)
+void ir_fence(struct ir *ir, unsigned orders)
 {
-    ir_append(ir, IR_FENCE, T_VOID);
+    if (orders)
+        ir_append(ir, IR_FENCE, T_VOID)->imm = orders;
+}
+
+ir_val ir_vfix(struct ir *ir, enum ir_fix_cond cond, unsigned n, ir_val result, ir_val a, ir_val b, ir_val c, int32_t imm)
+{
+    return op_emit(ir, &(struct ir_op){ .op = IR_VFIX, .type = ir->val_type[result], .aux = (uint16_t)n, .a = a, .b = b, .c = c,
+                                        .d = result, .imm = (int64_t)((uint64_t)(int64_t)imm << 8) | cond });
 }
 
 ir_val ir_vop(struct ir *ir, unsigned vop, enum ir_type type, ir_val a, ir_val b, ir_val c, int64_t imm)

@@ -71,6 +71,8 @@ struct guest {
     unsigned nslots;
     const struct ir_helper *const *helpers;
     unsigned nhelpers;
+    const struct ir_fix *fixes;         /* of VFIX ops; NULL: none */
+    unsigned nfixes;
     size_t cpu_size;            /* of the guest's state struct, which begins with struct cpu */
     size_t insn_size;           /* of a decoded instruction */
     uint8_t page_bits;          /* smallest page */

@@ -44,7 +44,7 @@ enum {
     MEM_ALIGN_SHIFT = 5,                /* 3 bits: required alignment, log2; 0: none. Fault: guest->unaligned */
     MEM_ALIGN_MASK = 7 << 5,
     MEM_ATOMIC = 1 << 8,                /* single-copy atomic when aligned (what every guest gives up to its word) */
-    MEM_ACQUIRE = 1 << 9, MEM_RELEASE = 1 << 10,
+    MEM_ACQUIRE = 1 << 9, MEM_RELEASE = 1 << 10,        /* as Arm's LDAR, STLR: an acquiring load stays after earlier releasing stores */
     MEM_RW = 1 << 11,                   /* a load whose store follows (read-modify-write): checks write permission */
     MEM_MMU_SHIFT = 12,                 /* 4 bits: MMU index */
     MEM_MMU_MASK = 15 << 12,
@@ -102,9 +102,10 @@ enum {
     X(ATOMIC_OR, "atomic_or", 2, OPF_FAULTS | OPF_SIDE)                                                    \
     X(ATOMIC_XOR, "atomic_xor", 2, OPF_FAULTS | OPF_SIDE)                                                  \
     X(ATOMIC_CAS, "atomic_cas", 3, OPF_FAULTS | OPF_SIDE)       /* expects b, stores c */                  \
-    X(FENCE, "fence", 0, OPF_SIDE)                                                                         \
+    X(FENCE, "fence", 0, OPF_SIDE)      /* imm: which orders it keeps, set of FENCE_* */                    \
     /* vectors: see vop.h */                                                                               \
     X(VOP, "vop", 4, 0)                 /* vector op number aux, operands a, b, c; imm: its immediate */   \
+    X(VFIX, "vfix", 4, OPF_SIDE)        /* d, or what the guest's fix number aux makes of it: see ir_vfix() */ \
     /* control */                                                                                          \
     X(INSN_START, "insn", 0, OPF_SIDE)  /* imm: offset of the instruction from pc_page; aux: its index */  \
     X(LABEL, "label", 0, OPF_SIDE | OPF_LABEL)                                                             \
@@ -144,6 +145,26 @@ struct ir_op {
 };
 _Static_assert(sizeof(struct ir_op) == 24, "an op is 24 bytes");
 
+struct cpu;
+/* Orders that a FENCE keeps: earlier loads (R) or stores (W) before later ones. */
+enum { FENCE_RR = 1, FENCE_RW = 2, FENCE_WR = 4, FENCE_WW = 8, FENCE_ALL = 15 };
+
+/* When a VFIX applies. S, D: lane 0 of 32, 64 bits; PS, PD: any lane. */
+enum ir_fix_cond {
+    FIX_NAN_S, FIX_NAN_D, FIX_NAN_PS, FIX_NAN_PD,       /* the result is a NaN */
+    FIX_EQ_S, FIX_EQ_D, FIX_EQ_PS, FIX_EQ_PD,           /* a and b are equal or unordered (minimum, maximum) */
+    FIX_INDEF,                          /* an integer result is the indefinite one: 1 << 31 (I32), 1 << 63 (I64) */
+    FIX_INDEF_PS,                       /* ... some 32-bit lane of a vector */
+    FIX_UNBOXED,                        /* bits 63:32 of a are not all ones (RISC-V NaN boxes) */
+    FIX_COND_COUNT
+};
+/* What guests do where host arithmetic differs (NaNs, out of range): the whole operation again, by their own rules. Vectors
+ * are V128 images, an integer result is the low 8 bytes of *result, an operand that is not there NULL. In: *result is
+ * what the host made. The function touches neither slots nor memory nor the host's MXCSR, and raises nothing; it may
+ * collect sticky flags in the guest's own state. */
+typedef void ir_fix_fn(struct cpu *cpu, uint8_t *result, const uint8_t *a, const uint8_t *b, const uint8_t *c, int64_t imm);
+struct ir_fix { const char *name; ir_fix_fn *fn; };
+
 struct ir_opinfo { const char *text; uint8_t operands, flags; };
 extern const struct ir_opinfo ir_opinfo[IR_OPCODE_COUNT];
 
@@ -159,7 +180,6 @@ enum { IR_MAX_SLOTS = 128, IR_MAX_OPS = 8192, IR_MAX_LABELS = 512, IR_MAX_EXITS 
 /* A C function that translated code calls: fn(struct cpu *, args...) -> type. At most four arguments; integers are
  * passed in registers zero-extended, vectors by pointer (const uint8_t *), a vector result through a first pointer
  * argument after cpu. An integer result is a uint32_t or uint64_t (not a bool: its upper bits would be undefined). */
-struct cpu;
 enum {
     HELPER_READS = 1,           /* sees slots: they are written back first */
     HELPER_WRITES = 2,          /* may change any slot: they are loaded again after; implies READS */
@@ -239,9 +259,12 @@ ir_val ir_load(struct ir *ir, enum ir_type type, memop m, ir_val addr, int32_t d
 void ir_store(struct ir *ir, memop m, ir_val addr, int32_t disp, ir_val v);
 ir_val ir_atomic(struct ir *ir, enum ir_opcode op, memop m, ir_val addr, ir_val v);
 ir_val ir_cas(struct ir *ir, memop m, ir_val addr, ir_val expected, ir_val v);
-void ir_fence(struct ir *ir);
+void ir_fence(struct ir *ir, unsigned orders);   /* FENCE_* */
 /* Vector op `vop` (vop.h); unused operands 0. type: of the result (I32 or I64 for rows with VOPF_GPR_RESULT). */
 ir_val ir_vop(struct ir *ir, unsigned vop, enum ir_type type, ir_val a, ir_val b, ir_val c, int64_t imm);
+/* `result` of host arithmetic on a, b, c (0: not there), put right by the guest's fix number n where cond holds, out of
+ * line; imm (24 bits) is for the fix. result: V128, I32 or I64. */
+ir_val ir_vfix(struct ir *ir, enum ir_fix_cond cond, unsigned n, ir_val result, ir_val a, ir_val b, ir_val c, int32_t imm);
 /* Calls helper number n of the guest's table; 0 if it returns nothing. */
 ir_val ir_call(struct ir *ir, unsigned n, ir_val a, ir_val b, ir_val c, ir_val d);
 ir_label ir_label_new(struct ir *ir);

@@ -67,7 +67,7 @@ ir_val x86_tmp_get(struct x86_t *t, unsigned n)
 
 /* ---- calls and exceptions */
 
-ir_val x86_call(struct x86_t *t, enum x86_helper_id h, ir_val a, ir_val b, ir_val c, ir_val d)
+ir_val x86_call(struct x86_t *t, unsigned h, ir_val a, ir_val b, ir_val c, ir_val d)
 {
     return ir_call(t->ir, h, a, b, c, d);
 }

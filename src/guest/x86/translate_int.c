@@ -444,7 +444,7 @@ EMIT(cmpxchg)
     alu_flags(t, A_CMP, bytes, acc, old, 0, ir_bin(t->ir, IR_SUB, acc, old));
 }
 
-static void cmpxchg_wide(struct x86_t *t, const struct x86_insn *i, enum x86_helper_id h, unsigned bytes)
+static void cmpxchg_wide(struct x86_t *t, const struct x86_insn *i, unsigned h, unsigned bytes)
 {
     ir_val f = ir_bin_imm(t->ir, IR_AND, x86_flags(t), ~(uint32_t)EF_ZF);
 

@@ -345,7 +345,7 @@ EMIT(pause)
     x86_put_reg(t, R_RAX, i->opsize, b);
 }
 
-EMIT(fence) { ir_fence(t->ir); }
+EMIT(fence) { ir_fence(t->ir, (unsigned)x86_arg(i)); }
 EMIT(clflush) { ir_load(t->ir, T_I32, x86_memop(t, 1), x86_linear(t, i, 1, false), 0); }
 EMIT(invd) { }
 EMIT(wbinvd) { }

@@ -143,44 +143,12 @@ enum { MMU_KERNEL, MMU_USER, MMU_KERNEL_SMAP /* supervisor with SMAP in force */
 
 static inline struct x86_cpu *x86(struct cpu *c) { return (struct x86_cpu *)c; }
 
-/* Helpers: C functions translated code calls, rows in helpers*.def (one file an area):
- *   HELPERn(name, flags, ret, args...)  n = 0..4 arguments of I32, I64, V128, V256; ret those or VOID.
- * The function is helper_NAME(struct cpu *c, [uint8_t *result if ret is a vector,] args...); vectors are const uint8_t *.
- * x86_call(t, HELP_NAME, ...) emits the call. */
-#define HELPER0(name, ...) HELP_##name,
-#define HELPER1 HELPER0
-#define HELPER2 HELPER0
-#define HELPER3 HELPER0
-#define HELPER4 HELPER0
-enum x86_helper_id {
-#include "helpers.def"
-    HELP_COUNT
-};
-#undef HELPER0
-#undef HELPER1
-#undef HELPER2
-#undef HELPER3
-#undef HELPER4
-#define CARG_I32 uint32_t
-#define CARG_I64 uint64_t
-#define CARG_V128 const uint8_t *
-#define CARG_V256 const uint8_t *
-#define CRET_VOID(name, ...) void helper_##name(struct cpu *c, ##__VA_ARGS__);
-#define CRET_I32(name, ...) uint32_t helper_##name(struct cpu *c, ##__VA_ARGS__);
-#define CRET_I64(name, ...) uint64_t helper_##name(struct cpu *c, ##__VA_ARGS__);
-#define CRET_V128(name, ...) void helper_##name(struct cpu *c, uint8_t *result, ##__VA_ARGS__);
-#define CRET_V256(name, ...) void helper_##name(struct cpu *c, uint8_t *result, ##__VA_ARGS__);
-#define HELPER0(name, f, r) CRET_##r(name)
-#define HELPER1(name, f, r, a) CRET_##r(name, CARG_##a)
-#define HELPER2(name, f, r, a, b) CRET_##r(name, CARG_##a, CARG_##b)
-#define HELPER3(name, f, r, a, b, d) CRET_##r(name, CARG_##a, CARG_##b, CARG_##d)
-#define HELPER4(name, f, r, a, b, d, e) CRET_##r(name, CARG_##a, CARG_##b, CARG_##d, CARG_##e)
-#include "helpers.def"
-#undef HELPER0
-#undef HELPER1
-#undef HELPER2
-#undef HELPER3
-#undef HELPER4
+/* Helpers: C functions translated code calls, rows in helpers*.def (one file an area). x86_call(t, HELP_NAME, ...) emits the
+ * call. */
+#define HELPER_FN(name) helper_##name
+#define HELPER_ID(name) HELP_##name
+#define HELPERS_DEF "guest/x86/helpers.def"
+#include "rhea/guest/helpers_declare.h"
 
 /* A decoded instruction. */
 enum x86_opkind { XO_NONE, XO_REG /* GPR */, XO_REGH /* AH CH DH BH */, XO_MEM, XO_IMM, XO_REL, XO_SEG, XO_CR, XO_DR,
@@ -297,7 +265,7 @@ void x86_brcond(struct x86_t *t, enum ir_cond cond, ir_val a, ir_val b, ir_label
 /* tmp[n] of the state: carries an I64 across blocks. */
 void x86_tmp_put(struct x86_t *t, unsigned n, ir_val v);
 ir_val x86_tmp_get(struct x86_t *t, unsigned n);
-ir_val x86_call(struct x86_t *t, enum x86_helper_id h, ir_val a, ir_val b, ir_val c, ir_val d);
+ir_val x86_call(struct x86_t *t, unsigned h, ir_val a, ir_val b, ir_val c, ir_val d);
 void x86_exception(struct x86_t *t, unsigned vector);   /* raises at this instruction, error code 0 where one is due; ends the block */
 void x86_set_cc(struct x86_t *t, enum x86_cc op, ir_val dst, ir_val src, ir_val src2);   /* 0: not used by op */
 /* Sets CF, and OF where not 0 (both I32, 0 or 1); the others stay as they are. */

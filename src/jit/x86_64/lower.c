@@ -669,8 +669,11 @@ static void lower_select(struct codegen *b, const struct ir_op *op)
     op_rr(&b->c, M_0F | 0x40 | cc | OP_WIDE(w), rd, rc);
 }
 
+/* The host keeps all orders but that of a store before a later load (SDM vol. 3, 9.2.2). */
 static void lower_fence(struct codegen *b, const struct ir_op *op)
 {
+    if (!(op->imm & FENCE_WR))
+        return;
     put8(&b->c, 0xf0);                  /* lock or dword [rsp], 0: cheaper than MFENCE, as strong for ordinary memory */
     alu_mi(&b->c, ALU_OR, false, mem_at(RSP, 0), 0);
 }

@@ -1,0 +1,182 @@
+/* The Arm guests: state and mode bits that AArch64 (a64.h), AArch32 (a32.h) and the system side (system.h) share.
+ * Arm Architecture Reference Manual for A-profile, DDI 0487 (issue J.a and later); "DDI 0406" where only Armv7 says it. */
+#ifndef RHEA_GUEST_ARM_H
+#define RHEA_GUEST_ARM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "rhea/base/softfloat.h"
+#include "rhea/guest/bits.h"
+#include "rhea/guest/guest.h"
+#include "rhea/ir/cpu.h"
+#include "rhea/ir/ir.h"
+#include "rhea/ir/vop.h"
+#include "state.h"              /* struct arm_system: the system registers */
+
+/* What a row's `if=` may ask, and what models have: FEAT_* of DDI 0487 A2, older ones by their usual names. */
+enum arm_feature {
+    AF_NONE,
+#define FEATURE(id, summary) AF_##id,
+#include "features.def"
+#undef FEATURE
+    AF_COUNT
+};
+struct arm_features { uint64_t bits[3]; };
+static inline bool arm_has(const struct arm_features *f, unsigned n) { return f->bits[n >> 6] >> (n & 63) & 1; }
+
+/* Lazy flags: cc_op names the operation that last set N, Z, C, V; cc_a and cc_b its operands. All three are slots. */
+enum arm_cc {
+    CC_NZCV,                            /* cc_a: N Z C V in bits 31 to 28 */
+    CC_ADD32, CC_ADD64,                 /* cc_a + cc_b */
+    CC_SUB32, CC_SUB64,                 /* cc_a - cc_b */
+    CC_LOGIC32, CC_LOGIC64,             /* cc_a: result; C = V = 0 */
+    CC_COUNT
+};
+uint32_t arm_cc_nzcv(uint32_t op, uint64_t a, uint64_t b);      /* in bits 31 to 28; cc.c */
+
+enum arm_slot {
+    SLOT_X,                             /* x0 to x30 */
+    SLOT_SP = SLOT_X + 31,              /* SP of the current EL and SPSel */
+    SLOT_CC_OP, SLOT_CC_A, SLOT_CC_B,
+    SLOT_Q,                             /* v0 to v31, V128 */
+    SLOT_R = SLOT_Q + 32,               /* AArch32: r0 to r14 as I32, the low halves of x0 to x14. A region uses either */
+    SLOT_COUNT = SLOT_R + 15
+};
+
+struct arm_cpu {
+    struct cpu cpu;                     /* first; cpu.pc: AArch32 zero-extended, without the Thumb bit */
+    uint64_t x[31];
+    uint64_t sp;
+    uint64_t cc_a, cc_b;
+    uint32_t cc_op;
+    struct { uint64_t lo, hi; } q[32];  /* 16-byte aligned */
+    /* Exclusive monitor: address, bytes (0: open) and what was there; a store succeeds by compare and swap from that. */
+    uint64_t ex_addr, ex_bytes, ex_value[2];
+    /* Floating point: accrued flags are the host's (sticky bits of cpu.fp_control) and software's (fp_status.flags);
+     * FPSR is both. FPCR.RMode is in fp_control's rounding field. */
+    uint32_t fpcr, fpsr;                /* fpsr: QC, AArch32 NZCV, and flags set by MSR */
+    struct float_status fp_status, fp16_status;
+    uint64_t tmp[8];                    /* carries values across basic blocks of one instruction */
+    /* PSTATE but NZCV */
+    uint8_t el, spsel;
+    bool aarch32, thumb;
+    uint8_t daif;                       /* D A I F in bits 3 to 0 */
+    uint8_t btype;
+    bool pan, uao, dit, ssbs, tco, ss, il, allint;
+    uint8_t mode32;                     /* AArch32: M[4:0] */
+    uint8_t it;                         /* AArch32: IT state */
+    uint8_t ge;                         /* AArch32: GE */
+    bool q32, e32, j32;                 /* AArch32: Q, E, J */
+    bool halted;                        /* WFI, WFE */
+    bool event;                         /* event register of WFE, SEV */
+    bool powered_off;                   /* PSCI */
+    /* exception being raised: cpu.exception is enum arm_exception */
+    uint32_t exc_syndrome;              /* ESR_ELx */
+    uint64_t exc_far;
+    uint8_t exc_target;                 /* EL */
+    uint64_t exc_hpfar;
+    struct arm_system sys;
+    struct arm_features features;
+    const struct cpu_model *model;
+    void *identity;                     /* models.c's own; owned */
+};
+static inline struct arm_cpu *arm(struct cpu *c) { return (struct arm_cpu *)c; }
+
+/* cpu.exception */
+enum arm_exception { ARM_EXC_UNDEF, ARM_EXC_SYNC /* with exc_syndrome */, ARM_EXC_PREFETCH, ARM_EXC_DATA, ARM_EXC_IRQ, ARM_EXC_FIQ,
+                     ARM_EXC_SERROR, ARM_EXC_VIRQ, ARM_EXC_VFIQ, ARM_EXC_VSERROR, ARM_EXC_HALT };
+
+/* Mode bits: the key of translations. Features are fixed for a machine and not in it. */
+enum {
+    MODE_AARCH32 = 1 << 0, MODE_THUMB = 1 << 1,
+    MODE_EL_SHIFT = 2,                  /* 2 bits */
+    MODE_MMU_SHIFT = 4,                 /* 4 bits: data MMU index */
+    MODE_FP_TRAP_SHIFT = 8,             /* 2 bits: EL that FP and SIMD trap to (0: none) */
+    MODE_FP_SLOW = 1 << 10,             /* FPCR asks what the host's arithmetic can't do (FZ, ...): by software */
+    MODE_ALIGN = 1 << 11,               /* SCTLR.A: data accesses must be aligned */
+    MODE_SP_ALIGN = 1 << 12,            /* SCTLR.SA/SA0 */
+    MODE_BE = 1 << 13,                  /* data is big-endian */
+    MODE_STEP = 1 << 14,                /* one instruction a region: software step, breakpoints armed, watchpoints */
+    MODE_BTYPE_SHIFT = 15,              /* 2 bits */
+    MODE_PAUTH_SHIFT = 17,              /* 4 bits: EnIA EnIB EnDA EnDB in force */
+    MODE_IL = 1 << 21,                  /* PSTATE.IL: everything is undefined */
+    MODE_BTI = 1 << 22,                 /* guarded pages are checked (the page's GP bit is asked at the region's start) */
+    MODE_EL0_WFI_SHIFT = 23,            /* 2 bits: EL that WFI, WFE at this EL trap to */
+    MODE_UNPRIV_SHIFT = 25,             /* 4 bits: MMU index of LDTR, STTR */
+    MODE_UCI = 1 << 29,                 /* EL0 may do cache maintenance, read CTR, ... (system.c decides) */
+    MODE_PRIV32 = 1 << 30,              /* AArch32: not User mode */
+};
+#define MODE_IT_SHIFT 32                /* AArch32: 8 bits */
+#define MODE_MODE32_SHIFT 40            /* AArch32: M[4:0], 5 bits */
+#define MODE_VFP_SHORT_SHIFT 45         /* AArch32: FPSCR Len, Stride: 5 bits */
+#define MODE_SECURE (UINT64_C(1) << 50)
+#define MODE_TRAPS_SHIFT 51             /* AArch32 CP10/11, HCR and like traps: system.c's own, 8 bits */
+enum { ARM_MMU_EL0, ARM_MMU_EL1, ARM_MMU_EL1_PAN, ARM_MMU_EL2, ARM_MMU_EL20_0, ARM_MMU_EL20_2, ARM_MMU_EL20_2_PAN, ARM_MMU_EL3,
+       ARM_MMU_OFF /* stage 1 off at EL1&0 */, ARM_MMU_OFF_EL2, ARM_MMU_OFF_EL3, ARM_MMU_COUNT };
+
+/* Helpers: rows in helpers.def (which includes a file an area); functions are arm_helper_NAME(). */
+#define HELPER_FN(name) arm_helper_##name
+#define HELPER_ID(name) ARM_HELP_##name
+#define HELPERS_DEF "guest/arm/helpers.def"
+#include "rhea/guest/helpers_declare.h"
+
+/* ---- the translator of one region */
+struct arm_t {
+    struct ir *ir;
+    uint64_t mode, pc, next;            /* of the instruction */
+    unsigned el, mmu;                   /* shorthands of mode */
+    const struct arm_features *features;        /* of the CPU model; NULL: all */
+    int cc_op;                          /* static knowledge of the slot in this block; -1: unknown */
+    ir_val cc_a, cc_b;                  /* its operands, while in their block; else 0 */
+    bool fp_checked;                    /* FP traps were checked since the last join */
+    bool ended;
+    uint8_t it;                         /* AArch32 IT state at this instruction */
+    ir_label skip;                      /* AArch32: where a failed condition goes */
+};
+static inline bool arm_t_has(const struct arm_t *t, unsigned f) { return !t->features || arm_has(t->features, f); }
+
+/* translate.c: shared by both instruction sets */
+ir_val arm_call(struct arm_t *t, unsigned helper, ir_val a, ir_val b, ir_val c, ir_val d);
+memop arm_memop(struct arm_t *t, unsigned log2_size);   /* size, MMU index, endianness, alignment, atomicity */
+void arm_set_cc(struct arm_t *t, enum arm_cc op, ir_val a, ir_val b);
+void arm_set_nzcv(struct arm_t *t, ir_val nzcv);        /* I32 or I64, bits 31 to 28 */
+ir_val arm_nzcv(struct arm_t *t);                       /* I32, bits 31 to 28, computed */
+ir_val arm_carry(struct arm_t *t);                      /* I32 0 or 1 */
+struct arm_test { enum ir_cond cond; ir_val a, b; };    /* for ir_brcond, ir_select */
+struct arm_test arm_condition(struct arm_t *t, unsigned cond);  /* EQ ... AL (NV is always) */
+void arm_bind(struct arm_t *t, ir_label l);             /* as ir_label_bind(), ir_brcond(): cached values are dropped */
+void arm_brcond(struct arm_t *t, enum ir_cond cond, ir_val a, ir_val b, ir_label l);
+/* Raises with ESR_ELx `syndrome` at this instruction, to the EL that takes synchronous exceptions from here; ends the block. */
+void arm_exception(struct arm_t *t, uint32_t syndrome);
+void arm_undefined(struct arm_t *t);
+/* Traps where FP and SIMD are disabled. false: ended. */
+bool arm_check_fp(struct arm_t *t);
+void arm_goto(struct arm_t *t, uint64_t pc);
+void arm_goto_indirect(struct arm_t *t, ir_val pc, enum ir_exit_kind hint);
+
+/* entry points of struct guest: translate.c dispatches on MODE_AARCH32 */
+bool arm_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, struct insn_info *info);
+void arm_emit_begin(struct ir *ir);
+void arm_emit_join(struct ir *ir);
+void arm_emit(struct ir *ir, const void *insn);
+void arm_emit_end(struct ir *ir);
+char *arm_disassemble(const uint8_t *code, size_t n, uint64_t pc, uint64_t mode);
+bool a64_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, struct insn_info *info);
+void a64_emit(struct arm_t *t, const void *insn);
+bool a32_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, struct insn_info *info);
+void a32_emit(struct arm_t *t, const void *insn);
+
+/* ---- from C */
+static inline uint32_t arm_pstate_nzcv(const struct arm_cpu *c) { return arm_cc_nzcv(c->cc_op, c->cc_a, c->cc_b); }
+static inline void arm_pstate_set_nzcv(struct arm_cpu *c, uint32_t nzcv) { c->cc_op = CC_NZCV; c->cc_a = nzcv & 0xf0000000; c->cc_b = 0; }
+/* system: raises a synchronous exception at cpu.pc; the target EL follows from the current one and the traps in force. */
+_Noreturn void arm_raise(struct arm_cpu *c, uint32_t syndrome, uint64_t far);
+_Noreturn void arm_raise_undefined(struct arm_cpu *c);
+uint32_t arm_fpsr(struct arm_cpu *c);                   /* with sticky flags collected; fp.c */
+void arm_set_fpsr(struct arm_cpu *c, uint32_t v);
+void arm_set_fpcr(struct arm_cpu *c, uint32_t v);       /* and the host's control and float_status that follow */
+/* The interrupt controller's lines to a CPU; any thread. */
+enum arm_line { ARM_LINE_IRQ, ARM_LINE_FIQ, ARM_LINE_VIRQ, ARM_LINE_VFIQ, ARM_LINE_SERROR };
+void arm_set_line(struct arm_cpu *c, enum arm_line line, bool level);
+
+#endif
