@@ -147,7 +147,7 @@ _Static_assert(sizeof(struct ir_op) == 24, "an op is 24 bytes");
 
 struct cpu;
 /* Orders that a FENCE keeps: earlier loads (R) or stores (W) before later ones. */
-enum { FENCE_RR = 1, FENCE_RW = 2, FENCE_WR = 4, FENCE_WW = 8, FENCE_ALL = 15 };
+enum { FENCE_RR = 1, FENCE_RW = 2, FENCE_WR = 4, FENCE_WW = 8, FENCE_LOADS = 3, FENCE_ALL = 15 };
 
 /* When a VFIX applies. S, D: lane 0 of 32, 64 bits; PS, PD: any lane. */
 enum ir_fix_cond {
