@@ -210,6 +210,8 @@ bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f, uint64_
     *f = (struct code_fetch){ .cpu = cpu, .first_pc = pc, .page_va = pc & PAGE_MASK, .next_page = fetch_next };
     *key = (uintptr_t)host;
     if (!host) {                        /* not memory: what an empty bus gives */
+        if (cpu->guest->bus_error)
+            cpu->guest->bus_error(cpu, pc, pc, ACCESS_EXEC);
         if (!nothing[0])
             memset(nothing, 0xff, sizeof(nothing));
         f->page[0] = nothing;

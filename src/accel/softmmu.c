@@ -437,7 +437,7 @@ bool code_global(struct cpu *cpu, uint64_t va)
 
 static inline bool verifying(const struct cpu *cpu) { return cpu->jit && cpu->jit->verify; }
 
-static uint64_t io_load(struct cpu *cpu, uint64_t phys, unsigned n)
+static uint64_t io_load(struct cpu *cpu, uint64_t va, uint64_t phys, unsigned n)
 {
     enum mem_result res = MEM_OK;
     unsigned control = _mm_getcsr();
@@ -451,11 +451,11 @@ static uint64_t io_load(struct cpu *cpu, uint64_t phys, unsigned n)
     if (control != 0x1f80)
         _mm_setcsr(control);
     if (res == MEM_DECODE_ERROR && cpu->guest->bus_error)
-        cpu->guest->bus_error(cpu, phys, ACCESS_READ);
+        cpu->guest->bus_error(cpu, va, phys, ACCESS_READ);
     return v;
 }
 
-static void io_store(struct cpu *cpu, uint64_t phys, uint64_t v, unsigned n)
+static void io_store(struct cpu *cpu, uint64_t va, uint64_t phys, uint64_t v, unsigned n)
 {
     enum mem_result res = MEM_OK;
     unsigned control = _mm_getcsr();
@@ -468,7 +468,7 @@ static void io_store(struct cpu *cpu, uint64_t phys, uint64_t v, unsigned n)
     if (control != 0x1f80)
         _mm_setcsr(control);
     if (res == MEM_DECODE_ERROR && cpu->guest->bus_error)
-        cpu->guest->bus_error(cpu, phys, ACCESS_WRITE);
+        cpu->guest->bus_error(cpu, va, phys, ACCESS_WRITE);
 }
 
 /* A store to memory that somebody watches: the translator, or readers of the dirty bits. Returns the store's entry anew:
@@ -501,7 +501,7 @@ static void load_part(struct cpu *cpu, uint64_t va, uint8_t *to, unsigned n, uns
     }
     while (n) {
         unsigned k = n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
-        uint64_t v = io_load(cpu, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), k);
+        uint64_t v = io_load(cpu, va, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), k);
 
         memcpy(to, &v, k);
         to += k;
@@ -527,7 +527,7 @@ static void store_part(struct cpu *cpu, uint64_t va, const uint8_t *from, unsign
         uint64_t v = 0;
 
         memcpy(&v, from, k);
-        io_store(cpu, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), v, k);
+        io_store(cpu, va, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), v, k);
         from += k;
         va += k;
         n -= k;
@@ -627,7 +627,7 @@ uint64_t cpu_load(struct cpu *cpu, uint64_t va, memop m)
         tlb_get(cpu, va, ACCESS_WRITE, mmu);
     e = tlb_get(cpu, va, ACCESS_READ, mmu);
     if (e->read & TLB_MMIO)
-        v = io_load(cpu, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), n);
+        v = io_load(cpu, va, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), n);
     else
         v = host_load((const void *)(uintptr_t)(va + e->addend), n);
     return extend(swap(v, m), m);
@@ -647,7 +647,7 @@ void cpu_store(struct cpu *cpu, uint64_t va, memop m, uint64_t v)
     if (e->write & TLB_NOTDIRTY)
         e = notice_store(cpu, mmu, e, va, n);
     if (e->write & (TLB_MMIO | TLB_ROM))
-        io_store(cpu, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), v, n);
+        io_store(cpu, va, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), v, n);
     else {
         if (verifying(cpu))
             verify_store(cpu->jit, (void *)(uintptr_t)(va + e->addend), n);

@@ -100,8 +100,9 @@ struct guest {
     bool (*translate)(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigned mmu, bool probe,
                       struct mmu_result *out);
     __attribute__((noreturn)) void (*unaligned)(struct cpu *cpu, uint64_t va, enum mmu_access access);
-    /* A physical access answered by nothing. May raise; x86 does not (reads give all ones). */
-    void (*bus_error)(struct cpu *cpu, uint64_t phys, enum mmu_access access);
+    /* A physical access answered by nothing; ACCESS_EXEC: an instruction at va is outside of memory. May raise; x86 does
+     * not (reads give all ones). */
+    void (*bus_error)(struct cpu *cpu, uint64_t va, uint64_t phys, enum mmu_access access);
     /* In the loop, between regions: delivers cpu->exception; then, if one is pending and enabled, an interrupt.
      * Returns true if it changed pc. */
     bool (*deliver)(struct cpu *cpu);

@@ -297,7 +297,7 @@ static _Noreturn void unaligned(struct cpu *cpu, uint64_t va, enum mmu_access ac
 }
 
 /* Reads give all ones, writes vanish. */
-static void bus_error(struct cpu *cpu, uint64_t phys, enum mmu_access access)
+static void bus_error(struct cpu *cpu, uint64_t va, uint64_t phys, enum mmu_access access)
 {
 }
 
