@@ -52,7 +52,8 @@ class Row:
             raise Bad('a row is: pattern | mnemonic operands | attributes')
         self.location, self.set, self.order = where, set_name, order
         self.pieces = {}                # field -> [(raw bit, field bit)]
-        self.parse_pattern(parts[0].split())
+        self.pattern = ' '.join(parts[0].split())
+        self.parse_pattern(self.pattern.split())
         self.mnemonic, _, self.operands = parts[1].partition(' ')
         self.operands = self.operands.strip()
         self.flow, self.target, self.arg, self.cond, self.check = 'next', None, '0', '', ''
@@ -236,7 +237,7 @@ class Generator:
             flags = ' | '.join(f'{up}_ROW_{f}' for f in sorted(r.flags)) or '0'
             target = f'(int)offsetof(struct {n}_insn, {r.target})' if r.target else '-1'
             w(f'    {{ "{r.mnemonic}", "{r.operands}", {n}_emit_{r.emit}, {r.mask:#x}, {r.value:#x}, {r.width}, FLOW_{r.flow.upper()}, '
-              f'{r.cond_number}, {flags}, {r.arg}, {target} }},\n')
+              f'{r.cond_number}, {flags}, {r.arg}, {target}, "{r.pattern}" }},\n')
         w(f'}};\nconst unsigned {s}_row_count = {len(rows)};\n\n')
         w(f'static const struct {n}_row *{s}_find(uint32_t raw, const struct {n}_features *features, struct {n}_insn *i, unsigned width)\n{{\n')
         w('    (void)features;\n')

@@ -6,7 +6,8 @@ declare -A packages=(
            libglib2.0-dev libjson-c-dev liburing-dev libcapstone-dev libslirp-dev zlib1g-dev libzstd-dev libseccomp-dev"
   [guest]="mmdebstrap e2fsprogs cpio gzip xz-utils ca-certificates apt-utils openssh-client busybox-static iproute2"
   [test]="qemu-utils qemu-system-x86 binutils openssh-client python3-pexpect socat acpica-tools dmidecode seabios gdb busybox-static gcc-multilib
-          libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu iproute2 kmod"
+          libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu iproute2 kmod
+          gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu"
   [bench]="qemu-system-x86 qemu-utils hyperfine"
 )
 want=""

@@ -3,6 +3,7 @@
 #
 #   guest.sh debian        Debian 12 amd64 with systemd, network and ssh: root.qcow2, vmlinuz, initrd.img, ssh key
 #   guest.sh debian-test   the same with compilers, python3, openssl and stress-ng
+#   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa compares with
 #   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -98,6 +99,14 @@ fetch() { # suite directory package-pattern
     (cd "$dir" && apt-get "${o[@]}" download "$name" && dpkg-deb -x ./*.deb . && rm -f ./*.deb)
 }
 
+qemu_user() { # the few programs of a large package that the tests run
+    local out=$cache/qemu-user-v$version tmp=$cache/qemu-user.tmp
+    rm -rf "$tmp" "$out"; mkdir -p "$tmp"
+    progress "Fetching QEMU's user-mode emulators" fetch trixie "$tmp/pkg" qemu-user
+    mv "$tmp"/pkg/usr/bin/qemu-{aarch64,arm,riscv32,riscv64} "$tmp/"
+    rm -rf "$tmp/pkg"; touch "$tmp/done"; mv "$tmp" "$out"
+}
+
 initramfs() { # directory modules-dir: a busybox shell that powers off when told to
     local root=$1/initramfs
     mkdir -p "$root"/{bin,dev,proc,sys,lib/modules}
@@ -133,6 +142,7 @@ kernel() { # name
 case ${1:-} in
 debian) make_once "$cache/debian-12-amd64-v$version" debian debian-12-amd64 "" ;;
 debian-test) make_once "$cache/debian-12-amd64-test-v$version" debian debian-12-amd64-test "gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,stress-ng,sysbench,fio,iperf3,binutils" ;;
+qemu-user) make_once "$cache/qemu-user-v$version" qemu_user ;;
 kernel) make_once "$cache/kernel-${2:-cloud}-v$version" kernel "${2:-cloud}" ;;
-*) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

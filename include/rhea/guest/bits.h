@@ -30,6 +30,7 @@
         uint32_t flags;                 /* NAME_ROW_* */                                           \
         int32_t arg;                                                                               \
         int16_t target;                 /* offset of the field a branch adds to pc; -1: none */    \
+        const char *pattern;            /* the row's text: tests make encodings of it */           \
     }
 
 struct bits_field { const char *name; uint16_t offset; uint8_t size; bool is_signed; };
