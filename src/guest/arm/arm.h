@@ -69,7 +69,6 @@ struct arm_cpu {
     bool q32, e32, j32;                 /* AArch32: Q, E, J */
     bool halted;                        /* WFI, WFE */
     bool event;                         /* event register of WFE, SEV */
-    bool powered_off;                   /* PSCI */
     /* exception being raised: cpu.exception is enum arm_exception */
     uint32_t exc_syndrome;              /* ESR_ELx */
     uint64_t exc_far;
@@ -176,7 +175,40 @@ uint32_t arm_fpsr(struct arm_cpu *c);                   /* with sticky flags col
 void arm_set_fpsr(struct arm_cpu *c, uint32_t v);
 void arm_set_fpcr(struct arm_cpu *c, uint32_t v);       /* and the host's control and float_status that follow */
 /* The interrupt controller's lines to a CPU; any thread. */
-enum arm_line { ARM_LINE_IRQ, ARM_LINE_FIQ, ARM_LINE_VIRQ, ARM_LINE_VFIQ, ARM_LINE_SERROR };
+enum arm_line { ARM_LINE_IRQ, ARM_LINE_FIQ, ARM_LINE_VIRQ, ARM_LINE_VFIQ, ARM_LINE_SERROR, ARM_LINE_COUNT };
 void arm_set_line(struct arm_cpu *c, enum arm_line line, bool level);
+
+/* ---- system side, for boards and interrupt controllers */
+void arm_configure(struct arm_cpu *c, const struct arm_config *config);
+/* Puts a CPU that was reset where an operating system starts: its highest Non-secure EL (EL2, else EL1), MMU off, all
+ * masked, with what EL3 firmware would have set up for it. Entry bit 0: Thumb (AArch32). */
+void arm_boot(struct arm_cpu *c, uint64_t entry, const uint64_t args[4]);
+/* Interrupts' security: true while in Secure state, or while at EL3. */
+bool arm_is_secure(const struct arm_cpu *c);
+/* sys.timer_irq[], sys.pmu_irq, sys.gic, sys.gic_opaque are set by the board and the interrupt controller. */
+
+/* ---- system side, for emitters */
+/* MRS or MSR (raw) at that mode is no more than a load or store of this field of the state (64 bits): its offset, or -1. */
+int32_t arm_sysreg_plain(const struct arm_features *f, uint32_t raw, uint64_t mode);
+/* SYS (raw) changes what the code after it sees: ir_exit_loop(next). The others need nothing. */
+bool arm_sys_op_ends(uint32_t raw);
+
+/* ---- system side: entry points of struct guest */
+uint64_t arm_mode_bits(const struct cpu *cpu);
+unsigned arm_mmu_index(const struct cpu *cpu, bool code);
+bool arm_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigned mmu, bool probe, struct mmu_result *out);
+_Noreturn void arm_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access);
+void arm_bus_error(struct cpu *cpu, uint64_t va, uint64_t phys, enum mmu_access access);
+bool arm_deliver(struct cpu *cpu);
+bool arm_has_work(const struct cpu *cpu);
+bool arm_cpu_init(struct cpu *cpu, struct vm *vm, const char *model_spec, struct error *err);
+void arm_cpu_reset(struct cpu *cpu);
+void arm_cpu_free(struct cpu *cpu);
+char *arm_mmu_dump(struct cpu *cpu, bool tlb);
+const struct cpu_model *arm_models(unsigned *count);            /* AArch64 machines: with the 32-bit models */
+const struct cpu_model *arm_models32(unsigned *count);
+const struct cpu_feature *arm_feature_list(unsigned *count);
+bool arm_cpu_has(const struct cpu *cpu, const struct cpu_feature *f);
+uint32_t arm_cpsr(const struct arm_cpu *c);             /* AArch32: whole; AArch64: PSTATE as SPSR_ELx holds it */
 
 #endif
