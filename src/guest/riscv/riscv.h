@@ -47,9 +47,9 @@ struct riscv_cpu {
     struct cpu cpu;                     /* first; cpu.pc: RV32 zero-extended */
     uint64_t x[32];
     struct { uint64_t lo, hi; } f[32];  /* 16-byte aligned; hi is scratch */
-    /* LR/SC: the reserved address, bytes (0: no reservation) and the value that was there. SC succeeds when a compare and
+    /* LR/SC: the reserved address (RISCV_NOT_RESERVED: none) and the value that was there. SC succeeds when a compare and
      * swap from that value does. */
-    uint64_t reserved_addr, reserved_value, reserved_bytes;
+    uint64_t reserved_addr, reserved_value;
     /* Floating point. Accrued flags: those of the host in cpu.fp_control (sticky MXCSR bits) and those of software in
      * fp_status.flags; fflags is both. frm is in fp_control's rounding field where the host has the mode. */
     uint32_t frm;
@@ -75,6 +75,7 @@ struct riscv_cpu {
     void *identity;                     /* models.c's own; owned */
     void *sys;                          /* system.c's own: timers ... */
 };
+#define RISCV_NOT_RESERVED UINT64_MAX   /* misaligned, so no SC that gets through has it */
 static inline struct riscv_cpu *riscv(struct cpu *c) { return (struct riscv_cpu *)c; }
 
 /* Mode bits: the key of translations. Features are fixed for a machine and not in it. */
@@ -111,8 +112,10 @@ typedef void riscv_emit_fn(struct riscv_t *t, const struct riscv_insn *i);
 BITS_ROW(riscv);
 struct riscv_insn {
     BITS_INSN(riscv);
+    const struct riscv_features *features;      /* of the CPU model */
     RISCV_FIELDS
 };
+enum riscv_format { FP_S, FP_D, FP_H };         /* arg of a floating-point row */
 #define RISCV_EMITTERS
 #include "riscv-isa.h"
 static inline uint64_t riscv_next(const struct riscv_insn *i) { return i->pc + i->len; }
@@ -123,10 +126,9 @@ struct riscv_t {
     const struct riscv_insn *i;
     uint64_t mode;
     unsigned priv, mmu, xlen;           /* shorthands of mode */
-    const struct riscv_features *features;      /* of the CPU model; NULL: all */
     uint32_t boxed;                     /* f registers known to hold a NaN-boxed single, in this block */
-    bool fs_dirty;                      /* FS was made Dirty already in this block */
-    bool ended;                         /* the instruction left already */
+    unsigned auipc_reg;                 /* the instruction before was AUIPC of this register (0: none) ... */
+    uint64_t auipc_value;               /* ... with this result */
 };
 
 /* translate.c: what every emitter uses. x values are I64; x_get(0) is the constant 0, x_put(0) nothing. */
