@@ -255,5 +255,5 @@ DEVICE = {
 
 struct pci_bus *pci_host_bus(struct device *host)
 {
-    return ((struct pci_host *)host)->root;
+    return host->child_bus[0]->priv;
 }
