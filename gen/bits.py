@@ -7,6 +7,7 @@ A file holds directives and rows. `#` begins a comment.
 
   %set NAME             rows that follow belong to this instruction set (default: the guest's name); each gets a decoder
   %signed FIELD...      fields that are sign-extended from their top bit
+  %where [EXPR]         a `where` of every row that follows and has the fields EXPR names (none: no more)
 
 A row:  pattern | mnemonic [operands] | attributes
   pattern    most significant bit first: literal bits (0, 1; x or - for any), and fields
@@ -87,6 +88,10 @@ class Row:
             elif isinstance(item, tuple):
                 self.pieces.setdefault(item[0], []).append((bit, item[1]))
 
+    def add_check(self, expr):
+        if expr and all(w in self.pieces for w in re.findall(r'[A-Za-z_]\w*', expr)):
+            self.check = f'({self.check})&&({expr})' if self.check else expr
+
     def parse_attributes(self, tokens):
         for t in tokens:
             key, eq, value = t.partition('=')
@@ -116,7 +121,7 @@ class Row:
 
 
 def read(name, paths):
-    rows, signed, current, bad = [], set(), name, False
+    rows, signed, current, bad, common = [], set(), name, False, ''
     for path in paths:
         with open(path, encoding='utf-8') as f:
             for number, line in enumerate(f, 1):
@@ -130,10 +135,13 @@ def read(name, paths):
                             current = args[0]
                         elif word == 'signed':
                             signed |= set(args)
+                        elif word == 'where':
+                            common = ''.join(args)
                         else:
                             raise Bad(f'directive {word!r}')
                     else:
                         rows.append(Row(line, f'{path}:{number}', current, len(rows)))
+                        rows[-1].add_check(common)
                 except (Bad, ValueError) as e:
                     print(f'{path}:{number}: {e}', file=sys.stderr)
                     bad = True

@@ -42,6 +42,7 @@ struct code_fetch {
     const uint8_t *page[2];     /* host pointers of the first page and the next (or NULL), page-aligned */
     uint64_t page_va;           /* va of page[0] */
     bool (*next_page)(struct code_fetch *f);    /* fills page[1]; false: unmapped or not RAM */
+    uint64_t note;              /* the guest's own, from one instruction to the next (Arm: IT state); 0 at first */
 };
 static inline bool code_fetch_byte(struct code_fetch *f, uint64_t va, uint8_t *out)
 {

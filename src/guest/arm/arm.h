@@ -30,9 +30,19 @@ enum arm_cc {
     CC_ADD32, CC_ADD64,                 /* cc_a + cc_b */
     CC_SUB32, CC_SUB64,                 /* cc_a - cc_b */
     CC_LOGIC32, CC_LOGIC64,             /* cc_a: result; C = V = 0 */
-    CC_COUNT
+    CC_COUNT,
+    /* Bits of cc_op that AArch32 alone sets, so that MOVS and the like leave C and V (or V) to the operation before: */
+    CC_NZ_APART = 16,                   /* N and Z are those of the slot cc_nz */
+    CC_C_APART = 32,                    /* C is the slot cc_c, 0 or 1 */
+    CC_BASE_MASK = 15
 };
-uint32_t arm_cc_nzcv(uint32_t op, uint64_t a, uint64_t b);      /* in bits 31 to 28; cc.c */
+uint32_t arm_cc_nzcv(uint32_t op, uint64_t a, uint64_t b);      /* in bits 31 to 28; op without *_APART; cc.c */
+static inline uint32_t arm_cc_apart(uint32_t nzcv, uint32_t op, uint32_t nz, uint32_t c)
+{
+    if (op & CC_NZ_APART)
+        nzcv = (nzcv & 0x3fffffff) | (nz & 0x80000000) | (uint32_t)!nz << 30;
+    return op & CC_C_APART ? (nzcv & ~(1u << 29)) | c << 29 : nzcv;
+}
 
 enum arm_slot {
     SLOT_X,                             /* x0 to x30 */
@@ -40,7 +50,8 @@ enum arm_slot {
     SLOT_CC_OP, SLOT_CC_A, SLOT_CC_B,
     SLOT_Q,                             /* v0 to v31, V128 */
     SLOT_R = SLOT_Q + 32,               /* AArch32: r0 to r14 as I32, the low halves of x0 to x14. A region uses either */
-    SLOT_COUNT = SLOT_R + 15
+    SLOT_IT = SLOT_R + 15, SLOT_CC_NZ, SLOT_CC_C,       /* AArch32, I32 */
+    SLOT_COUNT
 };
 
 struct arm_cpu {
@@ -49,6 +60,8 @@ struct arm_cpu {
     uint64_t sp;
     uint64_t cc_a, cc_b;
     uint32_t cc_op;
+    uint32_t cc_nz, cc_c;               /* AArch32: see enum arm_cc */
+    uint32_t it;                        /* AArch32: IT state */
     struct { uint64_t lo, hi; } q[32];  /* 16-byte aligned */
     /* Exclusive monitor: address, bytes (0: open) and what was there; a store succeeds by compare and swap from that. */
     uint64_t ex_addr, ex_bytes, ex_value[2];
@@ -64,7 +77,6 @@ struct arm_cpu {
     uint8_t btype;
     bool pan, uao, dit, ssbs, tco, ss, il, allint;
     uint8_t mode32;                     /* AArch32: M[4:0] */
-    uint8_t it;                         /* AArch32: IT state */
     uint8_t ge;                         /* AArch32: GE */
     bool q32, e32, j32;                 /* AArch32: Q, E, J */
     bool halted;                        /* WFI, WFE */
@@ -129,8 +141,14 @@ struct arm_t {
     ir_val cc_a, cc_b;                  /* its operands, while in their block; else 0 */
     bool fp_checked;                    /* FP traps were checked since the last join */
     bool ended;
-    uint8_t it;                         /* AArch32 IT state at this instruction */
-    ir_label skip;                      /* AArch32: where a failed condition goes */
+    struct a32_t {                      /* AArch32 */
+        uint8_t it, it_next;            /* IT state at this instruction and after it */
+        uint8_t apart;                  /* CC_*_APART bits that are known set though cc_op is not known */
+        bool select;                    /* the condition chooses at each register written, there is no branch */
+        struct arm_test test;           /* ... it */
+        ir_label skip;                  /* where a failed condition goes; 0: there is none */
+        unsigned insns, emitted;        /* of the region: found by arm_emit_scan(), emitted so far */
+    } a32;
 };
 static inline bool arm_t_has(const struct arm_t *t, unsigned f) { return !t->features || arm_has(t->features, f); }
 
@@ -156,6 +174,7 @@ void arm_goto_indirect(struct arm_t *t, ir_val pc, enum ir_exit_kind hint);
 /* entry points of struct guest: translate.c dispatches on MODE_AARCH32 */
 bool arm_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, struct insn_info *info);
 void arm_emit_begin(struct ir *ir);
+void arm_emit_scan(struct ir *ir, const void *insn);    /* calls a32_emit_scan() in AArch32 */
 void arm_emit_join(struct ir *ir);
 void arm_emit(struct ir *ir, const void *insn);
 void arm_emit_end(struct ir *ir);
@@ -164,9 +183,13 @@ bool a64_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, st
 void a64_emit(struct arm_t *t, const void *insn);
 bool a32_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, struct insn_info *info);
 void a32_emit(struct arm_t *t, const void *insn);
+void a32_emit_scan(struct arm_t *t, const void *insn);
 
 /* ---- from C */
-static inline uint32_t arm_pstate_nzcv(const struct arm_cpu *c) { return arm_cc_nzcv(c->cc_op, c->cc_a, c->cc_b); }
+static inline uint32_t arm_pstate_nzcv(const struct arm_cpu *c)
+{
+    return arm_cc_apart(arm_cc_nzcv(c->cc_op & CC_BASE_MASK, c->cc_a, c->cc_b), c->cc_op, c->cc_nz, c->cc_c);
+}
 static inline void arm_pstate_set_nzcv(struct arm_cpu *c, uint32_t nzcv) { c->cc_op = CC_NZCV; c->cc_a = nzcv & 0xf0000000; c->cc_b = 0; }
 /* system: raises a synchronous exception at cpu.pc; the target EL follows from the current one and the traps in force. */
 _Noreturn void arm_raise(struct arm_cpu *c, uint32_t syndrome, uint64_t far);
