@@ -132,6 +132,7 @@ enum { ARM_MMU_EL0, ARM_MMU_EL1, ARM_MMU_EL1_PAN, ARM_MMU_EL2, ARM_MMU_EL20_0, A
 #include "rhea/guest/helpers_declare.h"
 
 /* ---- the translator of one region */
+struct arm_test { enum ir_cond cond; ir_val a, b; };    /* for ir_brcond, ir_select */
 struct arm_t {
     struct ir *ir;
     uint64_t mode, pc, next;            /* of the instruction */
@@ -159,7 +160,6 @@ void arm_set_cc(struct arm_t *t, enum arm_cc op, ir_val a, ir_val b);
 void arm_set_nzcv(struct arm_t *t, ir_val nzcv);        /* I32 or I64, bits 31 to 28 */
 ir_val arm_nzcv(struct arm_t *t);                       /* I32, bits 31 to 28, computed */
 ir_val arm_carry(struct arm_t *t);                      /* I32 0 or 1 */
-struct arm_test { enum ir_cond cond; ir_val a, b; };    /* for ir_brcond, ir_select */
 struct arm_test arm_condition(struct arm_t *t, unsigned cond);  /* EQ ... AL (NV is always) */
 void arm_bind(struct arm_t *t, ir_label l);             /* as ir_label_bind(), ir_brcond(): cached values are dropped */
 void arm_brcond(struct arm_t *t, enum ir_cond cond, ir_val a, ir_val b, ir_label l);
