@@ -2,7 +2,7 @@
 #include <string.h>
 #include "rhea/guest/guest.h"
 
-static const struct guest *const guests[] = { &guest_x86_64, &guest_i386 };
+static const struct guest *const guests[] = { &guest_x86_64, &guest_i386, &guest_aarch64, &guest_arm };
 
 const struct guest *guest_find(const char *name)
 {

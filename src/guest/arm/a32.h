@@ -14,6 +14,7 @@ typedef void a32_emit_fn(struct arm_t *t, const struct a32_insn *i);
 BITS_ROW(a32);
 struct a32_insn {
     BITS_INSN(a32);
+    const struct arm_features *features;        /* of the CPU model, NULL: all; arm_decode() sets it */
     A32_FIELDS
 };
 #define A32_EMITTERS

@@ -13,6 +13,7 @@ typedef void a64_emit_fn(struct arm_t *t, const struct a64_insn *i);
 BITS_ROW(a64);
 struct a64_insn {
     BITS_INSN(a64);
+    const struct arm_features *features;        /* of the CPU model, NULL: all; arm_decode() sets it */
     A64_FIELDS
 };
 #define A64_EMITTERS
@@ -26,7 +27,8 @@ void a64_put_x(struct arm_t *t, unsigned r, ir_val v);  /* I64; 31: dropped */
 void a64_put_r(struct arm_t *t, unsigned r, ir_val v);  /* I64, or I32 zero-extended */
 ir_val a64_x_sp(struct arm_t *t, unsigned r);           /* 31: SP */
 ir_val a64_base(struct arm_t *t, unsigned r);           /* ... as an address: checks SP's alignment where the mode asks */
-void a64_put_x_sp(struct arm_t *t, unsigned r, ir_val v);
+void a64_put_x_sp(struct arm_t *t, unsigned r, ir_val v);       /* I64, or I32 zero-extended */
+void a64_put_x_sp_aligned(struct arm_t *t, unsigned r, ir_val v);       /* ... which does not change SP modulo 16 */
 /* a64-simd: */
 ir_val a64_q(struct arm_t *t, unsigned r);              /* V128 */
 void a64_put_q(struct arm_t *t, unsigned r, ir_val v);  /* all 128 bits */

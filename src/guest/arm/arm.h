@@ -30,7 +30,11 @@ enum arm_cc {
     CC_ADD32, CC_ADD64,                 /* cc_a + cc_b */
     CC_SUB32, CC_SUB64,                 /* cc_a - cc_b */
     CC_LOGIC32, CC_LOGIC64,             /* cc_a: result; C = V = 0 */
+    CC_ADC32, CC_ADC64,                 /* cc_a + cc_b + 1 */
     CC_COUNT,
+    /* Only as static knowledge (arm_t.cc_op), where the slot's value is found at run time: */
+    CC_CMPZ32 = CC_COUNT, CC_CMPZ64,    /* SUB, or ADD of zeros: a conditional compare that gives Z alone */
+    CC_ADX32, CC_ADX64,                 /* ADD or ADC */
     /* Bits of cc_op that AArch32 alone sets, so that MOVS and the like leave C and V (or V) to the operation before: */
     CC_NZ_APART = 16,                   /* N and Z are those of the slot cc_nz */
     CC_C_APART = 32,                    /* C is the slot cc_c, 0 or 1 */
@@ -105,13 +109,14 @@ enum {
     MODE_FP_TRAP_SHIFT = 8,             /* 2 bits: EL that FP and SIMD trap to (0: none) */
     MODE_FP_SLOW = 1 << 10,             /* FPCR asks what the host's arithmetic can't do (FZ, ...): by software */
     MODE_ALIGN = 1 << 11,               /* SCTLR.A: data accesses must be aligned */
-    MODE_SP_ALIGN = 1 << 12,            /* SCTLR.SA/SA0 */
+    MODE_SP_ALIGN = 1 << 12,            /* SCTLR.SA/SA0 and SP is not aligned: every use of it as a base raises. An
+                                         * instruction that makes it so ends its region, so that nobody else asks */
     MODE_BE = 1 << 13,                  /* data is big-endian */
     MODE_STEP = 1 << 14,                /* one instruction a region: software step, breakpoints armed, watchpoints */
-    MODE_BTYPE_SHIFT = 15,              /* 2 bits */
+                                        /* 15, 16: free. PSTATE.BTYPE is no mode: where MODE_BTI, regions ask for it first */
     MODE_PAUTH_SHIFT = 17,              /* 4 bits: EnIA EnIB EnDA EnDB in force */
     MODE_IL = 1 << 21,                  /* PSTATE.IL: everything is undefined */
-    MODE_BTI = 1 << 22,                 /* guarded pages are checked (the page's GP bit is asked at the region's start) */
+    MODE_BTI = 1 << 22,                 /* there may be guarded pages: indirect branches set BTYPE, the region's start asks arm_page_guarded() */
     MODE_EL0_WFI_SHIFT = 23,            /* 2 bits: EL that WFI, WFE at this EL trap to */
     MODE_UNPRIV_SHIFT = 25,             /* 4 bits: MMU index of LDTR, STTR */
     MODE_UCI = 1 << 29,                 /* EL0 may do cache maintenance, read CTR, ... (system.c decides) */
@@ -139,9 +144,11 @@ struct arm_t {
     unsigned el, mmu;                   /* shorthands of mode */
     const struct arm_features *features;        /* of the CPU model; NULL: all */
     int cc_op;                          /* static knowledge of the slot in this block; -1: unknown */
-    ir_val cc_a, cc_b;                  /* its operands, while in their block; else 0 */
+    ir_val cc_a, cc_b;                  /* its operands, in its width, while in their block; else 0 */
+    ir_val cc_sum;                      /* CC_ADX*: the sum, likewise */
     bool fp_checked;                    /* FP traps were checked since the last join */
-    bool ended;
+    bool btype_checked;                 /* A64: this is not the region's first instruction */
+    bool sp_unknown;                    /* A64: this instruction may have put an unaligned address into SP */
     struct a32_t {                      /* AArch32 */
         uint8_t it, it_next;            /* IT state at this instruction and after it */
         uint8_t apart;                  /* CC_*_APART bits that are known set though cc_op is not known */
@@ -153,10 +160,17 @@ struct arm_t {
 };
 static inline bool arm_t_has(const struct arm_t *t, unsigned f) { return !t->features || arm_has(t->features, f); }
 
+/* ESR_ELx of an exception: DDI 0487 D24.2.40. IL is set: 32-bit instructions, and whatever else wants it so. */
+enum { EC_UNKNOWN = 0x00, EC_WFX = 0x01, EC_FP = 0x07, EC_PAC = 0x09, EC_BTI = 0x0d, EC_IL = 0x0e, EC_SVC64 = 0x15, EC_FPAC = 0x1c,
+       EC_PC_ALIGN = 0x22, EC_SP_ALIGN = 0x26, EC_BRK64 = 0x3c };
+#define ARM_SYNDROME(ec, iss) ((uint32_t)(ec) << 26 | 1u << 25 | (uint32_t)(iss))
+
 /* translate.c: shared by both instruction sets */
 ir_val arm_call(struct arm_t *t, unsigned helper, ir_val a, ir_val b, ir_val c, ir_val d);
 memop arm_memop(struct arm_t *t, unsigned log2_size);   /* size, MMU index, endianness, alignment, atomicity */
 void arm_set_cc(struct arm_t *t, enum arm_cc op, ir_val a, ir_val b);
+/* ... where the slot's operation is known at run time only: op is one of the static ones. */
+void arm_set_cc_dynamic(struct arm_t *t, enum arm_cc op, ir_val slot_op, ir_val a, ir_val b, ir_val sum);
 void arm_set_nzcv(struct arm_t *t, ir_val nzcv);        /* I32 or I64, bits 31 to 28 */
 ir_val arm_nzcv(struct arm_t *t);                       /* I32, bits 31 to 28, computed */
 ir_val arm_carry(struct arm_t *t);                      /* I32 0 or 1 */
@@ -165,6 +179,7 @@ void arm_bind(struct arm_t *t, ir_label l);             /* as ir_label_bind(), i
 void arm_brcond(struct arm_t *t, enum ir_cond cond, ir_val a, ir_val b, ir_label l);
 /* Raises with ESR_ELx `syndrome` at this instruction, to the EL that takes synchronous exceptions from here; ends the block. */
 void arm_exception(struct arm_t *t, uint32_t syndrome);
+void arm_exception_el(struct arm_t *t, unsigned el, uint32_t syndrome);
 void arm_undefined(struct arm_t *t);
 /* Traps where FP and SIMD are disabled. false: ended. */
 bool arm_check_fp(struct arm_t *t);
@@ -191,6 +206,8 @@ static inline uint32_t arm_pstate_nzcv(const struct arm_cpu *c)
     return arm_cc_apart(arm_cc_nzcv(c->cc_op & CC_BASE_MASK, c->cc_a, c->cc_b), c->cc_op, c->cc_nz, c->cc_c);
 }
 static inline void arm_pstate_set_nzcv(struct arm_cpu *c, uint32_t nzcv) { c->cc_op = CC_NZCV; c->cc_a = nzcv & 0xf0000000; c->cc_b = 0; }
+/* system: the page that va is executed from is a guarded one (GP). */
+bool arm_page_guarded(struct arm_cpu *c, uint64_t va);
 /* system: raises a synchronous exception at cpu.pc; the target EL follows from the current one and the traps in force. */
 _Noreturn void arm_raise(struct arm_cpu *c, uint32_t syndrome, uint64_t far);
 _Noreturn void arm_raise_undefined(struct arm_cpu *c);
