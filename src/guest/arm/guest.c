@@ -1,8 +1,11 @@
 /* The Arm guests as the rest of Rhea sees them: descriptors, tables of registers, register dump. */
 #include <glib.h>
 #include <string.h>
+#define arm_cc cs_arm_cc        /* capstone has an enum of that name */
 #include <capstone/capstone.h>
+#undef arm_cc
 #include "a64.h"
+#include "a32.h"
 
 /* The system side: null until it is there. */
 #pragma weak arm_mode_bits
