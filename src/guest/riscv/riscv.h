@@ -14,6 +14,7 @@
 #include "rhea/ir/vop.h"
 #include "riscv-isa.h"
 
+struct vm;
 enum riscv_priv { PRV_U = 0, PRV_S = 1, PRV_M = 3 };
 
 /* Extensions and what else a row's `if=` may ask: features.def has FEATURE(id, "name of -cpu", implied or 0, summary). */
@@ -157,7 +158,36 @@ _Noreturn void riscv_raise(struct riscv_cpu *c, unsigned cause, uint64_t tval);
 uint32_t riscv_fflags(struct riscv_cpu *c);             /* accrued, of host and software; fp.c */
 void riscv_set_fflags(struct riscv_cpu *c, uint32_t v);
 void riscv_set_frm(struct riscv_cpu *c, uint32_t frm);  /* and the host's control that follows */
-/* A line into mip changed (CLINT, PLIC); any thread. */
+/* system.c: entries of struct guest, and what CSR instructions end a region. */
+_Noreturn void riscv_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access);
+void riscv_bus_error(struct cpu *cpu, uint64_t va, uint64_t phys, enum mmu_access access);
+uint64_t riscv_mode_bits(const struct cpu *cpu);
+unsigned riscv_mmu_index(const struct cpu *cpu, bool code);
+bool riscv_deliver(struct cpu *cpu);
+bool riscv_has_work(const struct cpu *cpu);
+bool riscv_cpu_init(struct cpu *cpu, struct vm *vm, const char *spec, struct error *err);
+void riscv_reset(struct cpu *cpu);
+void riscv_cpu_free(struct cpu *cpu);
+/* mmu.c */
+bool riscv_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigned mmu, bool probe, struct mmu_result *out);
+char *riscv_mmu_dump(struct cpu *cpu, bool tlb);
+/* csr.c: a write to it changes neither mode bits nor which interrupts may come, so that the region may go on. Reads
+ * never end one. */
+bool riscv_csr_keeps_mode(unsigned csr);
+/* models.c */
+const struct cpu_model *riscv32_models(unsigned *count);
+const struct cpu_model *riscv64_models(unsigned *count);
+const struct cpu_feature *riscv_features(unsigned *count);
+bool riscv_cpu_has(const struct cpu *cpu, const struct cpu_feature *f);
+char *riscv_isa_string(const struct riscv_features *f);         /* "rv64imafdc_zicsr_..."; caller frees */
+char **riscv_isa_list(const struct riscv_features *f);          /* "i", "m", ... "zicsr": NULL-terminated; g_strfreev() */
+
+/* ---- for boards and interrupt controllers */
+/* A line into mip changed (ACLINT, PLIC); any thread. */
 void riscv_set_irq(struct riscv_cpu *c, unsigned bit, bool level);
+/* The time CSR, and how far it is ahead of the machine's clock (mtime was written), in ticks of 100 ns. */
+uint64_t riscv_cpu_time(struct cpu *cpu);
+void riscv_time_set_offset(struct cpu *cpu, int64_t ticks);
+unsigned riscv_cbo_bytes(const struct cpu *cpu);
 
 #endif
