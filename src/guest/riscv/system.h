@@ -66,6 +66,10 @@ struct riscv_system {
 };
 static inline struct riscv_system *riscv_sys(const struct riscv_cpu *c) { return c->sys; }
 
+/* fp.c: weak until it lands */
+uint32_t riscv_fflags(struct riscv_cpu *c) __attribute__((weak));
+void riscv_set_fflags(struct riscv_cpu *c, uint32_t v) __attribute__((weak));
+void riscv_set_frm(struct riscv_cpu *c, uint32_t frm) __attribute__((weak));
 /* system.c */
 uint64_t riscv_pending(const struct riscv_cpu *c);      /* mip as it reads */
 void riscv_status_set(struct riscv_cpu *c, uint64_t mstatus, uint64_t mask);    /* legal bits of mask */
