@@ -67,6 +67,7 @@ struct arm_cpu {
     uint32_t cc_nz, cc_c;               /* AArch32: see enum arm_cc */
     uint32_t it;                        /* AArch32: IT state */
     struct { uint64_t lo, hi; } q[32];  /* 16-byte aligned */
+    uint64_t qc[2];                     /* saturation since: any bit is FPSR.QC (arm_fpsr() adds it to fpsr) */
     /* Exclusive monitor: address, bytes (0: open) and what was there; a store succeeds by compare and swap from that. */
     uint64_t ex_addr, ex_bytes, ex_value[2];
     /* Floating point: accrued flags are the host's (sticky bits of cpu.fp_control) and software's (fp_status.flags);
