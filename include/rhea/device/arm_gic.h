@@ -15,9 +15,21 @@ struct gic_inputs {
     struct irq **spi;           /* [nspis]: ID 32 + n */
     struct irq **ppi;           /* [ncpus * 32]: ID n of a CPU; SGIs have none */
     unsigned ncpus;
+    void (*edge)(struct gic_inputs *in, unsigned spi);          /* the model's */
 };
 struct irq *gic_spi(struct device *gic, unsigned n);                    /* NULL: out of range */
 struct irq *gic_ppi(struct device *gic, unsigned cpu, unsigned id);     /* id: 16 to 31 */
+
+/* An edge at a shared interrupt, as a message makes it. Concurrent ones are not lost, as pulses of a line could be. */
+void gic_spi_edge(struct device *gic, unsigned n);
+
+/* ---- "arm-gicv2m" */
+void gicv2m_connect(struct device *frame, struct device *gic);         /* before realize */
+/* A write at `offset` of its frame; false: no message. Any thread. */
+bool gicv2m_message(struct device *frame, uint64_t offset, uint32_t data);
+
+/* ---- "arm-gicv3-its" */
+bool gic_its_message(struct device *its, uint64_t offset, uint32_t event, uint16_t requester);
 
 /* arm_gic.c, for the models */
 void gic_inputs_make(struct gic_inputs *in, irq_handler *spi, irq_handler *ppi);       /* ppi: n is cpu * 32 + id */

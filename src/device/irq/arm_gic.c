@@ -24,6 +24,14 @@ struct irq *gic_ppi(struct device *gic, unsigned cpu, unsigned id)
     return cpu < in->ncpus && id >= GIC_SGIS && id < GIC_INTERNAL ? in->ppi[cpu * GIC_INTERNAL + id] : NULL;
 }
 
+void gic_spi_edge(struct device *gic, unsigned n)
+{
+    struct gic_inputs *in = device_cast(gic, struct gic_inputs);
+
+    if (n < in->nspis)
+        in->edge(in, n);
+}
+
 void gic_inputs_make(struct gic_inputs *in, irq_handler *spi, irq_handler *ppi)
 {
     in->ncpus = in->dev.vm->nvcpus;
@@ -152,6 +160,13 @@ static void input(struct gic_word *s, uint32_t bit, int level)
     s->level = level ? s->level | bit : s->level & ~bit;
 }
 
+static void update_targets(struct gic *g, unsigned id)
+{
+    for (unsigned t = g->target[id]; t; t &= t - 1)
+        if ((unsigned)__builtin_ctz(t) < g->in.ncpus)
+            gic_update(g, (unsigned)__builtin_ctz(t));
+}
+
 static void spi_changed(void *opaque, int n, int level)
 {
     struct gic *g = opaque;
@@ -159,9 +174,18 @@ static void spi_changed(void *opaque, int n, int level)
 
     pthread_mutex_lock(&g->lock);
     input(&g->shared[id >> 5], 1u << (id & 31), level);
-    for (uint8_t t = g->target[id]; t; t &= t - 1)
-        if ((unsigned)__builtin_ctz(t) < g->in.ncpus)
-            gic_update(g, (unsigned)__builtin_ctz(t));
+    update_targets(g, id);
+    pthread_mutex_unlock(&g->lock);
+}
+
+static void spi_edge(struct gic_inputs *in, unsigned n)
+{
+    struct gic *g = (struct gic *)in;
+    unsigned id = GIC_INTERNAL + n;
+
+    pthread_mutex_lock(&g->lock);
+    g->shared[id >> 5].pending |= g->shared[id >> 5].edge & 1u << (id & 31);
+    update_targets(g, id);
     pthread_mutex_unlock(&g->lock);
 }
 
@@ -736,7 +760,10 @@ static bool gic_realize(struct device *dev, struct error *err)
         return error_setf(err, ERR_GENERIC, "use gic-version=3", "GICv2 serves 8 CPUs; the machine has %u", dev->vm->nvcpus);
     if (g->in.nspis % 32 || g->in.nspis > GIC_SPECIAL - GIC_INTERNAL)
         return error_setf(err, ERR_GENERIC, "a multiple of 32, up to 960", "arm_gic: num-spi=%u", g->in.nspis);
+    if (g->virtualization)
+        return error_set(err, ERR_GENERIC, "GICv2 without virtual CPU interfaces cannot serve EL2", "use gic-version=3");
     pthread_mutex_init(&g->lock, NULL);
+    g->in.edge = spi_edge;
     gic_inputs_make(&g->in, spi_changed, ppi_changed);
     for (unsigned i = 0; i < g->in.ncpus; i++)
         g->cpu[i].arm = arm(dev->vm->vcpus[i]->cpu);
@@ -760,7 +787,8 @@ DEVICE = {
               { .name = "gic_cpu", .size = 0x2000, .width = 4, .lockless = true, .read = cpu_mmio_read, .write = cpu_mmio_write } },
     .props = (const struct prop[]){
         PROP(struct gic, in.nspis, "num-spi", PROP_U32, "256", "shared interrupts: a multiple of 32"),
-        PROP(struct gic, security, "has-security-extensions", PROP_BOOL, "off", "two worlds"), { 0 } },
+        PROP(struct gic, security, "has-security-extensions", PROP_BOOL, "off", "two worlds"),
+        PROP(struct gic, virtualization, "has-virtualization-extensions", PROP_BOOL, "off", "virtual CPU interfaces"), { 0 } },
     .state = (const struct state_field[]){ STATE_U32(struct gic, ctlr), STATE_BYTES(struct gic, shared), STATE_BYTES(struct gic, priority),
                                            STATE_BYTES(struct gic, target), { 0 } },
     .realize = gic_realize,

@@ -7,8 +7,8 @@
 #include "rhea/device/arm_gic.h"
 
 /* Until the system side has landed. */
-void arm_set_line(struct arm_cpu *c, enum arm_line line, bool level) __attribute__((weak));
-bool arm_is_secure(const struct arm_cpu *c) __attribute__((weak));
+#pragma weak arm_set_line
+#pragma weak arm_is_secure
 
 enum { GICD_CTLR = 0x000, GICD_TYPER = 0x004, GICD_IIDR = 0x008, GICD_IGROUPR = 0x080, GICD_ISENABLER = 0x100, GICD_ICENABLER = 0x180,
        GICD_ISPENDR = 0x200, GICD_ICPENDR = 0x280, GICD_ISACTIVER = 0x300, GICD_ICACTIVER = 0x380, GICD_IPRIORITYR = 0x400,
@@ -34,7 +34,7 @@ struct gic_cpu {
 
 struct gic {
     struct gic_inputs in;       /* first */
-    bool security;
+    bool security, virtualization;
     pthread_mutex_t lock;
     uint32_t ctlr;
     struct gic_word shared[GIC_WORDS];          /* [0]: unused */

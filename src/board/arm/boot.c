@@ -1,0 +1,377 @@
+/* Starting kernels and firmware on the virt board. Linux: Documentation/arch/arm64/booting.rst and arch/arm/booting.rst;
+ * U-Boot's legacy image format; ELF for programs without an operating system. */
+#include <elf.h>
+#include <inttypes.h>
+#include <string.h>
+#include <zlib.h>
+#include <zstd.h>
+#include "rhea/device/fw_cfg.h"
+#include "virt.h"
+
+#define MIB UINT64_C(0x100000)
+enum { IMAGE_MAGIC = 0x644d5241 /* "ARM\x64" */, ZIMAGE_MAGIC = 0x016f2818, UIMAGE_MAGIC = 0x27051956, UIMAGE_HEADER = 64 };
+enum { IMAGE_TEXT_OFFSET = 8, IMAGE_SIZE = 16, IMAGE_MAGIC_AT = 56, IMAGE_HEADER = 64, ZIMAGE_MAGIC_AT = 0x24 };
+
+static uint32_t get32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+static uint64_t get64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+static uint32_t get_be32(const uint8_t *p) { return __builtin_bswap32(get32(p)); }
+
+struct image { const char *path; uint8_t *data; size_t len; };
+
+/* ---- files */
+
+static bool read_file(const char *what, const char *path, struct image *out, struct error *err)
+{
+    g_autoptr(GError) e = NULL;
+
+    out->path = path;
+    if (g_file_get_contents(path, (char **)&out->data, &out->len, &e))
+        return true;
+    return error_setf(err, ERR_GENERIC, "check the path and its permissions", "cannot read the %s: %s", what, e->message);
+}
+
+bool virt_blob(struct virt *v, uint64_t addr, void *data, size_t len, struct error *err)
+{
+    uint64_t end = VIRT_RAM + v->vm->config.ram_size;
+
+    if (v->nblobs == VIRT_BLOBS || addr < VIRT_RAM || addr > end || len > end - addr) {
+        g_free(data);
+        return error_setf(err, ERR_GENERIC, "give the machine more memory with -m", "%zu KiB at %#" PRIx64 " do not fit in %" PRIu64
+                          " MiB of memory", len >> 10, addr, v->vm->config.ram_size / MIB);
+    }
+    v->blob[v->nblobs++] = (struct virt_blob){ addr, data, len };
+    return true;
+}
+
+/* ---- unpacking; no more than the machine has memory */
+
+static bool inflate_gzip(const uint8_t *in, size_t n, struct image *out, size_t limit)
+{
+    z_stream z = { .next_in = (Bytef *)in, .avail_in = (uInt)MIN(n, (size_t)UINT32_MAX) };
+    size_t room = MIN(MAX(n * 4, (size_t)MIB), limit), len = 0;
+    uint8_t *buf = g_malloc(room);
+    int r = inflateInit2(&z, 16 + MAX_WBITS);
+
+    while (r == Z_OK) {
+        z.next_out = buf + len;
+        z.avail_out = (uInt)MIN(room - len, (size_t)UINT32_MAX);
+        r = inflate(&z, Z_NO_FLUSH);
+        len = (size_t)(z.next_out - buf);
+        if (r == Z_OK && len == room) {
+            if (room == limit)
+                break;
+            room = MIN(room * 2, limit);
+            buf = g_realloc(buf, room);
+        }
+    }
+    inflateEnd(&z);
+    if (r != Z_STREAM_END) {
+        g_free(buf);
+        return false;
+    }
+    g_free(out->data);
+    out->data = buf;
+    out->len = len;
+    return true;
+}
+
+static bool inflate_zstd(const uint8_t *in, size_t n, struct image *out, size_t limit)
+{
+    unsigned long long size = ZSTD_getFrameContentSize(in, n);
+    uint8_t *buf;
+    size_t len;
+
+    if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN || size > limit)
+        return false;
+    buf = g_malloc(size ? size : 1);
+    len = ZSTD_decompress(buf, size, in, n);
+    if (ZSTD_isError(len)) {
+        g_free(buf);
+        return false;
+    }
+    g_free(out->data);
+    out->data = buf;
+    out->len = len;
+    return true;
+}
+
+/* Linux' EFI zboot: a small loader, with where the compressed image is and how in its header. */
+static bool unpack_zboot(struct image *k, size_t limit, struct error *err)
+{
+    uint32_t at, n;
+    bool ok = false;
+
+    if (k->len < 64 || memcmp(k->data, "MZ", 2) || memcmp(k->data + 4, "zimg", 4))
+        return true;
+    at = get32(k->data + 8);
+    n = get32(k->data + 12);
+    if (at <= k->len && n <= k->len - at) {
+        if (!memcmp(k->data + 24, "gzip", 5))
+            ok = inflate_gzip(k->data + at, n, k, limit);
+        else if (!memcmp(k->data + 24, "zstd", 5))
+            ok = inflate_zstd(k->data + at, n, k, limit);
+    }
+    return ok || error_setf(err, ERR_GENERIC, "gzip and zstd are understood; unpack others first", "cannot unpack the kernel %s", k->path);
+}
+
+static bool unpack(struct image *k, size_t limit, struct error *err)
+{
+    if (!unpack_zboot(k, limit, err))
+        return false;
+    if (k->len > 18 && k->data[0] == 0x1f && k->data[1] == 0x8b && !inflate_gzip(k->data, k->len, k, limit))
+        return error_setf(err, ERR_GENERIC, "gunzip -t FILE tells more", "cannot unpack the kernel %s: it is broken, or larger than memory",
+                          k->path);
+    return true;
+}
+
+/* ---- where things go */
+
+/* The initrd stays clear of where the kernel unpacks itself; the tree follows, in a 2 MiB block of its own (an arm64 kernel
+ * maps no more of it). */
+static bool place_rest(struct virt *v, uint64_t kernel_end, struct error *err)
+{
+    const struct vm_config *c = &v->vm->config;
+    uint64_t at = MAX(VIRT_RAM + MIN(c->ram_size / 2, 128 * MIB), (kernel_end + 0xfff) & ~UINT64_C(0xfff));
+    uint64_t align = v->wide ? 2 * MIB : 0x1000;
+    struct image initrd = { 0 };
+
+    if (c->initrd) {
+        if (!read_file("initrd", c->initrd, &initrd, err))
+            return false;
+        v->initrd = at;
+        v->initrd_size = initrd.len;
+        if (!virt_blob(v, at, initrd.data, initrd.len, err))
+            return false;
+    }
+    v->dtb_addr = (at + v->initrd_size + align - 1) & ~(align - 1);
+    if (!virt_describe(v, err))
+        return false;
+    if (v->dtb_len > 2 * MIB || v->dtb_addr + v->dtb_len > VIRT_RAM + c->ram_size)
+        return error_setf(err, ERR_GENERIC, "give the machine more memory with -m",
+                          "the device tree does not fit behind kernel and initrd in %" PRIu64 " MiB of memory", c->ram_size / MIB);
+    return true;
+}
+
+static bool start_linux(struct virt *v, uint64_t load, uint64_t need, struct image *k, struct error *err)
+{
+    v->how = ENTRY_LINUX;
+    v->entry = load;
+    if (!place_rest(v, load + MAX(need, k->len), err))
+        return false;
+    return virt_blob(v, load, g_steal_pointer(&k->data), k->len, err);
+}
+
+/* Image: from text_offset on in a 2 MiB block, but not the first, where older kernels expect to find memory below them. */
+static bool load_image64(struct virt *v, struct image *k, struct error *err)
+{
+    uint64_t offset = get64(k->data + IMAGE_TEXT_OFFSET), size = get64(k->data + IMAGE_SIZE);
+
+    if (!size) {                        /* before Linux 3.17: no size, and the offset's byte order is not certain */
+        offset = 0x80000;
+        size = k->len;
+    }
+    if (offset >= 1024 * MIB || size >= v->vm->config.ram_size)
+        return error_setf(err, ERR_GENERIC, "give the machine more memory with -m", "the kernel %s wants %" PRIu64 " MiB of memory, from %"
+                          PRIu64 " MiB on", k->path, size / MIB, offset / MIB);
+    if (offset < 0x1000)
+        offset += 2 * MIB;
+    return start_linux(v, VIRT_RAM + offset, size, k, err);
+}
+
+/* zImage unpacks itself near the start of memory, so it is put where that does not overwrite it. */
+static bool load_zimage(struct virt *v, struct image *k, struct error *err)
+{
+    uint64_t at = v->vm->config.ram_size >= 128 * MIB ? 32 * MIB : 0x10000;
+
+    return start_linux(v, VIRT_RAM + at, k->len, k, err);
+}
+
+enum { UIMAGE_OS_LINUX = 5, UIMAGE_KERNEL = 2, UIMAGE_KERNEL_NOLOAD = 14 };
+
+static bool load_uimage(struct virt *v, struct image *k, struct error *err)
+{
+    uint32_t size = get_be32(k->data + 12), load = get_be32(k->data + 16), entry = get_be32(k->data + 20);
+    uint8_t os = k->data[28], type = k->data[30], compression = k->data[31];
+
+    if (size > k->len - UIMAGE_HEADER || (type != UIMAGE_KERNEL && type != UIMAGE_KERNEL_NOLOAD) || compression > 1)
+        return error_setf(err, ERR_GENERIC, "a kernel, plain or compressed with gzip, is understood", "%s is no such uImage", k->path);
+    memmove(k->data, k->data + UIMAGE_HEADER, size);
+    k->len = size;
+    if (compression == 1 && !inflate_gzip(k->data, k->len, k, v->vm->config.ram_size))
+        return error_setf(err, ERR_GENERIC, "mkimage -l FILE tells more", "cannot unpack the kernel %s", k->path);
+    if (type == UIMAGE_KERNEL_NOLOAD) {
+        entry += VIRT_RAM + 2 * (uint32_t)MIB;
+        load = VIRT_RAM + 2 * MIB;
+    }
+    if (!start_linux(v, load, k->len, k, err))
+        return false;
+    v->entry = entry;
+    if (os != UIMAGE_OS_LINUX)
+        v->how = ENTRY_BARE;
+    return true;
+}
+
+/* ---- ELF: a program that is alone on the machine */
+
+struct segment { uint64_t offset, addr, filesz, memsz; bool load; };
+
+static bool elf_segment(const struct image *k, unsigned i, struct segment *s)
+{
+    if (k->data[EI_CLASS] == ELFCLASS64) {
+        Elf64_Ehdr h;
+        Elf64_Phdr p;
+
+        memcpy(&h, k->data, sizeof(h));
+        if (h.e_phentsize != sizeof(p) || h.e_phoff > k->len || (i + 1) * sizeof(p) > k->len - h.e_phoff)
+            return false;
+        memcpy(&p, k->data + h.e_phoff + i * sizeof(p), sizeof(p));
+        *s = (struct segment){ p.p_offset, p.p_paddr, p.p_filesz, p.p_memsz, p.p_type == PT_LOAD && p.p_memsz };
+    } else {
+        Elf32_Ehdr h;
+        Elf32_Phdr p;
+
+        memcpy(&h, k->data, sizeof(h));
+        if (h.e_phentsize != sizeof(p) || h.e_phoff > k->len || (i + 1) * sizeof(p) > k->len - h.e_phoff)
+            return false;
+        memcpy(&p, k->data + h.e_phoff + i * sizeof(p), sizeof(p));
+        *s = (struct segment){ p.p_offset, p.p_paddr, p.p_filesz, p.p_memsz, p.p_type == PT_LOAD && p.p_memsz };
+    }
+    return !s->load || (s->offset <= k->len && s->filesz <= k->len - s->offset && s->memsz >= s->filesz);
+}
+
+static bool elf_header(struct virt *v, const struct image *k, unsigned *count, struct error *err)
+{
+    bool wide = k->data[EI_CLASS] == ELFCLASS64;
+    uint16_t machine, n;
+
+    memcpy(&machine, k->data + offsetof(Elf64_Ehdr, e_machine), 2);
+    if (k->data[EI_DATA] != ELFDATA2LSB || machine != (wide ? EM_AARCH64 : EM_ARM) || wide != v->wide)
+        return error_setf(err, ERR_GENERIC, v->wide ? "these CPUs start in AArch64" : "-cpu cortex-a57 and like models run AArch64",
+                          "%s is an ELF file for another machine", k->path);
+    memcpy(&n, k->data + (wide ? offsetof(Elf64_Ehdr, e_phnum) : offsetof(Elf32_Ehdr, e_phnum)), 2);
+    v->entry = wide ? get64(k->data + offsetof(Elf64_Ehdr, e_entry)) : get32(k->data + offsetof(Elf32_Ehdr, e_entry));
+    *count = n;
+    return true;
+}
+
+static bool load_elf(struct virt *v, struct image *k, struct error *err)
+{
+    uint64_t low = UINT64_MAX, high = VIRT_RAM;
+    struct segment s;
+    unsigned count = 0;
+
+    if (!elf_header(v, k, &count, err))
+        return false;
+    v->how = ENTRY_BARE;
+    for (unsigned i = 0; i < count; i++) {
+        uint8_t *data;
+
+        if (!elf_segment(k, i, &s) || (s.load && s.memsz > v->vm->config.ram_size))
+            return error_setf(err, ERR_GENERIC, "readelf -l FILE shows them", "%s: a broken ELF program header, or a segment larger than memory",
+                              k->path);
+        if (!s.load)
+            continue;
+        data = g_malloc0(s.memsz);
+        memcpy(data, k->data + s.offset, s.filesz);
+        if (!virt_blob(v, s.addr, data, s.memsz, err))
+            return false;
+        low = MIN(low, s.addr);
+        high = MAX(high, s.addr + s.memsz);
+    }
+    /* The tree is at the start of memory if the program leaves room there, else behind it. */
+    v->dtb_addr = low >= VIRT_RAM + 2 * MIB ? VIRT_RAM : (high + 0xfff) & ~UINT64_C(0xfff);
+    return virt_describe(v, err);
+}
+
+/* ---- -kernel */
+
+static bool load_kernel(struct virt *v, struct image *k, struct error *err)
+{
+    if (!read_file("kernel", v->vm->config.kernel, k, err) || !unpack(k, v->vm->config.ram_size, err))
+        return false;
+    if (k->len >= sizeof(Elf64_Ehdr) && !memcmp(k->data, ELFMAG, SELFMAG))
+        return load_elf(v, k, err);
+    if (k->len > UIMAGE_HEADER && get_be32(k->data) == UIMAGE_MAGIC)
+        return load_uimage(v, k, err);
+    if (k->len >= IMAGE_HEADER && get32(k->data + IMAGE_MAGIC_AT) == IMAGE_MAGIC) {
+        if (v->wide)
+            return load_image64(v, k, err);
+        return error_setf(err, ERR_GENERIC, "choose one with -cpu, -cpu help lists them", "%s is an arm64 kernel; these CPUs have no AArch64",
+                          k->path);
+    }
+    if (k->len >= 0x30 && get32(k->data + ZIMAGE_MAGIC_AT) == ZIMAGE_MAGIC) {
+        if (!v->wide)
+            return load_zimage(v, k, err);
+        return error_setf(err, ERR_GENERIC, "rhea-system-arm starts it; or take -cpu cortex-a15", "%s is a 32-bit kernel; these CPUs start in AArch64",
+                          k->path);
+    }
+    /* Anything else is taken for a kernel's plain image. */
+    return start_linux(v, VIRT_RAM + (v->wide ? 0x80000 : 0x10000), k->len, k, err);
+}
+
+/* ---- firmware: starts at 0, finds the tree at the start of memory, and -kernel in fw_cfg */
+
+static bool offer_file(struct virt *v, const char *what, const char *path, uint16_t size_key, uint16_t data_key, struct error *err)
+{
+    struct image f = { 0 };
+
+    if (!path)
+        return true;
+    if (!read_file(what, path, &f, err))
+        return false;
+    fw_cfg_add_int(v->fw_cfg, size_key, f.len, 4);
+    fw_cfg_add_item(v->fw_cfg, data_key, f.data, f.len);
+    return true;
+}
+
+static bool start_firmware(struct virt *v, struct error *err)
+{
+    const struct vm_config *c = &v->vm->config;
+
+    v->how = ENTRY_FIRMWARE;
+    v->dtb_addr = VIRT_RAM;
+    if (!offer_file(v, "kernel", c->kernel, FW_CFG_KERNEL_SIZE, FW_CFG_KERNEL_DATA, err) ||
+        !offer_file(v, "initrd", c->initrd, FW_CFG_INITRD_SIZE, FW_CFG_INITRD_DATA, err))
+        return false;
+    if (c->kernel && c->append) {
+        size_t len = strlen(c->append) + 1;
+
+        fw_cfg_add_int(v->fw_cfg, FW_CFG_CMDLINE_SIZE, len, 4);
+        fw_cfg_add_item(v->fw_cfg, FW_CFG_CMDLINE_DATA, g_strdup(c->append), len);
+    }
+    return virt_describe(v, err);
+}
+
+bool virt_load(struct virt *v, struct error *err)
+{
+    struct image k = { 0 };
+    bool ok;
+
+    if (v->firmware)
+        return start_firmware(v, err);
+    if (!v->vm->config.kernel) {        /* waits for a debugger, or a loader, with nothing but the tree */
+        v->dtb_addr = VIRT_RAM;
+        return virt_describe(v, err);
+    }
+    ok = load_kernel(v, &k, err);
+    g_free(k.data);
+    return ok;
+}
+
+/* ---- reset */
+
+void virt_enter(struct virt *v)
+{
+    struct address_space *as = &v->vm->memory;
+    struct arm_cpu *c = arm(v->vm->vcpus[0]->cpu);
+    const uint64_t args64[4] = { v->dtb_addr }, args32[4] = { 0, 0xffffffff, v->dtb_addr };
+
+    for (unsigned i = 0; i < v->nblobs; i++)
+        as_write(as, v->blob[i].addr, v->blob[i].data, v->blob[i].len, MEM_ATTRS_NONE);
+    if (v->dtb) {
+        dt_reseed(v->dtb);
+        as_write(as, v->dtb_addr, v->dtb, v->dtb_len, MEM_ATTRS_NONE);
+    }
+    if (v->how != ENTRY_FIRMWARE)
+        arm_boot(c, v->entry, v->wide ? args64 : args32);
+}
