@@ -137,6 +137,9 @@ ir_val x_get(struct riscv_t *t, unsigned r);
 void x_put(struct riscv_t *t, unsigned r, ir_val v);    /* RV32: sign-extends from bit 31 */
 ir_val x_get32(struct riscv_t *t, unsigned r);          /* I32: the low half */
 void x_put32(struct riscv_t *t, unsigned r, ir_val v);  /* I32, sign-extended */
+void x_put_whole(struct riscv_t *t, unsigned r, ir_val v);      /* as the register keeps it: RV32: sign-extended already */
+uint64_t riscv_pc_wrap(const struct riscv_t *t, uint64_t pc);   /* RV32: modulo 2^32 */
+bool riscv_one_insn(const struct riscv_t *t);           /* regions are of one instruction: all of them leave to the loop */
 ir_val riscv_address(struct riscv_t *t, unsigned rs1, int64_t offset);  /* RV32: truncated to 32 bits */
 memop riscv_memop(struct riscv_t *t, unsigned log2_size);       /* size, MMU index, endianness, atomicity */
 ir_val riscv_call(struct riscv_t *t, unsigned helper, ir_val a, ir_val b, ir_val c, ir_val d);
@@ -146,6 +149,8 @@ void riscv_goto(struct riscv_t *t, uint64_t pc);
 /* translate_fp.c: before any floating-point instruction: FS off is illegal, else it becomes Dirty. false: ended. */
 bool riscv_check_fp(struct riscv_t *t);
 
+/* Finds the row of i->raw and its fields; the caller has cleared *i. */
+void riscv_decode_word(struct riscv_insn *i, const struct riscv_features *model, uint64_t mode);
 /* entry points of struct guest: translate.c */
 bool riscv_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, struct insn_info *info);
 void riscv_emit_begin(struct ir *ir);
@@ -153,6 +158,7 @@ void riscv_emit_join(struct ir *ir);
 void riscv_emit(struct ir *ir, const void *insn);
 void riscv_emit_end(struct ir *ir);
 char *riscv_disassemble(const uint8_t *code, size_t n, uint64_t pc, uint64_t mode);
+char *riscv_insn_text(const struct riscv_insn *i);     /* disassemble.c; caller frees */
 /* system */
 _Noreturn void riscv_raise(struct riscv_cpu *c, unsigned cause, uint64_t tval);
 uint32_t riscv_fflags(struct riscv_cpu *c);             /* accrued, of host and software; fp.c */

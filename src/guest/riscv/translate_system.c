@@ -1,0 +1,76 @@
+/* System instructions: volume I, chapter 7 (Zicsr), 19 (Zicbom, Zicboz); volume II. What they do is in C, behind helpers;
+ * here is what generated code does itself: the CSRs of every trap's entry and exit, and interrupt enables. */
+#include "riscv.h"
+
+static ir_val c32(struct riscv_t *t, uint32_t v) { return ir_const(t->ir, T_I32, v); }
+static ir_val c64(struct riscv_t *t, uint64_t v) { return ir_const(t->ir, T_I64, v); }
+
+/* ---- CSRs */
+
+/* fflags, frm, fcsr: the host's sticky flags are theirs too. */
+static bool is_fp_csr(unsigned csr) { return csr >= 1 && csr <= 3; }
+
+/* The rows of single CSRs have their fields in the literal bits, so the word itself is looked at. */
+static void csr_access(struct riscv_t *t, const struct riscv_insn *i, ir_val operand)
+{
+    x_put(t, i->rd, riscv_call(t, is_fp_csr(i->raw >> 20) ? RISCV_HELP_csr_fp : RISCV_HELP_csr, c32(t, i->raw), operand, 0, 0));
+}
+EMIT(csr) { csr_access(t, i, x_get(t, i->rs1)); }
+EMIT(csri) { csr_access(t, i, c64(t, i->raw >> 15 & 31)); }
+
+/* CSRs that are one field of the state, readable at their privilege whatever else is set. */
+static const struct plain_csr { uint16_t csr; uint32_t offset; } plain_csrs[] = {
+    { 0x140, offsetof(struct riscv_cpu, sscratch) }, { 0x142, offsetof(struct riscv_cpu, scause) },
+    { 0x143, offsetof(struct riscv_cpu, stval) }, { 0x340, offsetof(struct riscv_cpu, mscratch) },
+    { 0x342, offsetof(struct riscv_cpu, mcause) }, { 0x343, offsetof(struct riscv_cpu, mtval) },
+};
+
+static const struct plain_csr *plain_csr(const struct riscv_t *t, unsigned csr)
+{
+    if ((csr >> 8 & 3) > t->priv || (t->mode & MODE_VIRTUAL))
+        return NULL;
+    for (unsigned n = 0; n < sizeof(plain_csrs) / sizeof(plain_csrs[0]); n++)
+        if (plain_csrs[n].csr == csr)
+            return &plain_csrs[n];
+    return NULL;
+}
+
+EMIT(csrr)
+{
+    const struct plain_csr *p = riscv_has(i->features, RVF_S) ? plain_csr(t, i->csr) : NULL;
+
+    if (p)
+        x_put(t, i->rd, ir_state_load(t->ir, T_I64, p->offset, 3));
+    else
+        csr_access(t, i, c64(t, 0));
+}
+
+EMIT(swap_sscratch)
+{
+    uint32_t field = offsetof(struct riscv_cpu, sscratch);
+    ir_val v = x_get(t, i->rs1), old;
+
+    if (!plain_csr(t, 0x140)) {
+        csr_access(t, i, v);
+        return;
+    }
+    old = ir_state_load(t->ir, T_I64, field, 3);
+    ir_state_store(t->ir, field, 3, v);
+    x_put(t, i->rd, old);
+}
+
+/* ---- traps and their ends */
+
+EMIT(ecall) { riscv_call(t, RISCV_HELP_ecall, 0, 0, 0, 0); }
+EMIT(ebreak) { riscv_exception(t, CAUSE_BREAKPOINT, ir_pc(t->ir, i->pc)); }
+EMIT(mret) { ir_exit_loop_at(t->ir, riscv_call(t, RISCV_HELP_mret, 0, 0, 0, 0)); }
+EMIT(sret) { ir_exit_loop_at(t->ir, riscv_call(t, RISCV_HELP_sret, 0, 0, 0, 0)); }
+EMIT(wfi) { riscv_call(t, RISCV_HELP_wfi, 0, 0, 0, 0); }
+
+/* ---- memory management, caches */
+
+EMIT(sfence_vma)
+{
+    riscv_call(t, RISCV_HELP_sfence_vma, c32(t, i->raw), x_get(t, i->rs1), x_get(t, i->rs2), 0);
+}
+EMIT(cbo) { riscv_call(t, RISCV_HELP_cbo, c32(t, i->raw), riscv_address(t, i->rs1, 0), 0, 0); }
