@@ -72,7 +72,7 @@ static char *print_field(const void *insn, const char *field, int64_t value)
         return g_strdup(roundings[value & 7]);
     if (!strcmp(field, "pred") || !strcmp(field, "succ"))
         return fence_set((unsigned)value);
-    if (!strcmp(field, "shamt"))
+    if (!strcmp(field, "shamt") || !strcmp(field, "bs") || !strcmp(field, "rnum"))
         return g_strdup_printf("0x%x", (unsigned)value);
     return NULL;
 }
