@@ -2,7 +2,8 @@
 #include <string.h>
 #include "rhea/guest/guest.h"
 
-static const struct guest *const guests[] = { &guest_x86_64, &guest_i386, &guest_aarch64, &guest_arm };
+static const struct guest *const guests[] = { &guest_x86_64, &guest_i386, &guest_aarch64, &guest_arm,
+                                             &guest_riscv64, &guest_riscv32 };
 
 const struct guest *guest_find(const char *name)
 {

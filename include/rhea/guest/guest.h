@@ -122,7 +122,7 @@ struct guest {
     bool (*cpu_has)(const struct cpu *cpu, const struct cpu_feature *f);       /* is the feature on in this CPU? */
 };
 
-extern const struct guest guest_x86_64, guest_i386, guest_aarch64, guest_arm;
+extern const struct guest guest_x86_64, guest_i386, guest_aarch64, guest_arm, guest_riscv64, guest_riscv32;
 const struct guest *guest_find(const char *name);       /* NULL: none of that name in this build */
 
 #endif

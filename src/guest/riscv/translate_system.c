@@ -61,7 +61,7 @@ EMIT(swap_sscratch)
 
 /* ---- traps and their ends */
 
-EMIT(ecall) { riscv_exception(t, CAUSE_ECALL_U + t->priv, 0); }
+EMIT(ecall) { riscv_call(t, RISCV_HELP_ecall, 0, 0, 0, 0); }
 EMIT(ebreak) { riscv_exception(t, CAUSE_BREAKPOINT, ir_pc(t->ir, i->pc)); }
 EMIT(mret) { ir_exit_loop_at(t->ir, riscv_call(t, RISCV_HELP_mret, 0, 0, 0, 0)); }
 EMIT(sret) { ir_exit_loop_at(t->ir, riscv_call(t, RISCV_HELP_sret, 0, 0, 0, 0)); }
