@@ -95,6 +95,7 @@ static const struct guest_reg regs32[] = { X_REGS(32), EACH32(F_REG) CSRS(32), I
 
 #define GUEST_COMMON                                                                                                  \
     .slots = slots, .nslots = SLOT_COUNT, .helpers = helpers, .nhelpers = RISCV_HELP_COUNT,                           \
+    .fixes = riscv_fixes, .nfixes = RISCV_FIX_COUNT,                                                                  \
     .cpu_size = sizeof(struct riscv_cpu), .insn_size = sizeof(struct riscv_insn), .page_bits = 12,                    \
     .decode = riscv_decode, .emit_begin = riscv_emit_begin, .emit_join = riscv_emit_join, .emit = riscv_emit,         \
     .emit_end = riscv_emit_end, .mode_bits = riscv_mode_bits, .mmu_index = riscv_mmu_index,                           \

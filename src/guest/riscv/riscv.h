@@ -117,6 +117,22 @@ struct riscv_insn {
     RISCV_FIELDS
 };
 enum riscv_format { FP_S, FP_D, FP_H };         /* arg of a floating-point row */
+enum riscv_fp_op {
+    FPO_ADD, FPO_SUB, FPO_MUL, FPO_DIV, FPO_SQRT, FPO_MADD, FPO_MSUB, FPO_NMSUB, FPO_NMADD, FPO_MIN, FPO_MAX, FPO_MINM, FPO_MAXM,
+    FPO_ROUND, FPO_ROUNDNX, FPO_TO_S, FPO_TO_D, FPO_TO_H, FPO_COUNT
+};
+enum riscv_int { INT_W, INT_WU, INT_L, INT_LU };
+enum { RM_RNE, RM_RTZ, RM_RDN, RM_RUP, RM_RMM, RM_DYN = 7 };
+#define RISCV_FP(op, format, rm) ((unsigned)(op) | (unsigned)(format) << 8 | (unsigned)(rm) << 12)
+/* Numbers of struct guest's fixes (fp.c): what RISC-V makes of a result that the host gave. imm: RISCV_FP(). */
+enum {
+    RISCV_FIX_NAN,                      /* the canonical NaN (11.3) */
+    RISCV_FIX_UNBOX,                    /* a single that is not boxed counts as that NaN (21.2) */
+    RISCV_FIX_ARITH,                    /* the operation again: fused multiply-add, minimum, maximum */
+    RISCV_FIX_TO_INT,
+    RISCV_FIX_COUNT
+};
+extern const struct ir_fix riscv_fixes[RISCV_FIX_COUNT];
 #define RISCV_EMITTERS
 #include "riscv-isa.h"
 static inline uint64_t riscv_next(const struct riscv_insn *i) { return i->pc + i->len; }
