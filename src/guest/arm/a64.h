@@ -5,6 +5,35 @@
 #include "arm.h"
 #include "a64-isa.h"
 
+/* The value of a logical immediate (DecodeBitMasks); false: there is none. */
+static inline bool a64_bitmask(unsigned sf, unsigned n, unsigned imms, unsigned immr, uint64_t *value)
+{
+    unsigned pattern = n << 6 | (~imms & 63), len, size, ones, rot;
+    uint64_t v;
+
+    if (pattern < 2 || (n && !sf))
+        return false;
+    len = 31 - (unsigned)__builtin_clz(pattern);
+    size = 1u << len;
+    ones = imms & (size - 1);
+    rot = immr & (size - 1);
+    if (ones == size - 1)
+        return false;
+    v = (UINT64_C(2) << ones) - 1;
+    if (rot)
+        v = (v >> rot | v << (size - rot)) & (size == 64 ? UINT64_MAX : (UINT64_C(1) << size) - 1);
+    for (; size < 64; size *= 2)
+        v |= v << size;
+    *value = sf ? v : (uint32_t)v;
+    return true;
+}
+static inline bool a64_bitmask_valid(unsigned sf, unsigned n, unsigned imms)
+{
+    uint64_t v;
+
+    return a64_bitmask(sf, n, imms, 0, &v);
+}
+
 #define a64_features arm_features
 #define A64_HAS(f, id) arm_has(f, AF_##id)
 struct a64_insn;
@@ -29,6 +58,7 @@ ir_val a64_x_sp(struct arm_t *t, unsigned r);           /* 31: SP */
 ir_val a64_base(struct arm_t *t, unsigned r);           /* ... as an address: checks SP's alignment where the mode asks */
 void a64_put_x_sp(struct arm_t *t, unsigned r, ir_val v);       /* I64, or I32 zero-extended */
 void a64_put_x_sp_aligned(struct arm_t *t, unsigned r, ir_val v);       /* ... which does not change SP modulo 16 */
+ir_val a64_extend(struct arm_t *t, unsigned rm, unsigned option);        /* UXTB ... SXTX: I64 */
 /* a64-simd: */
 ir_val a64_q(struct arm_t *t, unsigned r);              /* V128 */
 void a64_put_q(struct arm_t *t, unsigned r, ir_val v);  /* all 128 bits */

@@ -58,6 +58,9 @@ enum arm_slot {
     SLOT_COUNT
 };
 
+/* A pointer authentication code once computed: see pauth.c. */
+struct arm_pac { uint64_t data, modifier, key[2], pac; bool valid; };
+
 struct arm_cpu {
     struct cpu cpu;                     /* first; cpu.pc: AArch32 zero-extended, without the Thumb bit */
     uint64_t x[31];
@@ -91,6 +94,7 @@ struct arm_cpu {
     uint64_t exc_far;
     uint8_t exc_target;                 /* EL */
     uint64_t exc_hpfar;
+    struct arm_pac pac[128];
     struct arm_system sys;
     struct arm_features features;
     const struct cpu_model *model;
@@ -209,6 +213,7 @@ static inline uint32_t arm_pstate_nzcv(const struct arm_cpu *c)
 static inline void arm_pstate_set_nzcv(struct arm_cpu *c, uint32_t nzcv) { c->cc_op = CC_NZCV; c->cc_a = nzcv & 0xf0000000; c->cc_b = 0; }
 /* system: the page that va is executed from is a guarded one (GP). */
 bool arm_page_guarded(struct arm_cpu *c, uint64_t va);
+uint64_t arm_qarma5(uint64_t data, uint64_t modifier, uint64_t key0, uint64_t key1);     /* ComputePAC(), QARMA5; pauth.c */
 /* system: raises a synchronous exception at cpu.pc; the target EL follows from the current one and the traps in force. */
 _Noreturn void arm_raise(struct arm_cpu *c, uint32_t syndrome, uint64_t far);
 _Noreturn void arm_raise_undefined(struct arm_cpu *c);
