@@ -36,8 +36,8 @@ void arm_helper_btype_jump(struct cpu *cpu)
 
 void arm_helper_hlt(struct cpu *cpu, uint32_t imm)
 {
-    if (imm == 0xf000)
-        log_warn("arm: HLT 0xf000 at %#" G_GINT64_MODIFIER "x asks for semihosting, which is not offered\n", cpu->pc);
+    if (imm == 0xf000 && log_enabled(LOG_UNIMP))
+        log_printf("arm: HLT 0xf000 at %#" G_GINT64_MODIFIER "x asks for semihosting, which is not offered\n", cpu->pc);
     arm_raise_undefined(arm(cpu));
 }
 
