@@ -118,12 +118,11 @@ static void accel_memory_changed(struct vm *vm)
             vcpu_queue(vm->vcpus[i], flush_tlb_work, NULL);
 }
 
+/* A device may run on a vCPU's thread, with locks held: that vCPU too goes on to its next poll. */
 static void accel_ram_written(struct vm *vm, struct ram_block *rb, uint64_t offset, uint64_t len)
 {
-    struct vcpu *self = vcpu_current();
-
     if (accel_of(vm))
-        code_written(accel_of(vm), self && self->vm == vm ? self->cpu : NULL, rb, offset, len);
+        code_written(accel_of(vm), NULL, rb, offset, len);
 }
 
 static char *accel_info(struct vm *vm)
