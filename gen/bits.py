@@ -176,10 +176,11 @@ class Generator:
         for r in rows:
             for f, p in r.pieces.items():
                 self.fields[f] = max(self.fields.get(f, 0), max(b for _, b in p))
-        self.formats, self.conds = {}, {'': 0}
+        self.formats, self.conds, self.checks = {}, {'': 0}, {'': 0}
         for r in rows:
             r.format = self.formats.setdefault(tuple(sorted((f, tuple(p)) for f, p in r.pieces.items())), len(self.formats))
             r.cond_number = self.conds.setdefault(r.cond, len(self.conds))
+            r.check_number = self.checks.setdefault(r.check, len(self.checks))
         for r in rows:
             if r.check:
                 for w in re.findall(r'[A-Za-z_]\w*', r.check):
@@ -224,10 +225,18 @@ class Generator:
                 w(f'    case {number}: return {e};\n')
         w('    default: return true;\n    }\n}\n\n')
         for fmt, number in self.formats.items():
-            w(f'static inline void format_{number}(struct {n}_insn *i, uint32_t raw)\n{{\n')
+            w(f'static void format_{number}(struct {n}_insn *i, uint32_t raw)\n{{\n')
             for f, pieces in fmt:
                 w(f'    i->{f} = ({self.field_type(f)})({extraction(pieces, f in self.signed)});\n')
             w('}\n')
+        w(f'static void (*const formats[])(struct {n}_insn *i, uint32_t raw) = {{\n')
+        w(''.join(f'    format_{number},\n' for number in self.formats.values()) + '};\n')
+        w(f'static bool where(unsigned number, const struct {n}_insn *i)\n{{\n    switch (number) {{\n')
+        for text, number in self.checks.items():
+            if text:
+                e = re.sub(r'[A-Za-z_]\w*', lambda m: f'i->{m[0]}' if m[0] in self.fields else m[0], text)
+                w(f'    case {number}: return {e};\n')
+        w('    default: return true;\n    }\n}\n')
         w(f'const struct bits_field {n}_field_table[] = {{\n')
         for f in sorted(self.fields):
             w(f'    {{ "{f}", offsetof(struct {n}_insn, {f}), sizeof(((struct {n}_insn *)0)->{f}), {int(f in self.signed)} }},\n')
@@ -247,49 +256,72 @@ class Generator:
             w(f'    {{ "{r.mnemonic}", "{r.operands}", {n}_emit_{r.emit}, {r.mask:#x}, {r.value:#x}, {r.width}, FLOW_{r.flow.upper()}, '
               f'{r.cond_number}, {flags}, {r.arg}, {target}, "{r.pattern}" }},\n')
         w(f'}};\nconst unsigned {s}_row_count = {len(rows)};\n\n')
-        w(f'static const struct {n}_row *{s}_find(uint32_t raw, const struct {n}_features *features, struct {n}_insn *i, unsigned width)\n{{\n')
-        w('    (void)features;\n')
-        for width in sorted({r.width for r in rows}):
-            w(f'    if (width == {width}) {{\n')
-            group = sorted((r for r in rows if r.width == width), key=lambda r: (-bin(r.mask).count('1'), r.order))
-            self.tree(w, s, group, 0, 2)
-            w('        return NULL;\n    }\n')
-        w('    return NULL;\n}\n')
-        w(f'const struct {n}_row *{s}_row_find(uint32_t raw, unsigned width, const struct {n}_features *features, '
-          f'struct {n}_insn *i)\n{{\n    return {s}_find(raw, features, i, width);\n}}\n')
+        tree = Tree(rows)
+        roots = {width: tree.add(sorted((r for r in rows if r.width == width), key=lambda r: (-bin(r.mask).count('1'), r.order)), 0)
+                 for width in sorted({r.width for r in rows})}
+        w(f'static const struct {{ uint16_t format, where; }} {s}_how[] = {{\n')
+        w(''.join(f'    {{ {r.format}, {r.check_number} }},\n' for r in rows) + '};\n')
+        w(f'/* A node looks at bits of the word: its children, at `next`, are nodes, or ~n: a list of rows at {s}_lists[n]. */\n'
+          f'static const struct {{ uint8_t shift; uint16_t mask; uint32_t next; }} {s}_tree[] = {{\n')
+        w(''.join(f'    {{ {shift}, {mask:#x}, {at} }},\n' for shift, mask, at in tree.nodes) + '    { 0, 0, 0 },\n};\n')
+        w(f'static const int32_t {s}_branches[] = {{\n')
+        for k in range(0, len(tree.next), 16):
+            w('    ' + ', '.join(map(str, tree.next[k:k + 16])) + ',\n')
+        w(f'    0,\n}};\nstatic const uint16_t {s}_lists[] = {{\n')
+        for k in range(0, len(tree.lists), 16):
+            w('    ' + ', '.join(map(str, tree.lists[k:k + 16])) + ',\n')
+        w(f'}};\nconst struct {n}_row *{s}_row_find(uint32_t raw, unsigned width, const struct {n}_features *features, '
+          f'struct {n}_insn *i)\n{{\n    int32_t at;\n\n    switch (width) {{\n')
+        for width, root in roots.items():
+            w(f'    case {width}: at = {root}; break;\n')
+        w(f'''    default: return NULL;
+    }}
+    while (at >= 0)
+        at = {s}_branches[{s}_tree[at].next + (raw >> {s}_tree[at].shift & {s}_tree[at].mask)];
+    for (const uint16_t *list = &{s}_lists[~at]; *list != {NO_ROW}; list++) {{
+        const struct {n}_row *row = &{s}_rows[*list];
 
-    def leaf(self, w, s, rows, depth):
-        pad = '    ' * depth
-        for r in rows:
-            cond = [f'(raw & {r.mask:#x}) == {r.value:#x}']
-            if r.cond_number:
-                cond.append(f'(!features || {self.name}_condition({r.cond_number}, features))')
-            w(f'{pad}if ({" && ".join(cond)}) {{\n{pad}    format_{r.format}(i, raw);\n')
-            if r.check:
-                e = re.sub(r'[A-Za-z_]\w*', lambda m: f'i->{m[0]}' if m[0] in self.fields else m[0], r.check)
-                w(f'{pad}    if ({e})\n    ')
-            w(f'{pad}    return &{s}_rows[{r.index}];\n{pad}}}\n')
+        if ((raw & row->mask) != row->value || (features && row->cond && !{n}_condition(row->cond, features)))
+            continue;
+        formats[{s}_how[*list].format](i, raw);
+        if (where({s}_how[*list].where, i))
+            return row;
+    }}
+    return NULL;
+}}
+''')
 
-    def tree(self, w, s, rows, tested, depth):
-        pad = '    ' * depth
-        best = self.choose(rows, tested)
-        if len(rows) <= 4 or not best:
-            self.leaf(w, s, rows, depth)
-            return
+
+NO_ROW = 0xffff
+
+
+class Tree:
+    """Nodes that look at a run of bits each, down to lists of a few rows."""
+
+    def __init__(self, rows):
+        self.index = {id(r): i for i, r in enumerate(rows)}
+        self.nodes, self.next, self.lists, self.known = [], [], [], {}
+
+    def add(self, rows, tested):
+        """The number of the node, or ~ the place of the list."""
+        key = (tuple(self.index[id(r)] for r in rows), tested)
+        if key in self.known:
+            return self.known[key]
+        best = self.choose(rows, tested) if len(rows) > 3 else None
+        if not best:
+            self.known[key] = ~len(self.lists)
+            self.lists += list(key[0]) + [NO_ROW]
+            return self.known[key]
         shift, bits = best
         m = (1 << bits) - 1
-        groups = {}
+        node, at = len(self.nodes), len(self.next)
+        self.nodes.append((shift, m, at))
+        self.next += [0] * (m + 1)
         for v in range(m + 1):
-            groups.setdefault(tuple(i for i, r in enumerate(rows)
-                                    if ((r.value ^ v << shift) & r.mask & m << shift) == 0), []).append(v)
-        w(f'{pad}switch (raw >> {shift} & {m:#x}) {{\n')
-        for members, values in groups.items():
-            if not members:
-                continue
-            w(pad + ' '.join(f'case {v:#x}:' for v in values) + '\n')
-            self.tree(w, s, [rows[i] for i in members], tested | m << shift, depth + 1)
-            w(f'{pad}    break;\n')
-        w(f'{pad}}}\n')
+            self.next[at + v] = self.add([r for r in rows if ((r.value ^ v << shift) & r.mask & m << shift) == 0],
+                                         tested | m << shift)
+        self.known[key] = node
+        return node
 
     @staticmethod
     def choose(rows, tested):
