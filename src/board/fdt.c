@@ -323,7 +323,8 @@ static void pcie_interrupt_map(struct dt *dt, const char *path, const struct dt_
 void dt_pcie(struct dt *dt, const struct dt_pcie *p)
 {
     const struct gpex_windows *w = p->windows;
-    DT_PATH(path, "/pcie@%" G_GINT64_MODIFIER "x", w->mmio_base);
+    DT_PATH(own, "/pcie@%" G_GINT64_MODIFIER "x", w->mmio_base);
+    const char *path = p->path ? p->path : own;
 
     dt_node(dt, path);
     dt_string(dt, path, "compatible", "pci-host-ecam-generic");

@@ -53,8 +53,9 @@ struct dt_irq { uint32_t parent, cells[3]; unsigned n; };
 void dt_interrupt(struct dt *dt, const char *path, const struct dt_irq *irq);
 void dt_virtio_mmio(struct dt *dt, uint64_t base, uint64_t size, const struct dt_irq *irq, bool coherent);
 
-/* A generic ECAM host (binding pci/host-generic-pci). Its node is /pcie@ADDRESS. */
+/* A generic ECAM host (binding pci/host-generic-pci). */
 struct dt_pcie {
+    const char *path;           /* of the node; NULL: /pcie@ADDRESS */
     const struct gpex_windows *windows;
     struct dt_irq irq[4];       /* of line 0 to 3 */
     unsigned parent_address_cells;      /* #address-cells of the interrupt controller */

@@ -1,11 +1,11 @@
-/* 16550A UART (ISA). National Semiconductor PC16550D data sheet. Bytes pass as fast as the host takes them; the line's
+/* 16550A UART, on the ISA bus or mapped into memory. National Semiconductor PC16550D data sheet. Bytes pass as fast as the host takes them; the line's
  * speed is told to the back end but not imitated. */
 #include "rhea/chardev/chardev.h"
 #include "rhea/device/isa.h"
 #include "rhea/vm/clock.h"
 #include "rhea/vm/vm.h"
 
-enum { FIFO_SIZE = 16, BASE_BAUD = 115200 };
+enum { FIFO_SIZE = 16, ISA_BAUD = 115200 };
 enum { IER_RDA = 1, IER_THRE = 2, IER_RLS = 4, IER_MS = 8 };
 enum { IIR_NONE = 1, IIR_THRE = 2, IIR_RDA = 4, IIR_RLS = 6, IIR_TIMEOUT = 12, IIR_FIFO = 0xc0 };
 enum { LCR_DLAB = 0x80, LCR_BREAK = 0x40 };
@@ -19,7 +19,7 @@ struct fifo { uint8_t data[FIFO_SIZE]; uint8_t head, count; };
 struct serial {
     struct isa_device isa;
     char *chardev;
-    uint32_t index;
+    uint32_t index, base_baud;
     struct chardev_fe *fe;
     uint8_t ier, fcr, lcr, mcr, lsr, msr, scr, rx_trigger;
     uint16_t divisor;
@@ -59,14 +59,16 @@ static uint8_t serial_iir(const struct serial *s)
 /* OUT2 gates the line on a PC. */
 static void serial_update_irq(struct serial *s)
 {
-    irq_set(s->isa.dev.irq_out[0], serial_iir(s) != IIR_NONE && (s->mcr & MCR_OUT2 || s->mcr & MCR_LOOP));
+    bool gate = !s->isa.dev.parent_bus || s->mcr & (MCR_OUT2 | MCR_LOOP);
+
+    irq_set(s->isa.dev.irq_out[0], gate && serial_iir(s) != IIR_NONE);
 }
 
 static int64_t serial_char_ns(const struct serial *s)
 {
     unsigned divisor = s->divisor ? s->divisor : 1, bits = 1 + 5 + (s->lcr & 3) + (s->lcr >> 3 & 1) + 1 + (s->lcr >> 2 & 1);
 
-    return (int64_t)bits * divisor * 1000000000 / BASE_BAUD;
+    return (int64_t)bits * divisor * 1000000000 / s->base_baud;
 }
 
 static void serial_receive_byte(struct serial *s, uint8_t v)
@@ -118,7 +120,7 @@ static void serial_set_lines(struct serial *s)
 
 static void serial_set_speed(struct serial *s)
 {
-    struct chardev_serial p = { .speed = BASE_BAUD / (s->divisor ? s->divisor : 1), .data_bits = 5 + (s->lcr & 3),
+    struct chardev_serial p = { .speed = s->base_baud / (s->divisor ? s->divisor : 1), .data_bits = 5 + (s->lcr & 3),
                                 .stop_bits = 1 + (s->lcr >> 2 & 1),
                                 .parity = !(s->lcr & 8) ? 'N' : s->lcr & 16 ? 'E' : 'O' };
 
@@ -322,7 +324,24 @@ static void serial_reset(struct device *dev, enum reset_kind kind)
     vm_timer_cancel(s->timeout);
 }
 
-static bool serial_realize(struct device *dev, struct error *err)
+static bool serial_attach(struct serial *s, struct error *err)
+{
+    struct device *dev = &s->isa.dev;
+
+    if (!s->base_baud)
+        return error_set(err, ERR_GENERIC, "a serial port needs a speed", "baudbase is what a divisor of 1 gives");
+    s->timeout = vm_timer_new(dev->vm, dev, serial_timed_out, s);
+    if (!s->chardev || !*s->chardev)
+        return true;
+    s->fe = chardev_attach(dev->vm, s->chardev, &serial_fe_ops, s, dev->loop, err);
+    if (!s->fe)
+        return false;
+    chardev_on_writable(s->fe, serial_writable, s);
+    chardev_set_open(s->fe, true);
+    return true;
+}
+
+static bool isa_serial_realize(struct device *dev, struct error *err)
 {
     static const struct { uint16_t port; uint8_t irq; } standard[] = { { 0x3f8, 4 }, { 0x2f8, 3 }, { 0x3e8, 4 }, { 0x2e8, 3 } };
     struct serial *s = device_cast(dev, struct serial);
@@ -344,14 +363,9 @@ static bool serial_realize(struct device *dev, struct error *err)
         s->isa.iobase = standard[n].port;
     if (!s->isa.irq)
         s->isa.irq = standard[n].irq;
-    s->timeout = vm_timer_new(dev->vm, dev, serial_timed_out, s);
-    if (s->chardev && *s->chardev) {
-        s->fe = chardev_attach(dev->vm, s->chardev, &serial_fe_ops, s, dev->loop, err);
-        if (!s->fe)
-            return false;
-        chardev_on_writable(s->fe, serial_writable, s);
-        chardev_set_open(s->fe, true);
-    }
+    s->base_baud = ISA_BAUD;
+    if (!serial_attach(s, err))
+        return false;
     isa_map(dev, 0, s->isa.iobase);
     if (!dev->irq_out[0])
         dev->irq_out[0] = isa_line(dev, s->isa.irq);
@@ -367,6 +381,13 @@ static void serial_unrealize(struct device *dev)
     vm_timer_free(s->timeout);
 }
 
+static const struct state_field serial_state[] = {
+    STATE_U8(struct serial, ier), STATE_U8(struct serial, fcr), STATE_U8(struct serial, lcr), STATE_U8(struct serial, mcr),
+    STATE_U8(struct serial, lsr), STATE_U8(struct serial, msr), STATE_U8(struct serial, scr),
+    STATE_U8(struct serial, rx_trigger), STATE_U16(struct serial, divisor), STATE_BOOL(struct serial, thre_pending),
+    STATE_BOOL(struct serial, timeout_pending), STATE_BYTES(struct serial, rx), STATE_BYTES(struct serial, tx), { 0 },
+};
+
 DEVICE = {
     .name = "isa-serial",
     .parent = "isa-device",
@@ -381,12 +402,29 @@ DEVICE = {
         PROP(struct serial, index, "index", PROP_U32, "4294967295", "which of COM1 to COM4, from 0; default: the next free"),
         PROP(struct serial, isa.iobase, "iobase", PROP_U32, "0", "first I/O port; 0: by index"),
         PROP(struct serial, isa.irq, "irq", PROP_U32, "0", "interrupt line; 0: by index"), { 0 } },
-    .state = (const struct state_field[]){
-        STATE_U8(struct serial, ier), STATE_U8(struct serial, fcr), STATE_U8(struct serial, lcr), STATE_U8(struct serial, mcr),
-        STATE_U8(struct serial, lsr), STATE_U8(struct serial, msr), STATE_U8(struct serial, scr),
-        STATE_U8(struct serial, rx_trigger), STATE_U16(struct serial, divisor), STATE_BOOL(struct serial, thre_pending),
-        STATE_BOOL(struct serial, timeout_pending), STATE_BYTES(struct serial, rx), STATE_BYTES(struct serial, tx), { 0 } },
-    .realize = serial_realize,
+    .state = serial_state,
+    .realize = isa_serial_realize,
+    .unrealize = serial_unrealize,
+    .reset_enter = serial_reset,
+};
+
+static bool serial_mm_realize(struct device *dev, struct error *err)
+{
+    return serial_attach(device_cast(dev, struct serial), err);
+}
+
+DEVICE = {
+    .name = "serial-mm",
+    .parent = "sysbus",
+    .category = "Input",
+    .summary = "16550A serial port, mapped into memory",
+    .size = sizeof(struct serial),
+    .mmio = { { .name = "serial", .size = 8, .width = 1, .read = serial_read, .write = serial_write } },
+    .props = (const struct prop[]){
+        PROP(struct serial, chardev, "chardev", PROP_CHARDEV, NULL, "character back end"),
+        PROP(struct serial, base_baud, "baudbase", PROP_U32, "115200", "bits a second with a divisor of 1"), { 0 } },
+    .state = serial_state,
+    .realize = serial_mm_realize,
     .unrealize = serial_unrealize,
     .reset_enter = serial_reset,
 };

@@ -174,11 +174,9 @@ void riscv_set_irq(struct riscv_cpu *c, unsigned bit, bool level)
 {
     if (bit > 63)
         return;
-    if (level)
-        atomic_fetch_or(&c->mip, IRQ_BIT(bit));
-    else
+    if (!level)
         atomic_fetch_and(&c->mip, ~IRQ_BIT(bit));
-    if (level)
+    else if (!(atomic_fetch_or(&c->mip, IRQ_BIT(bit)) >> bit & 1))
         cpu_kick(&c->cpu, CPU_EXIT_IRQ);
 }
 
