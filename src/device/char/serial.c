@@ -1,5 +1,5 @@
-/* 16550A UART, on the ISA bus or mapped into memory. National Semiconductor PC16550D data sheet. Bytes pass as fast as the host takes them; the line's
- * speed is told to the back end but not imitated. */
+/* 16550A UART, on the ISA bus or mapped into memory. National Semiconductor PC16550D data sheet. Bytes pass as fast as the
+ * host takes them; the line's speed is told to the back end but not imitated. */
 #include "rhea/chardev/chardev.h"
 #include "rhea/device/isa.h"
 #include "rhea/vm/clock.h"
