@@ -15,7 +15,7 @@ enum {
 /* The data area is these pages alone, nothing is mapped around them; the code area follows. */
 #define DATA_BASE64 UINT64_C(0x2a5a000000)
 #define DATA_BASE32 UINT64_C(0x5a000000)
-#define CODE_OFFSET UINT64_C(0x10000)   /* from the data area */
+#define CODE_OFFSET UINT64_C(0x110000)  /* from the data area */
 #define RUNNER_BASE64 UINT64_C(0x2b00000000)    /* the runner's own memory: the linker's option says so */
 #define RUNNER_BASE32 UINT64_C(0x5b000000)
 #define RUNNER_BYTES UINT64_C(0x1000000)

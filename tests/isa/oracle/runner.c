@@ -212,7 +212,7 @@ static uint32_t data_check(void)
 
 static struct case_request requests[CASE_MAX];
 static struct case_state results[CASE_MAX];
-static uint32_t count;
+static struct { uint32_t first, end; } batch;
 static int32_t current = -1;            /* case that runs; -1: the runner itself */
 static struct frame resume;             /* the runner's own state while cases run */
 static uint8_t handler_stack[65536] __attribute__((aligned(16)));
@@ -242,7 +242,8 @@ static void handler(int signo, const struct siginfo *info, struct frame *f)
             sys(SYS_exit, 100 + signo, 0, 0, 0, 0, 0);
         *frame_pc(&resume) += START_TRAP_BYTES;
     }
-    if (++current < (int32_t)count) {
+    current = current < 0 ? (int32_t)batch.first : current + 1;
+    if (current < (int32_t)batch.end) {
         __builtin_memcpy(data_window(), requests[current].state.window, WINDOW_BYTES);
         give(f, &requests[current].state);
     } else {
@@ -291,10 +292,10 @@ static void run_batch(void)
     static const long seconds[2][4] = { { 0 }, { 1, 0, 1, 0 } };        /* a case that never ends is ended */
     uint32_t *code = (uint32_t *)(uintptr_t)(DATA_BASE + CODE_OFFSET);
 
-    for (unsigned n = 0; n < count; n++)
+    for (unsigned n = batch.first; n < batch.end; n++)
         for (unsigned w = 0; w < CASE_WORDS; w++)
             code[n * CASE_WORDS + w] = requests[n].code[w];
-    flush_code(code, count * CASE_BYTES);
+    flush_code(code, CASE_MAX * CASE_BYTES);
     sys(SYS_setitimer, 0, (long)seconds[1], 0, 0, 0, 0);
     start_trap();
     sys(SYS_setitimer, 0, (long)seconds[0], 0, 0, 0, 0);
@@ -304,12 +305,12 @@ __attribute__((used, noreturn)) void runner(void)
 {
     prepare();
     for (;;) {
-        transfer(SYS_read, 0, &count, sizeof(count));
-        if (count > CASE_MAX)
+        transfer(SYS_read, 0, &batch, sizeof(batch));
+        if (batch.end > CASE_MAX || batch.first >= batch.end)
             sys(SYS_exit, 3, 0, 0, 0, 0, 0);
-        transfer(SYS_read, 0, requests, count * sizeof(requests[0]));
+        transfer(SYS_read, 0, &requests[batch.first], (batch.end - batch.first) * sizeof(requests[0]));
         run_batch();
-        transfer(SYS_write, 1, results, count * sizeof(results[0]));
+        transfer(SYS_write, 1, &results[batch.first], (batch.end - batch.first) * sizeof(results[0]));
     }
 }
 

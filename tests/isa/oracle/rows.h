@@ -1,0 +1,31 @@
+/* Every row of a guest's instruction table with random operands, by the oracle and by Rhea in each of its ways. All state
+ * must be equal afterwards: registers, flags, floating-point status, memory, pc and the signal that ended it.
+ *   ROW=add    only rows whose mnemonic begins so     CASES=1000  a row     RHEA_TEST_SEED=1  elsewhere   VERBOSE=1 */
+#ifndef RHEA_TESTS_ISA_ROWS_H
+#define RHEA_TESTS_ISA_ROWS_H
+
+#include "generate.h"
+#include "machine.h"
+
+struct rows_arch {
+    struct machine_arch machine;
+    const char *oracle, *oracle_cpu;    /* oracle_start()'s */
+    const char *const *reg_name;        /* of r[]; NULL ends it */
+    uint32_t trap;                      /* instruction that fills a case's code */
+    const struct any_row *rows;
+    unsigned nrows;
+    /* Code and state of a case with an instruction of this row; false: this roll of the dice makes none. c->code holds traps. */
+    bool (*make)(const struct any_row *row, unsigned place, struct case_request *c);
+    /* Several rows, one after the other. NULL: no streams */
+    bool (*make_stream)(const struct any_row *const *rows, unsigned n, unsigned place, struct case_request *c);
+    /* Evens out what need not be equal; false: the case does not count. */
+    bool (*allow)(const struct case_request *c, struct case_state *oracle, struct case_state *ours);
+    const char *(*group)(const struct any_row *row);        /* NULL: not tested */
+    char *(*describe)(const struct case_request *c, unsigned place);
+};
+
+struct cpu *rows_start(const struct rows_arch *arch);     /* the CPU that runs Rhea's side */
+void rows_test(gconstpointer group);    /* a test function for g_test_add_data_func(): group's name */
+void rows_test_streams(gconstpointer unused);
+
+#endif
