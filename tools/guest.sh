@@ -4,7 +4,8 @@
 #   guest.sh debian        Debian 12 amd64 with systemd, network and ssh: root.qcow2, vmlinuz, initrd.img, ssh key
 #   guest.sh debian-test   the same with compilers, python3, openssl and stress-ng
 #   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa compares with
-#   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer
+#   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer;
+#                          of other machines: arm64-cloud, arm64-trixie, armhf ... (see kernel_rows)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/cache.sh"
@@ -84,13 +85,13 @@ make_image() { # directory with root.tar
 }
 
 # An unpacked Debian package of another suite, through a private apt configuration.
-fetch() { # suite directory package-pattern
-    local suite=$1 dir=$2 pattern=$3 apt=$cache/apt-$1
+fetch() { # suite directory package-pattern [architecture]
+    local suite=$1 dir=$2 pattern=$3 arch=${4:-amd64} apt=$cache/apt-$1${4:+-$4}
     mkdir -p "$dir" "$apt"/{lists/partial,archives/partial}
     exec 8>"$apt/lock"; flock 8
     echo "deb [trusted=yes] $(mirror) $suite main" > "$apt/sources.list"
     local o=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists="$apt/lists"
-             -o Dir::Cache="$apt" -o Dir::State::status=/dev/null -o APT::Architecture=amd64 -o Acquire::Languages=none -qq)
+             -o Dir::Cache="$apt" -o Dir::State::status=/dev/null -o APT::Architecture=$arch -o APT::Architectures=$arch -o Acquire::Languages=none -qq)
     [ -n "$(find "$apt/lists" -name '*Packages*' -mmin -600 2>/dev/null)" ] || apt-get "${o[@]}" update
     local name=$pattern
     if [[ $pattern == linux-image-* ]]; then
@@ -107,36 +108,52 @@ qemu_user() { # the few programs of a large package that the tests run
     rm -rf "$tmp/pkg"; touch "$tmp/done"; mv "$tmp" "$out"
 }
 
-initramfs() { # directory modules-dir: a busybox shell that powers off when told to
+initramfs() { # directory busybox: a shell that powers off when told to
     local root=$1/initramfs
     mkdir -p "$root"/{bin,dev,proc,sys,lib/modules}
-    cp /bin/busybox "$root/bin/busybox"
+    cp "$2" "$root/bin/busybox"
     cp "$here/initramfs-init" "$root/init"; chmod +x "$root/init"
     (cd "$root" && find . | cpio -o -H newc --quiet --owner 0:0 | gzip -1) > "$1/initrd.gz"
     rm -rf "$root"
 }
 
+# name, suite, architecture, package
+kernel_rows="
+cloud               bookworm  amd64    linux-image-cloud-amd64
+stock               bookworm  amd64    linux-image-amd64
+trixie-cloud        trixie    amd64    linux-image-cloud-amd64
+trixie-stock        trixie    amd64    linux-image-amd64
+installer           bookworm  amd64    debian-installer-12-netboot-amd64
+arm64-cloud         bookworm  arm64    linux-image-cloud-arm64
+arm64               bookworm  arm64    linux-image-arm64
+arm64-trixie-cloud  trixie    arm64    linux-image-cloud-arm64
+arm64-trixie        trixie    arm64    linux-image-arm64
+arm64-installer     bookworm  arm64    debian-installer-12-netboot-arm64
+armhf               bookworm  armhf    linux-image-armmp-lpae
+armhf-trixie        trixie    armhf    linux-image-armmp-lpae
+riscv64-trixie      trixie    riscv64  linux-image-riscv64
+"
+
 kernel() { # name
-    local out=$cache/kernel-$1-v$version tmp=$cache/kernel-$1.tmp suite package
+    local out=$cache/kernel-$1-v$version tmp=$cache/kernel-$1.tmp name suite arch package busybox=/bin/busybox
+    read -r name suite arch package < <(grep "^$1 " <<<"$kernel_rows") ||
+        { say "rhea: no kernel '$1'; there are:" $(awk '{ print $1 }' <<<"$kernel_rows"); exit 1; }
     rm -rf "$tmp" "$out"; mkdir -p "$tmp"
-    case $1 in
-    cloud) suite=bookworm package=linux-image-cloud-amd64 ;;
-    stock) suite=bookworm package=linux-image-amd64 ;;
-    trixie-cloud) suite=trixie package=linux-image-cloud-amd64 ;;
-    trixie-stock) suite=trixie package=linux-image-amd64 ;;
-    installer) suite=bookworm package=debian-installer-12-netboot-amd64 ;;
-    *) say "rhea: no kernel '$1': cloud, stock, trixie-cloud, trixie-stock or installer"; exit 1 ;;
-    esac
-    progress "Fetching the $1 kernel" fetch "$suite" "$tmp/pkg" "$package"
-    if [ "$1" = installer ]; then
-        cp "$tmp"/pkg/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/{linux,initrd.gz} "$tmp/"
+    [ "$arch" = amd64 ] && arch=
+    progress "Fetching the $name kernel" fetch "$suite" "$tmp/pkg" "$package" $arch
+    if [[ $name == *installer ]]; then
+        cp "$tmp"/pkg/usr/lib/debian-installer/images/12/*/text/debian-installer/*/{linux,initrd.gz} "$tmp/"
         mv "$tmp/linux" "$tmp/vmlinuz"
     else
-        cp "$tmp"/pkg/boot/vmlinuz-* "$tmp/vmlinuz"
+        cp "$tmp"/pkg/boot/vmlinu[xz]-* "$tmp/vmlinuz"
         cp "$tmp"/pkg/boot/System.map-* "$tmp/System.map" 2>/dev/null || true
-        initramfs "$tmp"
+        if [ -n "$arch" ]; then
+            fetch "$suite" "$tmp/busybox" busybox-static "$arch"
+            busybox=$(find "$tmp/busybox" -path '*/bin/busybox')
+        fi
+        initramfs "$tmp" "$busybox"
     fi
-    rm -rf "$tmp/pkg"; touch "$tmp/done"; mv "$tmp" "$out"
+    rm -rf "$tmp/pkg" "$tmp/busybox"; touch "$tmp/done"; mv "$tmp" "$out"
 }
 
 case ${1:-} in
