@@ -23,12 +23,17 @@ struct irq *gic_ppi(struct device *gic, unsigned cpu, unsigned id);     /* id: 1
 /* An edge at a shared interrupt, as a message makes it. Concurrent ones are not lost, as pulses of a line could be. */
 void gic_spi_edge(struct device *gic, unsigned n);
 
+/* As firmware would leave it for an operating system in the Non-secure world, where there are two: at reset. */
+void gicv3_boot_nonsecure(struct device *gic);
+
 /* ---- "arm-gicv2m" */
 void gicv2m_connect(struct device *frame, struct device *gic);         /* before realize */
 /* A write at `offset` of its frame; false: no message. Any thread. */
 bool gicv2m_message(struct device *frame, uint64_t offset, uint32_t data);
 
 /* ---- "arm-gicv3-its" */
+void gic_its_connect(struct device *its, struct device *gic);  /* before realize */
+/* A write at `offset` from its registers' start, by the device with that requester id; false: no message. Any thread. */
 bool gic_its_message(struct device *its, uint64_t offset, uint32_t event, uint16_t requester);
 
 /* arm_gic.c, for the models */

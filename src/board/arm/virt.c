@@ -186,9 +186,36 @@ static bool make_gicv2(struct virt *v, struct error *err)
     return true;
 }
 
+static bool make_its(struct virt *v, struct error *err)
+{
+    v->its = device_new(v->vm, "arm-gicv3-its", NULL, err);
+    if (!v->its)
+        return false;
+    gic_its_connect(v->its, v->gic);
+    if (!device_realize(v->its, NULL, err))
+        return false;
+    mem_region_add(&v->vm->system_memory, VIRT_GIC_ITS, &v->its->mmio[0], 0);
+    mem_region_add(&v->vm->system_memory, VIRT_GIC_ITS + 0x10000, &v->its->mmio[1], 0);
+    return true;
+}
+
 static bool make_gicv3(struct virt *v, struct error *err)
 {
-    return error_set(err, ERR_GENERIC, "GICv3 is not modelled yet", "use gic-version=2");
+    struct vm *vm = v->vm;
+    unsigned low = (VIRT_UART - VIRT_GIC_REDIST) / 0x20000, room = v->redist2 ? (unsigned)(v->redist2_size / 0x20000) : 0;
+
+    if (vm->nvcpus > low + room)
+        return error_setf(err, ERR_GENERIC, "highmem and highmem-redists must be on for more", "the machine has %u CPUs; there is room for the "
+                          "interrupt controllers of %u", vm->nvcpus, low + room);
+    v->gic = device_new(vm, "arm-gicv3", NULL, err);
+    if (!v->gic || !device_set(v->gic, "has-security-extensions", v->secure ? "on" : "off", err) ||
+        !device_set(v->gic, "has-lpi", v->its_wanted ? "on" : "off", err) || !device_realize(v->gic, NULL, err))
+        return false;
+    mem_region_add(&vm->system_memory, VIRT_GIC_DIST, &v->gic->mmio[0], 0);
+    mem_region_add(&vm->system_memory, VIRT_GIC_REDIST, &v->gic->mmio[1], 0);
+    if (vm->nvcpus > low)
+        mem_region_add(&vm->system_memory, v->redist2, &v->gic->mmio[2], 0);
+    return !v->its_wanted || make_its(v, err);
 }
 
 static void connect_cpus(struct virt *v)
@@ -329,7 +356,11 @@ static bool virt_done(struct vm *vm, struct error *err)
 
 static void virt_reset(struct vm *vm)
 {
-    virt_enter(virt_of(vm));
+    struct virt *v = virt_of(vm);
+
+    if (v->gic_version == 3 && v->how == ENTRY_LINUX)
+        gicv3_boot_nonsecure(v->gic);
+    virt_enter(v);
 }
 
 static void virt_free(struct vm *vm)

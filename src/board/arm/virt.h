@@ -11,7 +11,6 @@
 /* Until they have landed. */
 #pragma weak arm_configure
 #pragma weak arm_boot
-#pragma weak gic_its_message
 
 enum { VIRT_SLOTS = 32, VIRT_BLOBS = 16, VIRT_SPIS = 256 };
 
