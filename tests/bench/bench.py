@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Rhea beside Debian's QEMU (TCG) and the host, in one run: medians and ratios.
 
-bench.py [start|boot|cpu|io|login ...]      default: all
-Environment: BUILD (build folder), RUNS (default 3), KERNEL (cloud, stock, ...), CPU (-cpu of both emulators).
+bench.py [start|boot|cpu|io|login ...] [boot:GUEST|cpu:GUEST ...]      default: all; GUEST: see `guests` below
+Environment: BUILD (build folder), RUNS (default 3), KERNEL (cloud, stock, ... of x86), CPU (-cpu of both emulators).
 Seconds of host CPU are what counts for boots; the programs time themselves inside the guest. Ratio: QEMU's figure
 divided by Rhea's, so that more than 1 is faster than QEMU.
 """
@@ -23,13 +23,25 @@ top = os.path.join(here, "..", "..")
 build = os.path.abspath(os.environ.get("BUILD", os.path.join(top, "build")))
 runs = int(os.environ.get("RUNS", "3"))
 cpu = os.environ.get("CPU")
-emulators = {"rhea": os.path.join(build, "bin/rhea-system-x86_64"), "qemu": "qemu-system-x86_64"}
+emulators = ("rhea", "qemu")
+# What boots each guest: machine, processor, kernel of tools/guest.sh, console, compiler of the programs.
+guests = {
+    "x86_64": {"machine": ["-machine", "q35"], "kernel": os.environ.get("KERNEL", "cloud"), "console": "ttyS0", "cc": "gcc"},
+    "aarch64": {"machine": ["-machine", "virt", "-cpu", "cortex-a72"], "kernel": "arm64", "console": "ttyAMA0",
+                "cc": "aarch64-linux-gnu-gcc"},
+    "arm": {"machine": ["-machine", "virt", "-cpu", "cortex-a15"], "kernel": "armhf", "console": "ttyAMA0",
+            "cc": "arm-linux-gnueabihf-gcc"},
+    "riscv64": {"machine": ["-machine", "virt"], "kernel": "riscv64", "console": "ttyS0", "cc": "riscv64-linux-gnu-gcc"},
+}
 work = tempfile.mkdtemp(prefix="rhea-bench-")
 
 
-def kernel(name=None):
-    out = subprocess.run([os.path.join(top, "tools/guest.sh"), "kernel", name or os.environ.get("KERNEL", "cloud")],
-                         check=True, capture_output=True, text=True).stdout
+def program(emulator, guest="x86_64"):
+    return os.path.join(build, f"bin/rhea-system-{guest}") if emulator == "rhea" else f"qemu-system-{guest}"
+
+
+def kernel(name):
+    out = subprocess.run([os.path.join(top, "tools/guest.sh"), "kernel", name], check=True, capture_output=True, text=True).stdout
     return out.strip().splitlines()[-1]
 
 
@@ -54,8 +66,8 @@ def measured(argv, timeout=600, **kw):
     return out.read().decode(errors="replace"), wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
 
 
-def machine(emulator, smp=1, memory="512M", extra=()):
-    argv = [emulators[emulator], "-machine", "q35", "-accel", "tcg,thread=multi", "-smp", str(smp), "-m", memory,
+def machine(emulator, smp=1, memory="512M", extra=(), guest="x86_64"):
+    argv = [program(emulator, guest), *guests[guest]["machine"], "-accel", "tcg,thread=multi", "-smp", str(smp), "-m", memory,
             "-display", "none", "-no-reboot", "-nodefaults", "-serial", "stdio"]
     if cpu:
         argv += ["-cpu", cpu]
@@ -78,20 +90,20 @@ def head(title):
     print(f"\n{title:<34}{'rhea':>12}{'qemu':>12}{'native':>12}{'qemu/rhea':>10}", flush=True)
 
 
-def boot(k, emulator, smp, append="", initrd=None, memory="512M", extra=(), timeout=600):
+def boot(guest, k, emulator, smp, append="", initrd=None, memory="512M", timeout=600):
     args = ["-kernel", f"{k}/vmlinuz", "-initrd", initrd or f"{k}/initrd.gz", "-append",
-            f"console=ttyS0 panic=-1 {append}".strip()]
-    return measured(machine(emulator, smp, memory, list(extra) + args), timeout)
+            f"console={guests[guest]['console']} panic=-1 {append}".strip()]
+    return measured(machine(emulator, smp, memory, args, guest), timeout)
 
 
 def bench_start():
     head("start (to QMP and out)")
     for name, extra in (("-M none", ["-M", "none"]), ("-S -m 512 q35", ["-M", "q35", "-m", "512", "-S"])):
         wall, rss = {}, {}
-        for e, path in emulators.items():
+        for e in emulators:
             wall[e], rss[e] = [], []
             for _ in range(max(runs, 5)):
-                out, w, c, r = measured([path, *extra, "-accel", "tcg", "-display", "none", "-nodefaults", "-monitor", "none",
+                out, w, c, r = measured([program(e), *extra, "-accel", "tcg", "-display", "none", "-nodefaults", "-monitor", "none",
                                          "-chardev", f"pipe,id=q,path={fifo_pair()}", "-mon", "chardev=q,mode=control"], 20)
                 wall[e].append(w * 1000)
                 rss[e].append(r / 1024)
@@ -111,14 +123,14 @@ def fifo_pair():
     return path
 
 
-def bench_boot():
-    k = kernel()
-    head("boot to userspace and poweroff")
+def bench_boot(guest="x86_64"):
+    k = kernel(guests[guest]["kernel"])
+    head(f"{guest}: boot to userspace and poweroff")
     for smp in (1, 2):
         wall, used, rss = ({e: [] for e in emulators} for _ in range(3))
         for _ in range(runs):
             for e in emulators:
-                out, w, c, r = boot(k, e, smp, 'rhea.run="true"')
+                out, w, c, r = boot(guest, k, e, smp, 'rhea.run="true"')
                 if "userspace is up" not in out:
                     sys.exit(f"{e} did not boot:\n{out[-3000:]}")
                 wall[e].append(w)
@@ -129,10 +141,15 @@ def bench_boot():
         row(f"{smp} CPU, memory with guest's 512", rss, "MiB")
 
 
-def programs_initrd(k):
+def programs_built(cc, name):
+    binary = os.path.join(work, name)
+    subprocess.run([cc, "-O2", "-static", "-o", binary, os.path.join(here, "programs.c"), "-lm"], check=True)
+    return binary
+
+
+def programs_initrd(k, cc):
     """The busybox initramfs with the program set in it."""
-    binary = os.path.join(work, "programs")
-    subprocess.run(["gcc", "-O2", "-static", "-o", binary, os.path.join(here, "programs.c"), "-lm"], check=True)
+    binary = programs_built(cc, "programs")
     root = os.path.join(work, "extra", "bin")
     os.makedirs(root, exist_ok=True)
     shutil.copy(binary, root)
@@ -141,12 +158,12 @@ def programs_initrd(k):
     path = os.path.join(work, "initrd.gz")
     with open(path, "wb") as f:         # the kernel takes archives one after the other
         f.write(open(f"{k}/initrd.gz", "rb").read() + extra)
-    return binary, path
+    return path
 
 
-def bench_cpu():
-    k = kernel()
-    binary, initrd = programs_initrd(k)
+def bench_cpu(guest="x86_64"):
+    k = kernel(guests[guest]["kernel"])
+    native, initrd = programs_built("gcc", "native"), programs_initrd(k, guests[guest]["cc"])
     times = {}
 
     def take(who, text):
@@ -155,11 +172,11 @@ def bench_cpu():
             sums.setdefault(m[1], {}).setdefault(m[3], set()).add(who)
     sums = {}
     for _ in range(runs):
-        take("native", subprocess.run([binary], check=True, capture_output=True, text=True).stdout)
+        take("native", subprocess.run([native], check=True, capture_output=True, text=True).stdout)
         for e in emulators:
-            out, *_ = boot(k, e, 1, 'quiet rhea.run="programs"', initrd, timeout=900)
+            out, *_ = boot(guest, k, e, 1, 'quiet rhea.run="programs"', initrd, timeout=900)
             take(e, out)
-    head("programs inside the guest")
+    head(f"{guest}: programs inside the guest")
     groups = {"integer": "integer branches calls indirect interpreter sha256 compress", "memory": "chase-l1 chase-ram memcpy",
               "floating point": "nbody mandelbrot trig", "SIMD": "sgemm blend strings",
               "kernel": "syscall clock signal pipe fork faults"}
@@ -298,7 +315,10 @@ def to_login(guest, e, smp):
 
 def main():
     parts = {"start": bench_start, "boot": bench_boot, "cpu": bench_cpu, "login": bench_login, "io": bench_io}
-    wanted = sys.argv[1:] or list(parts)
+    for guest in guests:
+        parts[f"boot:{guest}"] = lambda guest=guest: bench_boot(guest)
+        parts[f"cpu:{guest}"] = lambda guest=guest: bench_cpu(guest)
+    wanted = sys.argv[1:] or [p for p in parts if not p.endswith(":x86_64")]
     for w in wanted:
         if w not in parts:
             sys.exit(f"bench.py: no part '{w}': {', '.join(parts)}")
