@@ -71,7 +71,8 @@ struct jit_cpu {
     uint32_t grow;                      /* bit per mode whose TLB is to be made larger */
     bool in_guest;              /* a region or one instruction runs: a store to its code restarts the instruction */
     bool one_insn;              /* run just one, by the interpreter, next */
-    bool quiet;                 /* not counted among the running vCPUs */
+    _Atomic bool quiet;         /* not counted among the running vCPUs */
+    _Atomic uint64_t epoch;     /* of accel_vm, seen at the last turn of the loop: no store from before is under way */
     pthread_mutex_t sleep_lock;
     pthread_cond_t sleep_cond;
     _Atomic bool sleeping;
@@ -94,6 +95,7 @@ struct accel_vm {
     pthread_cond_t ex_cond;
     _Atomic unsigned ex_pending;
     unsigned ex_running;                /* vCPUs that are not quiet */
+    _Atomic uint64_t epoch;             /* see code.c, page_settled() */
     uint64_t chaos;
 };
 
@@ -140,6 +142,7 @@ void verify_counts(const struct jit_cpu *jc, uint64_t *checked, uint64_t *skippe
 unsigned chaos_max_insns(struct jit_cpu *jc);   /* of the region about to be made; 0: as usual */
 void chaos_step(struct cpu *cpu);               /* between regions */
 bool chaos_no_link(struct jit_cpu *jc);
+void chaos_store(struct jit_cpu *jc);
 
 /* loop.c */
 void accel_vcpu_loop(struct vcpu *v);
@@ -147,6 +150,7 @@ void accel_vcpu_loop(struct vcpu *v);
 void accel_kick(struct vcpu *v);
 void accel_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg, bool wait);
 void accel_exclusive(struct vm *vm, void (*fn)(struct vm *vm, void *arg), void *arg);
+void accel_ack(struct vcpu *self);
 void sync_init(struct accel_vm *av);
 void sync_free(struct accel_vm *av);
 void sync_run(struct jit_cpu *jc);              /* counted as running again; waits while somebody has the world stopped */

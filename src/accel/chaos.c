@@ -1,4 +1,5 @@
 /* -accel jit,chaos=SEED: what is rare becomes common, by the same seed in the same order. */
+#include <unistd.h>
 #include "accel.h"
 
 static uint32_t chaos_random(struct jit_cpu *jc)
@@ -39,4 +40,11 @@ void chaos_step(struct cpu *cpu)
         jc->one_insn = true;            /* the next by the interpreter */
     if (one_in(jc, 100000))
         vcpus_exclusive(jc->vcpu->vm, code_flush_all, NULL);
+}
+
+/* Between what a store to translated code drops and the store itself: as if the thread were preempted there. */
+void chaos_store(struct jit_cpu *jc)
+{
+    if (jc->chaos && one_in(jc, 8))
+        usleep(chaos_random(jc) % 300);
 }

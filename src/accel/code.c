@@ -9,8 +9,35 @@ struct code_page {
     struct region *regions;     /* that begin or end here, by page_next */
     uint64_t lines;             /* bit per 64 bytes that some region covers */
     uint64_t writes;            /* times it was written while it had code: a translation begun before is stale */
+    uint64_t settle;            /* epoch that the others must have seen before its bytes may be read, see page_settled() */
     unsigned pins;              /* translations in the making */
 };
+
+/* A store of another vCPU may be under way while a page is translated: past its look at the soft TLB, but not in memory yet
+ * (a vCPU's thread may lie preempted there for milliseconds). The translation would miss it for good. So whatever takes
+ * a page's write entries away, or begins a store to it by the slow path, opens an epoch; every vCPU notes the epoch at
+ * each turn of its loop, where none of its stores is under way; and a page is translated when all others have noted
+ * the epoch of its last change. Until then its code is interpreted, which reads memory anew each time. */
+enum { EPOCH_OPENING = -1 };            /* as uint64_t: not settled for anybody */
+
+static uint64_t epoch_open(struct accel_vm *av) { return atomic_fetch_add(&av->epoch, 1) + 1; }
+
+static bool page_settled(struct accel_vm *av, const struct jit_cpu *self, uint64_t settle)
+{
+    bool settled = true;
+
+    if (settle == (uint64_t)EPOCH_OPENING)
+        return false;
+    for (unsigned i = 0; i < av->vm->nvcpus; i++) {
+        struct jit_cpu *jc = av->vm->vcpus[i]->cpu->jit;
+
+        if (jc && jc != self && atomic_load(&jc->epoch) < settle && !atomic_load(&jc->quiet)) {
+            cpu_kick(jc->vcpu->cpu, CPU_EXIT_KICK);
+            settled = false;
+        }
+    }
+    return settled;
+}
 
 enum { LINE_BITS = CPU_PAGE_BITS - 6 };
 
@@ -65,8 +92,10 @@ static bool page_pin(struct ram_block *rb, uint64_t offset, uint64_t *writes)
 
     p->pins++;
     *writes = p->writes;
-    return !(__atomic_fetch_or(&rb->page_flags[offset >> CPU_PAGE_BITS], PAGE_HAS_CODE, __ATOMIC_SEQ_CST) &
-             PAGE_HAS_CODE);
+    if (__atomic_fetch_or(&rb->page_flags[offset >> CPU_PAGE_BITS], PAGE_HAS_CODE, __ATOMIC_SEQ_CST) & PAGE_HAS_CODE)
+        return false;
+    p->settle = (uint64_t)EPOCH_OPENING;
+    return true;
 }
 
 static void page_release(struct ram_block *rb, uint64_t offset)
@@ -116,8 +145,12 @@ static void page_written(struct written *w, struct ram_block *rb, uint64_t offse
     if (!p)
         return;
     p->writes++;
-    if (!(p->lines & lines_of(from, to)))
+    if (w->cpu && p->settle != (uint64_t)EPOCH_OPENING)
+        p->settle = epoch_open(w->av);  /* the store itself comes after this */
+    if (!(p->lines & lines_of(from, to))) {
+        page_release(rb, offset);
         return;
+    }
     for (at = &p->regions; *at;) {
         struct region *r = *at;
         unsigned n = region_part(r, host_page);
@@ -131,12 +164,12 @@ static void page_written(struct written *w, struct ram_block *rb, uint64_t offse
         }
         if (w->running - (r->phys & PAGE_MASK) - r->lo < r->hi - r->lo)
             w->self = true;
+        jit_kill_locked(w->av->jit, r); /* dead before jumped_to is looked at: see jump_fill() */
         w->jumped_to |= r->jumped_to;
         if (r->jumped_to && w->cpu && !r->jump_many)
             jump_drop(w->cpu->jit, r);
         else
             w->scan |= r->jumped_to;
-        jit_kill_locked(w->av->jit, r);
         *at = r->page_next[n];
     }
     p->lines = lines;
@@ -252,39 +285,72 @@ static bool code_enter(struct accel_vm *av, struct region *r, struct ram_block *
     }
     for (unsigned n = 0; n < pages; n++)
         page_insert(rb[n], offset[n], r, n);
+    jit_publish(av->jit, r);            /* not before writes can find it */
     return true;
 }
 
-static struct region *translate_once(struct cpu *cpu, uint64_t pc, uint64_t mode, struct jit_source *src,
-                                     bool *again, enum jit_failure *why)
+/* The pages that a region at pc reads. */
+struct code_span { struct ram_block *rb[2]; uint64_t offset[2], writes[2]; unsigned pages; };
+
+/* Marks the pages as code and takes write entries away. false: stores to them may still be under way. */
+static bool span_pin(struct cpu *cpu, uint64_t pc, struct code_span *s)
 {
     struct accel_vm *av = cpu->jit->av;
-    struct ram_block *rb[2];
-    uint64_t offset[2], writes[2];
-    /* An instruction may straddle from within 16 bytes of the page's end. */
-    unsigned pages = (pc & ~PAGE_MASK) > CPU_PAGE_SIZE - 16 &&
-                     code_host(cpu, (pc & PAGE_MASK) + CPU_PAGE_SIZE, true, &rb[1], &offset[1]) ? 2 : 1;
-    bool first[2] = { false };
-    struct region *r;
+    bool first[2] = { false }, settled = true;
 
-    code_host(cpu, pc, true, &rb[0], &offset[0]);
+    /* An instruction may straddle from within 16 bytes of the page's end. */
+    s->pages = (pc & ~PAGE_MASK) > CPU_PAGE_SIZE - 16 &&
+               code_host(cpu, (pc & PAGE_MASK) + CPU_PAGE_SIZE, true, &s->rb[1], &s->offset[1]) ? 2 : 1;
+    code_host(cpu, pc, true, &s->rb[0], &s->offset[0]);
     pthread_mutex_lock(&av->code_lock);
-    for (unsigned n = 0; n < pages; n++)
-        first[n] = page_pin(rb[n], offset[n], &writes[n]);
+    for (unsigned n = 0; n < s->pages; n++)
+        first[n] = page_pin(s->rb[n], s->offset[n], &s->writes[n]);
     pthread_mutex_unlock(&av->code_lock);
-    for (unsigned n = 0; n < pages; n++)
+    for (unsigned n = 0; n < s->pages; n++)
         if (first[n])
-            revoke_everywhere(av, (uintptr_t)rb[n]->host + (offset[n] & PAGE_MASK));
-    src->max_insns = chaos_max_insns(cpu->jit);
-    r = jit_translate(av->jit, src, why);
+            revoke_everywhere(av, (uintptr_t)s->rb[n]->host + (s->offset[n] & PAGE_MASK));
     pthread_mutex_lock(&av->code_lock);
-    for (unsigned n = 0; n < pages; n++)
-        page_get(rb[n], offset[n], true)->pins--;
-    *again = r && !code_enter(av, r, rb, offset, writes, r->len2 ? 2 : 1);
-    for (unsigned n = 0; n < pages; n++)
-        page_release(rb[n], offset[n]);
+    for (unsigned n = 0; n < s->pages; n++) {
+        struct code_page *p = page_get(s->rb[n], s->offset[n], true);
+
+        if (first[n])
+            p->settle = epoch_open(av);
+        settled &= page_settled(av, cpu->jit, p->settle);
+    }
     pthread_mutex_unlock(&av->code_lock);
-    return *again ? NULL : r;
+    return settled;
+}
+
+/* Under code_lock. */
+static void span_unpin(struct code_span *s, bool release)
+{
+    for (unsigned n = 0; n < s->pages; n++) {
+        page_get(s->rb[n], s->offset[n], true)->pins--;
+        if (release)
+            page_release(s->rb[n], s->offset[n]);
+    }
+}
+
+enum translated { TRANSLATED, TRANSLATE_AGAIN, TRANSLATE_UNSETTLED, TRANSLATE_FAILED };
+
+static enum translated translate_once(struct cpu *cpu, struct jit_source *src, struct region **out, enum jit_failure *why)
+{
+    struct accel_vm *av = cpu->jit->av;
+    struct code_span s;
+    bool settled = span_pin(cpu, src->pc, &s), entered = false;
+    struct region *r = NULL;
+
+    if (settled) {
+        src->max_insns = chaos_max_insns(cpu->jit);
+        r = jit_translate(av->jit, src, why);
+    }
+    pthread_mutex_lock(&av->code_lock);
+    if (r)
+        entered = code_enter(av, r, s.rb, s.offset, s.writes, r->len2 ? 2 : 1);
+    span_unpin(&s, settled);            /* else the mark stays, for the next try */
+    pthread_mutex_unlock(&av->code_lock);
+    *out = entered ? r : NULL;
+    return !settled ? TRANSLATE_UNSETTLED : !r ? TRANSLATE_FAILED : entered ? TRANSLATED : TRANSLATE_AGAIN;
 }
 
 void code_flush_all(struct vm *vm, void *arg)
@@ -313,7 +379,8 @@ void code_flush_all(struct vm *vm, void *arg)
             jump_flush(vm->vcpus[i]->cpu->jit);
 }
 
-/* The region at pc, translated if need be; raises fetch faults. NULL: it is to be interpreted (not plain memory). */
+/* The region at pc, translated if need be; raises fetch faults. NULL: it is to be interpreted (not plain memory, or others
+ * may be writing there just now). */
 struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode)
 {
     struct accel_vm *av = cpu->jit->av;
@@ -321,16 +388,20 @@ struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode)
 
     for (unsigned tries = 0; tries < 4; tries++) {
         enum jit_failure why;
-        bool again;
         struct region *r;
 
         if (!code_fetch_fill(cpu, pc, &src.fetch, &src.phys))
             return NULL;
-        r = translate_once(cpu, pc, mode, &src, &again, &why);
-        if (r)
+        switch (translate_once(cpu, &src, &r, &why)) {
+        case TRANSLATED:
             return r;
-        if (again)
+        case TRANSLATE_AGAIN:
             continue;
+        case TRANSLATE_UNSETTLED:
+            return NULL;
+        case TRANSLATE_FAILED:
+            break;
+        }
         if (why == JIT_REFUSED)
             return NULL;
         if (why == JIT_NO_FETCH) {      /* its first instruction goes on in a page that is not there */
@@ -475,6 +546,7 @@ void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r)
 {
     struct jump_slot *s = cpu->jit->slot;
     unsigned h = jump_hash(pc);
+    uint64_t known = JUMP_PC_NONE;
 
     if (!s->entry[h].code) {
         if (s->filled < JUMP_FILLED)
@@ -489,10 +561,13 @@ void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r)
             s->locals++;
     }
     s->pages[page_hash(pc) / 64] |= 1ull << page_hash(pc) % 64;
-    if (r->jumped_to && r->jump_pc != pc)
+    if (!atomic_compare_exchange_strong(&r->jump_pc, &known, pc) && known != pc)
         r->jump_many = true;
-    r->jump_pc = pc;
-    r->jumped_to = true;
     s->region[h] = r;
     s->entry[h] = (struct jump_entry){ pc, r->code };
+    r->jumped_to = true;
+    if (r->dead) {                      /* who killed it may have looked at jumped_to before */
+        s->entry[h] = (struct jump_entry){ .pc = h == 0 };
+        s->region[h] = NULL;
+    }
 }

@@ -163,7 +163,7 @@ static char *accel_info(struct vm *vm)
 #define COMMON                                                                                                \
     .exit = accel_exit, .vcpu_init = accel_vcpu_init, .vcpu_exit = accel_vcpu_exit,                           \
     .vcpu_loop = accel_vcpu_loop, .kick = accel_kick, .memory_changed = accel_memory_changed,                 \
-    .ram_written = accel_ram_written, .run_on = accel_run_on, .exclusive = accel_exclusive, .info = accel_info
+    .ram_written = accel_ram_written, .run_on = accel_run_on, .ack = accel_ack, .exclusive = accel_exclusive, .info = accel_info
 
 ACCEL = { .name = "jit", .alias = "tcg", .summary = "translates guest code into host code", .init = jit_init, COMMON };
 ACCEL = { .name = "interp", .summary = "interprets guest code: slow, for comparison", .init = interp_init, COMMON };

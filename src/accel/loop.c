@@ -179,12 +179,14 @@ void accel_vcpu_loop(struct vcpu *v)
     sigsetjmp(out, 0);
     jc->in_guest = false;
     for (;;) {
-        uint64_t mode;
+        uint64_t mode, epoch;
 
         if (jc->verify_failed)
             break;
+        epoch = atomic_load(&jc->av->epoch);    /* of before the work that is done now */
         if (atomic_load(&cpu->exit_request) && !handle_requests(cpu))
             break;
+        atomic_store(&jc->epoch, epoch);
         if (!cpu->guest->has_work(cpu)) {
             vcpu_sleep(jc);
             continue;

@@ -482,6 +482,7 @@ static struct tlb_entry *notice_store(struct cpu *cpu, unsigned mmu, struct tlb_
         verify_abandon(cpu->jit);
     if (__atomic_load_n(f, __ATOMIC_SEQ_CST) & PAGE_HAS_CODE)
         code_written(cpu->jit->av, cpu, full.ram, full.offset + (va & ~PAGE_MASK), n);
+    chaos_store(cpu->jit);
     __atomic_fetch_or(f, PAGE_DIRTY | PAGE_DIRTY_DISPLAY, __ATOMIC_SEQ_CST);
     tlb_lock(cpu->jit);
     if (!page_wants_notice(&full) && tag_match(e->write, va))

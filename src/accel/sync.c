@@ -1,5 +1,6 @@
 /* vCPU threads among each other: kicks, sleep, queued work, stopping the world. */
 #include <glib.h>
+#include <sched.h>
 #include "accel.h"
 
 void cpu_kick(struct cpu *cpu, uint32_t bits)
@@ -79,6 +80,13 @@ static void work_push(struct vcpu *v, struct work *w)
     pthread_mutex_unlock(&v->work_lock);
 }
 
+/* Whoever goes on after it was quiet does first what was asked of it meanwhile. */
+static void sync_resume(struct jit_cpu *jc)
+{
+    sync_run(jc);
+    work_run(jc->vcpu);
+}
+
 /* A vCPU that waits for another's work does its own meanwhile, so that two may wait for each other. */
 static void work_wait(struct accel_vm *av, bool *done)
 {
@@ -99,7 +107,7 @@ static void work_wait(struct accel_vm *av, bool *done)
     }
     pthread_mutex_unlock(&av->ex_lock);
     if (jc)
-        sync_run(jc);
+        sync_resume(jc);
 }
 
 void accel_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg, bool wait)
@@ -117,6 +125,42 @@ void accel_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *a
     pthread_mutex_unlock(&av->ex_lock);
     if (wait)
         work_wait(av, &done);
+}
+
+static bool acked(const struct jit_cpu *jc, uint64_t epoch)
+{
+    return atomic_load(&jc->quiet) || atomic_load(&jc->epoch) >= epoch;
+}
+
+void accel_ack(struct vcpu *self)
+{
+    struct accel_vm *av = accel_of(self->vm);
+    struct jit_cpu *jc = self->cpu->jit;
+    uint64_t epoch = atomic_fetch_add(&av->epoch, 1) + 1;
+    bool waits = false;
+
+    for (unsigned i = 0; i < self->vm->nvcpus; i++) {
+        struct jit_cpu *other = self->vm->vcpus[i]->cpu->jit;
+
+        if (!other || other == jc || acked(other, epoch))
+            continue;
+        cpu_kick(other->vcpu->cpu, CPU_EXIT_KICK);
+        waits = true;
+    }
+    if (!waits)
+        return;
+    sync_quiet(jc);                     /* so that two may wait for each other */
+    for (unsigned i = 0; i < self->vm->nvcpus; i++) {
+        struct jit_cpu *other = self->vm->vcpus[i]->cpu->jit;
+
+        for (unsigned spins = 0; other && other != jc && !acked(other, epoch); spins++) {
+            if (spins > 200)
+                sched_yield();
+            else
+                atomic_signal_fence(memory_order_seq_cst);
+        }
+    }
+    sync_resume(jc);
 }
 
 /* ---- stop the world */
@@ -199,5 +243,5 @@ void accel_exclusive(struct vm *vm, void (*fn)(struct vm *vm, void *arg), void *
     pthread_mutex_unlock(&av->ex_lock);
     pthread_mutex_unlock(&av->ex_turn);
     if (was_running)
-        sync_run(jc);
+        sync_resume(jc);
 }

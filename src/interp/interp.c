@@ -152,6 +152,35 @@ static void call_helper(const struct run *r, const struct ir_op *op)
         r->val[op->dst] = ir_trim(h->ret, result);
 }
 
+static void call_vfix(const struct run *r, const struct ir_op *op)
+{
+    bool vector = op->type >= T_V128;
+    vec in[3], out = { { 0 } };
+    const uint8_t *arg[3] = { NULL };
+
+    for (unsigned i = 0; i < 3; i++) {
+        if (!op->arg[i])
+            continue;
+        if (ir_type_of(r->ir, op->arg[i]) < T_V128)
+            memcpy(in[i].b, &r->val[op->arg[i]], 8);
+        else
+            in[i] = r->vec[op->arg[i]];
+        arg[i] = in[i].b;
+    }
+    if (vector)
+        out = r->vec[op->d];
+    else
+        memcpy(out.b, &r->val[op->d], 8);
+    if (ir_fix_applies(r->cpu, (enum ir_fix_cond)(op->imm & 0xff), op->type, out.b, arg[0], arg[1]))
+        r->ir->guest->fixes[op->aux].fn(r->cpu, out.b, arg[0], arg[1], arg[2], op->imm >> 8);
+    if (vector) {
+        r->vec[op->dst] = out;
+        return;
+    }
+    memcpy(&r->val[op->dst], out.b, 8);
+    r->val[op->dst] = ir_trim(op->type, r->val[op->dst]);
+}
+
 static void call_vop(const struct run *r, const struct ir_op *op)
 {
     const struct vop_info *info = &vop_info[op->aux];
@@ -272,7 +301,7 @@ static struct interp_result run_ops(struct run *r)
         [T_I64][IR_PC] = &&op_pc, [T_I64][IR_SEXT32] = &&op_sext32, [T_I64][IR_ZEXT32] = &&op_zext32,
         [T_I32][IR_TRUNC] = &&op_zext32, [T_I64][IR_LEA] = &&op_lea, INT(SETCC, op_setcc), INT(SELECT, op_select),
         INT(LOAD, op_load), VEC(LOAD, op_load_vec), INT(STORE, op_store), VEC(STORE, op_store_vec),
-        NONE(FENCE, op_fence), INT(VOP, op_vop), VEC(VOP, op_vop), NONE(INSN_START, op_insn),
+        NONE(FENCE, op_fence), INT(VOP, op_vop), VEC(VOP, op_vop), INT(VFIX, op_vfix), [T_V128][IR_VFIX] = &&op_vfix, NONE(INSN_START, op_insn),
         NONE(LABEL, op_nop), NONE(NOP, op_nop), NONE(BR, op_br), NONE(BRCOND, op_brcond), NONE(POLL, op_poll),
         NONE(CALL, op_call), INT(CALL, op_call), VEC(CALL, op_call), NONE(EXIT_JUMP, op_exit),
         NONE(EXIT_LOOP, op_exit), NONE(EXIT_INDIRECT, op_exit_value), NONE(EXIT_LOOP_PC, op_exit_value),
@@ -403,6 +432,9 @@ op_fence:
     NEXT;
 op_vop:
     call_vop(r, op);
+    NEXT;
+op_vfix:
+    call_vfix(r, op);
     NEXT;
 op_call:
     call_helper(r, op);

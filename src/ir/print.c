@@ -151,6 +151,16 @@ static void print_body(GString *s, const struct ir *ir, const struct ir_op *op)
         if (op->imm)
             g_string_append_printf(s, ", #0x%" G_GINT64_MODIFIER "x", (uint64_t)op->imm);
         break;
+    case IR_VFIX:
+        g_string_append_printf(s, " %s when %u, #%d: ", op->aux < ir->guest->nfixes ? ir->guest->fixes[op->aux].name : "?",
+                               (unsigned)op->imm & 0xff, (int)(op->imm >> 8));
+        print_value(s, ir, op->d);
+        for (unsigned i = 0; i < 3; i++) {
+            g_string_append(s, ", ");
+            if (op->arg[i])
+                print_value(s, ir, op->arg[i]);
+        }
+        break;
     case IR_CALL:
         g_string_append_printf(s, " %s", op->aux < ir->nhelpers ? ir->helpers[op->aux]->name : "?");
         print_operands(s, ir, op, 0);

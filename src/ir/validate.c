@@ -201,6 +201,23 @@ static bool check_vop(struct check *c, const struct ir_op *op)
     return true;
 }
 
+/* Which operands a condition looks at, and what the result must be. */
+static bool check_vfix(struct check *c, const struct ir_op *op)
+{
+    unsigned cond = op->imm & 0xff, looks = cond >= FIX_EQ_S && cond <= FIX_EQ_PD ? 2 : cond == FIX_UNBOXED;
+
+    if (cond >= FIX_COND_COUNT || op->aux >= c->ir->guest->nfixes)
+        return fail(c, "no fix %u, condition %u", op->aux, cond);
+    if (!check_operand_type(c, 3, op->type))
+        return false;
+    if (cond == FIX_INDEF ? !type_is_int(op->type) : op->type != T_V128)
+        return fail(c, "condition %u can't be asked of %s", cond, type_text(op->type));
+    for (unsigned i = 0; i < 3; i++)
+        if (op->arg[i] ? c->ir->val_type[op->arg[i]] == T_V256 : i < looks)
+            return fail(c, "operand %u of a fix", i);
+    return !looks || (check_operand_type(c, 0, T_V128) && (looks < 2 || check_operand_type(c, 1, T_V128)));
+}
+
 static bool check_call(struct check *c, const struct ir_op *op)
 {
     const struct ir_helper *h;
@@ -289,6 +306,8 @@ static bool check_kind(struct check *c, const struct ir_op *op)
         return check_access(c, op);
     case IR_VOP:
         return check_vop(c, op);
+    case IR_VFIX:
+        return check_vfix(c, op);
     case IR_CALL:
         return check_call(c, op);
     case IR_BR: case IR_BRCOND:

@@ -236,7 +236,8 @@ static bool build(struct jit *j, const struct jit_source *src, unsigned max, str
         return false;
     ir_free(r->ir);
     *r = (struct region){ .phys = src->phys, .mode = src->mode, .insns = info.insns, .phys2 = UINT64_MAX,
-                          .lo = info.lo & (CPU_PAGE_SIZE - 1), .hi = ((info.hi - 1) & (CPU_PAGE_SIZE - 1)) + 1 };
+                          .lo = info.lo & (CPU_PAGE_SIZE - 1), .hi = ((info.hi - 1) & (CPU_PAGE_SIZE - 1)) + 1,
+                          .jump_pc = JUMP_PC_NONE };
     if (info.straddles) {
         r->len2 = info.hi & (CPU_PAGE_SIZE - 1);
         r->hi = CPU_PAGE_SIZE;
@@ -257,10 +258,8 @@ static void log_ir(struct jit *j, const struct jit_source *src, const struct reg
         log_text("op_opt", r, ir_print_optimized(j->ir, j->an));
 }
 
-static void region_publish(struct jit *j, struct region *r, const struct code_out *out)
+static void region_record(struct jit *j, struct region *r, const struct code_out *out)
 {
-    struct region *_Atomic *b = bucket(j, r->phys, r->mode);
-
     r->code = j->opts.interp ? (void *)ir_clone(j->ir) : j->rx + (out->rw - j->rw);
     r->code_size = out->size;
     r->first_exit = j->nexits;
@@ -279,8 +278,6 @@ static void region_publish(struct jit *j, struct region *r, const struct code_ou
     j->stats.guest_bytes += r->hi - r->lo + r->len2;
     j->stats.guest_insns += r->insns;
     j->stats.ops += j->ir->nops;
-    r->hash_next = atomic_load_explicit(b, memory_order_relaxed);
-    atomic_store_explicit(b, r, memory_order_release);
 }
 
 static struct region *translate_locked(struct jit *j, const struct jit_source *src, enum jit_failure *why)
@@ -323,7 +320,7 @@ static struct region *translate_locked(struct jit *j, const struct jit_source *s
         if (!max)
             max = 1;
     }
-    region_publish(j, r, &out);
+    region_record(j, r, &out);
     if (j->opts.interp)
         return r;
     if (log_enabled(LOG_OUT_ASM) && log_in_filter(src->pc))
@@ -346,6 +343,17 @@ struct region *jit_translate(struct jit *j, const struct jit_source *src, enum j
     j->stats.translate_ns += now_ns() - start;
     pthread_mutex_unlock(&j->lock);
     return r;
+}
+
+void jit_publish(struct jit *j, struct region *r)
+{
+    struct region *_Atomic *b;
+
+    pthread_mutex_lock(&j->lock);
+    b = bucket(j, r->phys, r->mode);
+    r->hash_next = atomic_load_explicit(b, memory_order_relaxed);
+    atomic_store_explicit(b, r, memory_order_release);
+    pthread_mutex_unlock(&j->lock);
 }
 
 /* ---- links and removal */

@@ -1,5 +1,6 @@
 /* vCPUs: their threads' start, parking and end. What a thread does in between is the accelerator's. */
 #include <errno.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,6 +264,27 @@ void vcpu_queue(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg
         fn(v, arg);
     else
         v->vm->accel->run_on(v, fn, arg, false);
+}
+
+void vcpu_relax(struct vcpu *v)
+{
+    static long cores;          /* of the host: the same for every machine */
+    long running = 0;
+
+    if (v->vm->nvcpus < 2)
+        return;
+    if (!cores)
+        cores = sysconf(_SC_NPROCESSORS_ONLN);
+    for (unsigned i = 0; i < v->vm->nvcpus; i++)
+        running += !v->vm->vcpus[i]->halted && !v->vm->vcpus[i]->stopped;
+    if (running > cores)
+        sched_yield();
+}
+
+void vcpus_ack(struct vcpu *self)
+{
+    if (self->vm->nvcpus > 1 && self->vm->accel && self->vm->accel->ack)
+        self->vm->accel->ack(self);
 }
 
 void vcpus_exclusive(struct vm *vm, void (*fn)(struct vm *vm, void *arg), void *arg)

@@ -164,6 +164,9 @@ enum ir_fix_cond {
  * collect sticky flags in the guest's own state. */
 typedef void ir_fix_fn(struct cpu *cpu, uint8_t *result, const uint8_t *a, const uint8_t *b, const uint8_t *c, int64_t imm);
 struct ir_fix { const char *name; ir_fix_fn *fn; };
+/* Does it apply? In C, for the interpreter; sticky bits that the host's test would set go to cpu->fp_control. */
+bool ir_fix_applies(struct cpu *cpu, enum ir_fix_cond cond, unsigned type, const uint8_t *result, const uint8_t *a,
+                    const uint8_t *b);
 
 struct ir_opinfo { const char *text; uint8_t operands, flags; };
 extern const struct ir_opinfo ir_opinfo[IR_OPCODE_COUNT];

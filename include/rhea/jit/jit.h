@@ -40,6 +40,7 @@ struct region_exit {
     uint8_t kind;               /* enum ir_exit_kind */
 };
 
+#define JUMP_PC_NONE UINT64_MAX        /* no region begins at the last byte */
 struct region {
     _Alignas(64) struct region *hash_next;
     uint64_t phys, mode;
@@ -55,7 +56,7 @@ struct region {
     _Atomic bool jumped_to;     /* some jump cache may hold it */
     _Atomic uint32_t entries;   /* times entered from C */
     struct region_exit *links_in;
-    uint64_t jump_pc;           /* where jump caches hold it; jump_many: elsewhere too */
+    _Atomic uint64_t jump_pc;   /* where jump caches hold it, JUMP_PC_NONE: nowhere yet; jump_many: elsewhere too */
     _Atomic bool jump_many;
     struct ir *ir;              /* with jit_options.keep_ir: as the front end made it */
     struct region *page_next[2];        /* of the lists of their pages (the accelerator's) */
@@ -94,11 +95,12 @@ struct jit_source {
 /* Finds a live region; any thread, no lock. phys2: page after the one of phys as the caller sees it, compared for
  * regions that straddle (UINT64_MAX: they are not found). */
 struct region *jit_find(struct jit *j, uint64_t phys, uint64_t mode, uint64_t phys2);
-/* Translates; NULL and why if not. Takes the translation lock. */
+/* Translates; NULL and why if not. Takes the translation lock. jit_find() knows the region once it is published. */
 enum jit_failure { JIT_FULL,    /* flush, try again */
                    JIT_NO_FETCH,        /* the first instruction goes on in a page that cannot be fetched */
                    JIT_REFUSED };       /* the back end cannot do it: interpret */
 struct region *jit_translate(struct jit *j, const struct jit_source *src, enum jit_failure *why);
+void jit_publish(struct jit *j, struct region *r);
 struct region_exit *jit_exit(struct jit *j, uint64_t number);
 /* Links an exit to a region of the same page and mode. */
 void jit_link(struct jit *j, struct region_exit *e, struct region *to);

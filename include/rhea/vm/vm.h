@@ -172,6 +172,11 @@ void vcpu_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *ar
 void vcpu_queue(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg);      /* does not wait */
 void vcpus_exclusive(struct vm *vm, void (*fn)(struct vm *vm, void *arg), void *arg);   /* all parked */
 struct vcpu *vcpu_current(void);
+/* The guest waits in a loop (PAUSE, YIELD, WFE): gives the host's core away if more vCPUs run than there are cores. */
+void vcpu_relax(struct vcpu *v);
+/* On a vCPU's thread: returns when every other vCPU of the machine has ended what it was doing (passed a poll) and done the
+ * work queued for it before this call. One that sleeps or waits in the host counts as done: it does its work first. */
+void vcpus_ack(struct vcpu *self);
 
 /* Accelerators */
 struct accel {
@@ -185,6 +190,7 @@ struct accel {
     void (*memory_changed)(struct vm *vm);      /* flat view changed: drop cached translations */
     void (*ram_written)(struct vm *vm, struct ram_block *rb, uint64_t offset, uint64_t len);    /* by the host */
     void (*run_on)(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg, bool wait);
+    void (*ack)(struct vcpu *self);
     void (*exclusive)(struct vm *vm, void (*fn)(struct vm *vm, void *arg), void *arg);
     char *(*info)(struct vm *vm);               /* info jit */
 };

@@ -78,4 +78,7 @@ ir_val v_call1(const struct v_op *o, unsigned op, unsigned arg, ir_val n);
 ir_val v_call2(const struct v_op *o, unsigned op, unsigned arg, ir_val n, ir_val m);
 ir_val v_call3(const struct v_op *o, unsigned op, unsigned arg, ir_val d, ir_val n, ir_val m);
 
+
+uint64_t a64_fp_immediate(unsigned size, uint8_t imm8);         /* VFPExpandImm() */
+
 #endif

@@ -90,6 +90,10 @@ uint64_t arm_fp_from_int(struct arm_cpu *c, uint32_t desc, uint64_t v);
 enum arm_fix_number { ARM_FIX_FP1, ARM_FIX_FP2, ARM_FIX_FP3, ARM_FIX_TO_INT, ARM_FIX_COUNT };
 extern const struct ir_fix arm_fixes[ARM_FIX_COUNT];
 
+/* RecipEstimate(), RecipSqrtEstimate() of the shared pseudocode. */
+uint32_t arm_recip_estimate(uint32_t a);
+uint32_t arm_recip_sqrt_estimate(uint32_t a);
+
 /* FPCR (or FPSCR) asks for what host arithmetic does not do: MODE_FP_SLOW. */
 static inline bool arm_fpcr_is_slow(uint32_t fpcr) { return fpcr & (1u << 26 | 1u << 24 | 1u << 19); }
 

@@ -166,14 +166,8 @@ uint64_t helper_rdtsc(struct cpu *cpu)
 /* A spinning vCPU gives its core away when there are more of them than cores: who holds the lock may be waiting. */
 void helper_pause(struct cpu *cpu)
 {
-    static long cores;          /* of the host: the same for every machine */
-
-    if (!cpu->vcpu || cpu->vcpu->vm->nvcpus < 2)
-        return;
-    if (!cores)
-        cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if ((long)cpu->vcpu->vm->nvcpus > cores)
-        sched_yield();
+    if (cpu->vcpu)
+        vcpu_relax(cpu->vcpu);
 }
 
 /* No performance counter is announced. */

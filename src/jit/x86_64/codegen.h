@@ -92,7 +92,7 @@ struct cold {
 /* A memory access's slow path. `desc` indexes the buffer of descriptors. */
 struct slow { uint8_t *jump, *resume; uint32_t desc, len; bool vec; };
 
-enum { SLOW_LOAD, SLOW_STORE, SLOW_ATOMIC };
+enum { SLOW_LOAD, SLOW_STORE, SLOW_ATOMIC, SLOW_FIX };
 enum { LOC_CONST = 0xfe };
 /* In code, behind `call slow; jmp resume`. Followed by `dirty` pairs {slot, register or LOC_CONST [, 8 bytes]}. */
 struct __attribute__((packed)) slow_desc {
@@ -224,9 +224,9 @@ void spill_store(struct codegen *b, unsigned reg, unsigned type, int spill);
 /* analyse.c */
 void codegen_analyse(struct codegen *b);
 
-/* lower.c, memory.c, flow.c, vector.c */
+/* lower.c, memory.c, flow.c, vector.c, fix.c */
 typedef void lower_fn(struct codegen *b, const struct ir_op *op);
-lower_fn lower_load, lower_store, lower_atomic, lower_vop, lower_call, lower_br, lower_brcond, lower_label, lower_poll,
+lower_fn lower_load, lower_store, lower_atomic, lower_vop, lower_vfix, lower_call, lower_br, lower_brcond, lower_label, lower_poll,
     lower_exit, lower_vec_const;
 void lower_range(struct codegen *b, unsigned from, unsigned to);
 enum host_cc lower_compare(struct codegen *b, const struct ir_op *op);
@@ -239,6 +239,10 @@ void vzeroupper(struct codegen *b);
 void emit_call_c(struct codegen *b, const void *fn);
 void vec_load(struct codegen *b, unsigned type, unsigned reg, struct mem m);
 void vec_store(struct codegen *b, unsigned type, struct mem m, unsigned reg);
+struct slow *slow_new(struct codegen *b, const struct ir_op *op, unsigned kind, unsigned addr);
+void lower_fence_wr(struct codegen *b);
+const uint8_t *image_loc(const struct reg_image *im, unsigned r);
+void codegen_fix(struct cpu *cpu, struct reg_image *im, const struct slow_desc *d);
 void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret);
 
 #endif

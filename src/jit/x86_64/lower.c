@@ -669,13 +669,17 @@ static void lower_select(struct codegen *b, const struct ir_op *op)
     op_rr(&b->c, M_0F | 0x40 | cc | OP_WIDE(w), rd, rc);
 }
 
+void lower_fence_wr(struct codegen *b)
+{
+    put8(&b->c, 0xf0);                  /* lock or dword [rsp], 0: cheaper than MFENCE, as strong for ordinary memory */
+    alu_mi(&b->c, ALU_OR, false, mem_at(RSP, 0), 0);
+}
+
 /* The host keeps all orders but that of a store before a later load (SDM vol. 3, 9.2.2). */
 static void lower_fence(struct codegen *b, const struct ir_op *op)
 {
-    if (!(op->imm & FENCE_WR))
-        return;
-    put8(&b->c, 0xf0);                  /* lock or dword [rsp], 0: cheaper than MFENCE, as strong for ordinary memory */
-    alu_mi(&b->c, ALU_OR, false, mem_at(RSP, 0), 0);
+    if (op->imm & FENCE_WR)
+        lower_fence_wr(b);
 }
 
 static lower_fn *const lower[IR_OPCODE_COUNT] = {
@@ -695,7 +699,7 @@ static lower_fn *const lower[IR_OPCODE_COUNT] = {
     [IR_SETCC] = lower_setcc, [IR_SELECT] = lower_select, [IR_LOAD] = lower_load, [IR_STORE] = lower_store,
     [IR_ATOMIC_XCHG] = lower_atomic, [IR_ATOMIC_ADD] = lower_atomic, [IR_ATOMIC_AND] = lower_atomic,
     [IR_ATOMIC_OR] = lower_atomic, [IR_ATOMIC_XOR] = lower_atomic, [IR_ATOMIC_CAS] = lower_atomic,
-    [IR_FENCE] = lower_fence, [IR_VOP] = lower_vop, [IR_INSN_START] = lower_insn, [IR_LABEL] = lower_label,
+    [IR_FENCE] = lower_fence, [IR_VOP] = lower_vop, [IR_VFIX] = lower_vfix, [IR_INSN_START] = lower_insn, [IR_LABEL] = lower_label,
     [IR_BR] = lower_br, [IR_BRCOND] = lower_brcond, [IR_POLL] = lower_poll, [IR_CALL] = lower_call,
     [IR_EXIT_JUMP] = lower_exit, [IR_EXIT_INDIRECT] = lower_exit, [IR_EXIT_LOOP] = lower_exit,
     [IR_EXIT_LOOP_PC] = lower_exit,

@@ -5,7 +5,7 @@
 #include "codegen.h"
 
 /* Notes what a slow path must know of this moment: which slots are newer in registers than in memory. */
-static struct slow *slow_new(struct codegen *b, const struct ir_op *op, unsigned kind, unsigned addr)
+struct slow *slow_new(struct codegen *b, const struct ir_op *op, unsigned kind, unsigned addr)
 {
     struct slow *s;
     struct slow_desc *d;
@@ -23,7 +23,7 @@ static struct slow *slow_new(struct codegen *b, const struct ir_op *op, unsigned
     *d = (struct slow_desc){ .kind = kind, .op = op->op, .type = op->type, .addr = addr, .dst = NOREG, .data = NOREG,
                              .cmp = NOREG, .memo = NOREG, .mem = op->mem, .disp = op->disp, .pc = b->insn_pc };
     p = b->desc + b->ndesc + sizeof(*d);
-    for (unsigned w = 0; w < 2; w++) {
+    for (unsigned w = 0; w < 2 && kind != SLOW_FIX; w++) {
         for (uint64_t m = b->dirty[w]; m; m &= m - 1) {
             unsigned slot = w * 64 + __builtin_ctzll(m);
             const struct value *x = &b->val[b->cur[slot]];
@@ -326,6 +326,8 @@ void lower_store(struct codegen *b, const struct ir_op *op)
         store_reg(b, size, m, rv);
     }
     s->resume = b->c.p;
+    if (op->mem & MEM_RELEASE)          /* before a later acquiring load, which itself costs nothing */
+        lower_fence_wr(b);
 }
 
 static uint32_t sized(unsigned size, uint32_t byte_op, uint32_t op)
@@ -437,7 +439,7 @@ void emit_slow(struct codegen *b)
     }
 }
 
-static const uint8_t *image_loc(const struct reg_image *im, unsigned r)
+const uint8_t *image_loc(const struct reg_image *im, unsigned r)
 {
     return r >= XMM0 ? im->vec[r - XMM0] : (const uint8_t *)&im->gpr[r];
 }
@@ -522,6 +524,10 @@ void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret
     const struct slow_desc *d = (const struct slow_desc *)(ret + 5);
     uint64_t va = im->gpr[d->addr] + (int64_t)d->disp, v, base;
 
+    if (d->kind == SLOW_FIX) {
+        codegen_fix(cpu, im, d);
+        return;
+    }
     write_back(cpu, im, (const uint8_t *)(d + 1), d->dirty);
     cpu->pc = cpu->pc_page + (int64_t)d->pc;
     if (va & ((1u << ((d->mem & MEM_ALIGN_MASK) >> MEM_ALIGN_SHIFT)) - 1))
