@@ -271,7 +271,8 @@ class Generator:
         for k in range(0, len(tree.lists), 16):
             w('    ' + ', '.join(map(str, tree.lists[k:k + 16])) + ',\n')
         w(f'}};\nconst struct {n}_row *{s}_row_find(uint32_t raw, unsigned width, const struct {n}_features *features, '
-          f'struct {n}_insn *i)\n{{\n    int32_t at;\n\n    switch (width) {{\n')
+          f'struct {n}_insn *i)\n{{\n    const struct {n}_insn before = *i;         /* a row that is passed over leaves no trace */\n'
+          f'    int32_t at;\n\n    switch (width) {{\n')
         for width, root in roots.items():
             w(f'    case {width}: at = {root}; break;\n')
         w(f'''    default: return NULL;
@@ -286,6 +287,7 @@ class Generator:
         formats[{s}_how[*list].format](i, raw);
         if (where({s}_how[*list].where, i))
             return row;
+        *i = before;
     }}
     return NULL;
 }}

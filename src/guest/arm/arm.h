@@ -54,7 +54,7 @@ enum arm_slot {
     SLOT_CC_OP, SLOT_CC_A, SLOT_CC_B,
     SLOT_Q,                             /* v0 to v31, V128 */
     SLOT_R = SLOT_Q + 32,               /* AArch32: r0 to r14 as I32, the low halves of x0 to x14. A region uses either */
-    SLOT_IT = SLOT_R + 15, SLOT_CC_NZ, SLOT_CC_C,       /* AArch32, I32 */
+    SLOT_IT = SLOT_R + 15, SLOT_CC_NZ, SLOT_CC_C, SLOT_TMP,     /* AArch32, I32 */
     SLOT_COUNT
 };
 
@@ -69,6 +69,7 @@ struct arm_cpu {
     uint32_t cc_op;
     uint32_t cc_nz, cc_c;               /* AArch32: see enum arm_cc */
     uint32_t it;                        /* AArch32: IT state */
+    uint32_t tmp32;                     /* AArch32: carries a value across basic blocks of one instruction */
     struct { uint64_t lo, hi; } q[32];  /* 16-byte aligned */
     uint64_t qc[2];                     /* saturation since: any bit is FPSR.QC (arm_fpsr() adds it to fpsr) */
     /* Exclusive monitor: address, bytes (0: open) and what was there; a store succeeds by compare and swap from that. */

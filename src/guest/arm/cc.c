@@ -40,5 +40,5 @@ uint32_t arm_cc_nzcv(uint32_t op, uint64_t a, uint64_t b)
 
 uint32_t arm_helper_nzcv(struct cpu *c, uint32_t op, uint64_t a, uint64_t b)
 {
-    return arm_cc_nzcv(op, a, b);
+    return arm_cc_nzcv(op & CC_BASE_MASK, a, b);
 }

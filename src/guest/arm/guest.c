@@ -48,7 +48,7 @@ static const struct ir_slot slots[SLOT_COUNT] = {
     TIMES15(X)
 #undef X
     [SLOT_IT] = { "it", FIELD(it), T_I32, 0 }, [SLOT_CC_NZ] = { "cc_nz", FIELD(cc_nz), T_I32, 0 },
-    [SLOT_CC_C] = { "cc_c", FIELD(cc_c), T_I32, 0 },
+    [SLOT_CC_C] = { "cc_c", FIELD(cc_c), T_I32, 0 }, [SLOT_TMP] = { "tmp", FIELD(tmp32), T_I32, 0 },
 };
 
 /* Areas land one by one: what is not there yet is a null pointer, and its instructions are not emitted. */
