@@ -17,7 +17,18 @@ static ir_val get_sp(struct arm_t *t, unsigned sf, unsigned r)
 /* ---- addresses of code */
 
 EMIT(adr) { a64_put_x(t, i->rd, ir_pc(t->ir, i->pc + (uint64_t)(int64_t)i->imm21)); }
-EMIT(adrp) { a64_put_x(t, i->rd, ir_pc(t->ir, (i->pc & ~UINT64_C(0xfff)) + ((uint64_t)(int64_t)i->imm21 << 12))); }
+
+/* An offset of up to 4 GiB: more than the host can add at once. */
+EMIT(adrp)
+{
+    int64_t pages = (int64_t)((uint64_t)(int64_t)i->imm21 << 12);
+    uint64_t page = i->pc & ~UINT64_C(0xfff);
+
+    if (pages == (int32_t)pages)
+        a64_put_x(t, i->rd, ir_pc(t->ir, page + (uint64_t)pages));
+    else
+        a64_put_x(t, i->rd, ir_bin_imm(t->ir, IR_ADD, ir_pc(t->ir, page), (uint64_t)pages));
+}
 
 /* ---- addition and subtraction */
 

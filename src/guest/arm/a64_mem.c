@@ -227,15 +227,17 @@ static void put_words(struct arm_t *t, unsigned r0, unsigned r1, ir_val v)
 EMIT(casp)
 {
     ir_val base, old, new;
+    memop m;
 
     if (i->size) {
         arm_call(t, ARM_HELP_casp, a64_base(t, i->rn), ir_const(t->ir, T_I32, i->rs | (uint32_t)i->rt << 8), 0, 0);
         return;
     }
+    m = ordered_memop(t, i->rn, 0, 3, true) | MEM_ACQUIRE | MEM_RELEASE;
     base = a64_base(t, i->rn);
     old = join_words(t, i->rs, i->rs + 1);
     new = join_words(t, i->rt, i->rt + 1);
-    old = ir_cas(t->ir, with_alignment(arm_memop(t, 3), 3) | MEM_ACQUIRE | MEM_RELEASE, base, old, new);
+    old = ir_cas(t->ir, m, base, old, new);
     put_words(t, i->rs, i->rs + 1, old);
 }
 
