@@ -171,7 +171,7 @@ static void call_vfix(const struct run *r, const struct ir_op *op)
         out = r->vec[op->d];
     else
         memcpy(out.b, &r->val[op->d], 8);
-    if (ir_fix_applies(r->cpu, (enum ir_fix_cond)(op->imm & 0xff), op->type, out.b, arg[0], arg[1]))
+    if (ir_fix_applies(r->cpu, (enum ir_fix_cond)(op->imm & 0xff), op->type, out.b, arg[0], arg[1], arg[2]))
         r->ir->guest->fixes[op->aux].fn(r->cpu, out.b, arg[0], arg[1], arg[2], op->imm >> 8);
     if (vector) {
         r->vec[op->dst] = out;

@@ -33,7 +33,7 @@ static bool equal_or_unordered(struct cpu *cpu, const uint8_t *pa, const uint8_t
 }
 
 bool ir_fix_applies(struct cpu *cpu, enum ir_fix_cond cond, unsigned type, const uint8_t *result, const uint8_t *a,
-                    const uint8_t *b)
+                    const uint8_t *b, const uint8_t *c)
 {
     bool wide = cond == FIX_NAN_D || cond == FIX_NAN_PD || cond == FIX_EQ_D || cond == FIX_EQ_PD, found = false;
     bool packed = cond == FIX_NAN_PS || cond == FIX_NAN_PD || cond == FIX_EQ_PS || cond == FIX_EQ_PD || cond == FIX_INDEF_PS;
@@ -47,6 +47,9 @@ bool ir_fix_applies(struct cpu *cpu, enum ir_fix_cond cond, unsigned type, const
     case FIX_UNBOXED:
         memcpy(&v, a, 8);
         return v >> 32 != UINT32_MAX;
+    case FIX_MASK_S: return c[3] >> 7;
+    case FIX_MASK_D: return c[7] >> 7;
+    case FIX_MASK_PS: return (c[3] | c[7] | c[11] | c[15]) >> 7;
     default:
         break;
     }

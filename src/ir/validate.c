@@ -210,7 +210,10 @@ static bool check_vfix(struct check *c, const struct ir_op *op)
         return fail(c, "no fix %u, condition %u", op->aux, cond);
     if (!check_operand_type(c, 3, op->type))
         return false;
-    if (cond == FIX_INDEF ? !type_is_int(op->type) : op->type != T_V128)
+    if (cond >= FIX_MASK_S && cond <= FIX_MASK_PS) {
+        if (!op->c || c->ir->val_type[op->c] != T_V128 || (op->type != T_V128 && !type_is_int(op->type)))
+            return fail(c, "condition %u asks for a mask", cond);
+    } else if (cond == FIX_INDEF ? !type_is_int(op->type) : op->type != T_V128)
         return fail(c, "condition %u can't be asked of %s", cond, type_text(op->type));
     for (unsigned i = 0; i < 3; i++)
         if (op->arg[i] ? c->ir->val_type[op->arg[i]] == T_V256 : i < looks)

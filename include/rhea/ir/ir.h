@@ -149,13 +149,15 @@ struct cpu;
 /* Orders that a FENCE keeps: earlier loads (R) or stores (W) before later ones. */
 enum { FENCE_RR = 1, FENCE_RW = 2, FENCE_WR = 4, FENCE_WW = 8, FENCE_LOADS = 3, FENCE_ALL = 15 };
 
-/* When a VFIX applies. S, D: lane 0 of 32, 64 bits; PS, PD: any lane. */
+/* When a VFIX applies. S, D: lane 0 of 32, 64 bits; PS, PD: any lane. MASK: what c, a comparison, says: for what else may
+ * differ, found before the host's arithmetic and kept from it, as it would raise flags of its own. */
 enum ir_fix_cond {
     FIX_NAN_S, FIX_NAN_D, FIX_NAN_PS, FIX_NAN_PD,       /* the result is a NaN */
     FIX_EQ_S, FIX_EQ_D, FIX_EQ_PS, FIX_EQ_PD,           /* a and b are equal or unordered (minimum, maximum) */
     FIX_INDEF,                          /* an integer result is the indefinite one: 1 << 31 (I32), 1 << 63 (I64) */
     FIX_INDEF_PS,                       /* ... some 32-bit lane of a vector */
     FIX_UNBOXED,                        /* bits 63:32 of a are not all ones (RISC-V NaN boxes) */
+    FIX_MASK_S, FIX_MASK_D, FIX_MASK_PS,        /* c's sign bit: of lane 0 of 32, 64 bits; of some 32-bit lane */
     FIX_COND_COUNT
 };
 /* What guests do where host arithmetic differs (NaNs, out of range): the whole operation again, by their own rules. Vectors
@@ -166,7 +168,7 @@ typedef void ir_fix_fn(struct cpu *cpu, uint8_t *result, const uint8_t *a, const
 struct ir_fix { const char *name; ir_fix_fn *fn; };
 /* Does it apply? In C, for the interpreter; sticky bits that the host's test would set go to cpu->fp_control. */
 bool ir_fix_applies(struct cpu *cpu, enum ir_fix_cond cond, unsigned type, const uint8_t *result, const uint8_t *a,
-                    const uint8_t *b);
+                    const uint8_t *b, const uint8_t *c);
 
 struct ir_opinfo { const char *text; uint8_t operands, flags; };
 extern const struct ir_opinfo ir_opinfo[IR_OPCODE_COUNT];

@@ -6,6 +6,7 @@
 #undef arm_cc
 #include "a64.h"
 #include "a32.h"
+#include "simd_ops.h"
 
 /* The system side: null until it is there. */
 #pragma weak arm_mode_bits
@@ -189,6 +190,7 @@ static char *disassemble(const uint8_t *code, size_t n, uint64_t pc, uint64_t mo
 
 #define GUEST_COMMON                                                                                                     \
     .slots = slots, .nslots = SLOT_COUNT, .helpers = helpers, .nhelpers = ARM_HELP_COUNT,                                \
+    .fixes = arm_fixes, .nfixes = ARM_FIX_COUNT,                                                                         \
     .cpu_size = sizeof(struct arm_cpu), .page_bits = 12,                                                                 \
     .insn_size = sizeof(struct a64_insn) > sizeof(struct a32_insn) ? sizeof(struct a64_insn) : sizeof(struct a32_insn),  \
     .decode = arm_decode, .emit_begin = arm_emit_begin, .emit_scan = arm_emit_scan, .emit_join = arm_emit_join, .emit = arm_emit,                    \

@@ -32,17 +32,24 @@ static void compare_packed(struct codegen *b, bool wide, unsigned predicate, uns
     put8(&b->c, predicate);
 }
 
-static enum host_cc any_lane(struct codegen *b, unsigned t)
+/* Is a sign bit among those of `lanes` set? */
+static enum host_cc signs(struct codegen *b, bool wide, unsigned lanes, unsigned t)
 {
     unsigned g = temp_reg(b, GPR_ALL);
+    uint32_t code = M_0F | 0x50 | (wide ? P_66 : 0);            /* movmskps, movmskpd */
 
     if (b->host->avx)
-        vex_rr(&b->c, M_0F | 0x50, 0, g, 0, t);                 /* movmskps */
+        vex_rr(&b->c, code, 0, g, 0, t);
     else
-        op_rr(&b->c, M_0F | 0x50, g, t);
-    test_rr(&b->c, false, g, g);
+        op_rr(&b->c, code, g, t);
+    if (lanes == 15)
+        test_rr(&b->c, false, g, g);
+    else
+        test_ri(&b->c, false, g, (int32_t)lanes);
     return CC_NE;
 }
+
+static enum host_cc any_lane(struct codegen *b, unsigned t) { return signs(b, false, 15, t); }
 
 static enum host_cc test_packed(struct codegen *b, enum ir_fix_cond cond, unsigned r, unsigned x, unsigned y)
 {
@@ -83,7 +90,7 @@ static enum host_cc test_unboxed(struct codegen *b, unsigned x)
     return CC_NE;
 }
 
-static enum host_cc emit_test(struct codegen *b, const struct ir_op *op, unsigned r, unsigned x, unsigned y)
+static enum host_cc emit_test(struct codegen *b, const struct ir_op *op, unsigned r, unsigned x, unsigned y, unsigned z)
 {
     enum ir_fix_cond cond = op->imm & 0xff;
 
@@ -99,6 +106,9 @@ static enum host_cc emit_test(struct codegen *b, const struct ir_op *op, unsigne
         return CC_O;
     case FIX_UNBOXED:
         return test_unboxed(b, x);
+    case FIX_MASK_S: return signs(b, false, 1, z);
+    case FIX_MASK_D: return signs(b, true, 1, z);
+    case FIX_MASK_PS: return any_lane(b, z);
     default:
         return test_packed(b, cond, r, x, y);
     }
@@ -121,7 +131,7 @@ void lower_vfix(struct codegen *b, const struct ir_op *op)
     d->cmp = z;
     d->dst = r;
     d->imm = op->aux;
-    s->jump = jcc(&b->c, emit_test(b, op, r, x, y));
+    s->jump = jcc(&b->c, emit_test(b, op, r, x, y, z));
     s->resume = b->c.p;
 }
 

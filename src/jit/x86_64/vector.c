@@ -310,6 +310,12 @@ static bool only_256(unsigned vop)
            vop == VOP_PERMF128;
 }
 
+/* CMPxx has predicates 8 to 31 in its VEX forms alone. */
+static bool beyond_sse(const struct codegen *b, const struct ir_op *op)
+{
+    return !b->host->avx && op->imm > 7 && op->aux >= VOP_CMPPS && op->aux <= VOP_CMPSD;
+}
+
 void lower_vop(struct codegen *b, const struct ir_op *op)
 {
     const struct vop_info *info = &vop_info[op->aux];
@@ -323,7 +329,7 @@ void lower_vop(struct codegen *b, const struct ir_op *op)
         return;
     }
     x.vex = b->host->avx && !(info->flags & VOPF_LEGACY);
-    if (!host_has(info->feature) || (!x.l && only_256(op->aux)) || (x.l && !b->host->avx2) || (info->form == VF_RVM0 && x.vex)) {
+    if (!host_has(info->feature) || (!x.l && only_256(op->aux)) || (x.l && !b->host->avx2) || beyond_sse(b, op) || (info->form == VF_RVM0 && x.vex)) {
         call_portable(b, &x);
         return;
     }

@@ -1,0 +1,49 @@
+/* What the emitters of A64 floating point share (a64_fp*.c). Operations on host arithmetic, with NaNs and whatever else
+ * differs put right by ir_vfix(); halves, and all where MODE_FP_SLOW, by the C functions of helpers_fp.c. */
+#ifndef RHEA_GUEST_A64_FP_H
+#define RHEA_GUEST_A64_FP_H
+
+#include "a64_simd.h"
+
+/* A host operation in its four forms. */
+struct f_vops { uint16_t ss, sd, ps, pd; };
+#define F_VOPS(name) { VOP_##name##SS, VOP_##name##SD, VOP_##name##PS, VOP_##name##PD }
+
+static inline bool f_slow(const struct v_op *o) { return o->size == 1 || o->t->mode & MODE_FP_SLOW; }
+static inline unsigned f_vop(const struct v_op *o, const struct f_vops *v)
+{
+    return o->scalar ? (o->size == 3 ? v->sd : v->ss) : o->size == 3 ? v->pd : v->ps;
+}
+static inline enum ir_fix_cond f_nan(const struct v_op *o)
+{
+    return o->scalar ? (o->size == 3 ? FIX_NAN_D : FIX_NAN_S) : o->size == 3 ? FIX_NAN_PD : FIX_NAN_PS;
+}
+static inline enum ir_fix_cond f_mask(const struct v_op *o)
+{
+    return o->scalar ? (o->size == 3 ? FIX_MASK_D : FIX_MASK_S) : FIX_MASK_PS;
+}
+/* An operand such that the elements beyond a vector of 64 bits raise nothing of their own: the same twice. */
+static inline ir_val f_operand(const struct v_op *o, ir_val n)
+{
+    return o->scalar || o->q ? n : v1(o, VOP_MOVDDUP, n);
+}
+ir_val f_const(const struct v_op *o, uint64_t v);               /* v in each element */
+ir_val f_compare(const struct v_op *o, unsigned predicate, ir_val n, ir_val m);        /* CMPxx by its immediate */
+ir_val f_round(const struct v_op *o, unsigned imm, ir_val n);   /* ROUNDxx */
+ir_val f_call1(const struct v_op *o, unsigned op, unsigned arg, ir_val n);
+ir_val f_call2(const struct v_op *o, unsigned op, unsigned arg, ir_val n, ir_val m);
+ir_val f_call3(const struct v_op *o, unsigned op, unsigned arg, ir_val d, ir_val n, ir_val m);
+
+typedef ir_val f2_fn(const struct v_op *o, ir_val n, ir_val m);
+void f_three(struct arm_t *t, const struct a64_insn *i, f2_fn *fn);
+void f_two(struct arm_t *t, const struct a64_insn *i, v2_fn *fn);
+#define EMIT_F3(name)                                                                              \
+    static f2_fn three_##name;                                                                     \
+    EMIT(name) { f_three(t, i, three_##name); }                                                    \
+    static ir_val three_##name(const struct v_op *o, ir_val n, ir_val m)
+#define EMIT_F2(name)                                                                              \
+    static v2_fn two_##name;                                                                       \
+    EMIT(name) { f_two(t, i, two_##name); }                                                        \
+    static ir_val two_##name(const struct v_op *o, ir_val n)
+
+#endif
