@@ -132,9 +132,11 @@ enum {
 #define MODE_MODE32_SHIFT 40            /* AArch32: M[4:0], 5 bits */
 #define MODE_VFP_SHORT_SHIFT 45         /* AArch32: FPSCR Len, Stride: 5 bits */
 #define MODE_SECURE (UINT64_C(1) << 50)
-#define MODE_TRAPS_SHIFT 51             /* AArch32 CP10/11, HCR and like traps: system.c's own, 8 bits */
+#define MODE_FP_UNDEF32 (UINT64_C(1) << 51)     /* AArch32: FPEXC.EN is 0: all but VMRS, VMSR of system registers is undefined */
+/* FPCR bits that need MODE_FP_SLOW: FZ, FZ16, AH, FIZ, and DN, whose NaNs the fixes do not make */
+#define ARM_FPCR_SLOW (1u << 24 | 1u << 25 | 1u << 19 | 3u)
 enum { ARM_MMU_EL0, ARM_MMU_EL1, ARM_MMU_EL1_PAN, ARM_MMU_EL2, ARM_MMU_EL20_0, ARM_MMU_EL20_2, ARM_MMU_EL20_2_PAN, ARM_MMU_EL3,
-       ARM_MMU_OFF /* stage 1 off at EL1&0 */, ARM_MMU_OFF_EL2, ARM_MMU_OFF_EL3, ARM_MMU_COUNT };
+       ARM_MMU_EL3_PAN, ARM_MMU_EL30_0 /* AArch32 EL3: its PAN, and Secure User mode */, ARM_MMU_COUNT };
 
 /* Helpers: rows in helpers.def (which includes a file an area); functions are arm_helper_NAME(). */
 #define HELPER_FN(name) arm_helper_##name
