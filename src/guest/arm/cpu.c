@@ -148,8 +148,8 @@ static uint64_t mode64(const struct arm_cpu *c, uint64_t sctlr)
     if (sctlr & (c->el ? SCTLR_EE : SCTLR_E0E))
         m |= MODE_BE;
     if (has(c, AF_PAuth))
-        m |= (uint64_t)(!!(sctlr & SCTLR_ENIA) | !!(sctlr & SCTLR_ENIB) << 1 | !!(sctlr & SCTLR_ENDA) << 2 |
-                        !!(sctlr & SCTLR_ENDB) << 3) << MODE_PAUTH_SHIFT;
+        m |= (uint64_t)((sctlr & SCTLR_ENIA ? 1 : 0) | (sctlr & SCTLR_ENIB ? 2 : 0) | (sctlr & SCTLR_ENDA ? 4 : 0) |
+                        (sctlr & SCTLR_ENDB ? 8 : 0)) << MODE_PAUTH_SHIFT;
     if (has(c, AF_BTI)) {
         m |= (uint64_t)c->btype << MODE_BTYPE_SHIFT;
         if (sctlr & (c->el ? SCTLR_BT1 : SCTLR_BT0))

@@ -82,6 +82,8 @@ struct arm_system {
     void *gic_opaque;
     _Atomic uint32_t power;             /* enum arm_power */
     uint64_t exc_return;                /* preferred return address of the exception being raised */
+    uint8_t exc_domain;                 /* of a short-descriptor fault */
+    _Atomic bool wait_over;             /* WFIT's deadline has passed */
     uint16_t asid;                      /* of the translations that the soft TLB holds, besides global ones */
     bool tagged;                        /* a translation of an address with a tag was entered since the last flush */
     struct vm_timer *wait_timer;        /* WFIT, WFET */

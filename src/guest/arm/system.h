@@ -149,12 +149,13 @@ void arm_regs_flush(struct arm_cpu *c);                 /* translations that dep
 void arm_asid_update(struct arm_cpu *c);                /* after TTBR, TCR, CONTEXTIDR changes */
 
 /* ---- exceptions.c, exceptions32.c */
+uint64_t arm_branch_address(const struct arm_cpu *c, uint64_t target);  /* without a tag where addresses have one */
 void arm_pending_update(struct arm_cpu *c);             /* HCR_EL2's virtual interrupts changed */
 unsigned arm_sync_target(const struct arm_cpu *c);      /* EL that takes synchronous exceptions from here */
 _Noreturn void arm_raise_el(struct arm_cpu *c, unsigned el, uint32_t syndrome, uint64_t far);
 void arm_take(struct arm_cpu *c, unsigned el, unsigned vector, uint32_t syndrome, uint64_t far, uint64_t ret);
 void arm_take32(struct arm_cpu *c, unsigned el, unsigned kind, uint32_t syndrome, uint64_t far, uint64_t ret);
-uint32_t arm_spsr_compose(const struct arm_cpu *c);     /* PSTATE as it goes to SPSR_ELx */
+uint32_t arm_spsr_compose(const struct arm_cpu *c, bool to64);   /* PSTATE as it goes to SPSR_ELx, or AArch32's SPSR_mode */
 /* AArch32 PSTATE from a CPSR value, all of it, banks switched. */
 void arm_set_cpsr_raw(struct arm_cpu *c, uint32_t v);
 void arm_set_mode32(struct arm_cpu *c, unsigned mode);
