@@ -9,8 +9,6 @@
 #include "rhea/vm/vm.h"
 
 /* Until they have landed. */
-#pragma weak arm_configure
-#pragma weak arm_boot
 
 enum { VIRT_SLOTS = 32, VIRT_BLOBS = 16, VIRT_SPIS = 256 };
 

@@ -143,18 +143,15 @@ static uint64_t mode64(const struct arm_cpu *c, uint64_t sctlr)
 {
     uint64_t m = 0;
 
-    if (sctlr & (c->el ? SCTLR_SA : SCTLR_SA0))
+    if (c->sp & 15 && sctlr & (c->el ? SCTLR_SA : SCTLR_SA0))
         m |= MODE_SP_ALIGN;
     if (sctlr & (c->el ? SCTLR_EE : SCTLR_E0E))
         m |= MODE_BE;
     if (has(c, AF_PAuth))
         m |= (uint64_t)((sctlr & SCTLR_ENIA ? 1 : 0) | (sctlr & SCTLR_ENIB ? 2 : 0) | (sctlr & SCTLR_ENDA ? 4 : 0) |
                         (sctlr & SCTLR_ENDB ? 8 : 0)) << MODE_PAUTH_SHIFT;
-    if (has(c, AF_BTI)) {
-        m |= (uint64_t)c->btype << MODE_BTYPE_SHIFT;
-        if (sctlr & (c->el ? SCTLR_BT1 : SCTLR_BT0))
-            m |= MODE_BTI;
-    }
+    if (has(c, AF_BTI) && sctlr & SCTLR_M)
+        m |= MODE_BTI;
     if (c->el || ((sctlr & SCTLR_UCI) && !(arm_hcr(c) & (HCR_TPCP | HCR_TPU))))
         m |= MODE_UCI;
     return m;

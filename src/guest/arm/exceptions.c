@@ -132,7 +132,7 @@ _Noreturn void arm_raise_el(struct arm_cpu *c, unsigned el, uint32_t syndrome, u
 }
 
 /* BRK, breakpoints and single step follow MDCR_EL2.TDE: D2.6. */
-static bool is_debug(unsigned ec) { return (ec >= EC_BKPT_LOWER && ec <= EC_WATCH) || ec == EC_BKPT32 || ec == EC_BRK || ec == EC_VECTOR; }
+static bool is_debug(unsigned ec) { return (ec >= EC_BKPT_LOWER && ec <= EC_WATCH) || ec == EC_BKPT32 || ec == EC_BRK64 || ec == EC_VECTOR; }
 
 _Noreturn void arm_raise(struct arm_cpu *c, uint32_t syndrome, uint64_t far)
 {

@@ -8,24 +8,6 @@
 #include "a32.h"
 #include "simd_ops.h"
 
-/* The system side: null until it is there. */
-#pragma weak arm_mode_bits
-#pragma weak arm_mmu_index
-#pragma weak arm_translate
-#pragma weak arm_unaligned
-#pragma weak arm_bus_error
-#pragma weak arm_deliver
-#pragma weak arm_has_work
-#pragma weak arm_cpu_init
-#pragma weak arm_cpu_reset
-#pragma weak arm_cpu_free
-#pragma weak arm_mmu_dump
-#pragma weak arm_models
-#pragma weak arm_models32
-#pragma weak arm_feature_list
-#pragma weak arm_cpu_has
-#pragma weak arm_cpsr
-#pragma weak arm_is_secure
 #pragma weak arm_fpsr
 
 #define FIELD(f) offsetof(struct arm_cpu, f)
@@ -109,7 +91,7 @@ static void dump32(const struct arm_cpu *c, GString *s)
         g_string_append_printf(s, "R%02u=%08x%c", n, n == 15 ? (uint32_t)c->cpu.pc : (uint32_t)c->x[n], n % 4 == 3 ? '\n' : ' ');
     g_string_append_printf(s, "PSR=%08x %c%c%c%c %c %s%s32\n", psr, psr >> 31 & 1 ? 'N' : '-', psr >> 30 & 1 ? 'Z' : '-',
                            psr >> 29 & 1 ? 'C' : '-', psr >> 28 & 1 ? 'V' : '-', c->thumb ? 'T' : 'A',
-                           arm_is_secure && arm_is_secure(c) ? "S " : "NS ", mode32_name(c->mode32));
+                           arm_is_secure(c) ? "S " : "NS ", mode32_name(c->mode32));
     for (unsigned n = 0; n < 32; n++) {
         uint64_t d = n & 1 ? c->q[n / 2].hi : c->q[n / 2].lo;
 

@@ -2,10 +2,6 @@
 #include "rhea/base/log.h"
 #include "arm.h"
 
-#pragma weak arm_page_guarded
-#pragma weak arm_raise
-#pragma weak arm_raise_undefined
-#pragma weak arm_unaligned
 
 static unsigned data_mmu(const struct arm_cpu *c) { return c->cpu.mode >> MODE_MMU_SHIFT & 15; }
 
@@ -25,13 +21,13 @@ void arm_helper_bti_check(struct cpu *cpu, uint32_t raw)
     /* They take BTYPE 3 too unless SCTLR_ELx.BT0 (EL0) or BT1 is set. */
     if (signs && !(c->sys.sctlr[regime] >> (c->el ? 36 : 35) & 1))
         return;
-    if (arm_page_guarded && arm_page_guarded(c, cpu->pc))
+    if (arm_page_guarded(c, cpu->pc))
         arm_raise(c, ARM_SYNDROME(EC_BTI, c->btype), 0);
 }
 
 void arm_helper_btype_jump(struct cpu *cpu)
 {
-    arm(cpu)->btype = arm_page_guarded && arm_page_guarded(arm(cpu), cpu->pc) ? 3 : 1;
+    arm(cpu)->btype = arm_page_guarded(arm(cpu), cpu->pc) ? 3 : 1;
 }
 
 void arm_helper_hlt(struct cpu *cpu, uint32_t imm)

@@ -657,6 +657,14 @@ bool arm_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigne
     return true;
 }
 
+/* FEAT_BTI: the page's GP bit. */
+bool arm_page_guarded(struct arm_cpu *c, uint64_t va)
+{
+    struct arm_walk w = { .c = c, .va = va, .access = ACCESS_EXEC, .mmu = arm_mmu_index(&c->cpu, true), .probe = true };
+
+    return arm_walk(&w) && w.guarded;
+}
+
 char *arm_mmu_dump(struct cpu *cpu, bool tlb)
 {
     const struct arm_cpu *c = arm(cpu);

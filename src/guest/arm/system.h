@@ -112,13 +112,12 @@ enum { CPSR_Q = 1 << 27, CPSR_SSBS = 1 << 23, CPSR_PAN = 1 << 22, CPSR_DIT = 1 <
 enum { DAIF_F = 1, DAIF_I = 2, DAIF_A = 4, DAIF_D = 8 };
 enum { M_USR = 16, M_FIQ = 17, M_IRQ = 18, M_SVC = 19, M_MON = 22, M_ABT = 23, M_HYP = 26, M_UND = 27, M_SYS = 31 };
 
-/* Exception classes: ESR_ELx.EC */
-enum { EC_UNKNOWN = 0, EC_WFX = 1, EC_CP15_RT = 3, EC_CP15_RRT = 4, EC_CP14_RT = 5, EC_CP14_LS = 6, EC_FP = 7, EC_CP10_ID = 8,
-       EC_PAUTH = 9, EC_CP14_RRT = 12, EC_BTI = 13, EC_ILLEGAL = 14, EC_SVC32 = 0x11, EC_HVC32, EC_SMC32, EC_SVC64 = 0x15,
-       EC_HVC64, EC_SMC64, EC_SYSREG = 0x18, EC_SVE = 0x19, EC_ERET = 0x1a, EC_FPAC = 0x1c, EC_IABT_LOWER = 0x20, EC_IABT,
-       EC_PC_ALIGN, EC_DABT_LOWER = 0x24, EC_DABT, EC_SP_ALIGN, EC_FP32 = 0x28, EC_FP64 = 0x2c, EC_SERROR = 0x2f,
-       EC_BKPT_LOWER = 0x30, EC_BKPT, EC_STEP_LOWER, EC_STEP, EC_WATCH_LOWER, EC_WATCH, EC_BKPT32 = 0x38, EC_VECTOR = 0x3a,
-       EC_BRK = 0x3c };
+/* Exception classes, those that arm.h does not name: ESR_ELx.EC */
+enum { EC_CP15_RT = 3, EC_CP15_RRT = 4, EC_CP14_RT = 5, EC_CP14_LS = 6, EC_CP10_ID = 8, EC_PAUTH = 9, EC_CP14_RRT = 12,
+       EC_ILLEGAL = 14, EC_SVC32 = 0x11, EC_HVC32, EC_SMC32, EC_HVC64 = 0x16, EC_SMC64, EC_SYSREG = 0x18, EC_SVE = 0x19,
+       EC_ERET = 0x1a, EC_IABT_LOWER = 0x20, EC_IABT, EC_DABT_LOWER = 0x24, EC_DABT, EC_FP32 = 0x28, EC_FP64 = 0x2c,
+       EC_SERROR = 0x2f, EC_BKPT_LOWER = 0x30, EC_BKPT, EC_STEP_LOWER, EC_STEP, EC_WATCH_LOWER, EC_WATCH, EC_BKPT32 = 0x38,
+       EC_VECTOR = 0x3a };
 enum { ESR_IL = 1 << 25 };
 static inline unsigned esr_ec(uint32_t esr) { return esr >> 26; }
 static inline uint32_t esr_make(unsigned ec, uint32_t iss) { return ec << 26 | ESR_IL | iss; }
