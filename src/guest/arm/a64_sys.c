@@ -3,8 +3,6 @@
 #include <string.h>
 #include "a64.h"
 
-#pragma weak arm_sysreg_plain
-#pragma weak arm_sys_op_ends
 
 static ir_val imm32(struct arm_t *t, uint32_t v) { return ir_const(t->ir, T_I32, v); }
 
@@ -135,8 +133,6 @@ static int32_t plain_field(struct arm_t *t, const struct a64_insn *i)
 {
     struct arm_features all;
 
-    if (!arm_sysreg_plain)
-        return -1;
     memset(&all, 0xff, sizeof(all));
     return arm_sysreg_plain(t->features ? t->features : &all, i->raw, t->mode);
 }
@@ -241,7 +237,7 @@ EMIT(sys)
     if (may && is_clean(i))
         return;
     arm_call(t, ARM_HELP_sys_op, imm32(t, i->raw), a64_x(t, i->rt), 0, 0);
-    if (!arm_sys_op_ends || arm_sys_op_ends(i->raw))
+    if (arm_sys_op_ends(i->raw))
         ir_exit_loop(t->ir, t->next);
 }
 

@@ -4,7 +4,6 @@
 #include <string.h>
 #include "arm.h"
 
-#pragma weak arm_raise
 
 typedef uint8_t cells __attribute__((vector_size(16)));
 
