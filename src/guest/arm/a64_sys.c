@@ -228,7 +228,7 @@ static bool is_clean(const struct a64_insn *i)
 
 EMIT(sys)
 {
-    bool may = t->el || t->mode & MODE_UCI;
+    bool may = t->mode & MODE_UCI;
 
     if (may && i->op1 == 3 && i->crn == 7 && i->crm == 4 && i->op2 == 1) {     /* DC ZVA */
         zero_block(t, i);

@@ -125,7 +125,7 @@ enum {
     MODE_BTI = 1 << 22,                 /* there may be guarded pages: indirect branches set BTYPE, the region's start asks arm_page_guarded() */
     MODE_EL0_WFI_SHIFT = 23,            /* 2 bits: EL that WFI, WFE at this EL trap to */
     MODE_UNPRIV_SHIFT = 25,             /* 4 bits: MMU index of LDTR, STTR */
-    MODE_UCI = 1 << 29,                 /* EL0 may do cache maintenance, read CTR, ... (system.c decides) */
+    MODE_UCI = 1 << 29,                 /* cache maintenance by address and DC ZVA are neither trapped nor forbidden here */
     MODE_PRIV32 = 1 << 30,              /* AArch32: not User mode */
 };
 #define MODE_IT_SHIFT 32                /* AArch32: 8 bits */

@@ -152,7 +152,7 @@ static uint64_t mode64(const struct arm_cpu *c, uint64_t sctlr)
                         (sctlr & SCTLR_ENDB ? 8 : 0)) << MODE_PAUTH_SHIFT;
     if (has(c, AF_BTI) && sctlr & SCTLR_M)
         m |= MODE_BTI;
-    if (c->el || ((sctlr & SCTLR_UCI) && !(arm_hcr(c) & (HCR_TPCP | HCR_TPU))))
+    if ((c->el || (sctlr & SCTLR_UCI && sctlr & SCTLR_DZE)) && !(c->el < 2 && arm_hcr(c) & (HCR_TPCP | HCR_TPU | HCR_TDZ)))
         m |= MODE_UCI;
     return m;
 }

@@ -27,7 +27,7 @@ struct arm_identity { uint64_t id[ID_COUNT]; uint32_t ccsidr[3]; bool no_pmu; st
 
 static const struct arm_model models[] = {
     { .name = "max", .summary = "every feature that this build implements", .is_max = true,
-      .id = { { ID_MIDR, 0x000f0510 }, { ID_CTR, 0x8444c004 }, { ID_DCZID, 7 }, { ID_CLIDR, 0x0a200023 }, { ID_FPSID, 0x41034070 },
+      .id = { { ID_MIDR, 0x000f0510 }, { ID_CTR, 0x8444c004 }, { ID_DCZID, 4 }, { ID_CLIDR, 0x0a200023 }, { ID_FPSID, 0x41034070 },
               { ID_PFR0, 0x00000131 }, { ID_PFR1, 0x00011011 }, { ID_DFR0, 0x03010066 }, { ID_MMFR0, 0x10101105 },
               { ID_MMFR1, 0x40000000 }, { ID_MMFR2, 0x01260000 }, { ID_MMFR3, 0x02102211 }, { ID_ISAR0, 0x02101110 },
               { ID_ISAR1, 0x13112111 }, { ID_ISAR2, 0x21232042 }, { ID_ISAR3, 0x01112131 }, { ID_ISAR4, 0x00011142 },
