@@ -441,8 +441,8 @@ static void from_int(struct riscv_t *t, const struct riscv_insn *i, enum riscv_i
     bool exact = FORMAT == FP_D && kind <= INT_WU;
     ir_label slow, done;
 
+    check_frm(t, i);
     if (FORMAT == FP_H || (!exact && !host_rounds(t, i))) {
-        check_frm(t, i);
         software_from_int(t, i, kind);
         return;
     }
