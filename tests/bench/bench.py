@@ -31,7 +31,7 @@ guests = {
                 "cc": "aarch64-linux-gnu-gcc"},
     "arm": {"machine": ["-machine", "virt", "-cpu", "cortex-a15"], "kernel": "armhf", "console": "ttyAMA0",
             "cc": "arm-linux-gnueabihf-gcc"},
-    "riscv64": {"machine": ["-machine", "virt"], "kernel": "riscv64", "console": "ttyS0", "cc": "riscv64-linux-gnu-gcc"},
+    "riscv64": {"machine": ["-machine", "virt"], "kernel": "riscv64-trixie", "console": "ttyS0", "cc": "riscv64-linux-gnu-gcc"},
 }
 work = tempfile.mkdtemp(prefix="rhea-bench-")
 
