@@ -351,7 +351,9 @@ static void reset_machine_csrs(struct riscv_cpu *c)
         c->mstatus |= MSTATUS_MPP;
     c->misa = misa_of(f);
     c->medeleg = c->mideleg = c->mtvec = c->mepc = c->mcause = c->mtval = c->mscratch = c->mie = 0;
-    c->mcounteren = c->mcountinhibit = c->mseccfg = 0;
+    c->mcounteren = c->mcountinhibit = 0;
+    /* Its reset is ours to define (Zkr): firmware that knows nothing of it need not open seed to the kernel. */
+    c->mseccfg = RISCV_HAS(f, Zkr) && RISCV_HAS(f, S) ? MSECCFG_SSEED : 0;
     /* Where A and D may be either kind and software was not asked, hardware updates them (Svadu alone). */
     c->menvcfg = RISCV_HAS(f, Svadu) && !RISCV_HAS(f, Svade) ? MENVCFG_ADUE : 0;
     memset(c->pmpcfg, 0, sizeof(c->pmpcfg));
