@@ -132,6 +132,7 @@ arm64-installer     bookworm  arm64    debian-installer-12-netboot-arm64
 armhf               bookworm  armhf    linux-image-armmp-lpae
 armhf-trixie        trixie    armhf    linux-image-armmp-lpae
 riscv64-trixie      trixie    riscv64  linux-image-riscv64
+riscv64-installer   trixie    riscv64  debian-installer-13-netboot-riscv64
 "
 
 kernel() { # name
@@ -142,7 +143,7 @@ kernel() { # name
     [ "$arch" = amd64 ] && arch=
     progress "Fetching the $name kernel" fetch "$suite" "$tmp/pkg" "$package" $arch
     if [[ $name == *installer ]]; then
-        cp "$tmp"/pkg/usr/lib/debian-installer/images/12/*/text/debian-installer/*/{linux,initrd.gz} "$tmp/"
+        cp "$tmp"/pkg/usr/lib/debian-installer/images/1?/*/text/debian-installer/*/{linux,initrd.gz} "$tmp/"
         mv "$tmp/linux" "$tmp/vmlinuz"
     else
         cp "$tmp"/pkg/boot/vmlinu[xz]-* "$tmp/vmlinuz"

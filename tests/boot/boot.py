@@ -40,11 +40,12 @@ def free_port():
 
 
 class Machine:
-    def __init__(self, *args, memory="512M", smp=1, machine="q35", accel="jit"):
+    def __init__(self, *args, memory="512M", smp=1, machine="q35", accel="jit", emulator="rhea-system-x86_64"):
         self.dir = tempfile.TemporaryDirectory(prefix="rhea-test-")
         self.qmp_path = os.path.join(self.dir.name, "qmp")
-        self.argv = [program(), "-machine", machine, "-accel", accel, "-m", memory, "-smp", str(smp), "-nodefaults", "-display",
-                     "none", "-serial", "stdio", "-no-reboot", "-qmp", f"unix:{self.qmp_path},server=on,wait=off", *args]
+        self.argv = [program(emulator), "-machine", machine, "-accel", accel, "-m", memory, "-smp", str(smp), "-nodefaults",
+                     "-display", "none", "-serial", "stdio", "-no-reboot", "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
+                     *args]
         self.text = ""
         self.at = 0
 

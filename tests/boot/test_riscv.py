@@ -1,0 +1,80 @@
+#!/usr/bin/python3
+"""RISC-V: OpenSBI alone, Debian's kernel to a busybox userspace and a clean power-off, the installer to its first screen,
+and the device tree as firmware gets it."""
+import os
+import re
+import subprocess
+import tempfile
+from boot import Machine, asset, program, run, soak
+
+rv64 = "rhea-system-riscv64"
+
+
+def opensbi():
+    with Machine(machine="virt", emulator=rv64, smp=2) as m:
+        m.expect(r"OpenSBI v1\.", 30)
+        m.expect(r"Platform Name +: riscv-virtio,qemu", 30)
+        m.expect(r"Platform HART Count +: 2", 30)
+        m.expect(r"Boot HART Base ISA +: rv64imafdc", 30)
+
+
+def to_userspace(smp, accel="jit", machine="virt", cpu=None):
+    def test():
+        k = asset("kernel", "riscv64-trixie")
+        args = ["-kernel", f"{k}/vmlinuz", "-initrd", f"{k}/initrd.gz", "-append",
+                'console=ttyS0 panic=-1 rhea.run="dmesg -r | grep ^.[0-3]; echo end of dmesg"']
+        with Machine(*args, *(["-cpu", cpu] if cpu else []), machine=machine, smp=smp, accel=accel, emulator=rv64) as m:
+            m.expect(rf"userspace is up on riscv64, {smp} CPUs", 240)
+            errors = m.expect(r"(?s)(.*)end of dmesg", 60)[1]
+            status = m.wait(120)
+            assert status == 0, f"power-off gave status {status}"
+            m.clean()
+            errors = re.findall(r"<[0-3]>.*", errors)
+            assert not errors, "the guest complains:\n" + "\n".join(errors[:10])
+    return f"kernel-{smp}-{accel}-{machine}-{cpu or 'rv64'}", test
+
+
+def installer():
+    k = asset("kernel", "riscv64-installer")
+    with Machine("-kernel", f"{k}/vmlinuz", "-initrd", f"{k}/initrd.gz", "-append", "console=ttyS0 TERM=vt102 priority=low",
+                 machine="virt", memory="1G", smp=2, emulator=rv64) as m:
+        m.expect(r"Select a language|Choose language|installer main menu", 400)
+        m.clean()
+
+
+# What firmware and people look for, at the addresses that they know.
+NODES = """memory@80000000 cpus/cpu@1/interrupt-controller soc/plic@c000000 soc/clint@2000000 soc/serial@10000000 soc/test@100000
+soc/rtc@101000 soc/virtio_mmio@10001000 soc/virtio_mmio@10008000 soc/pci@30000000 fw-cfg@10100000 poweroff reboot
+chosen""".split()
+
+
+def device_tree():
+    with tempfile.TemporaryDirectory() as d:
+        path = os.path.join(d, "virt.dtb")
+        subprocess.run([program(rv64), "-machine", f"virt,dumpdtb={path}", "-smp", "2", "-display", "none"], check=True, timeout=60,
+                       capture_output=True)
+        source = subprocess.run(["dtc", "-I", "dtb", "-O", "dts", path], check=True, capture_output=True, text=True).stdout
+        for node in NODES:
+            found = subprocess.run(["fdtget", "-p", path, "/" + node], capture_output=True)
+            assert found.returncode == 0, f"no /{node} in\n{source}"
+        isa = subprocess.run(["fdtget", path, "/cpus/cpu@0", "riscv,isa"], check=True, capture_output=True, text=True).stdout
+        assert isa.startswith("rv64imafdc_zicbom_"), isa
+
+
+def refused():
+    """What is not modelled is refused with a reason, before anything runs."""
+    for args, words in ((["-machine", "virt,aia=aplic"], "not modelled"), (["-cpu", "rv64,v=on"], "does not implement"),
+                        (["-cpu", "rv64,d=on,f=off"], "needs"), (["-cpu", "rv65"], "no such model"),
+                        (["-cpu", "rv64,zbq=on"], "zbq"), (["-bios", "/nowhere"], "/nowhere"),
+                        (["-m", "4M", "-kernel", program(rv64)], "")):
+        base = [program(rv64), "-display", "none"] + ([] if "-machine" in args else ["-machine", "virt"])
+        p = subprocess.run(base + args, capture_output=True, text=True, timeout=60)
+        assert p.returncode == 1 and words in p.stderr, f"{args}: status {p.returncode}, said {p.stderr!r}"
+
+
+tests = [opensbi, device_tree, refused, to_userspace(1), to_userspace(2), to_userspace(4),
+         to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off")]
+if soak:
+    tests += [to_userspace(smp, f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for n in range(20)]
+    tests += [installer]
+run(tests)
