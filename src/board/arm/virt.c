@@ -307,7 +307,7 @@ static bool make_devices(struct virt *v, struct error *err)
         return false;
     v->button = vm_timer_new(v->vm, NULL, button_released, v);
     vm_powerdown_notifier(v->vm, button_pressed, v);
-    return make_slots(v, err) && make_pcie(v, err);
+    return make_slots(v, err) && make_pcie(v, err) && virt_flash_make(v, err);
 }
 
 static bool virt_init(struct vm *vm, struct error *err)
@@ -315,7 +315,8 @@ static bool virt_init(struct vm *vm, struct error *err)
     struct virt *v = virt_of(vm);
 
     v->vm = vm;
-    v->firmware = vm->config.bios;
+    if (!virt_flash_choose(v, err))
+        return false;
     v->psci = v->secure && v->firmware ? ARM_PSCI_NONE : v->virtualization ? ARM_PSCI_SMC : ARM_PSCI_HVC;
     return refuse_missing(v, err) && choose_gic(v, err) && make_cpus(v, err) && choose_map(v, err) && make_ram(v, err) && make_gic(v, err) &&
            make_devices(v, err);

@@ -64,7 +64,7 @@ struct virt {
     uint64_t entry, initrd, initrd_size, dtb_addr;
     void *dtb; size_t dtb_len;
     /* -machine */
-    char *gic_name, *iommu, *pflash[2], *dumpdtb;
+    char *gic_name, *iommu, *pflash[2] /* or by -drive if=pflash */, *dumpdtb;
     bool secure, virtualization, its_wanted, highmem, highmem_ecam, highmem_mmio, highmem_redists, compact_highmem, seeds, ras, mte;
     uint64_t highmem_mmio_size;
     uint32_t acpi;
@@ -76,6 +76,9 @@ uint64_t virt_affinity(const struct virt *v, unsigned i);
 bool virt_describe(struct virt *v, struct error *err);
 /* boot.c: what -kernel, -initrd, -bios ask for; the device tree goes with it. */
 bool virt_load(struct virt *v, struct error *err);
+/* flash.c: drives of if=pflash are noted in v->pflash (before virt_flash_make(), and so that v->firmware is known). */
+bool virt_flash_choose(struct virt *v, struct error *err);
+bool virt_flash_make(struct virt *v, struct error *err);
 void virt_enter(struct virt *v);        /* at reset: memory's content and the boot CPU's state */
 /* Takes data (g_malloc'ed). Copied into memory at each reset. */
 bool virt_blob(struct virt *v, uint64_t addr, void *data, size_t len, struct error *err);
