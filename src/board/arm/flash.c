@@ -12,14 +12,12 @@ struct choice { struct virt *v; struct error *err; bool failed; unsigned next; }
 static void choose_drive(struct vm *vm, const char *drive, struct json_object *opts, void *opaque)
 {
     struct choice *c = opaque;
-    struct error ignored = ERROR_INIT;
     int64_t unit = c->next;
 
     if (c->failed)
         return;
-    option_int(opts, "unit", c->next, &unit, &ignored);
-    option_int(opts, "index", unit, &unit, &ignored);
-    error_free(&ignored);
+    option_int(opts, "unit", c->next, &unit, NULL);
+    option_int(opts, "index", unit, &unit, NULL);
     if (unit < 0 || unit > 1 || c->v->pflash[unit]) {
         error_setf(c->err, ERR_GENERIC, "there are two: index=0 and index=1", "-drive if=pflash: no room for another flash ('%s')", drive);
         c->failed = true;
