@@ -8,7 +8,6 @@
 #include "rhea/vm/pci_host.h"
 #include "rhea/vm/vm.h"
 
-/* Until they have landed. */
 
 enum { VIRT_SLOTS = 32, VIRT_BLOBS = 16, VIRT_SPIS = 256 };
 

@@ -14,9 +14,6 @@
 #include "guest/arm/arm.h"
 #include "rhea/device/arm_gic.h"
 
-/* Until the system side has landed. */
-#pragma weak arm_set_line
-#pragma weak arm_is_secure
 
 enum { GIC_NONE = 1023, GIC_WORDS = 32, GIC_LPI_FIRST = 8192, GIC_ID_BITS = 16, GIC_LPI_END = 1 << GIC_ID_BITS };
 /* 32 priorities: bits 7 to 3 */
