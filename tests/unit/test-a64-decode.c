@@ -83,10 +83,10 @@ static void test_targets(void)
 static void test_undefined(void)
 {
     static const uint32_t at[] = {
-        0x00000000, 0xffffffff, 0x12407c00 /* and wd, wn, N */, 0x0b208000 + (5 << 10) /* shift of 5 */, 0x2ac0000f | 0xc00000,
-        0x0b008000 /* shift by 32 of a word */, 0x52c00000 /* movz w, lsl 32 */, 0x92800000 ^ 0x00000000 ^ 0x20000000 /* opc 01 */,
-        0x1ac04c00 /* crc32x of a word */, 0xb3000000 /* bfm x without N */, 0x9b60fc00 /* smulh with o0 */, 0xf8800000 ^ 0x40000000 ^ 0x400000,
-        0x69000000 /* stgp */, 0x08217c00 /* casp of an odd register */, 0xf8204800 ^ 0x4000 /* ldr, option 0 */,
+        0x00000000, 0xffffffff, 0x12407c00 /* and wd, wn with N */, 0x0b201400 /* extended, shifted by 5 */, 0x0bc00000 /* add, ror */,
+        0x0b008000 /* add wd, lsl 32 */, 0x52c00000 /* movz wd, lsl 32 */, 0xb2800000 /* move wide, opc 01 */, 0x1ac04c00 /* crc32x wd */,
+        0xb3000000 /* bfm xd without N */, 0x9b40fc00 /* smulh with o0 */, 0x69000000 /* stgp */, 0x08217c00 /* casp of an odd register */,
+        0xf8600800 /* ldr, option 0 */, 0xb9c00000 /* ldr word signed to 32 bits */,
     };
 
     for (unsigned n = 0; n < G_N_ELEMENTS(at); n++) {
@@ -144,7 +144,7 @@ static void test_conditions(void)
         0xeb02003f /* cmp x1, x2 */, 0x6b02003f /* cmp w1, w2 */, 0xab02003f /* cmn x1, x2 */, 0x2b02003f /* cmn w1, w2 */,
         0xea02003f /* tst x1, x2 */, 0x6a02003f /* tst w1, w2 */, 0xba020023 /* adcs x3, x1, x2 */, 0x3a020023 /* adcs w3, w1, w2 */,
         0xfa020023 /* sbcs x3, x1, x2 */, 0x7a020023 /* sbcs w3, w1, w2 */, 0xb100043f /* cmn x1, #1 */, 0x3100003f /* cmn w1, #0 */,
-        0xf100043f /* cmp x1, #1 */, 0xd51b4201 /* msr nzcv, x1 */, 0xba01083f, 0x3a01083f /* setf8, setf16 w1 */,
+        0xf100043f /* cmp x1, #1 */, 0xd51b4201 /* msr nzcv, x1 */, 0x3a00082d, 0x3a00482d /* setf8, setf16 w1 */,
     };
     static const uint64_t values[] = { 0, 1, 2, UINT64_MAX, INT64_MAX, (uint64_t)INT64_MIN, INT32_MAX, 0x80000000, UINT32_MAX,
                                        UINT64_C(0x100000000), UINT64_C(0xffffffff00000000), UINT64_C(0xa5a5000000005a5a) };
