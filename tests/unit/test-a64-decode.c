@@ -216,14 +216,14 @@ static void pauth_setup(struct arm_cpu *c, uint64_t tcr, bool pauth2)
 /* What is signed authenticates, and only with the same modifier and key; stripping gives the pointer back. */
 static void test_pauth(void)
 {
-    static const uint64_t pointers[] = { UINT64_C(0x0000aaaabbbbcccc), UINT64_C(0xffff800012345678) };
+    static const uint64_t pointers[] = { UINT64_C(0x0000002abbbbcccc), UINT64_C(0xffffffd012345678) };
 
     for (unsigned how = 0; how < 4; how++)
         for (unsigned n = 0; n < G_N_ELEMENTS(pointers); n++)
             for (unsigned key = 0; key < 4; key++) {
                 uint64_t p = pointers[n], s;
 
-                pauth_setup(cpu, UINT64_C(16) | 16 << 16 | (how & 1 ? UINT64_C(3) << 37 : 0), how & 2);
+                pauth_setup(cpu, UINT64_C(25) | 25 << 16 | (how & 1 ? UINT64_C(3) << 37 : 0), how & 2);
                 s = arm_helper_pac(&cpu->cpu, p, 77, key);
                 g_assert_cmphex(s, !=, p);
                 g_assert_cmphex(arm_helper_xpac(&cpu->cpu, s, key >= 2), ==, p);
