@@ -157,6 +157,7 @@ struct arm_t {
     bool fp_checked;                    /* FP traps were checked since the last join */
     bool btype_checked;                 /* A64: this is not the region's first instruction */
     bool sp_unknown;                    /* A64: this instruction may have put an unaligned address into SP */
+    struct { ir_val added; uint64_t pc; uint8_t vd; bool inverse; } aes;        /* AESE, AESD at pc: state with the key added */
     struct a32_t {                      /* AArch32 */
         uint8_t it, it_next;            /* IT state at this instruction and after it */
         uint8_t apart;                  /* CC_*_APART bits that are known set though cc_op is not known */
