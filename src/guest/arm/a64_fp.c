@@ -170,7 +170,7 @@ static void across(struct arm_t *t, const struct a64_insn *i, f2_fn *fn)
 
     if (!arm_check_fp(t))
         return;
-    n = a64_q(t, i->vn);
+    n = q ? a64_q(t, i->vn) : v_low(&o, a64_q(t, i->vn));
     if (o.size == 1 && q)               /* eight to four */
         n = fn(&o, every_other(&o, 0, n, n), every_other(&o, 1, n, n));
     n = fn(&o, every_other(&o, 0, n, n), every_other(&o, 1, n, n));

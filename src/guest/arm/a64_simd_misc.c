@@ -61,8 +61,15 @@ EMIT(v_rbit)
 }
 EMIT_V2(clz) { return v_call1(o, SIMD_CLZ, 0, n); }
 EMIT_V2(cls) { return v_call1(o, SIMD_CLS, 0, n); }
-EMIT_V2(urecpe) { return v_call1(o, SIMD_URECPE, 0, n); }
-EMIT_V2(ursqrte) { return v_call1(o, SIMD_URSQRTE, 0, n); }
+static void estimate(struct arm_t *t, const struct a64_insn *i, unsigned op)
+{
+    struct v_op o = { .t = t, .ir = t->ir, .i = i, .size = 2, .q = i->q };
+
+    if (arm_check_fp(t))
+        v_put(&o, v_call1(&o, op, 0, a64_q(t, i->vn)));
+}
+EMIT(v_urecpe) { estimate(t, i, SIMD_URECPE); }
+EMIT(v_ursqrte) { estimate(t, i, SIMD_URSQRTE); }
 
 /* ---- sums of neighbours, twice as wide */
 

@@ -277,8 +277,9 @@ static uint64_t round_to_width(struct fp_op *o, uint64_t x, unsigned bits)
     bool fits;
 
     try.arg = FP_ARG_INT(0, o->arg & 16 ? FP_ROUND_FPCR : o->arg & 7, 0);
+    try.s.flags = 0;
     to_int(&try, x, true, bits);
-    fits = !(try.s.flags & ~o->s.flags & FLOAT_INVALID);
+    fits = !(try.s.flags & FLOAT_INVALID);
     if (fits && !is_nan(o->size, x))
         return round_to_int(o, x);
     float_raise(&o->s, FLOAT_INVALID);
@@ -387,10 +388,11 @@ static uint64_t to_int_js(struct fp_op *o, uint64_t x)
     struct float_status s = o->s;
     int exp = (int)(x >> 52 & 0x7ff) - 1075;
     uint64_t frac = (x & ((UINT64_C(1) << 52) - 1)) | UINT64_C(1) << 52, v;
-    int64_t n = f64_to_int(x, 32, 0, FLOAT_ROUND_TO_ZERO, &o->s);
+    int64_t n = f64_to_int(x, 32, 0, FLOAT_ROUND_TO_ZERO, &s);
 
-    if (!(o->s.flags & ~s.flags & FLOAT_INVALID)) {
-        bool exact = !(o->s.flags & ~s.flags & (FLOAT_INEXACT | FLOAT_INPUT_DENORMAL_FLUSHED)) && x != UINT64_C(1) << 63;
+    o->s.flags |= s.flags;              /* s.flags began as none: see fp_begin() */
+    if (!(s.flags & FLOAT_INVALID)) {
+        bool exact = !(s.flags & (FLOAT_INEXACT | FLOAT_INPUT_DENORMAL_FLUSHED)) && x != UINT64_C(1) << 63;
         return (uint32_t)n | (uint64_t)exact << 32;
     }
     if (exp > 31 || is_nan(3, x))       /* all of it is above bit 31 */
