@@ -149,7 +149,6 @@ static bool check_common_property(const char *key, const char *value, struct err
         { "pflash0", "", "this build has no flash yet" }, { "pflash1", "", "this build has no flash yet" },
         { "confidential-guest-support", "", "this build cannot protect guests from the host" },
         { "kernel_irqchip", "off", "this build has no KVM" }, { "acpi", "on auto", "this machine cannot do without" },
-        { "dump-guest-core", "off", "guest RAM is never in core dumps" },
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++) {
@@ -393,6 +392,17 @@ static bool complete_nics(struct cmdline *c, const struct board *b, struct error
 }
 
 /* -mem-path and -mem-prealloc make a memory backend that the machine uses. */
+/* Under QEMU's names, what scripts rely on; `rhea disk.img` gets what a system of today wants, or half of the host's. */
+static uint64_t default_ram(const struct cmdline *c, const struct board *b)
+{
+    uint64_t ram = b->default_ram ? b->default_ram : 128ull << 20, half;
+
+    if (strcmp(c->program, "rhea") != 0)
+        return ram;
+    half = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+    return MAX(ram, MIN(2ull << 30, half & ~((128ull << 20) - 1)));
+}
+
 static bool complete_memory(struct cmdline *c, const struct board *b, struct error *err)
 {
     struct json_object *opts = c->config.machine_opts, *o;
@@ -400,7 +410,7 @@ static bool complete_memory(struct cmdline *c, const struct board *b, struct err
     g_autofree char *size = NULL;
 
     if (!c->config.ram_size)
-        c->config.ram_size = b->default_ram ? b->default_ram : 128ull << 20;
+        c->config.ram_size = default_ram(c, b);
     if (!c->config.ram_max)
         c->config.ram_max = c->config.ram_size;
     if (!path && !prealloc)
@@ -441,14 +451,16 @@ bool cmdline_complete(struct cmdline *c, struct error *err)
     const struct board *b;
 
     if (!g)
-        return error_setf(err, ERR_GENERIC, "this build has x86_64 and i386",
+        return error_setf(err, ERR_GENERIC, "the program's name says which: rhea-system-x86_64, rhea-system-aarch64, ...",
                           "%s: this build has no guest '%s'", c->program, c->config.guest);
     if (!c->config.cpus)
         c->config.cpus = c->config.max_cpus = c->config.sockets = c->config.dies = c->config.clusters =
             c->config.cores = c->config.threads = 1;
     b = complete_board(c, err);
-    if (!b || !complete_memory(c, b, err) || !complete_graphics(c, err) || !check_machine_properties(c, b, err) ||
-        !complete_accels(c, err))
+    if (!b || !complete_memory(c, b, err) || !complete_graphics(c, err) ||
+        !option_bool(c->config.machine_opts, "mem-merge", true, &c->config.mem_merge, err) ||
+        !option_bool(c->config.machine_opts, "dump-guest-core", false, &c->config.dump_guest_core, err) ||
+        !check_machine_properties(c, b, err) || !complete_accels(c, err))
         return false;
     if (b->max_cpus && c->config.max_cpus > b->max_cpus)
         return error_setf(err, ERR_GENERIC, NULL, "-smp: %s takes at most %u CPUs", b->name, b->max_cpus);

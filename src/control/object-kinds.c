@@ -219,6 +219,14 @@ static bool memory_common(struct memory_backend *m, bool *share, bool share_defa
     return m->ram;
 }
 
+/* Whether the host may merge equal pages (KSM, where it runs), and whether core dumps show the guest's memory. */
+static void memory_advise(struct ram_block *rb, bool merge, bool dump)
+{
+    if (merge && !rb->shared)
+        madvise(rb->host, rb->size, MADV_MERGEABLE);
+    madvise(rb->host, rb->size, dump ? MADV_DODUMP : MADV_DONTDUMP);
+}
+
 /* After the memory is in place: what madvise() and touching do. */
 static bool memory_finish(struct memory_backend *m, struct error *err)
 {
@@ -228,9 +236,7 @@ static bool memory_finish(struct memory_backend *m, struct error *err)
     if (!option_bool(m->obj.opts, "merge", true, &merge, err) || !option_bool(m->obj.opts, "dump", true, &dump, err) ||
         !option_bool(m->obj.opts, "prealloc", false, &prealloc, err))
         return false;
-    if (merge && !rb->shared)
-        madvise(rb->host, rb->size, MADV_MERGEABLE);
-    madvise(rb->host, rb->size, dump ? MADV_DODUMP : MADV_DONTDUMP);
+    memory_advise(rb, merge, dump);
     if (prealloc && madvise(rb->host, rb->size, MADV_POPULATE_WRITE))
         return error_set_errno(err, errno, "there is not enough memory, or not enough huge pages: ask for less",
                                "%" PRIu64 " MiB cannot be allocated at once", rb->size >> 20);
@@ -376,8 +382,13 @@ struct ram_block *vm_main_ram(struct vm *vm, const char *block_id, struct error 
     const char *id = vm->config.memory_backend;
     struct object *obj;
 
-    if (!id)
-        return ram_block_new(vm, block_id, vm->config.ram_size, false, err);
+    if (!id) {
+        struct ram_block *rb = ram_block_new(vm, block_id, vm->config.ram_size, false, err);
+
+        if (rb)
+            memory_advise(rb, vm->config.mem_merge, vm->config.dump_guest_core);
+        return rb;
+    }
     obj = object_get(vm, id, "memory-backend", err);
     if (!obj)
         return NULL;

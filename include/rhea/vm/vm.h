@@ -65,6 +65,7 @@ struct vm_config {
     struct json_object *nics, *drives;
     struct json_object *fw_cfg;         /* array of -fw_cfg */
     uint8_t escape_char;                /* of character multiplexers; 0: Ctrl-a */
+    bool mem_merge, dump_guest_core;    /* -machine: of RAM without a memory backend */
     const char *memory_backend;         /* -machine memory-backend=ID: see vm_main_ram() in vm/object.h */
     /* vm_create() calls back: make_backends when accelerator, memory and clock exist, before board->init (it makes the
      * chardevs, netdevs, drives and objects that devices name); make_devices after board->init (-device). Then
