@@ -3,6 +3,7 @@
 #include <string.h>
 #include "../oracle/rows.h"
 #include "guest/arm/a32.h"
+#include "guest/arm/system.h"
 
 enum { PSR_T = 1 << 5, PSR_Q = 1 << 27, PSR_SHOWN = 0xf80f0000 | 0x0600fc00 | PSR_T };
 enum { FPSCR_FLAGS = 0xf800009f, FPSCR_CONTROL = 0x07c80000 };  /* AHP, DN, FZ, RMode, FZ16 */
@@ -49,7 +50,7 @@ static void store(struct cpu *cpu, struct case_state *s)
 
 static int signal_of(struct cpu *cpu, uint64_t *address)
 {
-    enum { EC_DATA = 0x24, EC_BKPT32 = 0x38, DFSC_ALIGNMENT = 0x21 };
+    enum { EC_DATA = 0x24, DFSC_ALIGNMENT = 0x21 };
     struct arm_cpu *c = arm(cpu);
 
     *address = cpu->pc;
@@ -114,7 +115,7 @@ static uint64_t field(const struct pattern *p, uint32_t raw, const char *name)
     return v;
 }
 
-static bool has(const struct pattern *p, const char *name) { return pattern_find(p, name); }
+static bool has_field(const struct pattern *p, const char *name) { return pattern_find(p, name); }
 
 static struct a32_insn *decode(uint32_t raw, unsigned width, uint64_t pc)
 {
@@ -132,24 +133,24 @@ static struct a32_insn *decode(uint32_t raw, unsigned width, uint64_t pc)
 static bool unpredictable(const struct any_row *row, const struct pattern *p, uint32_t raw)
 {
     unsigned rn = (unsigned)field(p, raw, "rn"), rt = (unsigned)field(p, raw, "rt"), rm = (unsigned)field(p, raw, "rm");
-    bool writeback = (has(p, "w") && field(p, raw, "w")) || (has(p, "p") && !field(p, raw, "p"));
+    bool writeback = (has_field(p, "w") && field(p, raw, "w")) || (has_field(p, "p") && !field(p, raw, "p"));
 
-    if (strstr(row->operands, "list") && has(p, "rn")) {
+    if (strstr(row->operands, "list") && has_field(p, "rn")) {
         unsigned list = (unsigned)field(p, raw, "list");
         bool load = strstr(row->mnemonic, "ld");
 
-        if (list >> rn & 1 && (has(p, "w") ? field(p, raw, "w") != 0 : !load))
+        if (list >> rn & 1 && (has_field(p, "w") ? field(p, raw, "w") != 0 : !load))
             return true;
         return thumb && list >> 13 & 1;
     }
-    if (is_memory(row) && writeback && has(p, "rn")) {
-        if (rn == 15 || (has(p, "rt") && rn == rt) || (has(p, "rm") && rm == rn))
+    if (is_memory(row) && writeback && has_field(p, "rn")) {
+        if (rn == 15 || (has_field(p, "rt") && rn == rt) || (has_field(p, "rm") && rm == rn))
             return true;
-        if ((has(p, "rt2") && field(p, raw, "rt2") == rn) || (strstr(row->mnemonic, "rd") && ((rt + 1) & 15) == rn))
+        if ((has_field(p, "rt2") && field(p, raw, "rt2") == rn) || (strstr(row->mnemonic, "rd") && ((rt + 1) & 15) == rn))
             return true;
     }
     /* SUBS PC, LR and its kin: an exception return, of which User mode has none */
-    return !is_memory(row) && has(p, "s") && field(p, raw, "s") && has(p, "rd") && field(p, raw, "rd") == 15;
+    return !is_memory(row) && has_field(p, "s") && field(p, raw, "s") && has_field(p, "rd") && field(p, raw, "rd") == 15;
 }
 
 static uint32_t small_operands(const struct any_row *row, const struct pattern *p, uint32_t raw)
@@ -158,7 +159,7 @@ static uint32_t small_operands(const struct any_row *row, const struct pattern *
         return raw;
     raw = pattern_put(p, "imm12", raw, roll(2) ? roll(16) * 4 : roll(64));
     raw = pattern_put(p, "imm8", raw, roll(16));
-    if (has(p, "stype") && roll(4)) {
+    if (has_field(p, "stype") && roll(4)) {
         raw = pattern_put(p, "stype", raw, 0);
         raw = pattern_put(p, "imm5", raw, roll(3));
     }
@@ -251,11 +252,11 @@ static void aim(struct case_request *c, const struct any_row *row, uint32_t raw)
     unsigned rn, rm;
 
     pattern_parse(row->pattern, &p);
-    rn = has(&p, "rn") ? (unsigned)field(&p, raw, "rn") : 13;
+    rn = has_field(&p, "rn") ? (unsigned)field(&p, raw, "rn") : 13;
     rm = (unsigned)field(&p, raw, "rm");
     if (one_in(32))
         return;
-    if (has(&p, "rm") && rm < 15)
+    if (has_field(&p, "rm") && rm < 15)
         c->state.r[rm] = roll(24);
     if (rn < 15)
         c->state.r[rn] = random_address();
@@ -306,14 +307,14 @@ static bool fits_stream(const struct any_row *row, const struct pattern *p, uint
     for (unsigned n = 0; n < G_N_ELEMENTS(written); n++) {
         unsigned r = (unsigned)field(p, raw, written[n]);
 
-        if (has(p, written[n]) && (r == STREAM_BASE || r == 15 || (strstr(row->mnemonic, "rd") && r + 1 == STREAM_BASE)))
+        if (has_field(p, written[n]) && (r == STREAM_BASE || r == 15 || (strstr(row->mnemonic, "rd") && r + 1 == STREAM_BASE)))
             return false;
     }
-    if (has(p, "rn") && !memory && field(p, raw, "rn") == STREAM_BASE)          /* may be written, as RdHi, say */
+    if (has_field(p, "rn") && !memory && field(p, raw, "rn") == STREAM_BASE)          /* may be written, as RdHi, say */
         return false;
     if (strstr(row->operands, "list") || row->flags & (A32_ROW_LASTIT | A32_ROW_NOIT | A32_ROW_SP | A32_ROW_LIT))
         return false;
-    return !memory || (!(has(p, "w") && field(p, raw, "w")) && !(has(p, "p") && !field(p, raw, "p")) && !has(p, "rm") && has(p, "rn"));
+    return !memory || (!(has_field(p, "w") && field(p, raw, "w")) && !(has_field(p, "p") && !field(p, raw, "p")) && !has_field(p, "rm") && has_field(p, "rn"));
 }
 
 static bool make_stream(const struct any_row *const *rows, unsigned n, unsigned place, struct case_request *c)
@@ -400,6 +401,10 @@ static void setup(void)
     };
     c = arm(rows_start(&arch));
     memset(&c->features, 0xff, sizeof(c->features));
+    c->features.bits[AF_EL2 >> 6] &= ~(UINT64_C(1) << (AF_EL2 & 63));
+    c->features.bits[AF_EL3 >> 6] &= ~(UINT64_C(1) << (AF_EL3 & 63));
+    c->sys.cpacr = 3 << 20;             /* floating point is not trapped */
+    c->sys.fpexc = 1u << 30;
     c->aarch32 = true;
     c->thumb = thumb;
     c->mode32 = 0x10;

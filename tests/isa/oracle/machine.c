@@ -162,7 +162,7 @@ static char *run_regions(const struct case_request *c, unsigned place, enum way 
         struct jit_region_info info;
 
         f.first_pc = cpu->pc;
-        cpu->mode = arch->mode ? arch->mode(cpu) : test_guest.mode_bits(cpu);
+        cpu->mode = test_guest.mode_bits(cpu);
         cpu->pc_page = cpu->pc & ~(uint64_t)(CPU_PAGE_SIZE - 1);
         test_guest.emit_scan = how == WRITTEN ? NULL : arch->guest->emit_scan;
         if (n == 64)

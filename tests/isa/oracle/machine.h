@@ -19,7 +19,6 @@ struct machine_arch {
     int (*signal)(struct cpu *c, uint64_t *address);    /* of c->exception; 0: the trap that ends a case */
     /* Records the fault that an access to nothing is. */
     void (*fault)(struct cpu *c, uint64_t va, enum mmu_access access);
-    uint64_t (*mode)(const struct cpu *c);              /* where the guest has no mode_bits() */
 };
 
 /* Once a process; *c is zero but for what it must hold of rhea/ir/cpu.h. */
