@@ -115,6 +115,9 @@ static unsigned unprivileged_mmu(const struct arm_cpu *c)
 /* CPACR_EL1.FPEN, CPTR_EL2, CPTR_EL3: D1.13, G1.13.4. */
 unsigned arm_fp_trap_el(const struct arm_cpu *c)
 {
+    /* NSACR.cp10: Non-secure state has no floating point. */
+    if (has_el3(c) && !has(c, AF_AArch64) && !arm_is_secure(c) && !(c->sys.nsacr & BIT(10)))
+        return c->el == 2 ? 2 : 1;
     if (c->el <= 1 && !arm_in_host(c)) {
         unsigned fpen = bits(c->sys.cpacr, 21, 20);
 
