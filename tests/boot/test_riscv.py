@@ -4,6 +4,7 @@ and the device tree as firmware gets it."""
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from boot import Machine, asset, program, run, soak
 
@@ -74,7 +75,7 @@ def refused():
 
 tests = [opensbi, device_tree, refused, to_userspace(1), to_userspace(2), to_userspace(4),
          to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off")]
-if soak:
+if soak or len(sys.argv) > 1:
     tests += [to_userspace(smp, f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for n in range(20)]
     tests += [installer]
 run(tests)
