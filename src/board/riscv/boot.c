@@ -195,6 +195,9 @@ bool rvirt_load(struct rvirt *v, struct error *err)
     if (!load_firmware(v, &firmware, &firmware_end, err) || !load_kernel(v, firmware_end, &kernel, &kernel_end, err) ||
         !place_rest(v, kernel_end, err))
         return false;
+    /* What is in the first flash is a kernel to firmware, and without firmware what the harts start with. */
+    if (!kernel && v->pflash[0])
+        kernel = RVIRT_FLASH;
     if (v->vm->config.bios && !strcmp(v->vm->config.bios, "none") && kernel)
         firmware = kernel;
     reset_vector(v, firmware, kernel);

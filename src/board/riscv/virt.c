@@ -3,6 +3,7 @@
 #include <string.h>
 #include "rhea/device/fw_cfg.h"
 #include "rhea/device/riscv.h"
+#include "board/flash.h"
 #include "rhea/vm/object.h"
 #include "virt.h"
 
@@ -135,6 +136,15 @@ static bool make_slots(struct rvirt *v, struct error *err)
     return true;
 }
 
+static bool make_flash(struct rvirt *v, struct error *err)
+{
+    for (unsigned n = 0; n < 2; n++)
+        if (!(v->flash[n] = flash_bank(v->vm, n ? "virt.flash1" : "virt.flash0", v->pflash[n], RVIRT_FLASH + n * RVIRT_FLASH_BANK,
+                                       RVIRT_FLASH_BANK, err)))
+            return false;
+    return true;
+}
+
 static bool virt_init(struct vm *vm, struct error *err)
 {
     struct rvirt *v = virt_of(vm);
@@ -144,7 +154,8 @@ static bool virt_init(struct vm *vm, struct error *err)
     choose_map(v);
     return refuse_missing(v, err) && make_cpus(v, err) && make_memory(v, err) && make_interrupts(v, err) && make_uart(v, err) &&
            make(v, "riscv.sifive.test", RVIRT_TEST, 0, err) && make(v, "goldfish_rtc", RVIRT_RTC, RVIRT_IRQ_RTC, err) &&
-           (v->fw_cfg = make(v, "fw_cfg_mem", RVIRT_FW_CFG, 0, err)) && make_slots(v, err) && make_pcie(v, err);
+           (v->fw_cfg = make(v, "fw_cfg_mem", RVIRT_FW_CFG, 0, err)) && make_slots(v, err) && make_pcie(v, err) &&
+           flash_drives(vm, v->pflash, err) && make_flash(v, err);
 }
 
 /* ---- after the user's devices */
@@ -196,6 +207,8 @@ static const struct prop virt_props[] = {
     PROP(struct rvirt, acpi, "acpi", PROP_ON_OFF_AUTO, "auto", "ACPI tables (for firmware)"),
     PROP(struct rvirt, aia, "aia", PROP_STR, "none", "Advanced Interrupt Architecture: none"),
     PROP(struct rvirt, aia_guests, "aia-guests", PROP_U32, "0", "interrupt files for guests, with AIA"),
+    PROP(struct rvirt, pflash[0], "pflash0", PROP_STR, NULL, "block node of the first flash: firmware"),
+    PROP(struct rvirt, pflash[1], "pflash1", PROP_STR, NULL, "block node of the second flash: its variables"),
     PROP(struct rvirt, dumpdtb, "dumpdtb", PROP_STR, NULL, "write the device tree to this file, and end"),
     { 0 },
 };

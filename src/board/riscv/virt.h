@@ -40,14 +40,14 @@ struct rvirt {
     bool wide;                  /* RV64 */
     struct ram_block *ram, *mrom_ram;
     struct mem_region ram_region, mrom;
-    struct device *plic, *host, *uart, *fw_cfg, *slot[RVIRT_SLOTS];
+    struct device *plic, *host, *uart, *fw_cfg, *slot[RVIRT_SLOTS], *flash[2];
     struct gpex_windows windows;
     /* what is in memory at the start */
     struct rvirt_blob blob[RVIRT_BLOBS]; unsigned nblobs;
     uint64_t initrd, initrd_size, dtb_addr;
     void *dtb; size_t dtb_len;
     /* -machine */
-    char *aia, *dumpdtb;
+    char *aia, *dumpdtb, *pflash[2] /* or by -drive if=pflash */;
     uint32_t aia_guests, acpi;
     bool aclint;
 };

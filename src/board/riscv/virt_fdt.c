@@ -221,6 +221,16 @@ static void add_fw_cfg(struct dt *dt)
     dt_string(dt, path, "compatible", "qemu,fw-cfg-mmio");
 }
 
+static void add_flash(struct dt *dt)
+{
+    static const char path[] = "/flash@20000000";
+
+    dt_node(dt, path);
+    DT_CELLS(dt, path, "bank-width", 4);
+    DT_CELLS(dt, path, "reg", DT_64(RVIRT_FLASH), DT_64(RVIRT_FLASH_BANK), DT_64(RVIRT_FLASH + RVIRT_FLASH_BANK), DT_64(RVIRT_FLASH_BANK));
+    dt_string(dt, path, "compatible", "cfi-flash");
+}
+
 static struct dt *build(struct rvirt *v)
 {
     struct dt *dt = dt_new();
@@ -246,6 +256,7 @@ static struct dt *build(struct rvirt *v)
     add_uart(dt);
     add_rtc(dt);
     add_fw_cfg(dt);
+    add_flash(dt);
     return dt;
 }
 
