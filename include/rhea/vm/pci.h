@@ -90,6 +90,7 @@ struct pci_bus {
     void (*set_line)(void *opaque, int line, int level);
     void *opaque;
     unsigned nlines;
+    bool zero_decodes;          /* a BAR may be at address 0 (its window is elsewhere for the CPU) */
     pthread_mutex_t intx_lock;
     int line_count[32];
 };

@@ -12,6 +12,7 @@ struct gpex {
     struct pci_bus *root;
     struct mem_region memory;   /* what the PCI bus sees as memory: addresses there are the machine's */
     struct mem_region ecam, low, high, pio;
+    struct mem_region unclaimed[3];     /* behind the windows: where no BAR is */
     struct irq *line[LINES];
     bool mapped, has_high;
 };
@@ -29,6 +30,19 @@ static void ecam_write(void *opaque, uint64_t offset, uint64_t value, unsigned s
 
     pci_config_write(g->root, (unsigned)(offset >> 20), offset >> 12 & 0xff, offset & 0xfff, size, (uint32_t)value);
 }
+
+/* Nobody claims the access: a master abort, which the host answers with ones. */
+static uint64_t unclaimed_read(void *opaque, uint64_t offset, unsigned size)
+{
+    return UINT64_MAX;
+}
+
+static void unclaimed_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+}
+
+static const struct mmio_ops unclaimed_ops = { .read = unclaimed_read, .write = unclaimed_write, .min = 1, .max = 8, .unaligned = true,
+                                               .lockless = true };
 
 /* Lockless: each access takes the lock of the device that it is for. */
 static const struct mmio_ops ecam_ops = { .read = ecam_read, .write = ecam_write, .min = 1, .max = 4, .lockless = true };
@@ -48,6 +62,12 @@ static void set_line(void *opaque, int line, int level)
     irq_set(((struct gpex *)opaque)->line[line], level);
 }
 
+static void add_unclaimed(struct gpex *g, unsigned n, uint64_t base, uint64_t size)
+{
+    mem_region_init_mmio(&g->unclaimed[n], g->dev.vm, &g->dev, "pcie-unclaimed", size, &unclaimed_ops, g);
+    mem_region_add(&g->dev.vm->system_memory, base, &g->unclaimed[n], -1);
+}
+
 void gpex_connect(struct device *dev, const struct gpex_windows *w, struct irq *const lines[4])
 {
     struct gpex *g = device_cast(dev, struct gpex);
@@ -62,7 +82,10 @@ void gpex_connect(struct device *dev, const struct gpex_windows *w, struct irq *
     mem_region_add(system, w->ecam_base, &g->ecam, 0);
     mem_region_add(system, w->mmio_base, &g->low, 0);
     mem_region_add(system, w->pio_base, &g->pio, 0);
+    add_unclaimed(g, 0, w->mmio_base, w->mmio_size);
+    add_unclaimed(g, 1, w->pio_base, w->pio_size);
     if (w->high_size) {
+        add_unclaimed(g, 2, w->high_base, w->high_size);
         mem_region_init_alias(&g->high, dev->vm, dev, "pcie-mmio-high", &g->memory, w->high_base, w->high_size);
         mem_region_add(system, w->high_base, &g->high, 0);
         g->has_high = true;
@@ -92,6 +115,7 @@ static bool gpex_realize(struct device *dev, struct error *err)
     g->root = pci_bus_new(dev->vm, dev, "pcie.0", true, &g->memory, &dev->vm->system_io);
     g->root->min_slot = 1;
     g->root->nlines = LINES;
+    g->root->zero_decodes = true;
     g->root->route = route;
     g->root->set_line = set_line;
     g->root->opaque = g;
@@ -107,8 +131,12 @@ static void gpex_unrealize(struct device *dev)
     mem_region_remove(&g->ecam);
     mem_region_remove(&g->low);
     mem_region_remove(&g->pio);
-    if (g->has_high)
+    mem_region_remove(&g->unclaimed[0]);
+    mem_region_remove(&g->unclaimed[1]);
+    if (g->has_high) {
         mem_region_remove(&g->high);
+        mem_region_remove(&g->unclaimed[2]);
+    }
     mem_synchronize();
 }
 

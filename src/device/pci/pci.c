@@ -191,7 +191,16 @@ static uint64_t bar_programmed(const struct pci_device *pd, unsigned n)
     return v & ~(uint64_t)15;
 }
 
-/* Does the BAR decode, and where? Address 0, and one that wraps (a register being sized), decode nothing. */
+static bool zero_decodes(const struct pci_device *pd)
+{
+    const struct pci_bus *b = pd->bus;
+
+    while (b && b->bridge)
+        b = b->bridge->bus;
+    return b && b->zero_decodes;
+}
+
+/* Does the BAR decode, and where? On a PC address 0, everywhere one that wraps (a register being sized), decode nothing. */
 static bool bar_decodes(const struct pci_device *pd, unsigned n, uint64_t *addr)
 {
     const struct pci_bar *bar = &pd->bar[n];
@@ -204,7 +213,7 @@ static bool bar_decodes(const struct pci_device *pd, unsigned n, uint64_t *addr)
         return false;
     *addr = bar_programmed(pd, n);
     last = *addr + bar->size - 1;
-    if (*addr == 0 || last < *addr)
+    if ((*addr == 0 && !zero_decodes(pd)) || last < *addr)
         return false;
     if (bar->type & PCI_BAR_IO && n != PCI_BAR_ROM)
         return last <= 0xffff;
