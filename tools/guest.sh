@@ -6,6 +6,7 @@
 #   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa compares with
 #   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer;
 #                          of other machines: arm64-cloud, arm64-trixie, armhf ... (see kernel_rows)
+#   guest.sh riscv-firmware   trixie's OpenSBI of both widths, U-Boot and EDK2 for RISC-V
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/cache.sh"
@@ -108,6 +109,20 @@ qemu_user() { # the few programs of a large package that the tests run
     rm -rf "$tmp/pkg"; touch "$tmp/done"; mv "$tmp" "$out"
 }
 
+riscv_firmware() {
+    local out=$cache/riscv-firmware-v$version tmp=$cache/riscv-firmware.tmp p
+    rm -rf "$tmp" "$out"; mkdir -p "$tmp"
+    for p in opensbi u-boot-qemu qemu-efi-riscv64; do
+        progress "Fetching $p" fetch trixie "$tmp/pkg" "$p" riscv64
+    done
+    cp "$tmp/pkg/usr/lib/riscv32-linux-gnu/opensbi/generic/fw_dynamic.bin" "$tmp/opensbi-riscv32-generic-fw_dynamic.bin"
+    cp "$tmp/pkg/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin" "$tmp/opensbi-riscv64-generic-fw_dynamic.bin"
+    cp "$tmp/pkg/usr/lib/u-boot/qemu-riscv64/u-boot.bin" "$tmp/u-boot.bin"
+    cp "$tmp/pkg/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin" "$tmp/u-boot-smode.bin"
+    cp "$tmp"/pkg/usr/share/qemu-efi-riscv64/RISCV_VIRT_{CODE,VARS}.fd "$tmp/"
+    rm -rf "$tmp/pkg"; touch "$tmp/done"; mv "$tmp" "$out"
+}
+
 initramfs() { # directory busybox: a shell that powers off when told to
     local root=$1/initramfs
     mkdir -p "$root"/{bin,dev,proc,sys,lib/modules}
@@ -160,7 +175,8 @@ kernel() { # name
 case ${1:-} in
 debian) make_once "$cache/debian-12-amd64-v$version" debian debian-12-amd64 "" ;;
 debian-test) make_once "$cache/debian-12-amd64-test-v$version" debian debian-12-amd64-test "gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,stress-ng,sysbench,fio,iperf3,binutils" ;;
+riscv-firmware) make_once "$cache/riscv-firmware-v$version" riscv_firmware ;;
 qemu-user) make_once "$cache/qemu-user-v$version" qemu_user ;;
 kernel) make_once "$cache/kernel-${2:-cloud}-v$version" kernel "${2:-cloud}" ;;
-*) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -3,8 +3,8 @@
 and the device tree as firmware gets it."""
 import os
 import re
+import shutil
 import subprocess
-import sys
 import tempfile
 from boot import Machine, asset, program, run, soak
 
@@ -43,6 +43,39 @@ def installer():
         m.clean()
 
 
+def opensbi32():
+    f = asset("riscv-firmware")
+    with Machine("-L", f, machine="virt", emulator="rhea-system-riscv32", smp=2) as m:
+        m.expect(r"Boot HART Base ISA +: rv32imafdc", 30)
+
+
+def u_boot(how):
+    def test():
+        f = asset("riscv-firmware")
+        args = ["-bios", f"{f}/u-boot.bin"] if how == "machine" else ["-kernel", f"{f}/u-boot-smode.bin"]
+        with Machine(*args, machine="virt", emulator=rv64, smp=2) as m:
+            m.expect(r"U-Boot 20", 30)
+            m.expect(r"Hit any key to stop autoboot", 30)
+            m.send("\r")
+            m.expect(r"=> ", 30)
+            m.send("poweroff\r")
+            assert m.wait(60) == 0
+    return f"u-boot-{how}", test
+
+
+def edk2():
+    f = asset("riscv-firmware")
+    with tempfile.TemporaryDirectory() as d:
+        shutil.copy(f"{f}/RISCV_VIRT_VARS.fd", f"{d}/vars.fd")
+        with Machine("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={f}/RISCV_VIRT_CODE.fd", "-drive",
+                     f"if=pflash,unit=1,format=raw,file={d}/vars.fd", machine="virt", emulator=rv64, smp=2) as m:
+            m.expect(r"RISC-V EDK2 firmware", 60)
+            m.expect(r"UEFI Interactive Shell", 120)
+            m.expect(r"Shell> ", 60)
+            m.send("reset -s\r")
+            assert m.wait(60) == 0
+
+
 # What firmware and people look for, at the addresses that they know.
 NODES = """memory@80000000 cpus/cpu@1/interrupt-controller soc/plic@c000000 soc/clint@2000000 soc/serial@10000000 soc/test@100000
 soc/rtc@101000 soc/virtio_mmio@10001000 soc/virtio_mmio@10008000 soc/pci@30000000 fw-cfg@10100000 poweroff reboot
@@ -73,9 +106,8 @@ def refused():
         assert p.returncode == 1 and words in p.stderr, f"{args}: status {p.returncode}, said {p.stderr!r}"
 
 
-tests = [opensbi, device_tree, refused, to_userspace(1), to_userspace(2), to_userspace(4),
+tests = [opensbi, opensbi32, device_tree, refused, u_boot("machine"), u_boot("supervisor"), edk2, installer, to_userspace(1), to_userspace(2), to_userspace(4),
          to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off")]
-if soak or len(sys.argv) > 1:
+if soak:
     tests += [to_userspace(smp, f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for n in range(20)]
-    tests += [installer]
 run(tests)
