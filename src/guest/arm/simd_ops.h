@@ -95,6 +95,6 @@ uint32_t arm_recip_estimate(uint32_t a);
 uint32_t arm_recip_sqrt_estimate(uint32_t a);
 
 /* FPCR (or FPSCR) asks for what host arithmetic does not do: MODE_FP_SLOW. */
-static inline bool arm_fpcr_is_slow(uint32_t fpcr) { return fpcr & (1u << 26 | 1u << 24 | 1u << 19); }
+static inline bool arm_fpcr_is_slow(uint32_t fpcr) { return fpcr & ARM_FPCR_SLOW; }
 
 #endif
