@@ -375,6 +375,9 @@ void arm_emit(struct ir *ir, const void *insn)
     t->next = i->pc + i->len;
     if (ir->insn_pc != i->pc || !ir->nops || ir->ops[ir->nops - 1].op != IR_INSN_START)
         ir_insn_start(ir, i->pc, i->len);
+    /* Software step: this is the one instruction. Where it does not complete, delivery puts PSTATE.SS back. */
+    if (t->mode & MODE_STEP)
+        ir_state_store(ir, offsetof(struct arm_cpu, ss), 0, ir_const(ir, T_I32, 0));
     if (!(t->mode & MODE_AARCH32))
         a64_emit(t, insn);
     else if (a32_emit)

@@ -1,0 +1,40 @@
+#!/usr/bin/python3
+"""Runs a bare-metal program under Rhea and under Debian's QEMU, which must print the same.
+
+usage: test_arm_system.py PROGRAM IMAGE ACCEL
+Lines that begin with ! are what QEMU 7.2 gets wrong or leaves out; those are compared with the manual's answer."""
+import difflib
+import subprocess
+import sys
+
+# DDI 0487 D24.2.40: ISS of EC 0x18 has op2 in 19:17 and op1 in 16:14; EC 1, TI 1 for WFE; EC 0x26 has no syndrome.
+EXPECTED = ["!daif at el0 00000000620cd3e2", "!wfe at el0 0000000007e00001", "!sp alignment 000000009a000000"]
+
+
+def run(argv):
+    p = subprocess.run(argv + ["-M", "virt", "-smp", "2", "-nographic"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                       timeout=120, errors="replace")
+    return p.returncode, p.stdout.splitlines(), p.stderr
+
+
+def main():
+    program, image, accel = sys.argv[1:]
+    bad = 0
+    for cpu in ("cortex-a57", "cortex-a53"):
+        common = ["-cpu", cpu, "-kernel", image]
+        _, want, err = run(["qemu-system-aarch64"] + common)
+        if not want or want[-1] != "done":
+            sys.exit(f"qemu-system-aarch64 did not end the program: {want[-1:]} {err}")
+        status, have, err = run([program, "-accel", accel] + common)
+        ours = [x for x in have if x.startswith("!")]
+        diff = list(difflib.unified_diff([x for x in want if not x.startswith("!")], [x for x in have if not x.startswith("!")],
+                                         "qemu", "rhea", lineterm="", n=1))
+        if status or diff or ours != EXPECTED:
+            bad = 1
+            print(f"{cpu}: status {status} {err.strip()}", *diff, *(["not as the manual says:"] + ours if ours != EXPECTED else []), sep="\n")
+        else:
+            print(f"{cpu}: {len(have)} lines agree")
+    sys.exit(bad)
+
+
+main()
