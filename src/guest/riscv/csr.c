@@ -133,7 +133,11 @@ void riscv_status_set(struct riscv_cpu *c, uint64_t v, uint64_t mask)
     mask &= status_mask(c);
     if (mask & MSTATUS_MPP && !priv_exists(c, v >> MSTATUS_MPP_SHIFT & 3))
         mask &= ~MSTATUS_MPP;
-    c->mstatus = (c->mstatus & ~mask) | (v & mask);
+    v &= mask;
+    /* Interrupts that this lets in are looked at by the next poll: the write may be in the middle of a region. */
+    if ((v & ~c->mstatus & (MSTATUS_SIE | MSTATUS_MIE)) && (riscv_pending(c) & c->mie))
+        cpu_kick(&c->cpu, CPU_EXIT_IRQ);
+    c->mstatus = (c->mstatus & ~mask) | v;
 }
 
 static void mstatus_write(struct riscv_cpu *c, unsigned csr, uint64_t v) { riscv_status_set(c, v, UINT64_MAX); }

@@ -165,6 +165,8 @@ void riscv_goto(struct riscv_t *t, uint64_t pc);
 /* translate_fp.c: before any floating-point instruction: FS off is illegal, else it becomes Dirty. false: ended. */
 bool riscv_check_fp(struct riscv_t *t);
 
+/* translate_system.c: a write to it changes nothing that translated code depends on and lets no interrupt in. */
+bool riscv_csr_goes_on(unsigned csr);
 /* Finds the row of i->raw and its fields; the caller has cleared *i. */
 void riscv_decode_word(struct riscv_insn *i, const struct riscv_features *model, uint64_t mode);
 /* entry points of struct guest: translate.c */

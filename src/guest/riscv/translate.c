@@ -151,6 +151,16 @@ static bool fetch(struct code_fetch *f, uint64_t pc, unsigned from, unsigned to,
 
 static bool is_link(unsigned r) { return r == 1 || r == 5; }
 
+/* What ends regions by its row, but not as it is. */
+static enum insn_flow flow_of(const struct riscv_insn *i)
+{
+    if (!i->row)
+        return FLOW_END;
+    if ((i->row->flags & RISCV_ROW_CSR) && riscv_csr_goes_on(i->raw >> 20))
+        return FLOW_NEXT;
+    return i->row->flow == FLOW_JUMP && is_link(i->rd) ? FLOW_CALL : i->row->flow;
+}
+
 bool riscv_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, struct insn_info *info)
 {
     struct riscv_insn *i = insn;
@@ -162,11 +172,9 @@ bool riscv_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, 
         return false;
     riscv_decode_word(i, f->cpu ? &riscv(f->cpu)->features : &all_features, mode);
     info->len = i->len;
-    info->flow = i->row ? i->row->flow : FLOW_END;
+    info->flow = flow_of(i);
     info->straddles = (pc & (CPU_PAGE_SIZE - 1)) + i->len > CPU_PAGE_SIZE;
     info->target = (pc + (uint64_t)(int64_t)i->imm) & wrap;
-    if (info->flow == FLOW_JUMP && is_link(i->rd))
-        info->flow = FLOW_CALL;
     return true;
 }
 
@@ -221,7 +229,7 @@ void riscv_emit(struct ir *ir, const void *insn)
     emit_row(t, i);
     if (!i->row || i->row->emit != riscv_emit_auipc)
         t->auipc_reg = 0;
-    if (!ir->ended && (riscv_one_insn(t) || !i->row || i->row->flow == FLOW_END))
+    if (!ir->ended && (riscv_one_insn(t) || flow_of(i) == FLOW_END))
         ir_exit_loop(ir, riscv_pc_wrap(t, riscv_next(i)));
 }
 

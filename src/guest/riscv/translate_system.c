@@ -18,6 +18,16 @@ static void csr_access(struct riscv_t *t, const struct riscv_insn *i, ir_val ope
 EMIT(csr) { csr_access(t, i, x_get(t, i->rs1)); }
 EMIT(csri) { csr_access(t, i, c64(t, i->raw >> 15 & 31)); }
 
+bool riscv_csr_goes_on(unsigned csr)
+{
+    static const uint16_t these[] = { 0x001, 0x105, 0x140, 0x141, 0x142, 0x143, 0x305, 0x340, 0x341, 0x342, 0x343 };
+
+    for (unsigned n = 0; n < sizeof(these) / sizeof(these[0]); n++)
+        if (these[n] == csr)            /* fflags; vector, scratch, epc, cause, tval of both privileges */
+            return true;
+    return false;
+}
+
 /* CSRs that are one field of the state, readable at their privilege whatever else is set. */
 static const struct plain_csr { uint16_t csr; uint32_t offset; } plain_csrs[] = {
     { 0x140, offsetof(struct riscv_cpu, sscratch) }, { 0x142, offsetof(struct riscv_cpu, scause) },
@@ -41,6 +51,8 @@ EMIT(csrr)
 
     if (p)
         x_put(t, i->rd, ir_state_load(t->ir, T_I64, p->offset, 3));
+    else if (i->csr == 2 && riscv_has(i->features, RVF_F) && !(t->mode & MODE_FS_OFF))
+        x_put_whole(t, i->rd, ir_un(t->ir, IR_ZEXT32, ir_state_load(t->ir, T_I32, offsetof(struct riscv_cpu, frm), 2)));
     else
         csr_access(t, i, c64(t, 0));
 }
@@ -57,6 +69,14 @@ EMIT(swap_sscratch)
     old = ir_state_load(t->ir, T_I64, field, 3);
     ir_state_store(t->ir, field, 3, v);
     x_put(t, i->rd, old);
+}
+
+/* An interrupt that is let in is taken right after (volume II, 3.1.9): the CSR's write kicks the CPU for it, this is where
+ * it is seen. Nothing else that code was translated for changes, so the region goes on. */
+EMIT(sie_set)
+{
+    csr_access(t, i, c64(t, 2));
+    ir_poll(t->ir, riscv_pc_wrap(t, riscv_next(i)));
 }
 
 /* ---- traps and their ends */
