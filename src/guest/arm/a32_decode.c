@@ -77,6 +77,8 @@ static void normalize(struct a32_insn *i)
         i->rn = 13;
     if (flags & A32_ROW_FAR && i->imm >= 0)                     /* I1 = NOT(J1 EOR S), I2 likewise */
         i->imm ^= 3 << 22;
+    if (i->row->emit == a32_emit_cbz)
+        i->imm = i->fwd;
     if (flags & A32_ROW_UNCOND)
         i->cond = 14;
 }
