@@ -9,7 +9,7 @@
 struct f_vops { uint16_t ss, sd, ps, pd; };
 #define F_VOPS(name) { VOP_##name##SS, VOP_##name##SD, VOP_##name##PS, VOP_##name##PD }
 
-static inline bool f_slow(const struct v_op *o) { return o->size == 1 || o->t->mode & MODE_FP_SLOW; }
+static inline bool f_slow(const struct v_op *o) { return o->size == 1 || o->t->mode & MODE_FP_SLOW || o->t->a32.standard; }
 static inline unsigned f_vop(const struct v_op *o, const struct f_vops *v)
 {
     return o->scalar ? (o->size == 3 ? v->sd : v->ss) : o->size == 3 ? v->pd : v->ps;

@@ -204,7 +204,7 @@ void v_two(struct arm_t *t, const struct a64_insn *i, v2_fn *fn)
 
 uint32_t v_desc(const struct v_op *o, unsigned op, unsigned arg)
 {
-    return SIMD_DESC(op, o->size, o->scalar ? 0 : 3u + o->q - o->size, arg);
+    return SIMD_DESC(op, o->size, o->scalar ? 0 : 3u + o->q - o->size, arg) | (o->t->a32.standard ? SIMD_STANDARD : 0);
 }
 
 static ir_val desc(const struct v_op *o, unsigned op, unsigned arg) { return ir_const(o->ir, T_I32, v_desc(o, op, arg)); }

@@ -53,7 +53,8 @@ enum arm_slot {
     SLOT_SP = SLOT_X + 31,              /* SP of the current EL and SPSel */
     SLOT_CC_OP, SLOT_CC_A, SLOT_CC_B,
     SLOT_Q,                             /* v0 to v31, V128 */
-    SLOT_R = SLOT_Q + 32,               /* AArch32: r0 to r14 as I32, the low halves of x0 to x14. A region uses either */
+    SLOT_VT = SLOT_Q + 32,              /* AArch32: scratch, V128, as if v32 to v35 */
+    SLOT_R = SLOT_VT + 4,               /* AArch32: r0 to r14 as I32, the low halves of x0 to x14. A region uses either */
     SLOT_IT = SLOT_R + 15, SLOT_CC_NZ, SLOT_CC_C, SLOT_TMP,     /* AArch32, I32 */
     SLOT_COUNT
 };
@@ -71,6 +72,7 @@ struct arm_cpu {
     uint32_t it;                        /* AArch32: IT state */
     uint32_t tmp32;                     /* AArch32: carries a value across basic blocks of one instruction */
     struct { uint64_t lo, hi; } q[32];  /* 16-byte aligned */
+    struct { uint64_t lo, hi; } vt[4];  /* AArch32: scratch */
     uint64_t qc[2];                     /* saturation since: any bit is FPSR.QC (arm_fpsr() adds it to fpsr) */
     /* Exclusive monitor: address, bytes (0: open) and what was there; a store succeeds by compare and swap from that. */
     uint64_t ex_addr, ex_bytes, ex_value[2];
@@ -161,6 +163,7 @@ struct arm_t {
     struct a32_t {                      /* AArch32 */
         uint8_t it, it_next;            /* IT state at this instruction and after it */
         uint8_t apart;                  /* CC_*_APART bits that are known set though cc_op is not known */
+        bool standard;                  /* floating point by the standard FPSCR value */
         bool select;                    /* the condition chooses at each register written, there is no branch */
         struct arm_test test;           /* ... it */
         ir_label skip;                  /* where a failed condition goes; 0: there is none */

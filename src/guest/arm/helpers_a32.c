@@ -1,4 +1,5 @@
 /* C functions that translated A32 and T32 code calls: rows of helpers-a32.def. */
+#include <string.h>
 #include "a32.h"
 
 uint32_t arm_helper_a32_nzcv(struct cpu *c, uint32_t op, uint64_t a, uint64_t b, uint32_t nz)
@@ -53,4 +54,62 @@ uint32_t arm_helper_a32_crc32(struct cpu *c, uint32_t acc, uint32_t v, uint32_t 
     for (unsigned n = 8u << (what & 3); n; n--)
         acc = acc >> 1 ^ (acc & 1 ? poly : 0);
     return acc;
+}
+
+/* ---- floating point and Advanced SIMD */
+
+void arm_helper_a32_vtbl(struct cpu *c, uint8_t *result, uint32_t what, const uint8_t *d_and_index, const uint8_t *low, const uint8_t *high)
+{
+    unsigned n = what & 0xff;
+    uint8_t table[32], r[16] = { 0 };
+
+    memcpy(table, low, 16);
+    memcpy(table + 16, high, 16);
+    for (unsigned b = 0; b < 8; b++) {
+        uint8_t index = d_and_index[8 + b];
+
+        r[b] = index < n ? table[index & 31] : what >> 8 ? d_and_index[b] : 0;
+    }
+    memcpy(result, r, 16);
+}
+
+static uint64_t float_to_fixed(unsigned size, uint64_t v, unsigned bits, unsigned fraction, bool is_unsigned, struct float_status *s)
+{
+    int scale = (int)fraction;
+    enum float_round r = FLOAT_ROUND_TO_ZERO;
+
+    switch (size) {
+    case 1: return is_unsigned ? f16_to_uint((float16)v, bits, scale, r, s) : (uint64_t)f16_to_int((float16)v, bits, scale, r, s);
+    case 2: return is_unsigned ? f32_to_uint((float32)v, bits, scale, r, s) : (uint64_t)f32_to_int((float32)v, bits, scale, r, s);
+    default: return is_unsigned ? f64_to_uint(v, bits, scale, r, s) : (uint64_t)f64_to_int(v, bits, scale, r, s);
+    }
+}
+
+static uint64_t fixed_to_float(unsigned size, uint64_t v, unsigned bits, unsigned fraction, bool is_unsigned, struct float_status *s)
+{
+    int64_t n = is_unsigned ? (int64_t)(v << (64 - bits) >> (64 - bits)) : (int64_t)(v << (64 - bits)) >> (64 - bits);
+    int scale = -(int)fraction;
+
+    return size == 1 ? f16_from_int(n, scale, s) : size == 2 ? f32_from_int(n, scale, s) : f64_from_int(n, scale, s);
+}
+
+/* VCVT between floating and fixed point. what: log2 of bytes; bit 2 to fixed point, bit 3 unsigned, bit 4 32 bits (else 16);
+ * fraction bits at 8. Rounds to nearest, to fixed point towards zero: F6.1.63. */
+uint64_t arm_helper_a32_vcvt_fixed(struct cpu *cpu, uint32_t what, const uint8_t *np)
+{
+    struct arm_cpu *c = arm(cpu);
+    unsigned size = what & 3, bits = what & 16 ? 32 : 16, fraction = what >> 8;
+    struct float_status s = size == 1 ? c->fp16_status : c->fp_status;
+    uint64_t v, r;
+
+    memcpy(&v, np, 8);
+    s.flags = 0;
+    if (what & 4) {
+        r = float_to_fixed(size, v, bits, fraction, what & 8, &s);
+    } else {
+        s.rounding = FLOAT_ROUND_NEAREST_EVEN;
+        r = fixed_to_float(size, v, bits, fraction, what & 8, &s);
+    }
+    c->fp_status.flags |= size == 1 ? s.flags & ~(uint32_t)FLOAT_INPUT_DENORMAL_FLUSHED : s.flags;
+    return r;
 }

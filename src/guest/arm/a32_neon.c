@@ -1,0 +1,245 @@
+/* Advanced SIMD of AArch32: data processing. DDI 0487 F3.1.11, F6. Rows name the A64 instruction that does the work; single
+ * precision is by the standard FPSCR value (rows' `std`): flush to zero, default NaN, round to nearest. */
+#include "a32_simd.h"
+
+enum { A64_Q = 1 << 30, A64_SIZE_SHIFT = 22 };
+
+static enum a32_kind wide_if(bool q) { return q ? KIND_Q : KIND_D; }
+
+/* Vd = Vn op Vm with registers of these kinds. A64 has no vectors of one 64-bit element: two then, the upper ones zero. */
+static void three(struct arm_t *t, const struct a32_insn *i, uint32_t raw, enum a32_kind kd, enum a32_kind kn, enum a32_kind km, bool swap)
+{
+    unsigned d, n, m;
+
+    if (!a32_fp_enabled(t))
+        return;
+    d = a32_operand(t, kd, i->vd, SCRATCH_D);
+    n = a32_operand(t, kn, i->vn, SCRATCH_N);
+    m = a32_operand(t, km, i->vm, SCRATCH_M);
+    if (swap)
+        a32_as_a64(t, i, raw, d, m, n, 0);
+    else
+        a32_as_a64(t, i, raw, d, n, m, i->index);
+    a32_result(t, kd, i->vd, SCRATCH_D);
+}
+
+static void two(struct arm_t *t, const struct a32_insn *i, uint32_t raw, enum a32_kind kd, enum a32_kind km)
+{
+    unsigned d;
+
+    if (!a32_fp_enabled(t))
+        return;
+    d = a32_operand(t, kd, i->vd, SCRATCH_D);
+    a32_as_a64(t, i, raw, d, a32_operand(t, km, i->vm, SCRATCH_M), 0, 0);
+    a32_result(t, kd, i->vd, SCRATCH_D);
+}
+
+static uint32_t raw_q(const struct a32_insn *i, bool q) { return (uint32_t)i->row->arg | (q ? A64_Q : 0); }
+static uint32_t raw_sized(const struct a32_insn *i, bool q) { return raw_q(i, q) | (uint32_t)i->size << A64_SIZE_SHIFT; }
+
+static void same_length(struct arm_t *t, const struct a32_insn *i, bool swap)
+{
+    enum a32_kind k = wide_if(i->q);
+
+    three(t, i, raw_sized(i, i->q || i->size == 3), k, k, k, swap);
+}
+
+EMIT32(neon3) { same_length(t, i, false); }
+EMIT32(neon3_swap) { same_length(t, i, true); }         /* shifts: Vm is shifted by Vn */
+EMIT32(neonf3) { three(t, i, raw_q(i, i->q), wide_if(i->q), wide_if(i->q), wide_if(i->q), false); }
+EMIT32(crypto3) { three(t, i, (uint32_t)i->row->arg, KIND_Q, KIND_Q, KIND_Q, false); }
+EMIT32(neon_long) { three(t, i, raw_sized(i, false), KIND_Q, KIND_D, KIND_D, false); }
+EMIT32(neon_long64) { three(t, i, (uint32_t)i->row->arg, KIND_Q, KIND_D, KIND_D, false); }
+EMIT32(neon_wide) { three(t, i, raw_sized(i, false), KIND_Q, KIND_Q, KIND_D, false); }
+EMIT32(neon_narrow) { three(t, i, raw_sized(i, false), KIND_D, KIND_Q, KIND_Q, false); }
+EMIT32(neon_e) { three(t, i, raw_q(i, i->q), wide_if(i->q), wide_if(i->q), KIND_D, false); }
+EMIT32(neon_e_long) { three(t, i, (uint32_t)i->row->arg, KIND_Q, KIND_D, KIND_D, false); }
+EMIT32(vcmla) { three(t, i, raw_q(i, i->q) | (uint32_t)i->rot << 11, wide_if(i->q), wide_if(i->q), wide_if(i->q), false); }
+EMIT32(vcadd) { three(t, i, raw_q(i, i->q) | (uint32_t)i->rot << 12, wide_if(i->q), wide_if(i->q), wide_if(i->q), false); }
+
+EMIT32(neon2) { two(t, i, raw_sized(i, i->q), wide_if(i->q), wide_if(i->q)); }
+EMIT32(neonf2) { two(t, i, raw_q(i, i->q), wide_if(i->q), wide_if(i->q)); }
+EMIT32(crypto2) { two(t, i, (uint32_t)i->row->arg, KIND_Q, KIND_Q); }
+EMIT32(neon2_narrow) { two(t, i, raw_sized(i, false), KIND_D, KIND_Q); }
+EMIT32(neon2_long) { two(t, i, raw_sized(i, false), KIND_Q, KIND_D); }
+
+static uint32_t raw_shift(const struct a32_insn *i, bool q)
+{
+    unsigned immhb = i->immhb;
+
+    if (i->row->flags & A32_ROW_HALF)   /* to and from fixed point: 64 minus the fraction bits; A64: 32 minus them */
+        immhb -= 32;
+    return raw_q(i, q) | (uint32_t)immhb << 16;
+}
+
+EMIT32(neon_shift)
+{
+    if (i->row->flags & A32_ROW_HALF && i->immhb < 48)
+        arm_undefined(t);
+    else
+        two(t, i, raw_shift(i, i->q || i->immhb >= 64), wide_if(i->q), wide_if(i->q));
+}
+EMIT32(neon_shift_narrow) { two(t, i, raw_shift(i, false), KIND_D, KIND_Q); }
+EMIT32(neon_shift_long) { two(t, i, raw_shift(i, false), KIND_Q, KIND_D); }
+
+/* ---- products and sums that are rounded each: VMLA, VMLS of floating point. arg 1: subtracted */
+
+static void multiply_add(struct arm_t *t, const struct a32_insn *i, uint32_t fmul, enum a32_kind km)
+{
+    enum { FADD = 0x0e20d400, FSUB = 0x0ea0d400, HALF_OFF = 0x20c000, HALF_ON = 0x400000 };
+    uint32_t q = i->q ? A64_Q : 0, sum = i->row->arg ? FSUB : FADD;
+    enum a32_kind k = wide_if(i->q);
+    unsigned d, n, m;
+
+    if (!a32_fp_enabled(t))
+        return;
+    d = a32_operand(t, k, i->vd, SCRATCH_D);
+    n = a32_operand(t, k, i->vn, SCRATCH_N);
+    m = a32_operand(t, km, i->vm, SCRATCH_M);
+    if (i->row->flags & A32_ROW_HALF)
+        sum = (sum & ~(uint32_t)HALF_OFF) | HALF_ON;
+    a32_as_a64(t, i, fmul | q, SCRATCH_X, n, m, i->index);
+    a32_as_a64(t, i, sum | q, d, d, SCRATCH_X, 0);
+    a32_result(t, k, i->vd, SCRATCH_D);
+}
+
+EMIT32(neon_mla) { multiply_add(t, i, i->row->flags & A32_ROW_HALF ? 0x2e401c00 : 0x2e20dc00, wide_if(i->q)); }
+EMIT32(neon_e_mla) { multiply_add(t, i, i->row->flags & A32_ROW_HALF ? 0x0f009000 : 0x0f809000, KIND_D); }
+
+EMIT32(neon_step)                       /* arg: VRSQRTS, else VRECPS */
+{
+    unsigned size = i->row->flags & A32_ROW_HALF ? 1 : 2;
+    ir_val desc, n, m, v;
+
+    if (!a32_fp_enabled(t))
+        return;
+    desc = a32_k(t, SIMD_DESC(i->row->arg ? FP_RSQRTS_A32 : FP_RECPS_A32, size, 3u + i->q - size, 0) | SIMD_STANDARD);
+    n = i->q ? a64_q(t, i->vn >> 1) : a32_d(t, i->vn);
+    m = i->q ? a64_q(t, i->vm >> 1) : a32_d(t, i->vm);
+    v = arm_call(t, ARM_HELP_fp2, desc, n, m, 0);
+    if (i->q)
+        a64_put_q(t, i->vd >> 1, v);
+    else
+        a32_put_d(t, i->vd, v);
+}
+
+/* ---- moves */
+
+EMIT32(neon_imm)
+{
+    uint32_t raw = 0x0f000400u | (i->q ? A64_Q : 0) | (uint32_t)i->op << 29 | (uint32_t)i->cmode << 12 |
+                   (uint32_t)(i->imm8 >> 5) << 16 | (uint32_t)(i->imm8 & 31) << 5;
+    enum a32_kind k = wide_if(i->q);
+
+    if (!a32_fp_enabled(t))
+        return;
+    a32_as_a64(t, i, raw, a32_operand(t, k, i->vd, SCRATCH_D), 0, 0, 0);
+    a32_result(t, k, i->vd, SCRATCH_D);
+}
+
+EMIT32(vdup_lane)
+{
+    unsigned size = (unsigned)__builtin_ctz(i->imm4);
+    struct v_op o = a32_vop(t, size, i->q);
+    ir_val v;
+
+    if (!a32_fp_enabled(t))
+        return;
+    v = v_dup(&o, size, a32_d(t, i->vm), i->imm4 >> (size + 1));
+    if (i->q)
+        a64_put_q(t, i->vd >> 1, v);
+    else
+        a32_put_d(t, i->vd, v);
+}
+
+EMIT32(vdup_core)                       /* esz: 0 word, 1 half, 2 byte */
+{
+    unsigned size = 2u - i->esz;
+    struct v_op o = a32_vop(t, size, i->q);
+    ir_val v;
+
+    if (!a32_fp_enabled(t))
+        return;
+    v = v_dup(&o, size, ir_vop(t->ir, VOP_MOVD, T_V128, a32_r(t, i, i->rt), 0, 0, 0), 0);
+    if (i->q)
+        a64_put_q(t, i->vd >> 1, v);
+    else
+        a32_put_d(t, i->vd, v);
+}
+
+EMIT32(vmov_to_lane)                    /* arg: log2 of bytes */
+{
+    static const uint16_t vop[3] = { VOP_INS8, VOP_INS16, VOP_INS32 };
+    unsigned size = (unsigned)i->row->arg, lane = i->lane + (i->vd & 1u) * (8u >> size);
+
+    if (a32_fp_enabled(t))
+        a64_put_q(t, i->vd >> 1, ir_vop(t->ir, vop[size], T_V128, a64_q(t, i->vd >> 1), a32_r(t, i, i->rt), 0, lane));
+}
+
+EMIT32(vmov_from_lane)
+{
+    static const uint16_t vop[3] = { VOP_EXT8, VOP_EXT16, VOP_EXT32 };
+    unsigned size = (unsigned)i->row->arg, lane = i->lane + (i->vn & 1u) * (8u >> size);
+    ir_val v;
+
+    if (!a32_fp_enabled(t))
+        return;
+    v = ir_vop(t->ir, vop[size], T_I32, a64_q(t, i->vn >> 1), 0, 0, lane);
+    if (size < 2 && !i->uns)
+        v = a32_un(t, size ? IR_SEXT16 : IR_SEXT8, v);
+    a32_put(t, i->rt, v);
+}
+
+EMIT32(vext) { three(t, i, 0x2e000000u | (i->q ? A64_Q : 0) | (uint32_t)i->imm4 << 11, wide_if(i->q), wide_if(i->q), wide_if(i->q), false); }
+
+EMIT32(vswp)
+{
+    ir_val d, m;
+
+    if (!a32_fp_enabled(t))
+        return;
+    if (i->q) {
+        d = a64_q(t, i->vd >> 1);
+        m = a64_q(t, i->vm >> 1);
+        a64_put_q(t, i->vd >> 1, m);
+        a64_put_q(t, i->vm >> 1, d);
+    } else {
+        d = a32_d(t, i->vd);
+        m = a32_d(t, i->vm);
+        a32_put_d(t, i->vd, m);
+        a32_put_d(t, i->vm, d);
+    }
+}
+
+EMIT32(permute2)                        /* VTRN, VUZP, VZIP: both halves of what A64 does in two instructions */
+{
+    enum { SECOND = 1 << 14 };
+    uint32_t raw = raw_sized(i, i->q);
+
+    if (!a32_fp_enabled(t))
+        return;
+    a64_put_q(t, SCRATCH_N, i->q ? a64_q(t, i->vd >> 1) : a32_d(t, i->vd));
+    a64_put_q(t, SCRATCH_M, i->q ? a64_q(t, i->vm >> 1) : a32_d(t, i->vm));
+    a32_as_a64(t, i, raw, SCRATCH_D, SCRATCH_N, SCRATCH_M, 0);
+    a32_as_a64(t, i, raw | SECOND, SCRATCH_X, SCRATCH_N, SCRATCH_M, 0);
+    if (i->q) {
+        a64_put_q(t, i->vd >> 1, a64_q(t, SCRATCH_D));
+        a64_put_q(t, i->vm >> 1, a64_q(t, SCRATCH_X));
+    } else {
+        a32_put_d(t, i->vd, a64_q(t, SCRATCH_D));
+        a32_put_d(t, i->vm, a64_q(t, SCRATCH_X));
+    }
+}
+
+EMIT32(vtbl)                            /* op: VTBX, which keeps what is out of range */
+{
+    struct v_op o = a32_vop(t, 3, true);
+    ir_val index, low, high;
+
+    if (!a32_fp_enabled(t))
+        return;
+    index = v_pair(&o, a32_d(t, i->vd), a32_d(t, i->vm));
+    low = i->tlen ? v_pair(&o, a32_d(t, i->vn), a32_d(t, i->vn + 1u)) : a32_d(t, i->vn);
+    high = i->tlen < 2 ? low : i->tlen == 3 ? v_pair(&o, a32_d(t, i->vn + 2u), a32_d(t, i->vn + 3u)) : a32_d(t, i->vn + 2u);
+    a32_put_d(t, i->vd, arm_call(t, ARM_HELP_a32_vtbl, a32_k(t, (i->tlen + 1u) * 8 | (uint32_t)i->op << 8), index, low, high));
+}
