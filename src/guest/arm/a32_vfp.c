@@ -73,14 +73,17 @@ EMIT32(vsel)
 {
     static const uint8_t conds[4] = { 0, 6, 10, 12 };   /* EQ VS GE GT */
     struct arm_test test;
+    ir_val v;
 
     if (!a32_fp_enabled(t))
         return;
     test = a32_test(t, conds[i->cc]);
-    if (kind_of(i) == KIND_S)
-        a32_put_s_bits(t, i->sd, ir_select(t->ir, test.cond, test.a, test.b, a32_s_bits(t, i->sn), a32_s_bits(t, i->sm)));
-    else
+    if (kind_of(i) == KIND_S) {
+        v = ir_select(t->ir, test.cond, test.a, test.b, a32_s_bits(t, i->sn), a32_s_bits(t, i->sm));
+        a32_put_s_bits(t, i->sd, size_of(i) == 1 ? a32_un(t, IR_ZEXT16, v) : v);
+    } else {
         a32_put_d_bits(t, i->vd, ir_select(t->ir, test.cond, test.a, test.b, a32_d_bits(t, i->vn), a32_d_bits(t, i->vm)));
+    }
 }
 
 /* ---- comparison, into FPSCR.NZCV */

@@ -271,7 +271,7 @@ EMIT(fcvt)
     of.size = from;
     n = a64_q(t, i->vn);
     op = from == 1 && to == 3 ? FP_HALF_TO_DOUBLE : from == 3 && to == 1 ? FP_DOUBLE_TO_HALF : from < to ? FP_WIDEN : FP_NARROW;
-    if (t->mode & MODE_FP_SLOW || op == FP_DOUBLE_TO_HALF) {
+    if (t->mode & MODE_FP_SLOW || t->a32.standard || op == FP_DOUBLE_TO_HALF) {
         v = f_call1(&o, op, 0, n);
     } else if (to == 1) {
         v = v1i(&o, VOP_CVTPS2PH, v_trim(&of, nans_first(&of, n)), NEAREST_OF_MXCSR);
@@ -314,7 +314,7 @@ EMIT(fcvtn)
     of.q = true;
     half.q = false;
     n = a64_q(t, i->vn);
-    if (t->mode & MODE_FP_SLOW)
+    if (t->mode & MODE_FP_SLOW || t->a32.standard)
         v = f_call1(&half, FP_NARROW, 0, n);
     else if (i->sz)
         v = ir_vfix(o.ir, FIX_NAN_PS, ARM_FIX_FP1, v1(&o, VOP_CVTPD2PS, n), n, 0, 0, (int32_t)v_desc(&half, FP_NARROW, 0));
@@ -333,7 +333,7 @@ EMIT(fcvtl)
     n = a64_q(t, i->vn);
     if (i->q)
         n = v1i(&o, VOP_BYTESHR, n, 8);
-    if (t->mode & MODE_FP_SLOW)
+    if (t->mode & MODE_FP_SLOW || t->a32.standard)
         a64_put_q(t, i->vd, f_call1(&o, FP_WIDEN, 0, n));
     else
         a64_put_q(t, i->vd, ir_vfix(o.ir, f_nan(&o), ARM_FIX_FP1, v1(&o, i->sz ? VOP_CVTPS2PD : VOP_CVTPH2PS, n), n, 0, 0,
