@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from boot import Machine, asset, program, run, soak
 
+here = os.path.dirname(os.path.abspath(__file__))
 rv64 = "rhea-system-riscv64"
 
 
@@ -76,6 +77,20 @@ def edk2():
             assert m.wait(60) == 0
 
 
+def privileged(width, accel, cpu):
+    """riscv/system.c: traps, protection, translation, interrupts, by a program of our own."""
+    def test():
+        with tempfile.TemporaryDirectory() as d:
+            image = os.path.join(d, "system.bin")
+            subprocess.run([os.path.join(here, "riscv", "build.sh"), str(width), image], check=True, timeout=60)
+            with Machine("-bios", image, "-cpu", cpu, machine="virt", emulator=f"rhea-system-riscv{width}", accel=accel,
+                         smp=1 if "verify" in accel else 2) as m:
+                said = m.expect(r"(?s)(.*)(all passed|some failed)", 120)
+                assert said[2] == "all passed", said[1]
+                assert m.wait(30) == 0
+    return f"privileged-{width}-{accel}-{cpu}", test
+
+
 # What firmware and people look for, at the addresses that they know.
 NODES = """memory@80000000 cpus/cpu@1/interrupt-controller soc/plic@c000000 soc/clint@2000000 soc/serial@10000000 soc/test@100000
 soc/rtc@101000 soc/virtio_mmio@10001000 soc/virtio_mmio@10008000 soc/pci@30000000 fw-cfg@10100000 poweroff reboot
@@ -106,7 +121,9 @@ def refused():
         assert p.returncode == 1 and words in p.stderr, f"{args}: status {p.returncode}, said {p.stderr!r}"
 
 
-tests = [opensbi, opensbi32, device_tree, refused, u_boot("machine"), u_boot("supervisor"), edk2, installer, to_userspace(1), to_userspace(2), to_userspace(4),
+rv64_full = "rv64,svinval=on,svnapot=on,svpbmt=on"
+tests = [privileged(64, "jit", rv64_full), privileged(32, "jit", "rv32,svinval=on"), privileged(64, "interp", rv64_full),
+         privileged(32, "interp", "max"), privileged(64, "jit,chaos=1", "max"), privileged(64, "jit,verify=on", rv64_full), opensbi, opensbi32, device_tree, refused, u_boot("machine"), u_boot("supervisor"), edk2, installer, to_userspace(1), to_userspace(2), to_userspace(4),
          to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off")]
 if soak:
     tests += [to_userspace(smp, f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for n in range(20)]
