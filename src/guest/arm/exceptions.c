@@ -539,7 +539,7 @@ _Noreturn static void raise_abort(struct arm_cpu *c, uint64_t va, enum mmu_acces
 
 _Noreturn void arm_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access)
 {
-    raise_abort(arm(cpu), va, access, FSC_ALIGNMENT);
+    raise_abort(arm(cpu), arm(cpu)->aarch32 ? (uint32_t)va : va, access, FSC_ALIGNMENT);
 }
 
 /* Nobody answers: a synchronous external abort. */
@@ -553,6 +553,7 @@ void arm_bus_error(struct cpu *cpu, uint64_t va, uint64_t phys, enum mmu_access 
         el = 3;
     else if (c->el < 2 && arm_hcr(c) & HCR_TEA)
         el = 2;
+    va = c->aarch32 ? (uint32_t)va : va;        /* see a32_mem.c */
     c->exc_hpfar = UINT64_MAX;
     c->sys.exc_domain = 0;
     if (access == ACCESS_EXEC)

@@ -630,7 +630,7 @@ static void record(struct arm_cpu *c, const struct arm_walk *w)
     iss |= (f->s1ptw ? BIT(7) : 0) | (w->access == ACCESS_WRITE && ec >= EC_DABT_LOWER ? BIT(6) : 0);
     c->cpu.exception = ARM_EXC_SYNC;
     c->exc_syndrome = esr_make(ec, iss);
-    c->exc_far = arm_el_is_64(c, el) ? w->va : (uint32_t)w->va;
+    c->exc_far = arm_el_is_64(c, el) && !c->aarch32 ? w->va : (uint32_t)w->va;
     c->exc_target = (uint8_t)el;
     c->exc_hpfar = f->stage2 ? f->ipa >> 12 << 4 : UINT64_MAX;
     c->sys.exc_return = c->cpu.pc;

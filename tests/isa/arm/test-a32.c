@@ -129,6 +129,17 @@ static struct a32_insn *decode(uint32_t raw, unsigned width, uint64_t pc)
     return &i;
 }
 
+/* Relative to the pc: loads from the case's own code. Stores into code are not for these tests. */
+static uint32_t literal(const struct any_row *row, const struct pattern *p, uint32_t raw, bool *ok)
+{
+    *ok = !strncmp(row->mnemonic, "ld", 2) || !strncmp(row->mnemonic, "vld", 3) || !strncmp(row->mnemonic, "pl", 2);
+    if (has_field(p, "rm"))
+        *ok = false;
+    raw = pattern_put(p, "u", raw, 1);
+    raw = pattern_put(p, "imm12", raw, roll(7) * 4 + (roll(3) ? 0 : roll(4)));
+    return pattern_put(p, "imm8", raw, roll(6));
+}
+
 /* What DDI 0487 K1.1 leaves to the processor. */
 static bool unpredictable(const struct any_row *row, const struct pattern *p, uint32_t raw)
 {
@@ -149,6 +160,8 @@ static bool unpredictable(const struct any_row *row, const struct pattern *p, ui
         if ((has_field(p, "rt2") && field(p, raw, "rt2") == rn) || (strstr(row->mnemonic, "rd") && ((rt + 1) & 15) == rn))
             return true;
     }
+    if (is_memory(row) && strstr(row->mnemonic, "ldrd") && has_field(p, "rm") && (rm == rt || rm == rt + 1))
+        return true;
     /* SUBS PC, LR and its kin: an exception return, of which User mode has none */
     return !is_memory(row) && has_field(p, "s") && field(p, raw, "s") && has_field(p, "rd") && field(p, raw, "rd") == 15;
 }
@@ -192,14 +205,22 @@ static bool encode(const struct any_row *row, unsigned place, uint32_t *out)
 {
     uint32_t raw = pattern_random(row);
     struct pattern p;
+    bool ok;
 
     pattern_parse(row->pattern, &p);
     if (roll(3))
         raw = pattern_put(&p, "cond", raw, 14);
     if (is_memory(row))
         raw = small_operands(row, &p, raw);
+    if (is_memory(row) && ((has_field(&p, "rn") && field(&p, raw, "rn") == 15) || row->flags & A32_ROW_LIT)) {
+        raw = literal(row, &p, raw, &ok);
+        if (!ok)
+            return false;
+    }
     if ((row->flow == FLOW_COND || row->flow == FLOW_JUMP || row->flow == FLOW_CALL) && roll(3))
         raw = pattern_put(&p, "imm", raw, (uint64_t)(int64_t)((int)roll(12) * 4 - CASE_START - (thumb ? 4 : 8)));
+    if (row->mnemonic[0] == 'b' && has_field(&p, "rm") && field(&p, raw, "rm") == 15)   /* BX PC: the rest would be A32 */
+        return false;
     *out = raw;
     if ((const void *)decode(raw, row->width, 0)->row != row || unpredictable(row, &p, raw))
         return false;
@@ -280,6 +301,20 @@ static uint32_t random_it(unsigned n)
     return 0xbf00 | cond << 4 | mask;
 }
 
+static bool is_store_exclusive(const struct any_row *row) { return !strncmp(row->mnemonic, "strex", 5) || !strncmp(row->mnemonic, "stlex", 5); }
+
+/* The load that goes with a store-exclusive: of the same size, from the same address. */
+static uint32_t reserve(uint32_t raw)
+{
+    unsigned rn = raw >> 16 & 15, rt = rn == 2 || rn == 3 ? 4 : 2;
+
+    if (!thumb)                         /* cond 0001 1oo0 rn rd 11al 1001 rt -> L, rt, 1111 */
+        return (raw & 0xfff00ff0) | 1u << 20 | rn << 16 | rt << 12 | 0xf;
+    if ((raw & 0xfff00000) == 0xe8400000)       /* STREX: rn rt rd imm8 */
+        return (raw & 0xff) | 0xe8500f00 | rn << 16 | rt << 12;
+    return (raw & 0x000f00f0) | 0xe8d0000f | rt << 12 | ((raw & 0x30) == 0x30 ? (rt + 1) << 8 : 0xf00);
+}
+
 static bool make(const struct any_row *row, unsigned place, struct case_request *c)
 {
     unsigned offset = CASE_START;
@@ -292,6 +327,8 @@ static bool make(const struct any_row *row, unsigned place, struct case_request 
         aim(c, row, raw);
     if (thumb && row->target < 0 && !(row->flags & A32_ROW_NOIT) && one_in(4))
         offset = put_code(c, offset, random_it(1), 16);
+    if (is_store_exclusive(row) && offset == CASE_START && roll(2))
+        offset = put_code(c, offset, reserve(raw), 32);
     put_code(c, offset, raw, row->width);
     return true;
 }
@@ -311,6 +348,8 @@ static bool fits_stream(const struct any_row *row, const struct pattern *p, uint
             return false;
     }
     if (has_field(p, "rn") && !memory && field(p, raw, "rn") == STREAM_BASE)          /* may be written, as RdHi, say */
+        return false;
+    if (is_store_exclusive(row))        /* after another load than its own: it may succeed or fail */
         return false;
     if (strstr(row->operands, "list") || row->flags & (A32_ROW_LASTIT | A32_ROW_NOIT | A32_ROW_SP | A32_ROW_LIT))
         return false;
@@ -353,6 +392,8 @@ static bool allow(const struct case_request *c, struct case_state *oracle, struc
         return false;                   /* the case met the runner's own memory, which is not in our machine */
     if (ours->signal == SIGILL)
         oracle->address = ours->address;
+    if (ours->pc - DATA_BASE32 < 0x1000000 && (ours->pc ^ c->state.pc) >= CASE_BYTES)   /* jumped into another case, or data */
+        return false;
     if (!(oracle->flags & PSR_T) && oracle->pc & 3)     /* UNPREDICTABLE */
         return false;
     oracle->flags &= PSR_SHOWN;

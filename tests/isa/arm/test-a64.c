@@ -318,8 +318,20 @@ static bool encode(const struct any_row *row, uint32_t *out)
     return (const void *)decode(raw, 0)->row == row && !unpredictable(raw);
 }
 
+static bool is_store_exclusive(uint32_t raw) { return (raw & 0x3fc00000) == 0x08000000; }
+
+/* The load that goes with a store-exclusive: of the same size, from the same address. */
+static uint32_t reserve(uint32_t raw)
+{
+    unsigned rn = raw >> 5 & 31;
+
+    raw = put_bits(raw | 1u << 22, 16, 5, 31);
+    return put_bits(raw >> 21 & 1 ? put_bits(raw, 10, 5, (rn + 2) % 31) : raw, 0, 5, (rn + 1) % 31);
+}
+
 static bool make(const struct any_row *row, unsigned place, struct case_request *c)
 {
+    unsigned at = CASE_START / 4;
     uint32_t raw;
 
     if (!encode(row, &raw))
@@ -331,7 +343,9 @@ static bool make(const struct any_row *row, unsigned place, struct case_request 
         c->state.r[raw & 31] &= (raw >> 5 & 0x7fff) == 0x5a20 ? FPCR_BITS : (raw >> 5 & 0x7fff) == 0x5a21 ? FPSR_BITS : NZCV;
     if (row->flow == FLOW_INDIRECT)
         c->state.r[raw >> 5 & 31] = roll(2) ? random_address(true) : case_place(&arch.machine, place) + CASE_START + 4 + 4 * roll(11);
-    c->code[CASE_START / 4] = raw;
+    if (is_store_exclusive(raw) && roll(2))
+        c->code[at++] = reserve(raw);
+    c->code[at] = raw;
     return true;
 }
 
@@ -342,6 +356,8 @@ static bool fits_stream(uint32_t raw)
 {
     struct access a = access_of(raw);
 
+    if (is_store_exclusive(raw))        /* after another load than its own: it may succeed or fail */
+        return false;
     if (is_memory(raw))
         return !a.writeback && !a.index && !a.literal && ((raw & 31) != STREAM_BASE || raw >> 26 & 1) && (raw >> 10 & 31) != STREAM_BASE &&
                (raw >> 16 & 31) != STREAM_BASE;
@@ -401,7 +417,7 @@ static bool allow(const struct case_request *c, struct case_state *oracle, struc
         return false;
     if (ours->signal == SIGILL)
         oracle->address = ours->address;
-    if (ours->signal == SIGSEGV && ours->address >> 47) /* QEMU's host does not tell addresses it can't have */
+    if (ours->signal == SIGSEGV && (ours->address + 64) >> 47) /* QEMU's host does not tell addresses it can't have */
         oracle->address = ours->address;
     oracle->flags &= NZCV;
     allow_tiny(oracle, ours);
