@@ -197,6 +197,7 @@ static void max_fields(struct arm_identity *id)
     id->id[ID_AA64MMFR0] = (id->id[ID_AA64MMFR0] & ~UINT64_C(0xffffffffff)) | UINT64_C(0x0010201126);
     id->id[ID_AA64MMFR0] = (id->id[ID_AA64MMFR0] & ~UINT64_C(0xf0f00000)) | UINT64_C(0x10200000);
     id->id[ID_ISAR5] = 0x11011121;
+    id->id[ID_AA64PFR0] |= UINT64_C(3) << 56;   /* CSV2_3: no branch is predicted, so none from elsewhere */
 }
 
 /* Features that hang on more than one field, or on a value between. */

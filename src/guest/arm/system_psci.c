@@ -170,8 +170,7 @@ bool arm_psci(struct arm_cpu *c)
         for (unsigned n = 1; n < 4; n++)
             a[n] = (uint32_t)a[n];
     if (!dispatch(c, fn, a, &result)) {
-        if (has_el3(c) && c->sys.config.psci == ARM_PSCI_SMC)
-            return false;
+        /* HVC may be a hypervisor's of the guest's own; all of SMC is ours, since no firmware of the guest runs at EL3. */
         if (c->sys.config.psci == ARM_PSCI_HVC && arm_el2_enabled(c))
             return false;
         result = PSCI_NOT_SUPPORTED;
