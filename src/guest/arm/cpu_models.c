@@ -20,7 +20,8 @@ struct arm_model {
     uint32_t ccsidr[3];         /* L1 data, L1 instruction, L2 */
     uint8_t features[24];       /* beside what ID registers say */
 };
-struct arm_identity { uint64_t id[ID_COUNT]; uint32_t ccsidr[3]; bool no_pmu; struct arm_features wanted; };
+enum { PAUTH_IMPDEF, PAUTH_QARMA5, PAUTH_QARMA3 };
+struct arm_identity { uint64_t id[ID_COUNT]; uint32_t ccsidr[3]; uint8_t pauth; struct arm_features wanted; };
 
 #define V8_32 AF_V4T, AF_V5, AF_V6, AF_V6K, AF_V6T2, AF_V7, AF_V7MP, AF_V8, AF_IDIVT, AF_IDIVA, AF_LPAE, AF_GENERIC_TIMER, AF_AArch64
 #define V7_32 AF_V4T, AF_V5, AF_V6, AF_V6K, AF_V6T2, AF_V7, AF_V7MP, AF_VFP2, AF_VFP3, AF_VFPD32, AF_VFPDP, AF_VFPFP16, AF_NEON, AF_TZ
@@ -126,9 +127,9 @@ static const struct id_field { uint8_t reg, lsb, value, feature; bool have; } fi
     { ID_AA64ISAR0, 36, 1, AF_SM3, true }, { ID_AA64ISAR0, 40, 1, AF_SM4, true }, { ID_AA64ISAR0, 44, 1, AF_DotProd, true },
     { ID_AA64ISAR0, 48, 1, AF_FHM, true }, { ID_AA64ISAR0, 52, 1, AF_FlagM, true }, { ID_AA64ISAR0, 52, 2, AF_FlagM2, true },
     { ID_AA64ISAR0, 56, 1, AF_TLBIOS, true }, { ID_AA64ISAR0, 56, 2, AF_TLBIRANGE, true }, { ID_AA64ISAR0, 60, 1, AF_RNG, true },
-    { ID_AA64ISAR1, 0, 1, AF_DPB, true }, { ID_AA64ISAR1, 0, 2, AF_DPB2, true }, { ID_AA64ISAR1, 4, 1, AF_PAuth, true },
-    { ID_AA64ISAR1, 8, 1, AF_PAuth, false }, { ID_AA64ISAR1, 4, 3, AF_PAuth2, true }, { ID_AA64ISAR1, 4, 4, AF_FPAC, true },
-    { ID_AA64ISAR1, 24, 1, AF_PAuth, true }, { ID_AA64ISAR1, 12, 1, AF_JSCVT, true }, { ID_AA64ISAR1, 16, 1, AF_FCMA, true },
+    { ID_AA64ISAR1, 0, 1, AF_DPB, true }, { ID_AA64ISAR1, 0, 2, AF_DPB2, true }, { ID_AA64ISAR1, 4, 1, AF_PAuth, false },
+    { ID_AA64ISAR1, 8, 1, AF_PAuth, true }, { ID_AA64ISAR1, 8, 3, AF_PAuth2, true }, { ID_AA64ISAR1, 8, 4, AF_FPAC, true },
+    { ID_AA64ISAR1, 24, 1, AF_PAuth, false }, { ID_AA64ISAR1, 28, 1, AF_PAuth, true }, { ID_AA64ISAR1, 12, 1, AF_JSCVT, true }, { ID_AA64ISAR1, 16, 1, AF_FCMA, true },
     { ID_AA64ISAR1, 20, 1, AF_LRCPC, true }, { ID_AA64ISAR1, 20, 2, AF_LRCPC2, true }, { ID_AA64ISAR1, 32, 1, AF_FRINTTS, true },
     { ID_AA64ISAR1, 36, 1, AF_SB, true }, { ID_AA64ISAR1, 40, 1, AF_SPECRES, true }, { ID_AA64ISAR1, 44, 1, AF_BF16, true },
     { ID_AA64ISAR1, 52, 1, AF_I8MM, true }, { ID_AA64ISAR2, 0, 2, AF_WFxT, true }, { ID_AA64ISAR2, 20, 1, AF_HBC, true },
@@ -192,12 +193,31 @@ static void max_fields(struct arm_identity *id)
     for (unsigned n = 0; n < G_N_ELEMENTS(fields); n++)
         if (fields[n].have && field_read(id, &fields[n]) < fields[n].value)
             field_write(id, &fields[n], fields[n].value);
-    field_write(id, &(struct id_field){ .reg = ID_AA64ISAR1, .lsb = 28 }, 0);
     /* PA 52 bits, 16-bit ASIDs, all granules, with 52-bit descriptors (LPA2) for 4K and 16K. */
     id->id[ID_AA64MMFR0] = (id->id[ID_AA64MMFR0] & ~UINT64_C(0xffffffffff)) | UINT64_C(0x0010201126);
     id->id[ID_AA64MMFR0] = (id->id[ID_AA64MMFR0] & ~UINT64_C(0xf0f00000)) | UINT64_C(0x10200000);
     id->id[ID_ISAR5] = 0x11011121;
     id->id[ID_AA64PFR0] |= UINT64_C(3) << 56;   /* CSV2_3: no branch is predicted, so none from elsewhere */
+}
+
+/* Pointer authentication of `max`: an algorithm of our own (API, GPI) unless QARMA is asked for (APA, GPA; APA3, GPA3 in
+ * ID_AA64ISAR2_EL1). */
+static void choose_pauth(struct arm_cpu *c, struct arm_identity *id)
+{
+    uint64_t level = bits(id->id[ID_AA64ISAR1], 11, 8);
+
+    if (!level || !has(c, AF_PAuth))
+        return;
+    if (id->pauth == PAUTH_IMPDEF) {
+        feature_set(&c->features, AF_PACIMP, true);
+        return;
+    }
+    id->id[ID_AA64ISAR1] &= ~UINT64_C(0xf0000f00);
+    if (id->pauth == PAUTH_QARMA5)
+        id->id[ID_AA64ISAR1] |= level << 4 | BIT(24);
+    else
+        id->id[ID_AA64ISAR2] |= level << 12 | BIT(8);
+    feature_set(&c->features, id->pauth == PAUTH_QARMA5 ? AF_PACQARMA5 : AF_PACQARMA3, true);
 }
 
 /* Features that hang on more than one field, or on a value between. */
@@ -249,7 +269,8 @@ static bool option_refused(const char *key, bool on, struct error *err)
 
 static bool parse_option(struct arm_cpu *c, struct arm_identity *id, const char *opt, struct error *err)
 {
-    static const char *const accepted[] = { "pauth-impdef", "pauth-qarma3", "pauth-qarma5", "backcompat-cntfrq", "cfgend", "kvm-no-adjvtime",
+    static const char *const algorithm[] = { "pauth-impdef", "pauth-qarma5", "pauth-qarma3" };
+    static const char *const accepted[] = { "backcompat-cntfrq", "cfgend", "kvm-no-adjvtime",
                                             "kvm-steal-time", "migratable", "enforce", "check" };
     const char *eq = strchr(opt, '='), *value = eq ? eq + 1 : NULL;
     g_autofree char *key = *opt == '+' || *opt == '-' ? g_strdup(opt + 1) : eq ? g_strndup(opt, (gsize)(eq - opt)) : g_strdup(opt);
@@ -274,6 +295,12 @@ static bool parse_option(struct arm_cpu *c, struct arm_identity *id, const char 
     for (unsigned k = 0; k < G_N_ELEMENTS(accepted); k++)
         if (!strcmp(key, accepted[k]))
             return true;
+    for (unsigned k = 0; k < G_N_ELEMENTS(algorithm); k++) {
+        if (!strcmp(key, algorithm[k])) {
+            id->pauth = on ? k : k == PAUTH_IMPDEF ? PAUTH_QARMA5 : id->pauth;
+            return true;
+        }
+    }
     if (!strcmp(key, "pmu")) {
         if (!on) {
             id->id[ID_AA64DFR0] &= ~UINT64_C(0xf00);
@@ -342,6 +369,7 @@ bool arm_model_parse(struct arm_cpu *c, const char *spec, struct error *err)
     for (unsigned n = 1; parts[n]; n++)
         if (*parts[n] && !parse_option(c, id, parts[n], err))
             return false;
+    choose_pauth(c, id);
     if (machine_is_32(c) && !m->v7)
         make_32(c);
     id->wanted = c->features;
