@@ -450,7 +450,7 @@ static void gicv3_reset(struct device *dev, enum reset_kind kind)
     g->ctlr = g->security ? 0 : GICD_DS;
     memset(g->priority, 0, sizeof(g->priority));
     for (unsigned w = 1; w < GIC_WORDS; w++)
-        g->shared[w] = (struct gicv3_word){ .level = g->shared[w].level };
+        g->shared[w] = (struct gicv3_word){ .level = g->shared[w].level, .group = gicv3_reset_group(g) };
     for (unsigned id = 0; id < G_N_ELEMENTS(g->target); id++) {
         struct gicr *r = gicv3_find_cpu(g, 0);
 

@@ -67,6 +67,8 @@ enum { GICD_GROUP0 = 1, GICD_GROUP1NS = 2, GICD_GROUP1S = 4, GICD_ARE_S = 0x10, 
 
 static inline uint32_t gicd_ctlr(struct gicv3 *g) { return __atomic_load_n(&g->ctlr, __ATOMIC_ACQUIRE); }
 static inline bool gic_one_state(struct gicv3 *g) { return gicd_ctlr(g) & GICD_DS; }
+/* The architecture leaves groups open at reset; firmware for machines with one Security state takes group 1 for granted. */
+static inline uint32_t gicv3_reset_group(const struct gicv3 *g) { return g->security ? 0 : ~0u; }
 static inline uint32_t gicv3_word_pending(const struct gicv3_word *w) { return w->pending | (w->level & ~w->edge); }
 /* What GICD_CTLR forwards of a word: a mask. */
 uint32_t gicv3_forwarded(struct gicv3 *g, const struct gicv3_word *w);

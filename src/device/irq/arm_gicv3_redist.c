@@ -422,9 +422,9 @@ void gicr_free(struct gicr *r)
 
 void gicr_reset(struct gicr *r)
 {
-    r->banked = (struct gicv3_word){ .level = r->banked.level, .edge = 0xffff };
+    r->banked = (struct gicv3_word){ .level = r->banked.level, .edge = 0xffff, .group = gicv3_reset_group(r->gic) };
     memset(r->priority, 0, sizeof(r->priority));
-    r->asleep = true;
+    r->asleep = r->gic->security;       /* without EL3 nobody wakes it but an operating system; EDK2 finds it awake */
     r->lpis_enabled = false;
     r->propbaser = r->pendbaser = 0;
     memset(r->lpi_summary, 0, sizeof(r->lpi_summary));

@@ -1,0 +1,126 @@
+#!/usr/bin/python3
+"""Arm's virt board: Debian's kernels to a busybox userspace and a clean power-off, with either interrupt controller; EDK2 to
+its shell; U-Boot to its prompt; a Debian disk to its login prompt with network; the device tree; what is refused."""
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from boot import Machine, asset, build, free_port, program, run, soak
+
+a64 = "rhea-system-aarch64"
+firmware = "/usr/share/AAVMF/AAVMF_CODE.fd"
+
+
+def to_userspace(smp=1, gic=2, kernel="arm64-cloud", cpu="cortex-a57", accel="jit", more=""):
+    def test():
+        k = asset("kernel", kernel)
+        args = ["-cpu", cpu, "-kernel", f"{k}/vmlinuz", "-initrd", f"{k}/initrd.gz", "-append",
+                'console=ttyAMA0 panic=-1 rhea.run="dmesg -r | grep ^.[0-3]; echo end of dmesg"']
+        with Machine(*args, machine=f"virt,gic-version={gic}{more}", smp=smp, accel=accel, emulator=a64) as m:
+            m.expect(rf"userspace is up on aarch64, {smp} CPUs", 240)
+            errors = m.expect(r"(?s)(.*)end of dmesg", 60)[1]
+            status = m.wait(120)
+            assert status == 0, f"power-off gave status {status}"
+            m.clean()
+            errors = re.findall(r"<[0-3]>.*", errors)
+            assert not errors, "the guest complains:\n" + "\n".join(errors[:10])
+    return f"kernel-{kernel}-{smp}-gic{gic}-{cpu}-{accel}{more}", test
+
+
+def edk2(more="", smp=1):
+    def test():
+        with tempfile.TemporaryDirectory() as d:
+            variables = os.path.join(d, "vars.fd")
+            shutil.copy("/usr/share/AAVMF/AAVMF_VARS.fd", variables)
+            before = open(variables, "rb").read()
+            with Machine("-cpu", "cortex-a57", "-drive", f"if=pflash,format=raw,readonly=on,file={firmware}",
+                         "-drive", f"if=pflash,format=raw,file={variables}", machine="virt" + more, smp=smp, emulator=a64) as m:
+                m.expect(r"Shell> ", 120)
+                m.send("reset -s\r")
+                assert m.wait(60) == 0
+            assert open(variables, "rb").read() != before, "no variable was kept"
+    return f"edk2{more}-{smp}", test
+
+
+def edk2_starts_kernel():
+    """-kernel beside firmware: EDK2 takes it from fw_cfg."""
+    k = asset("kernel", "arm64-cloud")
+    with Machine("-cpu", "cortex-a57", "-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd", "-kernel", f"{k}/vmlinuz", "-initrd",
+                 f"{k}/initrd.gz", "-append", 'console=ttyAMA0 panic=-1 rhea.run="true"', machine="virt", smp=2, emulator=a64) as m:
+        m.expect(r"EFI stub: Booting Linux", 120)
+        m.expect(r"userspace is up on aarch64, 2 CPUs", 120)
+        assert m.wait(120) == 0
+
+
+def u_boot():
+    with Machine("-cpu", "cortex-a57", "-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin", machine="virt", emulator=a64) as m:
+        m.expect(r"Hit any key to stop autoboot", 60)
+        m.send("\n")
+        m.expect(r"=> ", 60)
+        m.send("version\n")
+        m.expect(r"U-Boot 20", 20)
+        m.send("poweroff\n")
+        assert m.wait(60) == 0
+
+
+def debian(gic, smp):
+    def test():
+        guest = asset("debian-arm64")
+        port = free_port()
+        with tempfile.TemporaryDirectory() as d:
+            disk = os.path.join(d, "disk.qcow2")
+            subprocess.run([os.path.join(build, "bin", "rhea-img"), "create", "-q", "-f", "qcow2", "-b", f"{guest}/root.qcow2", "-F",
+                            "qcow2", disk], check=True)
+            with Machine("-cpu", "cortex-a57", "-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/initrd.img", "-append",
+                         "root=/dev/vda rw console=ttyAMA0", "-drive", f"file={disk},if=virtio,format=qcow2", "-netdev",
+                         f"user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=n", "-device",
+                         "virtio-rng-pci", machine=f"virt,gic-version={gic}", memory="1G", smp=smp, emulator=a64) as m:
+                m.expect(r"login: ", 400)
+                m.send("root\n")
+                m.expect(r"# ", 60)
+                m.send("ping -c 1 -W 5 10.0.2.2 | grep -c ttl=; systemctl is-system-running --wait\n")
+                m.expect(r"\n1\r", 60)
+                m.expect(r"running", 120)
+                m.clean()
+                m.qmp("system_powerdown")
+                assert m.wait(120) == 0
+    return f"debian-gic{gic}-{smp}", test
+
+
+NODES = """memory@40000000 cpus/cpu@0 cpus/cpu@1 cpus/cpu-map/socket0/cluster0/core1 psci timer intc@8000000 pl011@9000000 pl031@9010000
+pl061@9030000 gpio-keys/poweroff fw-cfg@9020000 virtio_mmio@a000000 virtio_mmio@a003e00 pcie@10000000 chosen apb-pclk""".split()
+
+
+def device_tree(gic, node):
+    def test():
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "virt.dtb")
+            subprocess.run([program(a64), "-machine", f"virt,gic-version={gic},dumpdtb={path}", "-smp", "2", "-display", "none"], check=True,
+                           timeout=60, capture_output=True)
+            said = subprocess.run(["dtc", "-I", "dtb", "-O", "dts", path], check=True, capture_output=True, text=True)
+            for n in NODES + [f"intc@8000000/{node}"]:
+                found = subprocess.run(["fdtget", "-p", path, "/" + n], capture_output=True)
+                assert found.returncode == 0, f"no /{n} in\n{said.stdout}"
+    return f"device-tree-gic{gic}", test
+
+
+def refused():
+    """What is not modelled is refused with a reason, before anything runs."""
+    for args, words in ((["-machine", "virt,gic-version=4"], "2, 3 and max"), (["-machine", "virt,gic-version=host"], "KVM"),
+                        (["-machine", "virt,mte=on"], "not modelled"), (["-machine", "virt,ras=on"], "not modelled"),
+                        (["-machine", "virt,iommu=smmuv3"], "SMMU"), (["-machine", "virt,gic-version=2", "-smp", "9"], "8 CPUs"),
+                        (["-cpu", "cortex-z1"], "no such model"), (["-bios", "/nowhere"], "/nowhere"),
+                        (["-m", "8M", "-kernel", program(a64)], "")):
+        base = [program(a64), "-display", "none"] + ([] if "-machine" in args else ["-machine", "virt"])
+        p = subprocess.run(base + args, capture_output=True, text=True, timeout=60)
+        assert p.returncode == 1 and words in p.stderr, f"{args}: status {p.returncode}, said {p.stderr!r}"
+
+
+tests = [device_tree(2, "v2m@8020000"), device_tree(3, "its@8080000"), refused, u_boot, edk2(), edk2(",gic-version=3", 2), edk2_starts_kernel,
+         to_userspace(1, 2), to_userspace(2, 2), to_userspace(4, 2), to_userspace(1, 3), to_userspace(2, 3), to_userspace(4, 3),
+         to_userspace(2, 3, "arm64"), to_userspace(2, 3, "arm64-trixie-cloud"), to_userspace(2, 3, cpu="max"),
+         debian(2, 2), debian(3, 4)]
+if soak:
+    tests += [to_userspace(smp, gic, accel=f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for gic in (2, 3) for n in range(20)]
+run(tests)
