@@ -24,8 +24,9 @@ static void flush_all(struct arm_cpu *c, uint32_t set)
 
 static void flush_pages(struct arm_cpu *c, uint32_t set, uint64_t va, unsigned n)
 {
-    /* A page may be entered under any tag; by address only one is found. */
-    if (c->sys.tagged) {
+    /* A page may be entered under any tag; by address only one is found. AArch32's first page and last may be entered as what
+     * 64-bit sums of base and offset that leave 32 bits look like (a32_mem.c). */
+    if (c->sys.tagged || (!(va >> 32) && (va < 4096 || va + ((uint64_t)n << 12) > 0xfffff000u))) {
         flush_all(c, set);
         return;
     }
