@@ -27,7 +27,8 @@ struct tlb_full {
 enum { TLB_LOCALS = 512 };
 enum { TLB_MIN_BITS = 8, TLB_MAX_BITS = 16, TLB_VICTIMS = 8 };
 struct tlb_mode {
-    struct tlb_full *full;      /* [1 << bits], as table of the view */
+    struct tlb_entry *table;    /* [1 << bits]; the view's while it is current */
+    struct tlb_full *full;      /* [1 << bits], beside table */
     uint8_t bits;
     uint8_t victim_next;
     uint32_t used, used_max;    /* entries filled since the last flush; most of the flushes of this window */
@@ -41,9 +42,19 @@ struct tlb_mode {
     struct tlb_full victim_full[TLB_VICTIMS];
 };
 
-enum { JUMP_CACHES = 8, JUMP_FILLED = 4096 };
+/* An address space that was current and may be again (an ASID, a PCID): its modes' soft TLBs; those of the current one are
+ * in jit_cpu. */
+enum { TLB_CONTEXTS = 8 };
+struct tlb_context {
+    uint64_t id, used;          /* used: when last left; 0: never */
+    struct tlb_mode *mode[CPU_MMU_MODES];
+    bool distrusted;            /* write entries may have to be taken away: see tlb_revoke() */
+};
+
+enum { JUMP_CACHES = 12, JUMP_FILLED = 4096 };
 struct jump_slot {
     uint64_t mode, used;        /* used: when last made current; 0: free */
+    uint64_t context;           /* that its local entries belong to */
     struct jump_entry *entry;
     struct region **region;     /* of the entries */
     uint64_t pages[16];         /* bit per hash of the pages of its pcs */
@@ -64,7 +75,9 @@ struct jit_cpu {
     struct accel_vm *av;
     struct vcpu *vcpu;
     pthread_spinlock_t tlb_lock;        /* against other vCPUs that revoke write entries */
-    struct tlb_mode mode[CPU_MMU_MODES];
+    struct tlb_mode *mode[CPU_MMU_MODES];
+    struct tlb_context contexts[TLB_CONTEXTS], *context;
+    uint64_t context_clock;
     struct jump_slot jump[JUMP_CACHES];
     struct jump_slot *slot;             /* the current one */
     uint64_t jump_clock;
@@ -121,7 +134,8 @@ void code_tables_free(struct accel_vm *av);
 void code_flush_all(struct vm *vm, void *arg);
 void jump_flush(struct jit_cpu *jc);
 void jump_drop_dead(struct jit_cpu *jc);
-void jump_flush_local(struct jit_cpu *jc);
+void jump_flush_local(struct jit_cpu *jc);      /* of the current context */
+void jump_flush_context(struct jit_cpu *jc, uint64_t id);
 void jump_flush_page(struct jit_cpu *jc, uint64_t va);
 void jump_select(struct cpu *cpu, uint64_t mode);
 void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r);

@@ -471,11 +471,13 @@ void jump_drop_dead(struct jit_cpu *jc)
     }
 }
 
-void jump_flush_local(struct jit_cpu *jc)
+void jump_flush_context(struct jit_cpu *jc, uint64_t id)
 {
     for (unsigned i = 0; i < JUMP_CACHES; i++) {
         struct jump_slot *s = &jc->jump[i];
 
+        if (s->context != id)
+            continue;
         if (s->locals > JUMP_FILLED) {
             slot_clear(s);
             continue;
@@ -485,6 +487,8 @@ void jump_flush_local(struct jit_cpu *jc)
         s->locals = 0;
     }
 }
+
+void jump_flush_local(struct jit_cpu *jc) { jump_flush_context(jc, jc->context->id); }
 
 static unsigned page_hash(uint64_t pc) { return (pc >> CPU_PAGE_BITS) * UINT64_C(0x9e3779b97f4a7c15) >> 54; }
 
@@ -512,14 +516,14 @@ void jump_flush_page(struct jit_cpu *jc, uint64_t va)
     }
 }
 
-/* Makes the cache of that mode current. */
+/* Makes a cache of that mode current: one without entries of other address spaces. */
 void jump_select(struct cpu *cpu, uint64_t mode)
 {
     struct jit_cpu *jc = cpu->jit;
     struct jump_slot *s = NULL, *oldest = &jc->jump[0];
 
     for (unsigned i = 0; i < JUMP_CACHES && !s; i++) {
-        if (jc->jump[i].used && jc->jump[i].mode == mode)
+        if (jc->jump[i].used && jc->jump[i].mode == mode && (!jc->jump[i].locals || jc->jump[i].context == jc->context->id))
             s = &jc->jump[i];
         if (jc->jump[i].used < oldest->used)
             oldest = &jc->jump[i];
@@ -529,6 +533,7 @@ void jump_select(struct cpu *cpu, uint64_t mode)
         slot_clear(s);
         s->mode = mode;
     }
+    s->context = jc->context->id;
     s->used = ++jc->jump_clock;
     cpu->mode = mode;
     cpu->jump_cache = s->entry;

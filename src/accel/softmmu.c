@@ -16,7 +16,7 @@ static inline struct tlb_entry *tlb_at(const struct cpu *cpu, unsigned mmu, uint
 
 static struct tlb_full *full_of(struct cpu *cpu, unsigned mmu, const struct tlb_entry *e)
 {
-    return &cpu->jit->mode[mmu].full[e - cpu->tlb[mmu].table];
+    return &cpu->jit->mode[mmu]->full[e - cpu->tlb[mmu].table];
 }
 
 static inline uint64_t tag_of(const struct tlb_entry *e, enum mmu_access access)
@@ -47,23 +47,18 @@ static void tlb_unlock(struct jit_cpu *jc)
 
 /* ---- size, flushes */
 
-static void mode_alloc(struct cpu *cpu, unsigned mmu, unsigned bits)
+static void mode_alloc(struct tlb_mode *m, unsigned bits)
 {
-    struct tlb_mode *m = &cpu->jit->mode[mmu];
-
-    g_free(cpu->tlb[mmu].table);
+    g_free(m->table);
     g_free(m->full);
     m->bits = bits;
-    cpu->tlb[mmu].table = g_malloc(sizeof(struct tlb_entry) << bits);
-    cpu->tlb[mmu].mask = ((1ull << bits) - 1) << 5;
+    m->table = g_malloc(sizeof(struct tlb_entry) << bits);
     m->full = g_malloc0(sizeof(struct tlb_full) << bits);
 }
 
-static void mode_clear(struct cpu *cpu, unsigned mmu)
+static void mode_clear(struct tlb_mode *m)
 {
-    struct tlb_mode *m = &cpu->jit->mode[mmu];
-
-    memset(cpu->tlb[mmu].table, 0xff, sizeof(struct tlb_entry) << m->bits);
+    memset(m->table, 0xff, sizeof(struct tlb_entry) << m->bits);
     memset(m->victim, 0xff, sizeof(m->victim));
     m->used = m->locals = m->fills = 0;
     if (m->large_sizes)
@@ -71,28 +66,55 @@ static void mode_clear(struct cpu *cpu, unsigned mmu)
     m->large_sizes = 0;
 }
 
+static struct tlb_mode *mode_new(void)
+{
+    struct tlb_mode *m = g_new0(struct tlb_mode, 1);
+
+    mode_alloc(m, TLB_MIN_BITS);
+    mode_clear(m);
+    return m;
+}
+
+static void mode_free(struct tlb_mode *m)
+{
+    if (!m)
+        return;
+    g_free(m->table);
+    g_free(m->full);
+    g_free(m);
+}
+
+/* What translated code looks at. */
+static void mode_view(struct cpu *cpu, unsigned mmu)
+{
+    const struct tlb_mode *m = cpu->jit->mode[mmu];
+
+    cpu->tlb[mmu] = (struct tlb_view){ .mask = ((1ull << m->bits) - 1) << 5, .table = m->table };
+}
+
 void tlb_init(struct jit_cpu *jc)
 {
     pthread_spin_init(&jc->tlb_lock, PTHREAD_PROCESS_PRIVATE);
+    jc->context = &jc->contexts[0];
     for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
-        mode_alloc(jc->vcpu->cpu, i, TLB_MIN_BITS);
-        mode_clear(jc->vcpu->cpu, i);
+        jc->mode[i] = mode_new();
+        mode_view(jc->vcpu->cpu, i);
     }
 }
 
 void tlb_free(struct jit_cpu *jc)
 {
     for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
-        g_free(jc->vcpu->cpu->tlb[i].table);
-        g_free(jc->mode[i].full);
+        mode_free(jc->mode[i]);
+        for (unsigned k = 0; k < TLB_CONTEXTS; k++)
+            mode_free(jc->contexts[k].mode[i]);
     }
     pthread_spin_destroy(&jc->tlb_lock);
 }
 
 /* Twice as large when a flush finds it more than 7/10 full, half when the fullest of 64 flushes was below 3/10. */
-static void mode_flush(struct cpu *cpu, unsigned mmu)
+static void mode_flush(struct tlb_mode *m)
 {
-    struct tlb_mode *m = &cpu->jit->mode[mmu];
     uint32_t size = 1u << m->bits;
 
     if (!m->used)
@@ -101,14 +123,23 @@ static void mode_flush(struct cpu *cpu, unsigned mmu)
         m->used_max = m->used;
     m->flushes++;
     if (m->used > size / 10 * 7 && m->bits < TLB_MAX_BITS) {
-        mode_alloc(cpu, mmu, m->bits + 1);
+        mode_alloc(m, m->bits + 1);
         m->flushes = m->used_max = 0;
     } else if (m->flushes >= 64) {
         if (m->used_max < size / 10 * 3 && m->bits > TLB_MIN_BITS)
-            mode_alloc(cpu, mmu, m->bits - 1);
+            mode_alloc(m, m->bits - 1);
         m->flushes = m->used_max = 0;
     }
-    mode_clear(cpu, mmu);
+    mode_clear(m);
+}
+
+/* Of the contexts that are not current. Under the lock. */
+static void contexts_drop(struct jit_cpu *jc, uint32_t mmu_set)
+{
+    for (unsigned k = 0; k < TLB_CONTEXTS; k++)
+        for (unsigned i = 0; i < CPU_MMU_MODES; i++)
+            if (mmu_set >> i & 1 && jc->contexts[k].mode[i])
+                mode_flush(jc->contexts[k].mode[i]);
 }
 
 void cpu_tlb_flush(struct cpu *cpu, uint32_t mmu_set)
@@ -120,10 +151,92 @@ void cpu_tlb_flush(struct cpu *cpu, uint32_t mmu_set)
     jc->tlb_flushes++;
     tlb_lock(jc);
     for (unsigned i = 0; i < CPU_MMU_MODES; i++)
-        if (mmu_set >> i & 1)
-            mode_flush(cpu, i);
+        if (mmu_set >> i & 1) {
+            mode_flush(jc->mode[i]);
+            mode_view(cpu, i);
+        }
+    contexts_drop(jc, mmu_set);
     tlb_unlock(jc);
     jump_flush(jc);
+}
+
+/* ---- address spaces */
+
+/* Somebody took write entries away while it was not current: each looks again before its next store. */
+static void mode_distrust(struct tlb_mode *m)
+{
+    for (unsigned k = 0; k < 1u << m->bits; k++)
+        if (!(m->table[k].write & (TLB_INVALID | TLB_MMIO | TLB_ROM)))
+            m->table[k].write |= TLB_NOTDIRTY;
+    for (unsigned k = 0; k < TLB_VICTIMS; k++)
+        if (!(m->victim[k].write & (TLB_INVALID | TLB_MMIO | TLB_ROM)))
+            m->victim[k].write |= TLB_NOTDIRTY;
+}
+
+static struct tlb_context *context_find(struct jit_cpu *jc, uint64_t id)
+{
+    struct tlb_context *oldest = NULL;
+
+    for (unsigned k = 0; k < TLB_CONTEXTS; k++) {
+        struct tlb_context *x = &jc->contexts[k];
+
+        if (x->id == id && (x->used || x == jc->context))
+            return x;
+        if (x != jc->context && (!oldest || x->used < oldest->used))
+            oldest = x;
+    }
+    for (unsigned i = 0; i < CPU_MMU_MODES; i++)
+        if (oldest->mode[i])
+            mode_flush(oldest->mode[i]);
+    jump_flush_context(jc, oldest->id);
+    oldest->id = id;
+    return oldest;
+}
+
+void cpu_tlb_context(struct cpu *cpu, uint32_t mmu_set, uint64_t id)
+{
+    struct jit_cpu *jc = cpu->jit;
+    struct tlb_context *to;
+
+    if (!jc || jc->context->id == id)
+        return;
+    tlb_lock(jc);
+    to = context_find(jc, id);
+    for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
+        if (!(mmu_set >> i & 1))
+            continue;
+        jc->context->mode[i] = jc->mode[i];
+        jc->mode[i] = to->mode[i] ? to->mode[i] : mode_new();
+        to->mode[i] = NULL;
+        if (to->distrusted && jc->mode[i]->used)
+            mode_distrust(jc->mode[i]);
+        mode_view(cpu, i);
+    }
+    to->distrusted = false;
+    jc->context->used = ++jc->context_clock;
+    jc->context = to;
+    tlb_unlock(jc);
+    cpu->mode = UINT64_MAX;             /* another jump cache may serve */
+    cpu_kick(cpu, CPU_EXIT_KICK);
+}
+
+void cpu_tlb_flush_context(struct cpu *cpu, uint32_t mmu_set, uint64_t id)
+{
+    struct jit_cpu *jc = cpu->jit;
+
+    if (!jc)
+        return;
+    if (jc->context->id == id) {
+        cpu_tlb_flush_local(cpu, mmu_set);
+        return;
+    }
+    tlb_lock(jc);
+    for (unsigned k = 0; k < TLB_CONTEXTS; k++)
+        for (unsigned i = 0; i < CPU_MMU_MODES; i++)
+            if (jc->contexts[k].id == id && mmu_set >> i & 1 && jc->contexts[k].mode[i])
+                mode_flush(jc->contexts[k].mode[i]);
+    tlb_unlock(jc);
+    jump_flush_context(jc, id);
 }
 
 void tlb_grow(struct jit_cpu *jc)
@@ -132,11 +245,12 @@ void tlb_grow(struct jit_cpu *jc)
 
     tlb_lock(jc);
     for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
-        if (!(jc->grow >> i & 1) || jc->mode[i].bits >= TLB_MAX_BITS)
+        if (!(jc->grow >> i & 1) || jc->mode[i]->bits >= TLB_MAX_BITS)
             continue;
-        mode_alloc(cpu, i, MIN(jc->mode[i].bits + 2, TLB_MAX_BITS));
-        mode_clear(cpu, i);
-        jc->mode[i].flushes = jc->mode[i].used_max = 0;
+        mode_alloc(jc->mode[i], MIN(jc->mode[i]->bits + 2, TLB_MAX_BITS));
+        mode_clear(jc->mode[i]);
+        mode_view(cpu, i);
+        jc->mode[i]->flushes = jc->mode[i]->used_max = 0;
     }
     jc->grow = 0;
     tlb_unlock(jc);
@@ -144,12 +258,13 @@ void tlb_grow(struct jit_cpu *jc)
 
 static void mode_flush_local(struct cpu *cpu, unsigned mmu)
 {
-    struct tlb_mode *m = &cpu->jit->mode[mmu];
+    struct tlb_mode *m = cpu->jit->mode[mmu];
 
     if (!m->locals)
         return;
     if (m->locals > TLB_LOCALS || m->used > (1u << m->bits) / 10 * 7) {
-        mode_flush(cpu, mmu);
+        mode_flush(m);
+        mode_view(cpu, mmu);
         return;
     }
     for (unsigned i = 0; i < m->locals; i++) {
@@ -194,12 +309,10 @@ static bool maybe_large(const struct tlb_mode *m, uint64_t va)
 }
 
 /* Entries made from a large mapping that holds va go too. */
-static void mode_drop_large(struct cpu *cpu, unsigned mmu, uint64_t va)
+static void mode_drop_large(struct tlb_mode *m, uint64_t va)
 {
-    struct tlb_mode *m = &cpu->jit->mode[mmu];
-
     for (unsigned i = 0; i < 1u << m->bits; i++) {
-        struct tlb_entry *e = &cpu->tlb[mmu].table[i];
+        struct tlb_entry *e = &m->table[i];
         uint64_t tag = e->read != UINT64_MAX ? e->read : e->write != UINT64_MAX ? e->write : e->exec;
 
         if (m->full[i].page_bits > CPU_PAGE_BITS && tag != UINT64_MAX && !((tag ^ va) >> m->full[i].page_bits))
@@ -213,6 +326,21 @@ static bool entry_is(const struct tlb_entry *e, uint64_t va)
     return tag_match(e->read, va) || tag_match(e->write, va) || tag_match(e->exec, va);
 }
 
+static void mode_drop_page(struct tlb_mode *m, uint64_t va)
+{
+    struct tlb_entry *e = &m->table[va >> CPU_PAGE_BITS & ((1u << m->bits) - 1)];
+
+    if (!m->used)
+        return;
+    if (maybe_large(m, va))
+        mode_drop_large(m, va);
+    if (entry_is(e, va))
+        entry_drop(e);
+    for (unsigned k = 0; k < TLB_VICTIMS; k++)
+        if (entry_is(&m->victim[k], va))
+            entry_drop(&m->victim[k]);
+}
+
 void cpu_tlb_flush_page(struct cpu *cpu, uint64_t va, uint32_t mmu_set)
 {
     struct jit_cpu *jc = cpu->jit;
@@ -221,17 +349,12 @@ void cpu_tlb_flush_page(struct cpu *cpu, uint64_t va, uint32_t mmu_set)
         return;
     tlb_lock(jc);
     for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
-        struct tlb_mode *m = &jc->mode[i];
-
-        if (!(mmu_set >> i & 1) || !m->used)
+        if (!(mmu_set >> i & 1))
             continue;
-        if (maybe_large(m, va))
-            mode_drop_large(cpu, i, va);
-        if (entry_is(tlb_at(cpu, i, va), va))
-            entry_drop(tlb_at(cpu, i, va));
-        for (unsigned k = 0; k < TLB_VICTIMS; k++)
-            if (entry_is(&m->victim[k], va))
-                entry_drop(&m->victim[k]);
+        mode_drop_page(jc->mode[i], va);
+        for (unsigned k = 0; k < TLB_CONTEXTS; k++)
+            if (jc->contexts[k].mode[i])
+                mode_drop_page(jc->contexts[k].mode[i], va);
     }
     tlb_unlock(jc);
     jump_flush_page(jc, va);
@@ -247,16 +370,16 @@ static void entry_revoke(struct tlb_entry *e, uintptr_t host_page)
 
 void tlb_revoke(struct jit_cpu *jc, uintptr_t host_page)
 {
-    struct cpu *cpu = jc->vcpu->cpu;
-
     tlb_lock(jc);
+    for (unsigned k = 0; k < TLB_CONTEXTS; k++)
+        jc->contexts[k].distrusted = true;
     for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
-        struct tlb_mode *m = &jc->mode[i];
+        struct tlb_mode *m = jc->mode[i];
 
         if (!m->used)
             continue;
         for (unsigned k = 0; k < 1u << m->bits; k++)
-            entry_revoke(&cpu->tlb[i].table[k], host_page);
+            entry_revoke(&m->table[k], host_page);
         for (unsigned k = 0; k < TLB_VICTIMS; k++)
             entry_revoke(&m->victim[k], host_page);
     }
@@ -305,7 +428,7 @@ static void local_note(struct tlb_mode *m, unsigned index, bool global)
 
 static bool victim_take(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uint64_t va, enum mmu_access access)
 {
-    struct tlb_mode *m = &cpu->jit->mode[mmu];
+    struct tlb_mode *m = cpu->jit->mode[mmu];
 
     for (unsigned k = 0; k < TLB_VICTIMS; k++) {
         if (tag_match(tag_of(&m->victim[k], access), va)) {
@@ -326,7 +449,7 @@ static bool victim_take(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uint
 static void entry_set(struct cpu *cpu, unsigned mmu, uint64_t va, const struct mmu_result *res,
                       const struct tlb_full *full, unsigned flags)
 {
-    struct tlb_mode *m = &cpu->jit->mode[mmu];
+    struct tlb_mode *m = cpu->jit->mode[mmu];
     struct tlb_entry *e = tlb_at(cpu, mmu, va);
     uint64_t page = va & PAGE_MASK;
 
@@ -373,9 +496,9 @@ static bool tlb_fill(struct cpu *cpu, uint64_t va, enum mmu_access access, unsig
     tlb_lock(cpu->jit);
     entry_set(cpu, mmu, va, &res, &full, flags);
     tlb_unlock(cpu->jit);
-    if (++cpu->jit->mode[mmu].fills > 6u << cpu->jit->mode[mmu].bits && cpu->jit->mode[mmu].bits < TLB_MAX_BITS) {
+    if (++cpu->jit->mode[mmu]->fills > 6u << cpu->jit->mode[mmu]->bits && cpu->jit->mode[mmu]->bits < TLB_MAX_BITS) {
         cpu->jit->grow |= 1u << mmu;    /* later: callers hold entries */
-        cpu->jit->mode[mmu].fills = 0;
+        cpu->jit->mode[mmu]->fills = 0;
         cpu_kick(cpu, CPU_EXIT_KICK);
     }
     return true;

@@ -81,7 +81,12 @@ bool cpu_cas128(struct cpu *cpu, uint64_t va, unsigned mmu, const uint64_t cmp[2
 
 /* The soft TLB, from guest code (all on the CPU's own thread). */
 void cpu_tlb_flush(struct cpu *cpu, uint32_t mmu_set);          /* bit per MMU index; ~0u: all */
-void cpu_tlb_flush_local(struct cpu *cpu, uint32_t mmu_set);    /* all but global translations: another address space */
-void cpu_tlb_flush_page(struct cpu *cpu, uint64_t va, uint32_t mmu_set);
+void cpu_tlb_flush_local(struct cpu *cpu, uint32_t mmu_set);    /* all but global translations of the current address space */
+void cpu_tlb_flush_page(struct cpu *cpu, uint64_t va, uint32_t mmu_set);        /* in every address space */
+/* From here on the modes of the set translate for address space `id` (ASID, PCID). What was known for the others is kept,
+ * as long as there is room, for when they come back: so maintenance must be told of them too. The first is 0. The caller
+ * goes back to the loop after it. */
+void cpu_tlb_context(struct cpu *cpu, uint32_t mmu_set, uint64_t id);
+void cpu_tlb_flush_context(struct cpu *cpu, uint32_t mmu_set, uint64_t id);     /* all but global translations of one */
 
 #endif

@@ -354,7 +354,7 @@ void arm_asid_update(struct arm_cpu *c)
     if (asid == s->asid)
         return;
     c->sys.asid = (uint16_t)asid;
-    cpu_tlb_flush_local(&c->cpu, ~0u);
+    cpu_tlb_context(&c->cpu, ~0u, asid);
 }
 
 /* ---- SYS operations and plain registers, for emitters */

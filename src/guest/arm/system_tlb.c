@@ -1,5 +1,5 @@
-/* TLB maintenance: DDI 0487 D8.16, and AArch32's as the same operations. The soft TLB holds the current address space and
- * virtual machine alone, so that an operation on another ASID or VMID finds nothing; forms for the Inner and Outer
+/* TLB maintenance: DDI 0487 D8.16, and AArch32's as the same operations. The soft TLB holds some address spaces
+ * by their ASIDs, and the current virtual machine alone, so that an operation on another VMID finds nothing; forms for the Inner and Outer
  * Shareable domain go to every vCPU, whose completion DSB waits for. */
 #include "rhea/vm/vm.h"
 #include "system.h"
@@ -10,7 +10,7 @@ enum { EL1_SET = 1 << ARM_MMU_EL0 | 1 << ARM_MMU_EL1 | 1 << ARM_MMU_EL1_PAN,
 
 /* What one vCPU does, packed into a pointer: page number << 12 | count << 8 (pages, at most 15; 0: all) | set. Bits of the
  * set fit eight: see below. */
-enum { REQ_EL1 = 1, REQ_EL2 = 2, REQ_EL3 = 4 };
+enum { REQ_EL1 = 1, REQ_EL2 = 2, REQ_EL3 = 4, REQ_ASID = 8 /* the page number is an ASID */ };
 
 static uint32_t mmu_set(unsigned req)
 {
@@ -39,7 +39,9 @@ static void do_request(struct arm_cpu *c, uintptr_t req)
     uint32_t set = mmu_set(req & 0xff);
     unsigned n = req >> 8 & 15;
 
-    if (n)
+    if (req & REQ_ASID)
+        cpu_tlb_flush_context(&c->cpu, set, req >> 12);
+    else if (n)
         flush_pages(c, set, (uint64_t)((int64_t)(req >> 12 << 20) >> 8), n);
     else
         flush_all(c, set);
@@ -49,11 +51,10 @@ static void queued(struct vcpu *v, void *arg) { do_request(arm(v->cpu), (uintptr
 
 static void request(struct arm_cpu *c, bool broadcast, unsigned which, uint64_t va, unsigned pages)
 {
-    uintptr_t req = which | (uintptr_t)pages << 8 | (pages ? va >> 12 << 12 : 0);
+    /* 44 bits of page number: bit 55 of an address is its sign */
+    uintptr_t req = which | (uintptr_t)pages << 8 | (va >> 12 & (BIT(44) - 1)) << 12;
     struct vm *vm = c->sys.vm;
 
-    if (pages)                  /* 44 bits of page number: bit 55 of an address is its sign */
-        req = which | (uintptr_t)pages << 8 | (va >> 12 & (BIT(44) - 1)) << 12;
     do_request(c, req);
     if (!broadcast || !vm)
         return;
@@ -133,8 +134,8 @@ bool arm_tlbi(struct arm_cpu *c, unsigned key, uint64_t v)
     case 0: case 4: case 6:             /* VMALLE1, ALLE2, ALLE3; ALLE1; VMALLS12E1 */
         request(c, broadcast, op1 == 4 && op2 ? REQ_EL1 : which, 0, 0);
         return true;
-    case 2:                             /* ASIDE1: only the current one's is held, and global entries need not go */
-        request(c, broadcast, which, 0, 0);
+    case 2:                             /* ASIDE1: global entries need not go */
+        request(c, broadcast, which | REQ_ASID, v >> 48 << 12, 0);
         return true;
     case 1: case 3: case 5: case 7:     /* VAE1, VAAE1, VALE1, VAALE1; VAE2, VALE2 */
         /* Entries of a large page go with any address in it. A 64K or 16K granule's page is entered as such, too. */

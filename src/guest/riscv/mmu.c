@@ -297,8 +297,13 @@ static bool mode_supported(const struct riscv_cpu *c, unsigned mode)
            (mode == SATP_SV57 && RISCV_HAS(f, Sv57));
 }
 
-/* A write with a mode that is not there has no effect: 12.1.11. The soft TLB knows no ASIDs: another address space drops
- * all but global translations. */
+static uint64_t asid_of(const struct riscv_cpu *c, uint64_t satp)
+{
+    return c->xlen == 32 ? satp >> 22 & 0x1ff : satp >> 44 & 0xffff;
+}
+
+/* A write with a mode that is not there has no effect: 12.1.11. Each ASID has a soft TLB of its own;
+ * another table under the same one drops all but global translations, which is more than is asked. */
 void riscv_satp_set(struct riscv_cpu *c, uint64_t v)
 {
     uint64_t old = c->satp;
@@ -309,9 +314,10 @@ void riscv_satp_set(struct riscv_cpu *c, uint64_t v)
     c->satp = c->xlen == 32 ? (uint32_t)v : v;
     if (mode == SATP_BARE || c->satp == old)
         return;
+    cpu_tlb_context(&c->cpu, ALL_PAGED, asid_of(c, c->satp));
     if (c->xlen == 64 && mode != old >> 60)
         cpu_tlb_flush(&c->cpu, ALL_PAGED);
-    else
+    else if (asid_of(c, c->satp) == asid_of(c, old))
         cpu_tlb_flush_local(&c->cpu, ALL_PAGED);
 }
 
@@ -330,7 +336,7 @@ void riscv_helper_sfence_vma(struct cpu *cpu, uint32_t insn, uint64_t va, uint64
     if (rs1)
         cpu_tlb_flush_page(cpu, c->xlen == 32 ? (uint32_t)va : va, ALL_PAGED);
     else if (rs2)
-        cpu_tlb_flush_local(cpu, ALL_PAGED);
+        cpu_tlb_flush_context(cpu, ALL_PAGED, asid & (c->xlen == 32 ? 0x1ff : 0xffff));
     else
         cpu_tlb_flush(cpu, ALL_PAGED);
 }

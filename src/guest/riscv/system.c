@@ -391,6 +391,7 @@ void riscv_reset(struct cpu *cpu)
         memset(riscv_sys(c)->stopped, 0, sizeof(riscv_sys(c)->stopped));
         riscv_stimecmp_changed(c);
     }
+    cpu_tlb_context(cpu, ~0u, 0);
     cpu_tlb_flush(cpu, ~0u);
 }
 

@@ -141,19 +141,32 @@ static void write_cr0(struct x86_cpu *c, uint64_t v)
         x86_set_cpl(c, 0);
 }
 
-/* Without a tag for PCIDs in the soft TLB a load of CR3 drops everything, bit 63 or not. */
+#define CR3_KEEP (UINT64_C(1) << 63)    /* of a load: translations of the PCID stay */
+
+/* With PCIDs each has a soft TLB of its own, as many as there is room for: SDM vol. 3, 4.10.4.1. */
+static void pcid_changed(struct x86_cpu *c)
+{
+    cpu_tlb_context(&c->cpu, ~0u, c->cr4 & CR4_PCIDE ? c->cr3 & 0xfff : 0);
+}
+
 void x86_set_cr3(struct x86_cpu *c, uint64_t v)
 {
-    c->cr3 = v;
-    cpu_tlb_flush_local(&c->cpu, ~0u);
+    bool keep = v & CR3_KEEP && c->cr4 & CR4_PCIDE;
+
+    c->cr3 = v & ~CR3_KEEP;
+    pcid_changed(c);
+    if (!keep)
+        cpu_tlb_flush_local(&c->cpu, ~0u);
 }
 
 static void write_cr3(struct x86_cpu *c, uint64_t v)
 {
+    uint64_t keep = x86_long_mode(c) ? v & CR3_KEEP : 0;
+
     if (x86_long_mode(c)) {
-        if (v >> 63 && !(c->cr4 & CR4_PCIDE))
+        if (keep && !(c->cr4 & CR4_PCIDE))
             x86_raise(c, X_GP, 0);
-        v &= ~(UINT64_C(1) << 63);
+        v &= ~CR3_KEEP;
         if (v >> 52)
             x86_raise(c, X_GP, 0);
     } else {
@@ -166,7 +179,7 @@ static void write_cr3(struct x86_cpu *c, uint64_t v)
         x86_load_pdptes(c, false);
         c->cr3 = old;
     }
-    x86_set_cr3(c, v);
+    x86_set_cr3(c, v | keep);
 }
 
 static uint64_t cr4_allowed(const struct x86_cpu *c)
@@ -190,8 +203,10 @@ void x86_set_cr4(struct x86_cpu *c, uint64_t v)
     uint64_t changed = c->cr4 ^ v;
 
     c->cr4 = v;
-    if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_LA57))
+    if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_LA57)) {
         flush_all(c);
+        pcid_changed(c);
+    }
 }
 
 static void write_cr4(struct x86_cpu *c, uint64_t v)
@@ -267,7 +282,7 @@ void helper_invlpg(struct cpu *cpu, uint64_t va)
     cpu_tlb_flush_page(cpu, va, ~0u);
 }
 
-/* All types drop everything: PCIDs are not told apart. SDM vol. 2, INVPCID. */
+/* SDM vol. 2, INVPCID. An address is dropped in all PCIDs. */
 void helper_invpcid(struct cpu *cpu, uint64_t type, uint64_t va)
 {
     struct x86_cpu *c = x86(cpu);
@@ -284,6 +299,8 @@ void helper_invpcid(struct cpu *cpu, uint64_t type, uint64_t va)
         x86_raise(c, X_GP, 0);
     if (type == 0)
         cpu_tlb_flush_page(cpu, hi, ~0u);
+    else if (type == 1)
+        cpu_tlb_flush_context(cpu, ~0u, lo);
     else
         flush_all(c);
 }

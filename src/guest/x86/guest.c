@@ -66,6 +66,7 @@ static void reset_core(struct x86_cpu *c)
     c->halted = false;
     c->cpu.exception = -1;
     c->cpu.pc = 0xfffffff0;
+    cpu_tlb_context(&c->cpu, ~0u, 0);
     cpu_tlb_flush(&c->cpu, ~0u);
 }
 
