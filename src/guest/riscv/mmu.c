@@ -420,8 +420,8 @@ char *riscv_mmu_dump(struct cpu *cpu, bool tlb)
     return g_string_free(d.out, FALSE);
 }
 
-/* ---- cache blocks (Zicbom, Zicboz): caches are coherent here, so that only the zeros and the faults are left. Whether
- * the privilege may is in the mode bits; an access that would fault as a store does so as a store. */
+/* ---- cache blocks (Zicbom, Zicboz): caches are coherent here, so that only the zeros and the faults are left: what
+ * neither a load nor a store may reach faults as a store. */
 void riscv_helper_cbo(struct cpu *cpu, uint32_t insn, uint64_t va)
 {
     enum { CBO_INVAL, CBO_CLEAN, CBO_FLUSH, CBO_ZERO = 4 };
@@ -429,6 +429,7 @@ void riscv_helper_cbo(struct cpu *cpu, uint32_t insn, uint64_t va)
     struct riscv_cpu *c = riscv(cpu);
     unsigned op = insn >> 20, bytes = riscv_identity(c)->cbo_bytes, mmu = riscv_mmu_index(cpu, false);
     uint64_t mode = riscv_mode_bits(cpu);
+    struct mmu_result res;
     bool may = op == CBO_ZERO ? mode & MODE_CBZE : op == CBO_INVAL ? mode >> MODE_CBIE_SHIFT & 3 : mode & MODE_CBCFE;
 
     if (!may)
@@ -436,6 +437,6 @@ void riscv_helper_cbo(struct cpu *cpu, uint32_t insn, uint64_t va)
     va = (c->xlen == 32 ? (uint32_t)va : va) & ~(uint64_t)(bytes - 1);
     if (op == CBO_ZERO)
         cpu_store_bytes(cpu, va, zeros, bytes, mmu);
-    else
-        cpu_probe(cpu, va, 1, false, mmu);
+    else if (!riscv_translate(cpu, va, ACCESS_READ, mmu, true, &res))
+        cpu_probe(cpu, va, 1, true, mmu);
 }

@@ -382,6 +382,8 @@ void riscv_reset(struct cpu *cpu)
     reset_supervisor_csrs(c);
     riscv_set_frm(c, 0);
     riscv_set_fflags(c, 0);
+    /* Lines are their devices' own, and follow them; these software had set. */
+    atomic_fetch_and(&c->mip, ~(IRQ_BIT(IRQ_S_SOFT) | IRQ_BIT(IRQ_S_TIMER) | IRQ_BIT(IRQ_LCOF)));
     c->halted = false;
     c->fault_value = 0;
     cpu->exception = -1;
