@@ -348,15 +348,25 @@ EMIT(fmov_imm)
         a64_put_q(t, i->vd, v_const2(&o, a64_fp_immediate(o.size, i->imm8), 0));
 }
 
+static ir_val host_compare(const struct v_op *o, bool signalling, ir_val n, ir_val m)
+{
+    static const uint16_t vop[2][2] = { { VOP_UCOMISS, VOP_UCOMISD }, { VOP_COMISS, VOP_COMISD } };
+
+    return ir_vop(o->ir, vop[signalling][o->size == 3], T_I32, n, m, 0, 0);
+}
+static ir_val soft_compare(const struct v_op *o, bool signalling, ir_val n, ir_val m)
+{
+    return arm_call(o->t, ARM_HELP_fp_compare, ir_const(o->ir, T_I32, v_desc(o, 0, 0)), n, m, ir_const(o->ir, T_I32, signalling));
+}
+
 /* N Z C V in bits 31 to 28: by the host's ZF and CF, 0 greater, 1 less, 2 equal, 3 unordered. */
 static ir_val compare_nzcv(const struct v_op *o, bool signalling, ir_val n, ir_val m)
 {
-    static const uint16_t vop[2][2] = { { VOP_UCOMISS, VOP_UCOMISD }, { VOP_COMISS, VOP_COMISD } };
     ir_val f, which;
 
     if (f_slow(o))
-        return arm_call(o->t, ARM_HELP_fp_compare, ir_const(o->ir, T_I32, v_desc(o, 0, 0)), n, m, ir_const(o->ir, T_I32, signalling));
-    f = ir_vop(o->ir, vop[signalling][o->size == 3], T_I32, n, m, 0, 0);
+        return soft_compare(o, signalling, n, m);
+    f = host_compare(o, signalling, n, m);
     which = ir_bin(o->ir, IR_OR, ir_bin_imm(o->ir, IR_AND, ir_bin_imm(o->ir, IR_SHR, f, 3), 8),
                    ir_bin_imm(o->ir, IR_SHL, ir_bin_imm(o->ir, IR_AND, f, 1), 2));
     return ir_bin_imm(o->ir, IR_SHL, ir_bin(o->ir, IR_SHR, ir_const(o->ir, T_I32, 0x3682), which), 28);
@@ -365,9 +375,16 @@ static ir_val compare_nzcv(const struct v_op *o, bool signalling, ir_val n, ir_v
 static void compare_flags(struct arm_t *t, const struct a64_insn *i, bool signalling, bool zero)
 {
     struct v_op o;
+    ir_val n, m;
 
-    if (f_begin(&o, t, i))
-        arm_set_nzcv(t, compare_nzcv(&o, signalling, a64_q(t, i->vn), zero ? v_const(&o, 0) : a64_q(t, i->vm)));
+    if (!f_begin(&o, t, i))
+        return;
+    n = a64_q(t, i->vn);
+    m = zero ? v_const(&o, 0) : a64_q(t, i->vm);
+    if (f_slow(&o))
+        arm_set_nzcv(t, soft_compare(&o, signalling, n, m));
+    else
+        arm_set_cc(t, CC_FP32, host_compare(&o, signalling, n, m), 0);
 }
 EMIT(fcmp) { compare_flags(t, i, false, false); }
 EMIT(fcmpe) { compare_flags(t, i, true, false); }
@@ -402,13 +419,12 @@ EMIT(fcsel)
 {
     struct v_op o;
     struct arm_test test;
-    ir_val n, m;
+    ir_val mask;
 
     if (!f_begin(&o, t, i))
         return;
-    n = ir_vop(t->ir, VOP_TOQ, T_I64, a64_q(t, i->vn), 0, 0, 0);
-    m = ir_vop(t->ir, VOP_TOQ, T_I64, a64_q(t, i->vm), 0, 0, 0);
     test = arm_condition(t, i->cond);
-    n = ir_select(t->ir, test.cond, test.a, test.b, n, m);
-    v_put(&o, ir_vop(t->ir, VOP_MOVQ, T_V128, n, 0, 0, 0));
+    mask = ir_un(t->ir, IR_NEG, ir_setcc(t->ir, T_I64, test.cond, test.a, test.b));
+    mask = ir_vop(t->ir, VOP_MOVQ, T_V128, mask, 0, 0, 0);
+    v_put(&o, v3(&o, VOP_BLENDV8, a64_q(t, i->vm), a64_q(t, i->vn), mask));
 }

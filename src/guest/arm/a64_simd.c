@@ -163,9 +163,7 @@ void v_put(const struct v_op *o, ir_val v) { a64_put_q(o->t, o->i->vd, v_trim(o,
 
 void v_saturated(const struct v_op *o, ir_val differences)
 {
-    uint32_t at = offsetof(struct arm_cpu, qc);
-
-    ir_state_store(o->ir, at, 4, v_or(o, ir_state_load(o->ir, T_V128, at, 4), v_trim(o, differences)));
+    ir_put(o->ir, SLOT_QC, v_or(o, ir_get(o->ir, SLOT_QC), v_trim(o, differences)));
 }
 
 /* ---- one operation */
@@ -228,7 +226,7 @@ EMIT_V3(add) { return v_add(o, o->size, n, m); }
 EMIT_V3(sub) { return v_sub(o, o->size, n, m); }
 EMIT_V3(and) { return v_and(o, n, m); }
 EMIT_V3(bic) { return v_andn(o, m, n); }
-EMIT_V3(orr) { return n == m ? n : v_or(o, n, m); }
+EMIT_V3(orr) { return o->i->vn == o->i->vm ? n : v_or(o, n, m); }
 EMIT_V3(orn) { return v_or(o, n, v_not(o, m)); }
 EMIT_V3(eor) { return v_xor(o, n, m); }
 

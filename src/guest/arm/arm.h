@@ -31,9 +31,10 @@ enum arm_cc {
     CC_SUB32, CC_SUB64,                 /* cc_a - cc_b */
     CC_LOGIC32, CC_LOGIC64,             /* cc_a: result; C = V = 0 */
     CC_ADC32, CC_ADC64,                 /* cc_a + cc_b + 1 */
+    CC_FP32,                            /* cc_a: what the host's UCOMISD made of a comparison, its ZF, PF and CF in place */
     CC_COUNT,
     /* Only as static knowledge (arm_t.cc_op), where the slot's value is found at run time: */
-    CC_CMPZ32 = CC_COUNT, CC_CMPZ64,    /* SUB, or ADD of zeros: a conditional compare that gives Z alone */
+    CC_CMPZ32 = CC_COUNT + 1, CC_CMPZ64,        /* SUB, or ADD of zeros: a conditional compare that gives Z alone */
     CC_ADX32, CC_ADX64,                 /* ADD or ADC */
     /* Bits of cc_op that AArch32 alone sets, so that MOVS and the like leave C and V (or V) to the operation before: */
     CC_NZ_APART = 16,                   /* N and Z are those of the slot cc_nz */
@@ -56,6 +57,7 @@ enum arm_slot {
     SLOT_VT = SLOT_Q + 32,              /* AArch32: scratch, V128, as if v32 to v35 */
     SLOT_R = SLOT_VT + 4,               /* AArch32: r0 to r14 as I32, the low halves of x0 to x14. A region uses either */
     SLOT_IT = SLOT_R + 15, SLOT_CC_NZ, SLOT_CC_C, SLOT_TMP,     /* AArch32, I32 */
+    SLOT_QC,                            /* V128 */
     SLOT_COUNT
 };
 
@@ -73,7 +75,7 @@ struct arm_cpu {
     uint32_t tmp32;                     /* AArch32: carries a value across basic blocks of one instruction */
     struct { uint64_t lo, hi; } q[32];  /* 16-byte aligned */
     struct { uint64_t lo, hi; } vt[4];  /* AArch32: scratch */
-    uint64_t qc[2];                     /* saturation since: any bit is FPSR.QC (arm_fpsr() adds it to fpsr) */
+    uint64_t qc[2];                     /* a slot. Saturation by translated code since: any bit is FPSR.QC (arm_fpsr() adds it to fpsr) */
     /* Exclusive monitor: address, bytes (0: open) and what was there; a store succeeds by compare and swap from that. */
     uint64_t ex_addr, ex_bytes, ex_value[2];
     /* Floating point: accrued flags are the host's (sticky bits of cpu.fp_control) and software's (fp_status.flags);

@@ -33,6 +33,8 @@ uint32_t arm_cc_nzcv(uint32_t op, uint64_t a, uint64_t b)
         return flags_nz((uint32_t)a, 32);
     case CC_LOGIC64:
         return flags_nz(a, 64);
+    case CC_FP32:                       /* greater 0010, less 1000, equal 0110, unordered 0011 */
+        return UINT32_C(0x3682) >> 4 * ((a & 1) | (a >> 5 & 2)) << 28;
     default:
         return (uint32_t)a & 0xf0000000;
     }

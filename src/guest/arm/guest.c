@@ -34,6 +34,7 @@ static const struct ir_slot slots[SLOT_COUNT] = {
     [SLOT_VT + 2] = { "vt2", FIELD(vt[2]), T_V128, 0 }, [SLOT_VT + 3] = { "vt3", FIELD(vt[3]), T_V128, 0 },
     [SLOT_IT] = { "it", FIELD(it), T_I32, 0 }, [SLOT_CC_NZ] = { "cc_nz", FIELD(cc_nz), T_I32, 0 },
     [SLOT_CC_C] = { "cc_c", FIELD(cc_c), T_I32, 0 }, [SLOT_TMP] = { "tmp", FIELD(tmp32), T_I32, 0 },
+    [SLOT_QC] = { "qc", FIELD(qc), T_V128, 1 },
 };
 
 /* Areas land one by one: what is not there yet is a null pointer, and its instructions are not emitted. */

@@ -164,7 +164,7 @@ static struct lane_op lane_op_of(uint32_t desc)
 static void finish(struct cpu *c, const struct lane_op *o, uint8_t *result, const union lanes *r)
 {
     if (o->saturated)
-        arm(c)->qc[0] |= 1;
+        arm(c)->fpsr |= 1u << 27;       /* not qc, which may be in a host register */
     memcpy(result, r, sizeof(*r));
 }
 

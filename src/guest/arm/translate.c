@@ -66,7 +66,7 @@ void arm_brcond(struct arm_t *t, enum ir_cond cond, ir_val a, ir_val b, ir_label
 
 /* ---- flags */
 
-static bool cc_uses_b(int op) { return op >= CC_ADD32 && op != CC_LOGIC32 && op != CC_LOGIC64; }
+static bool cc_uses_b(int op) { return op >= CC_ADD32 && op != CC_LOGIC32 && op != CC_LOGIC64 && op != CC_FP32; }
 static bool cc_wide(int op) { return op != CC_NZCV && !(op & 1); }     /* see enum arm_cc */
 
 static void set_cc_operands(struct arm_t *t, int op, ir_val a, ir_val b)
@@ -221,6 +221,22 @@ static struct arm_test carry_test(struct arm_t *t)
     return test_zero(t, C_LT, ir_bin(t->ir, IR_OR, both, ir_bin(t->ir, IR_ANDC, one, t->cc_sum)));
 }
 
+/* Of a floating-point comparison: greater is no flag of the host's, less CF, equal ZF, unordered all of ZF, PF, CF. */
+static struct arm_test fp_test(struct arm_t *t, ir_val f, unsigned kind)
+{
+    enum { CF = 1, PF = 4, ZF = 0x40 };
+
+    switch (kind) {
+    case T_EQ: return test_of(C_EQ, ir_bin_imm(t->ir, IR_AND, f, ZF | PF), imm32(t, ZF));
+    case T_CS: return test_of(C_NE, ir_bin_imm(t->ir, IR_AND, f, CF | PF), imm32(t, CF));
+    case T_MI: return test_of(C_EQ, ir_bin_imm(t->ir, IR_AND, f, CF | PF), imm32(t, CF));
+    case T_VS: return test_bits(t, f, PF);
+    case T_HI: return test_of(C_TSTEQ, ir_bin(t->ir, IR_XOR, f, ir_bin_imm(t->ir, IR_SHR, f, 6)), imm32(t, CF));    /* neither or both */
+    case T_GE: return test_of(C_TSTEQ, f, imm32(t, CF));
+    default: return test_of(C_TSTEQ, f, imm32(t, CF | ZF));
+    }
+}
+
 static struct arm_test even_test(struct arm_t *t, unsigned kind)
 {
     ir_val a, b;
@@ -245,6 +261,9 @@ static struct arm_test even_test(struct arm_t *t, unsigned kind)
     case CC_LOGIC32: case CC_LOGIC64:
         cc_operands(t, &a, &b);
         return logic_test(t, a, kind);
+    case CC_FP32:
+        cc_operands(t, &a, &b);
+        return fp_test(t, a, kind);
     case CC_ADX32: case CC_ADX64:
         if (kind != T_CS || !t->cc_sum)
             break;
