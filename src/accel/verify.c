@@ -84,12 +84,29 @@ static void undo_stores(struct verify *v)
     }
 }
 
-/* What the run loop keeps in struct cpu stays; the guest's state goes back. */
+/* The first field at `at` or behind that other threads write; NULL: none. */
+static const struct guest_reg *next_shared(const struct guest *g, size_t at)
+{
+    const struct guest_reg *next = NULL;
+
+    for (const struct guest_reg *r = g->regs; r && r->name; r++)
+        if (r->group == GUEST_REG_SHARED && r->offset >= at && (!next || r->offset < next->offset))
+            next = r;
+    return next;
+}
+
+/* What the run loop keeps in struct cpu, and what other threads write, stays; the guest's state goes back. */
 static void state_restore(struct cpu *cpu, const struct verify *v)
 {
     const struct cpu *from = (const struct cpu *)v->start;
 
-    memcpy(cpu + 1, v->start + sizeof(*cpu), v->size - sizeof(*cpu));
+    for (size_t at = sizeof(*cpu), end; at < v->size;) {
+        const struct guest_reg *r = next_shared(cpu->guest, at);
+
+        end = r ? r->offset : v->size;
+        memcpy((uint8_t *)cpu + at, v->start + at, end - at);
+        at = r ? end + r->bits / 8u : end;
+    }
     cpu->pc = from->pc;
     cpu->pc_page = from->pc_page;
     cpu->fp_control = from->fp_control;
@@ -168,7 +185,8 @@ static void compare(struct cpu *cpu, struct verify *v, const struct ir *ir, uint
     for (unsigned i = 0; i < g->nslots; i++)
         differs(s, g->slots[i].name, v, cpu, g->slots[i].offset, bytes[g->slots[i].type]);
     for (const struct guest_reg *r = g->regs; r && r->name; r++)
-        differs(s, r->name, v, cpu, r->offset, r->bits / 8);
+        if (r->group != GUEST_REG_SHARED)
+            differs(s, r->name, v, cpu, r->offset, r->bits / 8);
     for (unsigned i = 0; i < v->stores->len; i++) {
         const struct store *st = &g_array_index(v->stores, struct store, i);
 

@@ -56,6 +56,7 @@ static inline bool code_fetch_byte(struct code_fetch *f, uint64_t va, uint8_t *o
 
 /* One register for gdb, info registers, verify, snapshots: a table serves all. */
 struct guest_reg { const char *name; uint32_t offset; uint16_t bits; uint16_t group; };
+enum { GUEST_REG_SHARED = 7 };  /* group: atomics that other threads write (interrupt lines): verify leaves them alone */
 
 struct cpu_model {              /* -cpu NAME */
     const char *name;

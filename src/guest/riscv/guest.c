@@ -65,7 +65,7 @@ static char *registers(const struct cpu *cpu)
     return g_string_free(s, FALSE);
 }
 
-/* ---- registers by name: gdb's order first (groups: 0 general, 2 control, 4 floating point, 6 inner) */
+/* ---- registers by name: gdb's order first (groups: 0 general, 2 control, 4 floating point, 6 inner, 7 shared) */
 
 #define R(name, field, bits, group) { name, FIELD(field), bits, group }
 #define X_REGS(bits)                                                                                                  \
@@ -81,7 +81,7 @@ static char *registers(const struct cpu *cpu)
 #define F_REG(n) R("f" #n, f[n].lo, 64, 4),
 #define CSRS(bits)                                                                                                    \
     R("priv", priv, 8, 2), R("mstatus", mstatus, 64, 2), R("medeleg", medeleg, bits, 2), R("mideleg", mideleg, bits, 2), \
-    R("mie", mie, bits, 2), R("mip", mip, bits, 2), R("mtvec", mtvec, bits, 2), R("mepc", mepc, bits, 2),             \
+    R("mie", mie, bits, 2), R("mip", mip, 64, GUEST_REG_SHARED), R("mtvec", mtvec, bits, 2), R("mepc", mepc, bits, 2),             \
     R("mcause", mcause, bits, 2), R("mtval", mtval, bits, 2), R("mscratch", mscratch, bits, 2),                       \
     R("mcounteren", mcounteren, 32, 2), R("mcountinhibit", mcountinhibit, 32, 2), R("menvcfg", menvcfg, 64, 2),       \
     R("stvec", stvec, bits, 2), R("sepc", sepc, bits, 2), R("scause", scause, bits, 2), R("stval", stval, bits, 2),   \
