@@ -18,13 +18,13 @@ struct arm_model {
     bool v7, is_max;
     struct { uint8_t reg; uint64_t value; } id[44];
     uint32_t ccsidr[3];         /* L1 data, L1 instruction, L2 */
-    uint8_t features[24];       /* beside what ID registers say */
+    uint8_t features[28];       /* beside what ID registers say */
 };
 enum { PAUTH_IMPDEF, PAUTH_QARMA5, PAUTH_QARMA3 };
 struct arm_identity { uint64_t id[ID_COUNT]; uint32_t ccsidr[3]; uint8_t pauth; struct arm_features wanted; };
 
 #define V8_32 AF_V4T, AF_V5, AF_V6, AF_V6K, AF_V6T2, AF_V7, AF_V7MP, AF_V8, AF_IDIVT, AF_IDIVA, AF_LPAE, AF_GENERIC_TIMER, AF_AArch64
-#define V7_32 AF_V4T, AF_V5, AF_V6, AF_V6K, AF_V6T2, AF_V7, AF_V7MP, AF_VFP2, AF_VFP3, AF_VFPD32, AF_VFPDP, AF_VFPFP16, AF_NEON, AF_TZ
+#define V7_32 AF_V4T, AF_V5, AF_V6, AF_V6K, AF_V6T2, AF_V7, AF_V7MP, AF_VFP2, AF_VFP3, AF_VFPD32, AF_VFPDP, AF_VFPFP16, AF_NEON, AF_TZ, AF_THUMBEE
 
 static const struct arm_model models[] = {
     { .name = "max", .summary = "every feature that this build implements", .is_max = true,
@@ -102,7 +102,7 @@ static const struct arm_model models[] = {
               { ID_MMFR3, 0x00002111 }, { ID_ISAR0, 0x00101111 }, { ID_ISAR1, 0x13112111 }, { ID_ISAR2, 0x21232041 },
               { ID_ISAR3, 0x11112131 }, { ID_ISAR4, 0x00111142 }, { MVFR0, 0x11110222 }, { MVFR1, 0x01111111 } },
       .ccsidr = { 0xe00fe019, 0x200fe019, 0 },
-      .features = { V7_32, AF_EL3, AF_THUMBEE, AF_CBAR, AF_PMU } },
+      .features = { V7_32, AF_EL3, AF_CBAR, AF_PMU } },
     { .name = "cortex-a15", .summary = "Cortex-A15 r4p0 (DDI 0438)", .v7 = true,
       .id = { { ID_MIDR, 0x414fc0f0 }, { ID_CTR, 0x8444c004 }, { ID_CLIDR, 0x0a200023 }, { ID_FPSID, 0x410430f0 },
               { ID_PFR0, 0x1131 }, { ID_PFR1, 0x00011011 }, { ID_DFR0, 0x02010555 }, { ID_MMFR0, 0x10201105 }, { ID_MMFR1, 0x20000000 },
