@@ -20,6 +20,8 @@ uint64_t riscv_helper_amo_minmax(struct cpu *c, uint32_t what, uint64_t va, uint
     memop m = size | size << MEM_ALIGN_SHIFT | (what >> 4 & 15) << MEM_MMU_SHIFT | MEM_ATOMIC;
     uint64_t low = size == 3 ? UINT64_MAX : (UINT64_C(1) << (8u << size)) - 1, old, seen;
 
+    if (va & ((1u << size) - 1))
+        riscv_raise(riscv(c), CAUSE_STORE_MISALIGNED, va);
     cpu_probe(c, va, 1u << size, true, what >> 4 & 15);
     seen = cpu_load(c, va, m);
     do {
