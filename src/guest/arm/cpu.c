@@ -253,6 +253,7 @@ void arm_cpu_reset(struct cpu *cpu)
     arm_set_fpsr(c, 0);
     arm_timers_reset(c);
     atomic_store(&c->sys.power, arm_psci_start_off(c) ? ARM_POWER_OFF : ARM_POWER_ON);
+    cpu_tlb_context(cpu, ~0u, 0);
     cpu_tlb_flush(cpu, ~0u);
 }
 
