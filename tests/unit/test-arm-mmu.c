@@ -311,6 +311,16 @@ static void test_stage2(void)
     g_assert_false(ok);
     g_assert_true(w.fault.stage2 && w.fault.s1ptw);
     g_assert_cmphex(w.fault.ipa, ==, 0x40400000);
+    /* ... with what the hypervisor needs to carry it out: LDRSH W7, [X1, #4]; LDR X7, [X1], #8 has a write-back */
+    m.c->cpu.pc = 0x1000;
+    *at32(&m, RAM + 0x5000) = 0x79c00827;
+    g_assert_false(arm_translate(&m.c->cpu, 0x400010, ACCESS_READ, ARM_MMU_EL1, false, &(struct mmu_result){ 0 }));
+    g_assert_cmphex(m.c->exc_syndrome, ==, 0x93670006 | 1u << 25);
+    g_assert_cmphex(m.c->exc_hpfar, ==, 0x404000);
+    g_assert_cmpuint(m.c->exc_target, ==, 2);
+    *at32(&m, RAM + 0x5000) = 0xf8408427;
+    arm_translate(&m.c->cpu, 0x400010, ACCESS_READ, ARM_MMU_EL1, false, &(struct mmu_result){ 0 });
+    g_assert_cmphex(m.c->exc_syndrome, ==, 0x92000006);
     /* beyond VTCR's size */
     at64(&m, RAM)[2] = UINT64_C(0x100000000) | AF_ | V;
     w = walk(&m, 0x400010, ACCESS_READ, ARM_MMU_EL1, false, &ok);

@@ -306,6 +306,7 @@ static void boot32(struct arm_cpu *c, uint64_t entry)
 {
     if (has_el3(c))
         c->sys.scr |= SCR_NS;
+    c->sys.nsacr |= 0xc00;              /* floating point and SIMD for the Non-secure side */
     arm_set_cpsr_raw(c, (has_el2(c) ? M_HYP : M_SVC) | CPSR_A | CPSR_I | CPSR_F | (entry & 1 ? CPSR_T : 0));
     c->cpu.pc = (uint32_t)entry & ~UINT32_C(1);
 }

@@ -611,6 +611,47 @@ bool arm_walk(struct arm_walk *w)
 
 /* ---- faults and the entry point */
 
+/* The instruction at pc, as far as translation lets it be read. */
+static bool insn_at_pc(struct arm_cpu *c, uint32_t *insn)
+{
+    struct arm_walk w = { .c = c, .va = c->cpu.pc, .access = ACCESS_EXEC, .mmu = arm_mmu_index(&c->cpu, true), .probe = true };
+    uint64_t v;
+
+    if (c->cpu.pc & 3 || !arm_walk(&w) || !arm_desc_read(c, w.phys, 4, false, &v))
+        return false;
+    *insn = (uint32_t)v;
+    return true;
+}
+
+/* What a stage 2 data abort tells a hypervisor, so that it can carry the access out: ESR_EL2.ISV, SAS, SSE, SRT, SF, AR. A64
+ * loads and stores of one general register without write-back (D24.2.40, "ISS encoding for an exception from a Data
+ * Abort"); others have ISV = 0. */
+static uint32_t access_syndrome(struct arm_cpu *c)
+{
+    uint32_t i, size, opc;
+    bool sf;
+
+    if (c->aarch32 || !insn_at_pc(c, &i))
+        return 0;
+    size = i >> 30;
+    if ((i & 0x3f000000) == 0x08000000 && i & 1u << 23) {       /* LDAR, STLR and kin */
+        return i & 1u << 21 ? 0 : BIT(24) | size << 22 | (i & 31) << 16 | (size == 3 ? BIT(15) : 0) | (i & 1u << 15 ? BIT(14) : 0);
+    }
+    if ((i & 0x3a000000) != 0x38000000 || i & 1u << 26)         /* not a register's load or store, or a vector's */
+        return 0;
+    opc = i >> 22 & 3;
+    if (!(i & 1u << 24)) {                                      /* unscaled, unprivileged; register offset */
+        bool by_register = i & 1u << 21;
+
+        if (by_register ? (i >> 10 & 3) != 2 : (i >> 10 & 1))   /* an atomic; pre- or post-indexed */
+            return 0;
+    }
+    if (size == 3 && opc >= 2)                                  /* PRFM */
+        return 0;
+    sf = opc < 2 ? size == 3 : opc == 2;
+    return BIT(24) | size << 22 | (opc >= 2 ? BIT(21) : 0) | (i & 31) << 16 | (sf ? BIT(15) : 0);
+}
+
 static void record(struct arm_cpu *c, const struct arm_walk *w)
 {
     const struct arm_fault *f = &w->fault;
@@ -628,6 +669,8 @@ static void record(struct arm_cpu *c, const struct arm_walk *w)
     if (el == c->el)
         ec++;
     iss |= (f->s1ptw ? BIT(7) : 0) | (w->access == ACCESS_WRITE && ec >= EC_DABT_LOWER ? BIT(6) : 0);
+    if (f->stage2 && !f->s1ptw && ec == EC_DABT_LOWER)
+        iss |= access_syndrome(c);
     c->cpu.exception = ARM_EXC_SYNC;
     c->exc_syndrome = esr_make(ec, iss);
     c->exc_far = arm_el_is_64(c, el) && !c->aarch32 ? w->va : (uint32_t)w->va;
