@@ -119,9 +119,9 @@ static unsigned highest_pending(struct gic *g, unsigned cpu, unsigned *priority)
 /* May it be signalled to, or acknowledged by, the CPU now? 3.3.2, 3.3.3 */
 static bool passes(const struct gic_cpu *c, unsigned group, unsigned priority)
 {
-    unsigned running = running_priority(c);
+    unsigned running = running_priority(c), mask = group_priority_mask(c, group);
 
-    return priority < c->pmr && (priority & group_priority_mask(c, group)) < running;
+    return priority < c->pmr && (running > 0xff || (priority & mask) < (running & mask));
 }
 
 void gic_update(struct gic *g, unsigned cpu)

@@ -41,9 +41,12 @@ static unsigned running_priority(const struct gicr *r)
 
 bool gicr_passes(struct gicr *r, const struct gic_best *b)
 {
+    unsigned running = running_priority(r), mask;
+
     if (b->id == GIC_NONE)
         return false;
-    return b->priority < r->pmr && (b->priority & priority_mask(r, b->group)) < running_priority(r);
+    mask = priority_mask(r, b->group);
+    return b->priority < r->pmr && (running > 0xff || (b->priority & mask) < (running & mask));
 }
 
 /* Software that is kept from Secure priorities: 4.8.1 */

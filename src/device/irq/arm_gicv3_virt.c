@@ -63,9 +63,9 @@ static int best_lr(const struct gich *h)
 
 static bool lr_passes(const struct gich *h, uint64_t lr)
 {
-    uint8_t p = lr_priority(lr);
+    unsigned p = lr_priority(lr), running = running_priority(h), mask = priority_mask(h, lr & LR_GROUP1);
 
-    return p < pmr(h) && (p & priority_mask(h, lr & LR_GROUP1)) < running_priority(h);
+    return p < pmr(h) && (running > 0xff || (p & mask) < (running & mask));
 }
 
 /* ---- maintenance interrupt: 6.3 */
