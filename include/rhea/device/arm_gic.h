@@ -24,6 +24,7 @@ struct irq *gic_ppi(struct device *gic, unsigned cpu, unsigned id);     /* id: 1
 void gic_spi_edge(struct device *gic, unsigned n);
 
 /* As firmware would leave it for an operating system in the Non-secure world, where there are two: at reset. */
+void gicv2_boot_nonsecure(struct device *gic);
 void gicv3_boot_nonsecure(struct device *gic);
 
 /* ---- "arm-gicv2m" */

@@ -359,8 +359,8 @@ static void virt_reset(struct vm *vm)
 {
     struct virt *v = virt_of(vm);
 
-    if (v->gic_version == 3 && v->how == ENTRY_LINUX)
-        gicv3_boot_nonsecure(v->gic);
+    if (v->how == ENTRY_LINUX)
+        (v->gic_version == 2 ? gicv2_boot_nonsecure : gicv3_boot_nonsecure)(v->gic);
     virt_enter(v);
 }
 

@@ -283,8 +283,10 @@ static uint32_t acknowledge(struct gic *g, unsigned cpu, bool alias, bool secure
     return source << 10 | id;
 }
 
-static void deactivate(struct gic *g, unsigned cpu, unsigned id)
+void gic_deactivate(struct gic *g, unsigned cpu, unsigned id)
 {
+    if (id >= GIC_INTERNAL + g->in.nspis)
+        return;
     word_of(g, cpu, id >> 5)->active &= ~(1u << (id & 31));
     if (id < GIC_INTERNAL)
         gic_update(g, cpu);
@@ -315,7 +317,7 @@ static void end_of_interrupt(struct gic *g, unsigned cpu, bool alias, bool secur
     if (split)
         gic_update(g, cpu);
     else
-        deactivate(g, cpu, id);
+        gic_deactivate(g, cpu, id);
 }
 
 static void deactivate_write(struct gic *g, unsigned cpu, bool secure, uint32_t v)
@@ -324,7 +326,7 @@ static void deactivate_write(struct gic *g, unsigned cpu, bool secure, uint32_t 
     bool nonsecure = g->security && !secure;
 
     if (id_exists(g, id) && g->cpu[cpu].ctlr & (nonsecure ? GICC_EOIMODE_NS : GICC_EOIMODE) && (!nonsecure || gic_group(g, cpu, id)))
-        deactivate(g, cpu, id);
+        gic_deactivate(g, cpu, id);
 }
 
 /* 4.4.1: Non-secure software sees its half of the bits */
@@ -716,7 +718,63 @@ static void cpu_mmio_write(struct device *dev, uint64_t offset, uint64_t v, unsi
     pthread_mutex_unlock(&g->lock);
 }
 
+static uint64_t hyp_mmio_read(struct device *dev, uint64_t offset, unsigned size)
+{
+    struct gic *g = device_cast(dev, struct gic);
+    uint32_t v;
+
+    pthread_mutex_lock(&g->lock);
+    v = gich2_read(g, current_cpu(g), (unsigned)offset);
+    pthread_mutex_unlock(&g->lock);
+    return v;
+}
+
+static void hyp_mmio_write(struct device *dev, uint64_t offset, uint64_t v, unsigned size)
+{
+    struct gic *g = device_cast(dev, struct gic);
+
+    pthread_mutex_lock(&g->lock);
+    gich2_write(g, current_cpu(g), (unsigned)offset, (uint32_t)v);
+    pthread_mutex_unlock(&g->lock);
+}
+
+static uint64_t vcpu_mmio_read(struct device *dev, uint64_t offset, unsigned size)
+{
+    struct gic *g = device_cast(dev, struct gic);
+    uint32_t v;
+
+    pthread_mutex_lock(&g->lock);
+    v = gicv2_vcpu_read(g, current_cpu(g), (unsigned)offset);
+    pthread_mutex_unlock(&g->lock);
+    return v;
+}
+
+static void vcpu_mmio_write(struct device *dev, uint64_t offset, uint64_t v, unsigned size)
+{
+    struct gic *g = device_cast(dev, struct gic);
+
+    pthread_mutex_lock(&g->lock);
+    gicv2_vcpu_write(g, current_cpu(g), (unsigned)offset, (uint32_t)v);
+    pthread_mutex_unlock(&g->lock);
+}
+
 /* ---- life */
+
+void gicv2_boot_nonsecure(struct device *dev)
+{
+    struct gic *g = device_cast(dev, struct gic);
+
+    if (!g->security)
+        return;
+    pthread_mutex_lock(&g->lock);
+    for (unsigned w = 1; w < GIC_WORDS; w++)
+        g->shared[w].group = ~0u;
+    for (unsigned i = 0; i < g->in.ncpus; i++) {
+        g->cpu[i].banked.group = ~0u;
+        g->cpu[i].pmr = GIC_PRIORITY_MASK;
+    }
+    pthread_mutex_unlock(&g->lock);
+}
 
 static void reset_cpu(struct gic *g, struct gic_cpu *c)
 {
@@ -728,6 +786,7 @@ static void reset_cpu(struct gic *g, struct gic_cpu *c)
     memset(c->priority, 0, sizeof(c->priority));
     c->banked = (struct gic_word){ .level = c->banked.level, .enabled = 0xffff, .edge = 0xffff };
     c->irq = c->fiq = true;             /* so that the first look tells the CPU */
+    gich2_reset(c);
 }
 
 static void gic_reset(struct device *dev, enum reset_kind kind)
@@ -749,6 +808,8 @@ static void gic_reset_hold(struct device *dev)
 
     pthread_mutex_lock(&g->lock);
     update_all(g);
+    for (unsigned i = 0; i < g->in.ncpus; i++)
+        gich2_update(g, i);
     pthread_mutex_unlock(&g->lock);
 }
 
@@ -760,8 +821,6 @@ static bool gic_realize(struct device *dev, struct error *err)
         return error_setf(err, ERR_GENERIC, "use gic-version=3", "GICv2 serves 8 CPUs; the machine has %u", dev->vm->nvcpus);
     if (g->in.nspis % 32 || g->in.nspis > GIC_SPECIAL - GIC_INTERNAL)
         return error_setf(err, ERR_GENERIC, "a multiple of 32, up to 960", "arm_gic: num-spi=%u", g->in.nspis);
-    if (g->virtualization)
-        return error_set(err, ERR_GENERIC, "GICv2 without virtual CPU interfaces cannot serve EL2", "use gic-version=3");
     pthread_mutex_init(&g->lock, NULL);
     g->in.edge = spi_edge;
     gic_inputs_make(&g->in, spi_changed, ppi_changed);
@@ -784,7 +843,9 @@ DEVICE = {
     .size = sizeof(struct gic),
     .mmio = { { .name = "gic_dist", .size = 0x1000, .width = 4, .min = 1, .max = 4, .lockless = true, .read = dist_mmio_read,
                 .write = dist_mmio_write },
-              { .name = "gic_cpu", .size = 0x2000, .width = 4, .lockless = true, .read = cpu_mmio_read, .write = cpu_mmio_write } },
+              { .name = "gic_cpu", .size = 0x2000, .width = 4, .lockless = true, .read = cpu_mmio_read, .write = cpu_mmio_write },
+              { .name = "gic_viface", .size = 0x1000, .width = 4, .lockless = true, .read = hyp_mmio_read, .write = hyp_mmio_write },
+              { .name = "gic_vcpu", .size = 0x2000, .width = 4, .lockless = true, .read = vcpu_mmio_read, .write = vcpu_mmio_write } },
     .props = (const struct prop[]){
         PROP(struct gic, in.nspis, "num-spi", PROP_U32, "256", "shared interrupts: a multiple of 32"),
         PROP(struct gic, security, "has-security-extensions", PROP_BOOL, "off", "two worlds"),

@@ -20,6 +20,10 @@ enum { GIC_CPUS = 8, GIC_WORDS = 32, GIC_NONE = 1023, GIC_PRIORITY_SHIFT = 3, GI
 
 struct gic_word { uint32_t enabled, pending, level, edge, active, group; };    /* of 32 interrupts */
 
+/* A virtual CPU interface: GICH and GICV show the same. */
+enum { GICH_LRS = 4 };
+struct gich2 { uint32_t hcr, ctlr, apr, lr[GICH_LRS]; uint8_t pmr, bpr, abpr; bool virq, vfiq; };
+
 struct gic_cpu {
     struct arm_cpu *arm;
     struct gic_word banked;     /* ID 0 to 31 */
@@ -27,6 +31,7 @@ struct gic_cpu {
     uint32_t ctlr, apr, nsapr;
     uint8_t pmr, bpr, abpr;
     bool irq, fiq;              /* lines as last told */
+    struct gich2 ich;
 };
 
 struct gic {
@@ -45,5 +50,14 @@ uint32_t gic_dist_read(struct gic *g, unsigned cpu, bool secure, unsigned offset
 void gic_dist_write(struct gic *g, unsigned cpu, bool secure, unsigned offset, uint32_t v, unsigned size);
 uint32_t gic_cpu_read(struct gic *g, unsigned cpu, bool secure, unsigned offset);
 void gic_cpu_write(struct gic *g, unsigned cpu, bool secure, unsigned offset, uint32_t v);
+
+void gic_deactivate(struct gic *g, unsigned cpu, unsigned id);
+/* arm_gic_virt.c */
+void gich2_reset(struct gic_cpu *c);
+void gich2_update(struct gic *g, unsigned cpu);
+uint32_t gich2_read(struct gic *g, unsigned cpu, unsigned offset);
+void gich2_write(struct gic *g, unsigned cpu, unsigned offset, uint32_t v);
+uint32_t gicv2_vcpu_read(struct gic *g, unsigned cpu, unsigned offset);
+void gicv2_vcpu_write(struct gic *g, unsigned cpu, unsigned offset, uint32_t v);
 
 #endif
