@@ -79,9 +79,9 @@ def debian(gic, smp):
                 m.expect(r"login: ", 400)
                 m.send("root\n")
                 m.expect(r"# ", 60)
-                m.send("ping -c 1 -W 5 10.0.2.2 | grep -c ttl=; systemctl is-system-running --wait\n")
-                m.expect(r"\n1\r", 60)
-                m.expect(r"running", 120)
+                m.send("ping -c 1 -W 5 10.0.2.2 >/dev/null; echo ping-$?; systemctl is-system-running --wait | tr a-z A-Z\n")
+                m.expect(r"ping-0", 60)
+                m.expect(r"RUNNING", 120)
                 m.clean()
                 m.qmp("system_powerdown")
                 assert m.wait(120) == 0
