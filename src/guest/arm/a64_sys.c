@@ -173,6 +173,18 @@ EMIT(mrs)
     read_register(t, i);
 }
 
+/* Registers that no mode bit, no translation and no mask of interrupts hangs on: the region goes on after a write. */
+static bool is_quiet(unsigned reg)
+{
+    switch (reg) {
+    case ARM_SYSREG(3, 3, 14, 2, 0): case ARM_SYSREG(3, 3, 14, 2, 1): case ARM_SYSREG(3, 3, 14, 2, 2):  /* CNTP_TVAL, CTL, CVAL */
+    case ARM_SYSREG(3, 3, 14, 3, 0): case ARM_SYSREG(3, 3, 14, 3, 1): case ARM_SYSREG(3, 3, 14, 3, 2):  /* CNTV */
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void write_register(struct arm_t *t, const struct a64_insn *i)
 {
     int32_t field = plain_field(t, i);
@@ -182,7 +194,8 @@ static void write_register(struct arm_t *t, const struct a64_insn *i)
         return;
     }
     arm_call(t, ARM_HELP_sysreg_write, imm32(t, i->raw), a64_x(t, i->rt), 0, 0);
-    ir_exit_loop(t->ir, t->next);
+    if (t->el != 1 || !is_quiet(sysreg_number(i)))
+        ir_exit_loop(t->ir, t->next);
 }
 
 EMIT(msr)

@@ -153,7 +153,7 @@ static uint64_t mode64(const struct arm_cpu *c, uint64_t sctlr)
     if (has(c, AF_PAuth))
         m |= (uint64_t)((sctlr & SCTLR_ENIA ? 1 : 0) | (sctlr & SCTLR_ENIB ? 2 : 0) | (sctlr & SCTLR_ENDA ? 4 : 0) |
                         (sctlr & SCTLR_ENDB ? 8 : 0)) << MODE_PAUTH_SHIFT;
-    if (has(c, AF_BTI) && sctlr & SCTLR_M)
+    if (c->sys.guarded && sctlr & SCTLR_M)
         m |= MODE_BTI;
     if ((c->el || (sctlr & SCTLR_UCI && sctlr & SCTLR_DZE)) && !(c->el < 2 && arm_hcr(c) & (HCR_TPCP | HCR_TPU | HCR_TDZ)))
         m |= MODE_UCI;

@@ -693,6 +693,10 @@ bool arm_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigne
     }
     if (va >> 56 != 0 && va >> 56 != 0xff)
         c->sys.tagged = true;
+    if (w.guarded && access == ACCESS_EXEC && !c->sys.guarded && has(c, AF_BTI)) {
+        c->sys.guarded = true;          /* MODE_BTI from now on */
+        cpu_kick(cpu, CPU_EXIT_KICK);
+    }
     *out = (struct mmu_result){
         .phys = w.phys, .page_bits = (uint8_t)w.page_bits, .readable = w.r, .writable = w.w && !w.dirty_later,
         .executable = w.x, .global = w.global, .uncached = !(w.attr & 0xf0),

@@ -758,6 +758,7 @@ void arm_sysregs_reset(struct arm_cpu *c)
     s->mvbar = s->nsacr = 0;
     s->fpexc = 0;
     s->asid = 0;
+    s->guarded = false;
     cpu_tlb_context(&c->cpu, ~0u, 0);
     s->tagged = false;
     s->tlbi_pending = 0;
