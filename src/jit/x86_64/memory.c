@@ -519,6 +519,48 @@ static uint64_t addend_of(const struct cpu *cpu, uint64_t va, unsigned n, unsign
     return first && last && first->addend == last->addend ? first->addend : 0;
 }
 
+/* In one piece, as the host's own instruction: up to 8 bytes are single-copy atomic. */
+static void copy_whole(void *to, const void *from, unsigned n)
+{
+    switch (n) {
+    case 1: *(volatile uint8_t *)to = *(const volatile uint8_t *)from; break;
+    case 2: *(volatile uint16_t *)to = *(const volatile uint16_t *)from; break;
+    case 4: *(volatile uint32_t *)to = *(const volatile uint32_t *)from; break;
+    case 8: *(volatile uint64_t *)to = *(const volatile uint64_t *)from; break;
+    default: memcpy(to, from, n);
+    }
+}
+
+/* An access that is here only because the others of its check lie in two pages: the fast path, in C. */
+static bool access_hit(struct cpu *cpu, struct reg_image *im, const struct slow_desc *d, uint64_t va)
+{
+    unsigned size = d->mem & MEM_SIZE, n = 1u << size;
+    bool write = d->kind == SLOW_STORE;
+    const struct tlb_entry *e;
+    uint8_t buf[32] = { 0 };
+    uint64_t v;
+
+    if (d->kind == SLOW_ATOMIC || d->mem & (MEM_BE | MEM_ALIGN_MASK | MEM_RW) || (va & (CPU_PAGE_SIZE - 1)) + n > CPU_PAGE_SIZE ||
+        !(e = entry_hit(cpu, va, memop_mmu(d->mem), write)))
+        return false;
+    if (write) {
+        const void *from = d->data != NOREG ? image_loc(im, d->data) : (const uint8_t *)&d->imm;
+
+        copy_whole((void *)(uintptr_t)(va + e->addend), from, n);
+        return true;
+    }
+    copy_whole(buf, (const void *)(uintptr_t)(va + e->addend), n);
+    if (type_is_vec(d->type)) {
+        memcpy(im->vec[d->dst - XMM0], buf, 32);
+        return true;
+    }
+    memcpy(&v, buf, 8);
+    if (d->mem & MEM_SIGNED && size < MEM_64)
+        v = (uint64_t)((int64_t)(v << (64 - 8 * n)) >> (64 - 8 * n));
+    im->gpr[d->dst] = d->type == T_I32 ? (uint32_t)v : v;
+    return true;
+}
+
 void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret)
 {
     const struct slow_desc *d = (const struct slow_desc *)(ret + 5);
@@ -528,11 +570,13 @@ void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret
         codegen_fix(cpu, im, d);
         return;
     }
+    base = im->gpr[d->addr];
+    if (access_hit(cpu, im, d, va))
+        goto memo;
     write_back(cpu, im, (const uint8_t *)(d + 1), d->dirty);
     cpu->pc = cpu->pc_page + (int64_t)d->pc;
     if (va & ((1u << ((d->mem & MEM_ALIGN_MASK) >> MEM_ALIGN_SHIFT)) - 1))
         cpu->guest->unaligned(cpu, va, d->kind == SLOW_LOAD ? ACCESS_READ : ACCESS_WRITE);
-    base = im->gpr[d->addr];
     switch (d->kind) {
     case SLOW_LOAD: slow_load(cpu, im, d, va); break;
     case SLOW_STORE: slow_store(cpu, im, d, va); break;
@@ -541,6 +585,7 @@ void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret
         if (d->dst != NOREG)
             im->gpr[d->dst] = v;
     }
+memo:
     if (d->memo != NOREG)
         im->gpr[d->memo] = addend_of(cpu, base + (int64_t)d->lo, d->hi - d->lo, memop_mmu(d->mem),
                                      d->kind == SLOW_STORE || d->mem & MEM_RW);
