@@ -494,8 +494,12 @@ static uint64_t step_a32(struct fp_op *o, bool root, uint64_t a, uint64_t b)
 {
     uint64_t product = 0;
 
-    if (!inf_times_zero(o, a, b))
+    if (inf_times_zero(o, a, b)) {
+        flush_input(o, a);
+        flush_input(o, b);
+    } else {
         product = arithmetic(o, TWO_MUL, a, b);
+    }
     product = arithmetic(o, TWO_SUB, root ? three[o->size] : two[o->size], product);
     return root ? arithmetic(o, TWO_DIV, product, two[o->size]) : product;
 }
