@@ -223,6 +223,9 @@ enum { STREAM_BASE = 9, STREAM_STACK = 2 };
 
 static bool fits_stream(const struct any_row *row, struct riscv_insn *i)
 {
+    /* QEMU 10.0 leaves FROUND out, and its flags, where the result is overwritten (volume I, 25.6: they are set) */
+    if (g_str_has_prefix(row->mnemonic, "fround"))
+        return false;
     /* QEMU 10.0 forgets that x0 is zero after an AMOCAS with rd = x0 (volume I, 2.1: it is hardwired) */
     if (g_str_has_prefix(row->mnemonic, "amocas") && !i->rd)
         return false;
@@ -274,6 +277,8 @@ static bool allow(const struct case_request *c, struct case_state *oracle, struc
     /* The case met the runner's own memory, which is not in our machine. */
     if (ours->signal == SIGSEGV && ours->address - runner < RUNNER_BYTES)
         return false;
+    if (ours->pc - case_place(&arch.machine, 0) < CASE_MAX * CASE_BYTES && (ours->pc ^ c->state.pc) >= CASE_BYTES)
+        return false;                   /* jumped into another case */
     if (ours->signal == SIGILL)         /* QEMU tells the address, the specification does not ask */
         oracle->address = ours->address;
     if (ours->signal == SIGSEGV && ours->address >> 47) /* QEMU's host does not tell addresses it can't have */
