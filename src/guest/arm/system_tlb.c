@@ -94,7 +94,9 @@ static void range(struct arm_cpu *c, bool broadcast, unsigned which, uint64_t v)
 {
     static const uint8_t granules[] = { 12, 12, 14, 16 };
     unsigned granule = granules[bits(v, 47, 46)], scale = (unsigned)bits(v, 45, 44), num = (unsigned)bits(v, 43, 39);
-    uint64_t base = (uint64_t)((int64_t)(v << 27) >> 27) << granule;
+    unsigned el = which == REQ_EL1 ? 1 : which == REQ_EL2 ? 2 : 3;
+    bool two = el == 1 || (el == 2 && c->sys.hcr & HCR_E2H), ds = has(c, AF_LPA2) && c->sys.tcr[el] >> (two ? 59 : 32) & 1;
+    uint64_t base = (uint64_t)((int64_t)(v << 27) >> 27) << (ds ? 16 : granule);        /* with 52 bits: VA[52:16] */
     uint64_t pages = (uint64_t)(num + 1) << (5 * scale + 1) << (granule - 12);
 
     if (pages > 64) {
