@@ -86,7 +86,7 @@ static const struct arm_model models[] = {
               { ID_ISAR0, 0x02101110 }, { ID_ISAR1, 0x13112111 }, { ID_ISAR2, 0x21232042 }, { ID_ISAR3, 0x01112131 },
               { ID_ISAR4, 0x00010142 }, { ID_ISAR5, 0x01011121 }, { ID_ISAR6, 0x10 }, { MVFR0, 0x10110222 }, { MVFR1, 0x13211111 },
               { MVFR2, 0x43 }, { ID_AA64PFR0, UINT64_C(0x1100000010111112) }, { ID_AA64PFR1, 0x20 },
-              { ID_AA64DFR0, UINT64_C(0x0000000110305408) }, { ID_AA64ISAR0, UINT64_C(0x0000100010211120) },
+              { ID_AA64DFR0, 0x10305408 }, { ID_AA64ISAR0, UINT64_C(0x0000100010211120) },
               { ID_AA64ISAR1, 0x100001 }, { ID_AA64MMFR0, 0x00101125 }, { ID_AA64MMFR1, 0x10212122 }, { ID_AA64MMFR2, 0x1011 } },
       .ccsidr = { 0x701fe01a, 0x201fe01a, 0x70ffe03a }, .features = { V8_32 } },
     { .name = "cortex-a7", .summary = "Cortex-A7 r0p5 (DDI 0464)", .v7 = true,
