@@ -60,12 +60,10 @@ EMIT_F3(fdiv) { return arithmetic(o, &vops_div, FP_DIV, n, m); }
 EMIT_F3(fnmul) { return negated(o, arithmetic(o, &vops_mul, FP_MUL, n, m)); }
 EMIT_F3(fabd) { return absolute(o, arithmetic(o, &vops_sub, FP_SUB, n, m)); }
 EMIT_F3(fmulx) { return f_call2(o, FP_MULX, 0, n, m); }
-EMIT_F3(frecps) { return f_call2(o, FP_RECPS, 0, n, m); }
-EMIT_F3(frsqrts) { return f_call2(o, FP_RSQRTS, 0, n, m); }
 
 /* ---- comparisons: all ones or zero. Predicates of CMPPS (SDM vol. 2): quiet ones where only a signalling NaN is invalid */
 
-enum { P_EQ_OQ = 0x00, P_LT_OS = 0x01, P_LE_OS = 0x02, P_UNORD_Q = 0x03, P_LT_OQ = 0x11, P_GT_OQ = 0x1e };
+enum { P_EQ_OQ = 0x00, P_LT_OS = 0x01, P_LE_OS = 0x02, P_UNORD_Q = 0x03, P_LT_OQ = 0x11, P_NLT_UQ = 0x15, P_GT_OQ = 0x1e };
 
 ir_val f_compare(const struct v_op *o, unsigned predicate, ir_val n, ir_val m)
 {
@@ -203,6 +201,36 @@ EMIT_F3(fmadd) { return fused(o, 0, a64_q(o->t, o->i->va), n, m); }
 EMIT_F3(fmsub) { return fused(o, 1, a64_q(o->t, o->i->va), n, m); }
 EMIT_F3(fnmadd) { return fused(o, 3, a64_q(o->t, o->i->va), n, m); }
 EMIT_F3(fnmsub) { return fused(o, 2, a64_q(o->t, o->i->va), n, m); }
+
+/* Newton's steps, 2 - n * m and (3 - n * m) / 2. The latter by host as 1.5 - (n / 2) * m, which is exact but for the rounding
+ * of the sum. Kept from the host, which gets zeros instead: NaNs; infinities (times zero they are no error here); for the
+ * latter also what is small enough to lose bits when halved. */
+static ir_val step(const struct v_op *o, unsigned op, ir_val n, ir_val m)
+{
+    static const struct f_vops vops = F_VOPS(FNMADD), mul = F_VOPS(MUL);
+    static const uint64_t inf[4] = { 0, 0, 0x7f800000, UINT64_C(0x7ff0000000000000) };
+    static const uint64_t from[2][4] = { { 0, 0, 0x40000000, UINT64_C(0x4000000000000000) }, { 0, 0, 0x3fc00000, UINT64_C(0x3ff8000000000000) } };
+    static const uint64_t half[4] = { 0, 0, 0x3f000000, UINT64_C(0x3fe0000000000000) }, least[4] = { 0, 0, 0x01000000, UINT64_C(0x0020000000000000) };
+    bool root = op == FP_RSQRTS;
+    ir_val r, a, b, apart;
+
+    if (f_slow(o))
+        return f_call2(o, op, 0, n, m);
+    n = f_operand(o, n);
+    m = f_operand(o, m);
+    apart = v2(o, VOP_ORF, f_compare(o, P_NLT_UQ, absolute(o, n), f_const(o, inf[o->size])),
+               f_compare(o, P_NLT_UQ, absolute(o, m), f_const(o, inf[o->size])));
+    if (root)
+        apart = v2(o, VOP_ORF, apart, f_compare(o, P_LT_OQ, absolute(o, n), f_const(o, least[o->size])));
+    a = v2(o, VOP_ANDNF, apart, n);
+    b = v2(o, VOP_ANDNF, apart, m);
+    if (root)
+        a = v2(o, f_vop(o, &mul), a, f_const(o, half[o->size]));
+    r = ir_vop(o->ir, f_vop(o, &vops), T_V128, f_const(o, from[root][o->size]), a, b, 2);
+    return ir_vfix(o->ir, f_mask(o), ARM_FIX_FP2, r, n, m, apart, (int32_t)v_desc(o, op, 0));
+}
+EMIT_F3(frecps) { return step(o, FP_RECPS, n, m); }
+EMIT_F3(frsqrts) { return step(o, FP_RSQRTS, n, m); }
 
 /* ---- by element; arg: log2 of its bytes */
 

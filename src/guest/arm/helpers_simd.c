@@ -45,10 +45,20 @@ struct lane_op {
     bool saturated;
 };
 
-static int64_t sign(unsigned bits, uint64_t x) { return (int64_t)(x << (64 - bits)) >> (64 - bits); }
-static uint64_t ones(unsigned bits) { return bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1; }
+/* Operations on one lane are inlined into loops for each size: WHOLE1() and others. */
+#define LANE static inline __attribute__((always_inline)) uint64_t
+#define EACH(width, field, expr)                                                                   \
+    for (unsigned i = 0; i < lanes; i++) {                                                         \
+        struct lane_op k = { .size = o->size, .bits = width, .arg = o->arg };                      \
+        r->field[i] = (__typeof__(r->field[i]))(expr);                                             \
+        o->saturated |= k.saturated;                                                               \
+    }                                                                                              \
+    break
 
-static uint64_t sat_signed(struct lane_op *o, unsigned bits, __int128 x)
+static inline int64_t sign(unsigned bits, uint64_t x) { return (int64_t)(x << (64 - bits)) >> (64 - bits); }
+static inline uint64_t ones(unsigned bits) { return bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1; }
+
+LANE sat_signed(struct lane_op *o, unsigned bits, __int128 x)
 {
     __int128 max = ((__int128)1 << (bits - 1)) - 1;
 
@@ -58,7 +68,7 @@ static uint64_t sat_signed(struct lane_op *o, unsigned bits, __int128 x)
     }
     return (uint64_t)x;
 }
-static uint64_t sat_unsigned(struct lane_op *o, unsigned bits, __int128 x)
+LANE sat_unsigned(struct lane_op *o, unsigned bits, __int128 x)
 {
     if (x < 0 || x > (__int128)ones(bits)) {
         o->saturated = true;
@@ -69,12 +79,11 @@ static uint64_t sat_unsigned(struct lane_op *o, unsigned bits, __int128 x)
 
 /* ---- one operand */
 
-typedef uint64_t lane1_fn(struct lane_op *o, uint64_t n);
 
-static uint64_t do_clz(struct lane_op *o, uint64_t n) { return n ? (uint64_t)__builtin_clzll(n) - (64 - o->bits) : o->bits; }
-static uint64_t do_cls(struct lane_op *o, uint64_t n) { return do_clz(o, (n ^ (uint64_t)(sign(o->bits, n) >> 1)) & ones(o->bits)) - 1; }
-static uint64_t do_cnt(struct lane_op *o, uint64_t n) { return (uint64_t)__builtin_popcountll(n); }
-static uint64_t do_rbit(struct lane_op *o, uint64_t n)
+LANE do_clz(struct lane_op *o, uint64_t n) { return n ? (uint64_t)__builtin_clzll(n) - (64 - o->bits) : o->bits; }
+LANE do_cls(struct lane_op *o, uint64_t n) { return do_clz(o, (n ^ (uint64_t)(sign(o->bits, n) >> 1)) & ones(o->bits)) - 1; }
+LANE do_cnt(struct lane_op *o, uint64_t n) { return (uint64_t)__builtin_popcountll(n); }
+LANE do_rbit(struct lane_op *o, uint64_t n)
 {
     uint64_t r = 0;
 
@@ -82,13 +91,13 @@ static uint64_t do_rbit(struct lane_op *o, uint64_t n)
         r |= (n >> i & 1) << (7 - i);
     return r;
 }
-static uint64_t do_sqabs(struct lane_op *o, uint64_t n)
+LANE do_sqabs(struct lane_op *o, uint64_t n)
 {
     __int128 x = sign(o->bits, n);
 
     return sat_signed(o, o->bits, x < 0 ? -x : x);
 }
-static uint64_t do_sqneg(struct lane_op *o, uint64_t n) { return sat_signed(o, o->bits, -(__int128)sign(o->bits, n)); }
+LANE do_sqneg(struct lane_op *o, uint64_t n) { return sat_signed(o, o->bits, -(__int128)sign(o->bits, n)); }
 
 /* RecipEstimate(), RecipSqrtEstimate(): 9-bit tables as formulas. */
 uint32_t arm_recip_estimate(uint32_t a)
@@ -96,30 +105,44 @@ uint32_t arm_recip_estimate(uint32_t a)
     a = a * 2 + 1;
     return ((1u << 19) / a + 1) / 2;
 }
+/* Low 8 bits for 128 to 255, then for 256 to 511 by twos: of the least b >= 512 with a (b + 1)^2 >= 2^28, halved and rounded. */
+static const uint8_t recip_sqrt_table[256] = {
+    255, 253, 251, 249, 247, 245, 243, 242, 240, 238, 236, 234, 233, 231, 229, 228,
+    226, 224, 223, 221, 219, 218, 216, 215, 213, 212, 210, 209, 207, 206, 204, 203,
+    201, 200, 198, 197, 196, 194, 193, 192, 190, 189, 188, 186, 185, 184, 183, 181,
+    180, 179, 178, 176, 175, 174, 173, 172, 170, 169, 168, 167, 166, 165, 164, 163,
+    162, 160, 159, 158, 157, 156, 155, 154, 153, 152, 151, 150, 149, 148, 147, 146,
+    145, 144, 143, 142, 141, 140, 140, 139, 138, 137, 136, 135, 134, 133, 132, 131,
+    131, 130, 129, 128, 127, 126, 126, 125, 124, 123, 122, 121, 121, 120, 119, 118,
+    118, 117, 116, 115, 114, 114, 113, 112, 111, 111, 110, 109, 109, 108, 107, 106,
+    105, 104, 103, 101, 100,  99,  97,  96,  95,  93,  92,  91,  90,  88,  87,  86,
+     85,  84,  82,  81,  80,  79,  78,  77,  76,  75,  74,  72,  71,  70,  69,  68,
+     67,  66,  65,  64,  63,  62,  61,  60,  60,  59,  58,  57,  56,  55,  54,  53,
+     52,  51,  51,  50,  49,  48,  47,  46,  46,  45,  44,  43,  42,  42,  41,  40,
+     39,  38,  38,  37,  36,  35,  35,  34,  33,  33,  32,  31,  30,  30,  29,  28,
+     28,  27,  26,  26,  25,  24,  24,  23,  22,  22,  21,  20,  20,  19,  19,  18,
+     17,  17,  16,  16,  15,  14,  14,  13,  13,  12,  11,  11,  10,  10,   9,   9,
+      8,   8,   7,   6,   6,   5,   5,   4,   4,   3,   3,   2,   2,   1,   1,   0,
+};
 uint32_t arm_recip_sqrt_estimate(uint32_t a)
 {
-    uint32_t b = 512;
-
-    a = a < 256 ? a * 2 + 1 : ((a >> 1 << 1) + 1) * 2;
-    while (a * (b + 1) * (uint64_t)(b + 1) < 1u << 28)
-        b++;
-    return (b + 1) / 2;
+    return 256u + recip_sqrt_table[(a < 256 ? a - 128 : 128 + (a - 256) / 2) & 255];
 }
-static uint64_t do_urecpe(struct lane_op *o, uint64_t n)
+LANE do_urecpe(struct lane_op *o, uint64_t n)
 {
     return n >> 31 ? (uint64_t)arm_recip_estimate((uint32_t)n >> 23) << 23 : UINT32_MAX;
 }
-static uint64_t do_ursqrte(struct lane_op *o, uint64_t n)
+LANE do_ursqrte(struct lane_op *o, uint64_t n)
 {
     return n >> 30 ? (uint64_t)arm_recip_sqrt_estimate((uint32_t)n >> 23) << 23 : UINT32_MAX;
 }
 
 /* Narrowing: n has twice the bits of the result. */
-static uint64_t do_sqxtn(struct lane_op *o, uint64_t n) { return sat_signed(o, o->bits, sign(2 * o->bits, n)); }
-static uint64_t do_sqxtun(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, sign(2 * o->bits, n)); }
-static uint64_t do_uqxtn(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, n); }
+LANE do_sqxtn(struct lane_op *o, uint64_t n) { return sat_signed(o, o->bits, sign(2 * o->bits, n)); }
+LANE do_sqxtun(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, sign(2 * o->bits, n)); }
+LANE do_uqxtn(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, n); }
 
-static __int128 shift_right(struct lane_op *o, __int128 x)
+static inline __attribute__((always_inline)) __int128 shift_right(struct lane_op *o, __int128 x)
 {
     unsigned by = o->arg & 127;
 
@@ -127,31 +150,54 @@ static __int128 shift_right(struct lane_op *o, __int128 x)
         x += (__int128)1 << (by - 1);
     return x >> by;
 }
-static uint64_t do_sqshrn(struct lane_op *o, uint64_t n) { return sat_signed(o, o->bits, shift_right(o, sign(2 * o->bits, n))); }
-static uint64_t do_sqshrun(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, shift_right(o, sign(2 * o->bits, n))); }
-static uint64_t do_uqshrn(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, shift_right(o, n)); }
+LANE do_sqshrn(struct lane_op *o, uint64_t n) { return sat_signed(o, o->bits, shift_right(o, sign(2 * o->bits, n))); }
+LANE do_sqshrun(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, shift_right(o, sign(2 * o->bits, n))); }
+LANE do_uqshrn(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, shift_right(o, n)); }
 
-static uint64_t do_sqshl_n(struct lane_op *o, uint64_t n) { return sat_signed(o, o->bits, (__int128)sign(o->bits, n) << (o->arg & 63)); }
-static uint64_t do_uqshl_n(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, (__int128)n << (o->arg & 63)); }
-static uint64_t do_sqshlu_n(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, (__int128)sign(o->bits, n) << (o->arg & 63)); }
-static uint64_t do_srshr_n(struct lane_op *o, uint64_t n)
+LANE do_sqshl_n(struct lane_op *o, uint64_t n) { return sat_signed(o, o->bits, (__int128)sign(o->bits, n) << (o->arg & 63)); }
+LANE do_uqshl_n(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, (__int128)n << (o->arg & 63)); }
+LANE do_sqshlu_n(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, (__int128)sign(o->bits, n) << (o->arg & 63)); }
+LANE do_srshr_n(struct lane_op *o, uint64_t n)
 {
     o->arg |= 128;
     return (uint64_t)shift_right(o, sign(o->bits, n));
 }
-static uint64_t do_urshr_n(struct lane_op *o, uint64_t n)
+LANE do_urshr_n(struct lane_op *o, uint64_t n)
 {
     o->arg |= 128;
     return (uint64_t)shift_right(o, n);
 }
 
-static const struct { lane1_fn *fn; bool narrows; } one_operand[SIMD1_COUNT] = {
-    [SIMD_CLS] = { do_cls }, [SIMD_CLZ] = { do_clz }, [SIMD_CNT] = { do_cnt }, [SIMD_RBIT] = { do_rbit },
-    [SIMD_SQABS] = { do_sqabs }, [SIMD_SQNEG] = { do_sqneg }, [SIMD_URECPE] = { do_urecpe }, [SIMD_URSQRTE] = { do_ursqrte },
-    [SIMD_SQXTN] = { do_sqxtn, true }, [SIMD_SQXTUN] = { do_sqxtun, true }, [SIMD_UQXTN] = { do_uqxtn, true },
-    [SIMD_SQSHRN] = { do_sqshrn, true }, [SIMD_SQSHRUN] = { do_sqshrun, true }, [SIMD_UQSHRN] = { do_uqshrn, true },
-    [SIMD_SQSHL_N] = { do_sqshl_n }, [SIMD_UQSHL_N] = { do_uqshl_n }, [SIMD_SQSHLU_N] = { do_sqshlu_n },
-    [SIMD_SRSHR_N] = { do_srshr_n }, [SIMD_URSHR_N] = { do_urshr_n },
+typedef void whole1_fn(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes *n);
+#define WHOLE1(name)                                                                               \
+    static void all_##name(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes *n) \
+    {                                                                                              \
+        switch (o->size) {                                                                         \
+        case 0: EACH(8, u8, do_##name(&k, n->u8[i]));                                              \
+        case 1: EACH(16, u16, do_##name(&k, n->u16[i]));                                           \
+        case 2: EACH(32, u32, do_##name(&k, n->u32[i]));                                           \
+        default: EACH(64, u64, do_##name(&k, n->u64[i]));                                          \
+        }                                                                                          \
+    }
+#define NARROW1(name)                                                                              \
+    static void all_##name(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes *n) \
+    {                                                                                              \
+        switch (o->size) {                                                                         \
+        case 0: EACH(8, u8, do_##name(&k, n->u16[i]));                                             \
+        case 1: EACH(16, u16, do_##name(&k, n->u32[i]));                                           \
+        default: EACH(32, u32, do_##name(&k, n->u64[i]));                                          \
+        }                                                                                          \
+    }
+WHOLE1(cls) WHOLE1(clz) WHOLE1(cnt) WHOLE1(rbit) WHOLE1(sqabs) WHOLE1(sqneg) WHOLE1(urecpe) WHOLE1(ursqrte)
+WHOLE1(sqshl_n) WHOLE1(uqshl_n) WHOLE1(sqshlu_n) WHOLE1(srshr_n) WHOLE1(urshr_n)
+NARROW1(sqxtn) NARROW1(sqxtun) NARROW1(uqxtn) NARROW1(sqshrn) NARROW1(sqshrun) NARROW1(uqshrn)
+
+static whole1_fn *const one_operand[SIMD1_COUNT] = {
+    [SIMD_CLS] = all_cls, [SIMD_CLZ] = all_clz, [SIMD_CNT] = all_cnt, [SIMD_RBIT] = all_rbit, [SIMD_SQABS] = all_sqabs,
+    [SIMD_SQNEG] = all_sqneg, [SIMD_URECPE] = all_urecpe, [SIMD_URSQRTE] = all_ursqrte, [SIMD_SQXTN] = all_sqxtn,
+    [SIMD_SQXTUN] = all_sqxtun, [SIMD_UQXTN] = all_uqxtn, [SIMD_SQSHRN] = all_sqshrn, [SIMD_SQSHRUN] = all_sqshrun,
+    [SIMD_UQSHRN] = all_uqshrn, [SIMD_SQSHL_N] = all_sqshl_n, [SIMD_UQSHL_N] = all_uqshl_n, [SIMD_SQSHLU_N] = all_sqshlu_n,
+    [SIMD_SRSHR_N] = all_srshr_n, [SIMD_URSHR_N] = all_urshr_n,
 };
 
 static struct lane_op lane_op_of(uint32_t desc)
@@ -172,28 +218,25 @@ void arm_helper_simd1(struct cpu *c, uint8_t *result, uint32_t desc, const uint8
 {
     struct lane_op o = lane_op_of(desc);
     union lanes n = load(np), r = { .u64 = { 0 } };
-    unsigned op = simd_desc_op(desc);
 
-    for (unsigned i = 0; i < simd_desc_lanes(desc); i++)
-        put_lane(&r, o.size, i, one_operand[op].fn(&o, lane(&n, o.size + one_operand[op].narrows, i)));
+    one_operand[simd_desc_op(desc)](&o, &r, simd_desc_lanes(desc), &n);
     finish(c, &o, result, &r);
 }
 
 /* ---- two operands */
 
-typedef uint64_t lane2_fn(struct lane_op *o, uint64_t n, uint64_t m);
 #define S(x) ((__int128)sign(o->bits, x))
 
-static uint64_t do_sqadd(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, S(n) + S(m)); }
-static uint64_t do_uqadd(struct lane_op *o, uint64_t n, uint64_t m) { return sat_unsigned(o, o->bits, (__int128)n + m); }
-static uint64_t do_sqsub(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, S(n) - S(m)); }
-static uint64_t do_uqsub(struct lane_op *o, uint64_t n, uint64_t m) { return sat_unsigned(o, o->bits, (__int128)n - m); }
-static uint64_t do_suqadd(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, S(n) + (__int128)m); }
-static uint64_t do_usqadd(struct lane_op *o, uint64_t n, uint64_t m) { return sat_unsigned(o, o->bits, (__int128)n + S(m)); }
+LANE do_sqadd(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, S(n) + S(m)); }
+LANE do_uqadd(struct lane_op *o, uint64_t n, uint64_t m) { return sat_unsigned(o, o->bits, (__int128)n + m); }
+LANE do_sqsub(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, S(n) - S(m)); }
+LANE do_uqsub(struct lane_op *o, uint64_t n, uint64_t m) { return sat_unsigned(o, o->bits, (__int128)n - m); }
+LANE do_suqadd(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, S(n) + (__int128)m); }
+LANE do_usqadd(struct lane_op *o, uint64_t n, uint64_t m) { return sat_unsigned(o, o->bits, (__int128)n + S(m)); }
 
 /* x shifted by the signed low byte of m, rounded where asked; counts are cut where nothing is left of 64 bits anyway, but
  * so that a left shift of what is not zero still exceeds the width. */
-static __int128 shift_by(__int128 x, uint64_t m, bool rounds)
+static inline __attribute__((always_inline)) __int128 shift_by(__int128 x, uint64_t m, bool rounds)
 {
     int by = (int8_t)m;
 
@@ -205,7 +248,7 @@ static __int128 shift_by(__int128 x, uint64_t m, bool rounds)
     return x >> by;
 }
 /* Plain left shifts lose what is shifted out. */
-static uint64_t shift_plain(struct lane_op *o, __int128 x, uint64_t m, bool rounds)
+LANE shift_plain(struct lane_op *o, __int128 x, uint64_t m, bool rounds)
 {
     int by = (int8_t)m;
 
@@ -213,21 +256,21 @@ static uint64_t shift_plain(struct lane_op *o, __int128 x, uint64_t m, bool roun
         return 0;
     return by >= 0 ? (uint64_t)x << by : (uint64_t)shift_by(x, m, rounds);
 }
-static uint64_t do_sshl(struct lane_op *o, uint64_t n, uint64_t m) { return shift_plain(o, S(n), m, false); }
-static uint64_t do_ushl(struct lane_op *o, uint64_t n, uint64_t m) { return shift_plain(o, n, m, false); }
-static uint64_t do_srshl(struct lane_op *o, uint64_t n, uint64_t m) { return shift_plain(o, S(n), m, true); }
-static uint64_t do_urshl(struct lane_op *o, uint64_t n, uint64_t m) { return shift_plain(o, n, m, true); }
-static uint64_t do_sqshl(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, shift_by(S(n), m, false)); }
-static uint64_t do_uqshl(struct lane_op *o, uint64_t n, uint64_t m) { return sat_unsigned(o, o->bits, shift_by(n, m, false)); }
-static uint64_t do_sqrshl(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, shift_by(S(n), m, true)); }
-static uint64_t do_uqrshl(struct lane_op *o, uint64_t n, uint64_t m) { return sat_unsigned(o, o->bits, shift_by(n, m, true)); }
+LANE do_sshl(struct lane_op *o, uint64_t n, uint64_t m) { return shift_plain(o, S(n), m, false); }
+LANE do_ushl(struct lane_op *o, uint64_t n, uint64_t m) { return shift_plain(o, n, m, false); }
+LANE do_srshl(struct lane_op *o, uint64_t n, uint64_t m) { return shift_plain(o, S(n), m, true); }
+LANE do_urshl(struct lane_op *o, uint64_t n, uint64_t m) { return shift_plain(o, n, m, true); }
+LANE do_sqshl(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, shift_by(S(n), m, false)); }
+LANE do_uqshl(struct lane_op *o, uint64_t n, uint64_t m) { return sat_unsigned(o, o->bits, shift_by(n, m, false)); }
+LANE do_sqrshl(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, shift_by(S(n), m, true)); }
+LANE do_uqrshl(struct lane_op *o, uint64_t n, uint64_t m) { return sat_unsigned(o, o->bits, shift_by(n, m, true)); }
 
-static uint64_t do_sqdmulh(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, (2 * S(n) * S(m)) >> o->bits); }
-static uint64_t do_sqrdmulh(struct lane_op *o, uint64_t n, uint64_t m)
+LANE do_sqdmulh(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, o->bits, (2 * S(n) * S(m)) >> o->bits); }
+LANE do_sqrdmulh(struct lane_op *o, uint64_t n, uint64_t m)
 {
     return sat_signed(o, o->bits, (2 * S(n) * S(m) + ((__int128)1 << (o->bits - 1))) >> o->bits);
 }
-static uint64_t do_pmul(struct lane_op *o, uint64_t n, uint64_t m)
+LANE do_pmul(struct lane_op *o, uint64_t n, uint64_t m)
 {
     uint64_t r = 0;
 
@@ -235,25 +278,48 @@ static uint64_t do_pmul(struct lane_op *o, uint64_t n, uint64_t m)
         r ^= m >> i & 1 ? n << i : 0;
     return r;
 }
-static uint64_t do_mul(struct lane_op *o, uint64_t n, uint64_t m) { return n * m; }
-static uint64_t do_sqdmull(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, 2 * o->bits, 2 * S(n) * S(m)); }
+LANE do_mul(struct lane_op *o, uint64_t n, uint64_t m) { return n * m; }
+LANE do_sqdmull(struct lane_op *o, uint64_t n, uint64_t m) { return sat_signed(o, 2 * o->bits, 2 * S(n) * S(m)); }
 
-static const struct { lane2_fn *fn; bool widens; } two_operands[SIMD2_COUNT] = {
-    [SIMD_SQADD] = { do_sqadd }, [SIMD_UQADD] = { do_uqadd }, [SIMD_SQSUB] = { do_sqsub }, [SIMD_UQSUB] = { do_uqsub },
-    [SIMD_SUQADD] = { do_suqadd }, [SIMD_USQADD] = { do_usqadd }, [SIMD_SSHL] = { do_sshl }, [SIMD_USHL] = { do_ushl },
-    [SIMD_SRSHL] = { do_srshl }, [SIMD_URSHL] = { do_urshl }, [SIMD_SQSHL] = { do_sqshl }, [SIMD_UQSHL] = { do_uqshl },
-    [SIMD_SQRSHL] = { do_sqrshl }, [SIMD_UQRSHL] = { do_uqrshl }, [SIMD_SQDMULH] = { do_sqdmulh }, [SIMD_SQRDMULH] = { do_sqrdmulh },
-    [SIMD_PMUL] = { do_pmul }, [SIMD_MUL] = { do_mul }, [SIMD_SQDMULL] = { do_sqdmull, true }, [SIMD_PMULL] = { do_pmul, true },
+typedef void whole2_fn(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes *n, const union lanes *m);
+#define WHOLE2(name)                                                                               \
+    static void all_##name(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes *n, const union lanes *m) \
+    {                                                                                              \
+        switch (o->size) {                                                                         \
+        case 0: EACH(8, u8, do_##name(&k, n->u8[i], m->u8[i]));                                    \
+        case 1: EACH(16, u16, do_##name(&k, n->u16[i], m->u16[i]));                                \
+        case 2: EACH(32, u32, do_##name(&k, n->u32[i], m->u32[i]));                                \
+        default: EACH(64, u64, do_##name(&k, n->u64[i], m->u64[i]));                               \
+        }                                                                                          \
+    }
+#define WIDEN2(name, of)                                                                           \
+    static void all_##name(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes *n, const union lanes *m) \
+    {                                                                                              \
+        switch (o->size) {                                                                         \
+        case 0: EACH(8, u16, do_##of(&k, n->u8[i], m->u8[i]));                                     \
+        case 1: EACH(16, u32, do_##of(&k, n->u16[i], m->u16[i]));                                  \
+        default: EACH(32, u64, do_##of(&k, n->u32[i], m->u32[i]));                                 \
+        }                                                                                          \
+    }
+WHOLE2(sqadd) WHOLE2(uqadd) WHOLE2(sqsub) WHOLE2(uqsub) WHOLE2(suqadd) WHOLE2(usqadd) WHOLE2(sshl) WHOLE2(ushl)
+WHOLE2(srshl) WHOLE2(urshl) WHOLE2(sqshl) WHOLE2(uqshl) WHOLE2(sqrshl) WHOLE2(uqrshl) WHOLE2(sqdmulh) WHOLE2(sqrdmulh)
+WHOLE2(pmul) WHOLE2(mul)
+WIDEN2(sqdmull, sqdmull) WIDEN2(pmull, pmul)
+
+static whole2_fn *const two_operands[SIMD2_COUNT] = {
+    [SIMD_SQADD] = all_sqadd, [SIMD_UQADD] = all_uqadd, [SIMD_SQSUB] = all_sqsub, [SIMD_UQSUB] = all_uqsub,
+    [SIMD_SUQADD] = all_suqadd, [SIMD_USQADD] = all_usqadd, [SIMD_SSHL] = all_sshl, [SIMD_USHL] = all_ushl,
+    [SIMD_SRSHL] = all_srshl, [SIMD_URSHL] = all_urshl, [SIMD_SQSHL] = all_sqshl, [SIMD_UQSHL] = all_uqshl,
+    [SIMD_SQRSHL] = all_sqrshl, [SIMD_UQRSHL] = all_uqrshl, [SIMD_SQDMULH] = all_sqdmulh, [SIMD_SQRDMULH] = all_sqrdmulh,
+    [SIMD_PMUL] = all_pmul, [SIMD_MUL] = all_mul, [SIMD_SQDMULL] = all_sqdmull, [SIMD_PMULL] = all_pmull,
 };
 
 void arm_helper_simd2(struct cpu *c, uint8_t *result, uint32_t desc, const uint8_t *np, const uint8_t *mp)
 {
     struct lane_op o = lane_op_of(desc);
     union lanes n = load(np), m = load(mp), r = { .u64 = { 0 } };
-    unsigned op = simd_desc_op(desc);
 
-    for (unsigned i = 0; i < simd_desc_lanes(desc); i++)
-        put_lane(&r, o.size + two_operands[op].widens, i, two_operands[op].fn(&o, lane(&n, o.size, i), lane(&m, o.size, i)));
+    two_operands[simd_desc_op(desc)](&o, &r, simd_desc_lanes(desc), &n, &m);
     finish(c, &o, result, &r);
 }
 
@@ -317,21 +383,35 @@ static void do_ummla(struct lane_op *o, union lanes *r, unsigned lanes, const un
 static void do_usmmla(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes v[3]) { matrix(r, v, false, true); }
 
 /* Structures of three: of what memory holds, and back. `lanes` is of one register. */
+union flat { uint8_t u8[48]; uint16_t u16[24]; uint32_t u32[12]; uint64_t u64[6]; };
+#define THREES(expr) for (unsigned i = 0; i < lanes; i++) { expr; } break
 static void do_ld3(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes v[3])
 {
-    for (unsigned i = 0; i < lanes; i++) {
-        unsigned n = 3 * i + o->arg;
+    size_t bytes = (size_t)lanes << o->size;
+    union flat f;
 
-        put_lane(r, o->size, i, lane(&v[n / lanes % 3], o->size, n % lanes));
+    for (unsigned n = 0; n < 3; n++)
+        memcpy(f.u8 + n * bytes, &v[n], bytes);
+    switch (o->size) {
+    case 0: THREES(r->u8[i] = f.u8[3 * i + o->arg]);
+    case 1: THREES(r->u16[i] = f.u16[3 * i + o->arg]);
+    case 2: THREES(r->u32[i] = f.u32[3 * i + o->arg]);
+    default: THREES(r->u64[i] = f.u64[3 * i + o->arg]);
     }
 }
 static void do_st3(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes v[3])
 {
-    for (unsigned i = 0; i < lanes; i++) {
-        unsigned n = lanes * o->arg + i;
+    size_t bytes = (size_t)lanes << o->size;
+    union flat f;
 
-        put_lane(r, o->size, i, lane(&v[n % 3], o->size, n / 3));
-    }
+    for (unsigned n = 0; n < 3; n++)
+        switch (o->size) {
+        case 0: THREES(f.u8[3 * i + n] = v[n].u8[i]);
+        case 1: THREES(f.u16[3 * i + n] = v[n].u16[i]);
+        case 2: THREES(f.u32[3 * i + n] = v[n].u32[i]);
+        default: THREES(f.u64[3 * i + n] = v[n].u64[i]);
+        }
+    memcpy(r, f.u8 + o->arg * bytes, bytes);
 }
 
 static whole3_fn *const three_operands[SIMD3_COUNT] = {
