@@ -5,7 +5,7 @@ declare -A packages=(
   [build]="gcc libc6-dev meson ninja-build ccache pkg-config python3 python3-yaml git
            libglib2.0-dev libjson-c-dev liburing-dev libcapstone-dev libslirp-dev zlib1g-dev libzstd-dev libseccomp-dev libfdt-dev"
   [guest]="mmdebstrap e2fsprogs cpio gzip xz-utils ca-certificates apt-utils openssh-client busybox-static iproute2 qemu-user-static arch-test"
-  [test]="qemu-utils qemu-system-x86 binutils openssh-client python3-pexpect socat acpica-tools dmidecode seabios gdb busybox-static gcc-multilib
+  [test]="qemu-utils qemu-system-x86 binutils openssh-client python3-pexpect socat acpica-tools dmidecode seabios gdb busybox-static
           libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu iproute2 kmod
           gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu
           opensbi device-tree-compiler qemu-efi-aarch64 u-boot-qemu"
