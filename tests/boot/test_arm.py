@@ -83,7 +83,7 @@ def debian(gic, smp):
                 m.expect(r"ping-0", 60)
                 m.expect(r"RUNNING", 120)
                 m.clean()
-                m.qmp("system_powerdown")
+                m.send("poweroff\n")     # this kernel has no driver for the button
                 assert m.wait(120) == 0
     return f"debian-gic{gic}-{smp}", test
 
