@@ -10,6 +10,7 @@ struct block_inherit;
 
 struct block_graph {
     struct vm *vm;
+    struct vm *objects;         /* whose secrets images may name: the machine, or a tool's bare struct vm for --object */
     struct loop *loop;
     GHashTable *nodes;          /* name -> struct block_node */
     GPtrArray *in_order;        /* the nodes, as they were opened */

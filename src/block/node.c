@@ -57,7 +57,7 @@ struct block_graph *block_graph_new(struct vm *vm, struct loop *loop)
 {
     struct block_graph *g = g_new0(struct block_graph, 1);
 
-    g->vm = vm;
+    g->vm = g->objects = vm;
     g->loop = loop;
     g->nodes = g_hash_table_new(g_str_hash, g_str_equal);
     g->in_order = g_ptr_array_new();
@@ -679,6 +679,7 @@ char *block_probe_format(const char *filename, struct error *err)
 /* ---- creation */
 
 struct create_args {
+    struct block_graph *g;
     const struct block_driver *drv;
     const char *filename;
     struct json_object *opts;
@@ -690,13 +691,13 @@ static void create_run(void *arg)
 {
     struct create_args *a = arg;
 
-    a->ok = a->drv->create(a->filename, a->opts, a->err);
+    a->ok = a->drv->create(a->g, a->filename, a->opts, a->err);
 }
 
 bool block_create(struct block_graph *g, const char *filename, const char *format, struct json_object *opts,
                   struct error *err)
 {
-    struct create_args a = { block_driver_find(format), filename, opts, err, false };
+    struct create_args a = { g, block_driver_find(format), filename, opts, err, false };
     g_autofree char *what = g_strdup_printf("format '%s'", format);
 
     if (!a.drv)

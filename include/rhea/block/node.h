@@ -120,7 +120,8 @@ struct block_driver {
     struct json_object *(*snapshots)(struct block_node *n);     /* list, or NULL */
     uint32_t (*cluster_size)(struct block_node *n);
     char *(*backing_filename)(struct block_node *n, char **format);     /* as written in the image; caller frees */
-    bool (*create)(const char *filename, struct json_object *opts, struct error *err);  /* [co] */
+    /* [co] g: where other nodes (a backing file) and secrets are found. */
+    bool (*create)(struct block_graph *g, const char *filename, struct json_object *opts, struct error *err);
     /* [co] repair: bits of BLOCK_FIX_*. */
     bool (*check)(struct block_node *n, unsigned repair, struct block_check *out, struct error *err);
 };

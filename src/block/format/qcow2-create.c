@@ -298,7 +298,7 @@ static bool preallocate_image(struct block_graph *g, const char *filename, const
     return ret == 0;
 }
 
-bool qcow2_create(const char *filename, struct json_object *opts, struct error *err)
+bool qcow2_create(struct block_graph *outer, const char *filename, struct json_object *opts, struct error *err)
 {
     const char *prealloc = option_str(opts, "preallocation", "off");
     struct plan p = { 0 };
@@ -310,7 +310,7 @@ bool qcow2_create(const char *filename, struct json_object *opts, struct error *
     if (!plan_parse(&p, opts, err) || !plan_layout(&p, err))
         return false;
     empty = json_object_new_object();
-    if (!block_driver_find("file")->create(filename, empty, err)) {
+    if (!block_driver_find("file")->create(outer, filename, empty, err)) {
         json_object_put(empty);
         return false;
     }

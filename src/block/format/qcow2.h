@@ -200,7 +200,7 @@ int qcow2_inflate(struct qcow2 *q, const void *in, uint64_t in_bytes, void *out)
 bool qcow2_check(struct block_node *n, unsigned repair, struct block_check *out, struct error *err);
 
 /* qcow2-create.c */
-bool qcow2_create(const char *filename, struct json_object *opts, struct error *err);
+bool qcow2_create(struct block_graph *outer, const char *filename, struct json_object *opts, struct error *err);
 extern const char *const qcow2_create_options[];
 
 #endif

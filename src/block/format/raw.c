@@ -121,9 +121,9 @@ static struct block_node *raw_map_fast(struct block_node *n, struct block_fast *
     return n->file;
 }
 
-static bool raw_create(const char *filename, struct json_object *opts, struct error *err)
+static bool raw_create(struct block_graph *g, const char *filename, struct json_object *opts, struct error *err)
 {
-    return block_driver_find("file")->create(filename, opts, err);
+    return block_driver_find("file")->create(g, filename, opts, err);
 }
 
 BLOCK_DRIVER = {

@@ -366,7 +366,7 @@ static bool file_preallocate(int fd, const char *path, uint64_t size, const char
     return true;
 }
 
-static bool file_create(const char *path, struct json_object *opts, struct error *err)
+static bool file_create(struct block_graph *g, const char *path, struct json_object *opts, struct error *err)
 {
     uint64_t size;
     struct stat st;
