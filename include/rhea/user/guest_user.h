@@ -1,0 +1,93 @@
+/* What user mode asks of a guest instruction set, beside struct guest: src/guest/NAME/user.c. How its Linux calls the
+ * kernel, what its exceptions become, what its signal frames look like. */
+#ifndef RHEA_USER_GUEST_USER_H
+#define RHEA_USER_GUEST_USER_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "rhea/base/error.h"
+#include "rhea/guest/guest.h"
+
+struct thread;
+
+/* Why guest code stopped. */
+enum user_event_kind {
+    EVENT_NONE,                 /* nothing: go on */
+    EVENT_SYSCALL,              /* pc is that of the next instruction */
+    EVENT_SIGNAL,               /* the instruction at pc raised a synchronous signal */
+};
+struct user_event {
+    enum user_event_kind kind;
+    int signal, code;           /* host's numbers of SIGSEGV ..., SEGV_MAPERR ... */
+    uint64_t addr;              /* si_addr */
+    uint32_t trapno, error;     /* x86: vector, error code; Arm: 0, ESR_ELx */
+    bool compat;                /* x86-64: int 0x80 */
+};
+
+/* A signal about to be delivered: what a frame is made of. */
+struct signal_frame {
+    int signal;                 /* guest's number (that of all guests here) */
+    const siginfo_t *info;
+    uint64_t handler, flags, restorer;  /* of the sigaction; flags: SA_* as the guests have them (asm-generic's bits) */
+    uint64_t mask;              /* to be restored by sigreturn */
+    uint64_t sp;                /* where the frame goes below: sp, or top of the alternate stack (no red zone taken off) */
+    bool on_altstack;           /* sp is that of the alternate stack: no red zone */
+    struct { uint64_t sp, size; uint32_t flags; } altstack;     /* for uc_stack */
+    uint32_t trapno, error;     /* of the last fault of this thread */
+    uint64_t fault_addr;
+    uint64_t trampoline;        /* address of the guest's sigreturn code in memory (struct guest_user.trampoline), 0: none */
+};
+struct signal_return { uint64_t mask; struct { uint64_t sp, size; uint32_t flags; } altstack; bool has_altstack; };
+
+struct guest_user {
+    const struct guest *guest;
+    const char *name;           /* "aarch64": of program names and -L paths */
+    uint8_t bits;               /* 32 or 64: of pointers */
+    uint16_t elf_machine;       /* EM_* */
+    const char *uname_machine;  /* as uname(2) says it */
+    const char *platform;       /* AT_PLATFORM, or NULL */
+    uint64_t address_end;       /* first address that user mode has not (for mmap) */
+    uint64_t program_base;      /* where position-independent programs are loaded */
+    const char *default_model;  /* of -cpu in user mode */
+    uint64_t min_sigstksz;      /* AT_MINSIGSTKSZ; 0: not given */
+
+    /* The CPU, zeroed but for cpu.guest, of a model as -cpu names it (NULL: default), in user mode. */
+    bool (*cpu_init)(struct cpu *cpu, const char *model, struct error *err);
+    void (*cpu_copy)(struct cpu *to, struct cpu *from);         /* of a new thread: registers and all, but what cpu.h owns */
+    void (*cpu_free)(struct cpu *cpu);
+    void (*start)(struct cpu *cpu, uint64_t entry, uint64_t sp);        /* registers as the kernel's execve leaves them */
+    void (*hwcaps)(const struct cpu *cpu, uint64_t out[2]);     /* AT_HWCAP, AT_HWCAP2 */
+    char *(*cpuinfo)(const struct cpu *cpu, unsigned n);        /* of CPU n in /proc/cpuinfo; caller frees */
+
+    /* After cpu_loop_exit() with cpu->exception: what it means to a Linux program. */
+    void (*event)(struct cpu *cpu, struct user_event *ev);
+    /* A host fault at that guest address: sets up cpu->exception as the guest's MMU would. */
+    void (*fault)(struct cpu *cpu, uint64_t va, enum mmu_access access, bool mapped);
+
+    /* System calls. nr: of the last EVENT_SYSCALL; args: six (mips: more one day). */
+    uint64_t (*syscall_number)(const struct cpu *cpu);
+    void (*syscall_args)(const struct cpu *cpu, uint64_t args[6]);
+    void (*syscall_result)(struct cpu *cpu, int64_t v);         /* 32-bit guests: truncated */
+    void (*syscall_again)(struct cpu *cpu);     /* back to the instruction: registers as they were before it */
+
+    uint64_t (*stack_pointer)(const struct cpu *cpu);
+    void (*set_stack_pointer)(struct cpu *cpu, uint64_t sp);
+    void (*set_tls)(struct cpu *cpu, uint64_t v);       /* CLONE_SETTLS; i386: set_thread_area's descriptor has its own call */
+    uint64_t (*tls)(const struct cpu *cpu);
+
+    /* Signals. push: makes the frame and sets registers to enter the handler; false: the stack is not writable. pop: state
+     * from the frame at the stack pointer; false: it is no good (SIGSEGV). rt: rt_sigreturn. */
+    bool (*signal_push)(struct cpu *cpu, const struct signal_frame *f);
+    bool (*signal_pop)(struct cpu *cpu, bool rt, struct signal_return *out);
+    const void *trampoline;     /* code to be placed in the guest's memory, read and execute (before a vdso exists) */
+    unsigned trampoline_size;
+
+    bool code_protect;          /* x86: stores to code are seen at once; others say so (IC IVAU, FENCE.I, cacheflush) */
+};
+
+extern const struct guest_user user_x86_64, user_i386, user_aarch64, user_arm, user_riscv64, user_riscv32;
+const struct guest_user *guest_user_find(const char *name);                     /* NULL: none */
+const struct guest_user *guest_user_of_elf(uint16_t machine, unsigned bits, bool big_endian);
+
+#endif
