@@ -50,7 +50,6 @@ void ir_begin(struct ir *ir, const struct guest *guest, uint64_t pc, uint64_t mo
     ir->mode = mode;
     ir->pc = ir->end = pc;
     ir->page = pc >> guest->page_bits << guest->page_bits;
-    ir->fixed_pc = false;
     ir->nops = 0;
     ir->nexits = 0;
     ir->nlabels = 0;

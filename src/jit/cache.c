@@ -35,45 +35,61 @@ struct jit {
     uint64_t chaos;
 };
 
-static void *reserve(size_t size)
+static void *reserve(const struct jit *j, size_t size)
 {
     void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (p == MAP_FAILED)
         return NULL;
-    madvise(p, size, MADV_HUGEPAGE);    /* looked up at random: fewer misses of the host's TLB */
+    if (j->opts.memory == MEMORY_TLB)
+        madvise(p, size, MADV_HUGEPAGE);        /* looked up at random: fewer misses of the host's TLB */
     return p;
 }
 
 /* Near our own text when there is room, so that calls of helpers are direct. */
-static void *map_near(size_t size, int fd)
+static void *map_near(size_t size, int prot, int flags, int fd)
 {
     uintptr_t text = (uintptr_t)&jit_new & ~(uintptr_t)0xfffff;
 
     for (uintptr_t away = 64 << 20; away < 1536u << 20; away += 64 << 20) {
-        void *p = mmap((void *)(text + away), size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+        void *p = mmap((void *)(text + away), size, prot, flags | MAP_FIXED_NOREPLACE, fd, 0);
 
         if (p != MAP_FAILED)
             return p;
     }
-    return mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    return mmap(NULL, size, prot, flags, fd, 0);
+}
+
+static bool map_failed(struct jit *j, struct error *err)
+{
+    return error_set_errno(err, errno, "is executable memory forbidden (SELinux, noexec)?",
+                           "cannot map %zu bytes for translated code", j->size);
+}
+
+/* User mode: memory that fork() copies. */
+static bool map_private(struct jit *j, struct error *err)
+{
+    j->rw = j->rx = map_near(j->size, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+    return j->rw != MAP_FAILED || map_failed(j, err);
 }
 
 static bool map_code(struct jit *j, struct error *err)
 {
-    int fd = memfd_create("rhea-code", MFD_CLOEXEC);
+    int fd;
 
+    if (j->opts.memory != MEMORY_TLB)
+        return map_private(j, err);
+    fd = memfd_create("rhea-code", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, j->size) < 0) {
         if (fd >= 0)
             close(fd);
         return error_set_errno(err, errno, NULL, "cannot make the memory for translated code");
     }
     j->rw = mmap(NULL, j->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    j->rx = map_near(j->size, fd);
+    j->rx = map_near(j->size, PROT_READ | PROT_EXEC, MAP_SHARED, fd);
     close(fd);
     if (j->rw == MAP_FAILED || j->rx == MAP_FAILED)
-        return error_set_errno(err, errno, "is executable memory forbidden (SELinux, noexec)?",
-                               "cannot map %zu bytes for translated code", j->size);
+        return map_failed(j, err);
     return true;
 }
 
@@ -106,9 +122,9 @@ struct jit *jit_new(const struct jit_options *opts, struct error *err)
     if (j->size > 1u << 30)
         j->size = 1u << 30;             /* jumps reach no further than two */
     pthread_mutex_init(&j->lock, NULL);
-    j->regions = reserve(MAX_REGIONS * sizeof(struct region));
-    j->exits = reserve(MAX_EXITS * sizeof(struct region_exit));
-    j->hash = reserve(sizeof(*j->hash) << HASH_BITS);
+    j->regions = reserve(j, MAX_REGIONS * sizeof(struct region));
+    j->exits = reserve(j, MAX_EXITS * sizeof(struct region_exit));
+    j->hash = reserve(j, sizeof(*j->hash) << HASH_BITS);
     if (!j->regions || !j->exits || !j->hash) {
         error_set_errno(err, errno, NULL, "cannot reserve the tables of translated code");
         jit_free(j);
@@ -127,7 +143,8 @@ struct jit *jit_new(const struct jit_options *opts, struct error *err)
     j->nexits = JIT_EXIT_FIRST;
     j->ir = ir_new();
     j->an = ir_analysis_new();
-    j->backend = codegen_new();
+    j->ir->fixed_pc = opts->memory != MEMORY_TLB;
+    j->backend = codegen_new(opts->memory);
     return j;
 }
 
@@ -151,7 +168,7 @@ void jit_free(struct jit *j)
         munmap(j->hash, sizeof(*j->hash) << HASH_BITS);
     if (j->rw && j->rw != MAP_FAILED)
         munmap(j->rw, j->size);
-    if (j->rx && j->rx != MAP_FAILED)
+    if (j->rx && j->rx != MAP_FAILED && j->rx != j->rw)
         munmap(j->rx, j->size);
     if (j->perfmap)
         fclose(j->perfmap);
@@ -167,6 +184,31 @@ void jit_unlock(struct jit *j) { pthread_mutex_unlock(&j->lock); }
 bool jit_option_nochain(const struct jit *j) { return j->opts.nochain || log_enabled(LOG_NOCHAIN); }
 
 uint64_t jit_run(struct jit *j, struct cpu *cpu, void *code) { return j->stubs.enter(cpu, code); }
+
+/* Regions lie in the order in which they were made. */
+bool jit_fault(struct jit *j, struct cpu *cpu, void *context, struct code_fault *out)
+{
+    uintptr_t pc = codegen_context_pc(context);
+    uint32_t lo = 0, hi = __atomic_load_n(&j->nregions, __ATOMIC_ACQUIRE);
+    const struct region *r;
+
+    if (!jit_code_contains(j, pc))
+        return false;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+
+        if ((uintptr_t)j->regions[mid].code <= pc)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (!lo)
+        return false;
+    r = &j->regions[lo - 1];
+    return codegen_fault(cpu, context, r->code, (const uint8_t *)r->code + r->faults, r->nfaults, out);
+}
+
+void jit_leave(struct jit *j, void *context, uint64_t why) { codegen_leave(&j->stubs, context, why); }
 
 bool jit_code_contains(const struct jit *j, uintptr_t host_pc)
 {
@@ -262,6 +304,8 @@ static void region_record(struct jit *j, struct region *r, const struct code_out
 {
     r->code = j->opts.interp ? (void *)ir_clone(j->ir) : j->rx + (out->rw - j->rw);
     r->code_size = out->size;
+    r->faults = out->faults;
+    r->nfaults = out->nfaults;
     r->first_exit = j->nexits;
     r->nexits = j->ir->nexits;
     for (unsigned i = 0; i < r->nexits; i++) {
@@ -271,7 +315,7 @@ static void region_record(struct jit *j, struct region *r, const struct code_out
                                                         .kind = e->kind };
     }
     j->nexits += r->nexits;
-    j->nregions++;
+    __atomic_store_n(&j->nregions, j->nregions + 1, __ATOMIC_RELEASE);
     j->used += (out->size + CODE_ALIGN - 1) & ~(size_t)(CODE_ALIGN - 1);
     j->stats.regions_total++;
     j->stats.made_bytes += out->size;

@@ -26,7 +26,7 @@ static void env_init(void)
 
     env.code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert_true(env.code != MAP_FAILED);
-    env.backend = codegen_new();
+    env.backend = codegen_new(MEMORY_TLB);
     out.rw = env.code;
     out.limit = env.code + CODE_SIZE;
     codegen_make_stubs(&out, &env.stubs);

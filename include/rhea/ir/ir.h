@@ -211,7 +211,7 @@ struct ir {
     uint64_t mode;              /* mode bits it is translated for */
     uint64_t pc, end;           /* guest pcs it covers: [pc, end), as seen when it was translated */
     uint64_t page;              /* pc & ~page mask: what pc_page held */
-    bool fixed_pc;              /* user mode: pc ops are constants */
+    bool fixed_pc;              /* user mode: pc ops are constants. Stays as it is from region to region */
     struct ir_op *ops; unsigned nops;
     unsigned nvals;             /* next value number */
     uint8_t *val_type;          /* [nvals]; values below T_COUNT stand for what dropped ops would define */

@@ -10,6 +10,16 @@
 struct cpu;
 struct codegen;                 /* working memory of one compiling thread */
 
+/* How guest memory is reached. */
+enum codegen_memory {
+    MEMORY_TLB,                 /* through the soft TLB */
+    /* User mode: host address = GS base + guest address. A host fault there says which guest instruction faulted:
+     * codegen_fault(). */
+    MEMORY_DIRECT,
+    MEMORY_DIRECT_32,           /* ... of which the low 32 bits count */
+    MEMORY_FLAT,                /* ... and the base is 0 */
+};
+
 /* Where code goes: written at `rw`, run at rw + rx_delta. */
 struct code_out {
     uint8_t *rw, *limit;
@@ -18,6 +28,7 @@ struct code_out {
     /* results */
     uint8_t *patch[IR_MAX_EXITS];       /* writable place of each direct exit's displacement; NULL: not patchable */
     size_t size;
+    uint32_t faults, nfaults;   /* direct memory: offset of the table of accesses, behind the code, and its rows */
 };
 
 /* Code that every region uses, made once at the start of a cache. */
@@ -28,7 +39,7 @@ struct codegen_stubs {
     const uint8_t *slow_int, *slow_vec;
 };
 
-struct codegen *codegen_new(void);
+struct codegen *codegen_new(enum codegen_memory memory);
 void codegen_free(struct codegen *b);
 /* Emits the stubs at out->rw. */
 void codegen_make_stubs(struct code_out *out, struct codegen_stubs *stubs);
@@ -38,6 +49,14 @@ bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const
 /* One aligned store: the jump whose displacement is at `patch` goes to `target` (both in the writable mapping), or on
  * to the next instruction (NULL). */
 void codegen_patch_jump(uint8_t *patch, const uint8_t *target);
+/* Direct memory, in a handler of SIGSEGV or SIGBUS, `context` a ucontext_t * in the code of a region whose table is at
+ * `faults`: all of the guest's state as of the faulting instruction, cpu->pc too, and what it accessed. false: the host pc
+ * is not that of an access. codegen_leave() makes the handler's return leave the region with `why`. */
+struct code_fault { uint64_t va; uint8_t bytes; bool write; };
+bool codegen_fault(struct cpu *cpu, void *context, const uint8_t *code, const uint8_t *faults, unsigned nfaults,
+                   struct code_fault *out);
+uintptr_t codegen_context_pc(const void *context);
+void codegen_leave(const struct codegen_stubs *stubs, void *context, uint64_t why);
 /* Host code as text, one instruction a line; caller frees. */
 char *codegen_disassemble(const uint8_t *code, size_t n, uint64_t address);
 /* Options of the host worth a line of `info jit`. */

@@ -47,6 +47,7 @@ struct region {
     uint64_t phys2;             /* page of the straddling tail, or ~0 */
     void *code;                 /* executable address of the entry */
     uint32_t code_size;
+    uint32_t faults, nfaults;   /* of direct memory: see code_out */
     uint16_t lo, hi;            /* of its page, the bytes from lo to hi - 1 */
     uint16_t len2;              /* bytes in the second page */
     uint16_t insns;
@@ -68,6 +69,9 @@ struct jit_options {
     bool interp;                /* regions are kept as IR: code is a struct ir *, jit_run() is not to be called */
     bool keep_ir;
     bool nochain;
+    /* User mode: guest memory is reached directly (enum codegen_memory), regions are found by virtual address (`phys`), and
+     * the cache is private memory, so that a child of fork() has its own. */
+    uint8_t memory;
     uint64_t chaos;             /* seed, 0: off */
 };
 
@@ -110,6 +114,10 @@ void jit_kill_locked(struct jit *j, struct region *r);
 void jit_flush(struct jit *j);
 uint64_t jit_generation(const struct jit *j);   /* changes with each flush: regions and exits known before are void */
 uint64_t jit_run(struct jit *j, struct cpu *cpu, void *code);
+/* Direct memory, from a host signal's handler: see codegen_fault(). jit_fault() finds the region; no locks. */
+struct code_fault;
+bool jit_fault(struct jit *j, struct cpu *cpu, void *context, struct code_fault *out);
+void jit_leave(struct jit *j, void *context, uint64_t why);
 bool jit_code_contains(const struct jit *j, uintptr_t host_pc);
 void jit_lock(struct jit *j);
 void jit_unlock(struct jit *j);

@@ -26,11 +26,12 @@ enum alu_op { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_
 enum shift_op { SH_ROL, SH_ROR, SH_RCL, SH_RCR, SH_SHL, SH_SHR, SH_SAR = 7 };
 enum host_cc { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G };
 
-struct mem { uint8_t base, index, scale; int32_t disp; };
-static inline struct mem mem_at(unsigned base, int32_t disp) { return (struct mem){ base, NOREG, 0, disp }; }
+struct mem { uint8_t base, index, scale, over; int32_t disp; };       /* over: set of SEG_GS, ADDR_32 */
+enum { SEG_GS = 1, ADDR_32 = 2 };
+static inline struct mem mem_at(unsigned base, int32_t disp) { return (struct mem){ base, NOREG, 0, 0, disp }; }
 static inline struct mem mem_sib(unsigned base, unsigned index, unsigned scale, int32_t disp)
 {
-    return (struct mem){ base, index, scale, disp };
+    return (struct mem){ base, index, scale, 0, disp };
 }
 
 struct code_buf { uint8_t *p; };
@@ -38,6 +39,14 @@ struct code_buf { uint8_t *p; };
 static inline void put8(struct code_buf *c, uint8_t v) { *c->p++ = v; }
 static inline void put32(struct code_buf *c, uint32_t v) { memcpy(c->p, &v, 4); c->p += 4; }
 static inline void put64(struct code_buf *c, uint64_t v) { memcpy(c->p, &v, 8); c->p += 8; }
+
+static inline void put_overrides(struct code_buf *c, struct mem m)
+{
+    if (m.over & SEG_GS)
+        put8(c, 0x65);
+    if (m.over & ADDR_32)
+        put8(c, 0x67);
+}
 
 static inline void put_prefixes(struct code_buf *c, uint32_t op, unsigned reg, unsigned index, unsigned rm, bool force)
 {
@@ -91,6 +100,7 @@ static inline void op_rr(struct code_buf *c, uint32_t op, unsigned reg, unsigned
 
 static inline void op_rm(struct code_buf *c, uint32_t op, unsigned reg, struct mem m)
 {
+    put_overrides(c, m);
     put_prefixes(c, op, reg, m.index == NOREG ? 0 : m.index, m.base == NOREG ? 0 : m.base,
                  op & OP_REG8 && reg >= 4 && reg < 16);
     put_modrm_mem(c, reg, m);
@@ -119,6 +129,7 @@ static inline void vex_rr(struct code_buf *c, uint32_t op, unsigned l, unsigned 
 
 static inline void vex_rm(struct code_buf *c, uint32_t op, unsigned l, unsigned reg, unsigned v, struct mem m)
 {
+    put_overrides(c, m);
     put_vex(c, op, l, reg, v, m.index == NOREG ? 0 : m.index, m.base == NOREG ? 0 : m.base);
     put_modrm_mem(c, reg, m);
 }

@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include "codegen.h"
 
-struct codegen *codegen_new(void)
+struct codegen *codegen_new(enum codegen_memory memory)
 {
     struct codegen *b = g_new0(struct codegen, 1);
 
+    b->memory = memory;
     b->snap = g_new(struct snapshot, MAX_SNAPSHOTS);
     b->host = host_features();
     return b;

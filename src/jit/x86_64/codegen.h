@@ -90,7 +90,9 @@ struct cold {
     int64_t insn_pc;
 };
 /* A memory access's slow path. `desc` indexes the buffer of descriptors. */
-struct slow { uint8_t *jump, *resume; uint32_t desc, len; bool vec; };
+struct slow { uint8_t *jump /* NULL: there is none, only faults */, *at /* of the access */, *resume; uint32_t desc, len; bool vec; };
+/* Row of a region's table of direct accesses, in the order of their code: where it begins, and its slow_desc. */
+struct fault_row { uint32_t at, desc; };
 
 enum { SLOW_LOAD, SLOW_STORE, SLOW_ATOMIC, SLOW_FIX };
 enum { LOC_CONST = 0xfe };
@@ -111,6 +113,7 @@ struct __attribute__((packed)) slow_desc {
 enum { MAX_SNAPSHOTS = 512, MAX_COLD = 768, MAX_SLOW = 2048, MAX_FIXUPS = 2048 };
 
 struct codegen {
+    enum codegen_memory memory;
     struct code_buf c;
     uint8_t *limit;
     ptrdiff_t rx_delta;
@@ -244,5 +247,19 @@ void lower_fence_wr(struct codegen *b);
 const uint8_t *image_loc(const struct reg_image *im, unsigned r);
 void codegen_fix(struct cpu *cpu, struct reg_image *im, const struct slow_desc *d);
 void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret);
+void slow_write_back(struct cpu *cpu, const struct reg_image *im, const struct slow_desc *d);
+void lower_load_direct(struct codegen *b, const struct ir_op *op);
+void lower_store_direct(struct codegen *b, const struct ir_op *op);
+/* memory.c, for direct.c */
+void load_int(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem m);
+void load_vec(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem m);
+void store_imm(struct codegen *b, unsigned size, struct mem m, uint32_t imm);
+void store_reg(struct codegen *b, unsigned size, struct mem m, unsigned r);
+void store_vec(struct codegen *b, const struct ir_op *op, struct mem m, unsigned r);
+void swap_bytes(struct codegen *b, unsigned log2, unsigned r);
+struct slow_desc *slow_desc_of(struct codegen *b, const struct slow *s);
+/* direct.c */
+struct mem direct_mem(const struct codegen *b, const struct ir_op *op, unsigned ra);
+void direct_check(struct codegen *b, const struct ir_op *op, unsigned ra, struct slow *s, unsigned t);
 
 #endif

@@ -217,19 +217,38 @@ static void jump_by_cache(struct codegen *b)
 }
 _Static_assert(sizeof(struct jump_entry) == 16, "indexed by a shift of 4");
 
+static void exit_linked(struct codegen *b, const struct ir_op *op)
+{
+    while (((uintptr_t)b->c.p + 1) & 3)
+        put8(&b->c, 0x90);
+    b->out->patch[op->aux] = jmp(&b->c);
+    mov_imm(&b->c, RAX, b->out->first_exit + op->aux);
+    jump_out(b, b->stubs->leave);
+}
+
+/* User mode: regions are known by their virtual addresses, so that all direct exits can be linked. */
+static void exit_in_process(struct codegen *b, const struct ir_op *op)
+{
+    if ((uint64_t)op->imm >= CPU_PAGE_SIZE) {
+        mov_imm(&b->c, RAX, (b->ir->page + op->imm) & -(uint64_t)CPU_PAGE_SIZE);
+        mov_store(&b->c, true, STATE(pc_page), RAX);
+    }
+    exit_linked(b, op);
+}
+
 static void exit_direct(struct codegen *b, const struct ir_op *op)
 {
+    if (b->memory != MEMORY_TLB) {
+        exit_in_process(b, op);
+        return;
+    }
     /* What begins near the page's end may straddle, and is not linked with: its second page must be looked at. */
     if (op->imm < 0 || op->imm > CPU_PAGE_SIZE - 16) {
         pc_to_rax(b, op->imm);
         jump_by_cache(b);
         return;
     }
-    while (((uintptr_t)b->c.p + 1) & 3)
-        put8(&b->c, 0x90);
-    b->out->patch[op->aux] = jmp(&b->c);
-    mov_imm(&b->c, RAX, b->out->first_exit + op->aux);
-    jump_out(b, b->stubs->leave);
+    exit_linked(b, op);
 }
 
 static void exit_to_loop(struct codegen *b, int64_t offset)

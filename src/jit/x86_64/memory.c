@@ -47,7 +47,7 @@ struct slow *slow_new(struct codegen *b, const struct ir_op *op, unsigned kind, 
     return s;
 }
 
-static struct slow_desc *slow_desc_of(struct codegen *b, const struct slow *s)
+struct slow_desc *slow_desc_of(struct codegen *b, const struct slow *s)
 {
     return (struct slow_desc *)(b->desc + s->desc);
 }
@@ -100,7 +100,7 @@ static void tlb_check(struct codegen *b, const struct ir_op *op, unsigned ra, bo
     mov_load(&b->c, true, t2, mem_at(t2, offsetof(struct tlb_entry, addend)));
 }
 
-static void swap_bytes(struct codegen *b, unsigned log2, unsigned r)
+void swap_bytes(struct codegen *b, unsigned log2, unsigned r)
 {
     if (log2 == MEM_16) {
         op_rr(&b->c, 0xc1 | P_66, SH_ROL, r);
@@ -110,7 +110,7 @@ static void swap_bytes(struct codegen *b, unsigned log2, unsigned r)
     }
 }
 
-static void load_int(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem m)
+void load_int(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem m)
 {
     unsigned size = op->mem & MEM_SIZE;
     bool sign = op->mem & MEM_SIGNED, w = op->type == T_I64, be = op->mem & MEM_BE && size != MEM_8;
@@ -141,7 +141,7 @@ static void load_int(struct codegen *b, const struct ir_op *op, unsigned rd, str
         b->val[op->dst].flags |= VAL_ZX;
 }
 
-static void load_vec(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem m)
+void load_vec(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem m)
 {
     uint32_t code = (op->mem & MEM_SIZE) == MEM_32 ? M_0F | P_66 | 0x6e : M_0F | P_F3 | 0x7e;
 
@@ -235,11 +235,16 @@ static void access_check(struct codegen *b, const struct ir_op *op, bool write, 
 void lower_load(struct codegen *b, const struct ir_op *op)
 {
     bool vec = type_is_vec(op->type), write = op->mem & MEM_RW;
-    struct access x = { .ra = use_reg(b, op->a) };
+    struct access x = { 0 };
     unsigned tv, rd;
     struct slow *s;
     struct mem m;
 
+    if (b->memory != MEMORY_TLB) {
+        lower_load_direct(b, op);
+        return;
+    }
+    x.ra = use_reg(b, op->a);
     access_begin(b, op, write, &x);
     tv = vec ? temp_reg(b, VEC_ALL) : x.memo ? temp_reg(b, GPR_ALL) : x.make ? x.t.page : x.t.entry;
     s = slow_new(b, op, SLOW_LOAD, x.ra);
@@ -257,7 +262,7 @@ void lower_load(struct codegen *b, const struct ir_op *op)
     s->resume = b->c.p;
 }
 
-static void store_imm(struct codegen *b, unsigned size, struct mem m, uint32_t imm)
+void store_imm(struct codegen *b, unsigned size, struct mem m, uint32_t imm)
 {
     switch (size) {
     case MEM_8: op_rm(&b->c, 0xc6, 0, m); put8(&b->c, imm); break;
@@ -270,7 +275,7 @@ static void store_imm(struct codegen *b, unsigned size, struct mem m, uint32_t i
     }
 }
 
-static void store_reg(struct codegen *b, unsigned size, struct mem m, unsigned r)
+void store_reg(struct codegen *b, unsigned size, struct mem m, unsigned r)
 {
     switch (size) {
     case MEM_8: op_rm(&b->c, 0x88 | OP_REG8, r, m); break;
@@ -279,7 +284,7 @@ static void store_reg(struct codegen *b, unsigned size, struct mem m, unsigned r
     }
 }
 
-static void store_vec(struct codegen *b, const struct ir_op *op, struct mem m, unsigned r)
+void store_vec(struct codegen *b, const struct ir_op *op, struct mem m, unsigned r)
 {
     uint32_t code = (op->mem & MEM_SIZE) == MEM_32 ? M_0F | P_66 | 0x7e : M_0F | P_66 | 0xd6;
 
@@ -295,12 +300,17 @@ void lower_store(struct codegen *b, const struct ir_op *op)
 {
     unsigned size = op->mem & MEM_SIZE, rv = NOREG, swapped = NOREG;
     bool be = op->mem & MEM_BE && size != MEM_8;
-    struct access x = { .ra = use_reg(b, op->a) };
+    struct access x = { 0 };
     int32_t imm = 0;
     struct slow *s;
     struct slow_desc *d;
     struct mem m;
 
+    if (b->memory != MEMORY_TLB) {
+        lower_store_direct(b, op);
+        return;
+    }
+    x.ra = use_reg(b, op->a);
     if (be || !val_imm32(b, op->b, size == MEM_64, &imm))
         rv = use_reg(b, op->b);
     access_begin(b, op, true, &x);
@@ -393,8 +403,13 @@ void lower_atomic(struct codegen *b, const struct ir_op *op)
     d = slow_desc_of(b, s);
     d->data = rv;
     d->cmp = rc;
-    tlb_check(b, op, ra, true, s, t, op->disp, memop_bytes(op->mem));
-    m = mem_sib(ra, t.entry, 0, op->disp);
+    if (b->memory == MEMORY_TLB) {
+        tlb_check(b, op, ra, true, s, t, op->disp, memop_bytes(op->mem));
+        m = mem_sib(ra, t.entry, 0, op->disp);
+    } else {
+        direct_check(b, op, ra, s, t.entry);
+        m = direct_mem(b, op, ra);
+    }
     if (in_rax) {
         lock_prefix(b);
         op_rm(&b->c, sized(size, M_0F | 0xb0, M_0F | 0xb1), rv, m);
@@ -423,19 +438,45 @@ void lower_atomic(struct codegen *b, const struct ir_op *op)
 }
 
 /* Behind the code: call the common stub, jump back, descriptor. */
+static void emit_slow_call(struct codegen *b, const struct slow *s)
+{
+    jump_bind(s->jump, b->c.p);
+    put8(&b->c, 0xe8);
+    put32(&b->c, (s->vec ? b->stubs->slow_vec : b->stubs->slow_int) - (b->c.p + 4 + b->rx_delta));
+    jump_bind(jmp(&b->c), s->resume);
+}
+
 void emit_slow(struct codegen *b)
 {
+    const uint8_t *code = b->out->rw;
+    uint8_t *rows;
+
     for (unsigned i = 0; i < b->nslow; i++) {
-        const struct slow *s = &b->slow[i];
+        struct slow *s = &b->slow[i];
 
         if (b->limit - b->c.p < 64 + (ptrdiff_t)s->len)
             codegen_overflow(b);
-        jump_bind(s->jump, b->c.p);
-        put8(&b->c, 0xe8);
-        put32(&b->c, (s->vec ? b->stubs->slow_vec : b->stubs->slow_int) - (b->c.p + 4 + b->rx_delta));
-        jump_bind(jmp(&b->c), s->resume);
+        if (s->jump)
+            emit_slow_call(b, s);
         memcpy(b->c.p, b->desc + s->desc, s->len);
+        s->desc = b->c.p - code;
         b->c.p += s->len;
+    }
+    b->out->nfaults = 0;
+    if (b->memory == MEMORY_TLB)
+        return;
+    if (b->limit - b->c.p < 64 + b->nslow * (ptrdiff_t)sizeof(struct fault_row))
+        codegen_overflow(b);
+    rows = b->c.p += -(uintptr_t)b->c.p & 3;
+    b->out->faults = rows - code;
+    for (unsigned i = 0; i < b->nslow; i++) {
+        struct fault_row row = { b->slow[i].at - code, b->slow[i].desc };
+
+        if (!b->slow[i].at)
+            continue;
+        memcpy(b->c.p, &row, sizeof(row));
+        b->c.p += sizeof(row);
+        b->out->nfaults++;
     }
 }
 
@@ -459,6 +500,12 @@ static void write_back(struct cpu *cpu, const struct reg_image *im, const uint8_
             memcpy((uint8_t *)cpu + s->offset, image_loc(im, loc), bytes[s->type]);
         }
     }
+}
+
+void slow_write_back(struct cpu *cpu, const struct reg_image *im, const struct slow_desc *d)
+{
+    write_back(cpu, im, (const uint8_t *)(d + 1), d->dirty);
+    cpu->pc = cpu->pc_page + (int64_t)d->pc;
 }
 
 static void slow_load(struct cpu *cpu, struct reg_image *im, const struct slow_desc *d, uint64_t va)
@@ -573,8 +620,7 @@ void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret
     base = im->gpr[d->addr];
     if (access_hit(cpu, im, d, va))
         goto memo;
-    write_back(cpu, im, (const uint8_t *)(d + 1), d->dirty);
-    cpu->pc = cpu->pc_page + (int64_t)d->pc;
+    slow_write_back(cpu, im, d);
     if (va & ((1u << ((d->mem & MEM_ALIGN_MASK) >> MEM_ALIGN_SHIFT)) - 1))
         cpu->guest->unaligned(cpu, va, d->kind == SLOW_LOAD ? ACCESS_READ : ACCESS_WRITE);
     switch (d->kind) {

@@ -32,7 +32,7 @@ static void host_create(void)
 
     host_code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert_true(host_code != MAP_FAILED);
-    codegen = codegen_new();
+    codegen = codegen_new(MEMORY_TLB);
     out.rw = host_code;
     out.limit = host_code + CODE_SIZE;
     codegen_make_stubs(&out, &stubs);
