@@ -1,7 +1,9 @@
 /* Arm's page-table walker over hand-made tables: what Debian's QEMU 7.2 can't answer, or not as exactly. The common cases are
- * compared with it by tests/isa/arm/system. */
+ * compared with it by tests/isa/arm/system. And the generic timer's comparator. */
 #include <glib.h>
 #include <string.h>
+#include "rhea/vm/clock.h"
+#include "rhea/vm/device.h"
 #include "rhea/vm/vm.h"
 #include "system.h"
 
@@ -410,6 +412,37 @@ static void test_lpae(void)
     machine_free(&m);
 }
 
+/* ---- timer */
+
+static void ignore(void *opaque, int n, int level)
+{
+    (void)opaque, (void)n, (void)level;
+}
+
+/* Time goes on while a timer is set: whenever that falls between two looks at the clock, the timer must be pending or armed. */
+static void test_timer_never_lost(void)
+{
+    struct machine m;
+    struct irq *line = irq_new(ignore, NULL, 0);
+    unsigned pending = 0;
+
+    machine_new(&m, "aarch64", "max", false);
+    m.c->sys.timer_irq[ARM_TIMER_VIRT] = line;
+    vm_clock_run(m.vm, true);
+    arm_timer_set(m.c, ARM_TIMER_VIRT, 0, 1);
+    for (unsigned i = 0; i < 200000; i++) {
+        arm_timer_set(m.c, ARM_TIMER_VIRT, 1, arm_counter_virt(m.c) + i % 32);
+        if (irq_level(line))
+            pending++;
+        else
+            g_assert_cmpint(vm_timer_expiry(m.c->sys.timer[ARM_TIMER_VIRT].timer), >=, 0);
+    }
+    g_assert_cmpuint(pending, >, 0);
+    m.c->sys.timer_irq[ARM_TIMER_VIRT] = NULL;
+    machine_free(&m);
+    irq_free(line);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -423,5 +456,6 @@ int main(int argc, char **argv)
     g_test_add_func("/arm-mmu/stage-2", test_stage2);
     g_test_add_func("/arm-mmu/short-descriptors", test_short);
     g_test_add_func("/arm-mmu/lpae", test_lpae);
+    g_test_add_func("/arm-timer/never-lost", test_timer_never_lost);
     return g_test_run();
 }

@@ -35,25 +35,26 @@ static bool condition_met(struct arm_cpu *c, enum arm_timer t)
     return timer_count(c, t) >= c->sys.timer[t].cval;
 }
 
-/* When the condition will be met, in the clock's nanoseconds, rounded up so that it is met then; -1: beyond reach. */
-static int64_t expiry(struct arm_cpu *c, enum arm_timer t)
+/* When a timer whose count is now `count` reaches cval, in the clock's nanoseconds, rounded up so that it is met then; -1: beyond
+ * reach. */
+static int64_t expiry(struct arm_cpu *c, enum arm_timer t, uint64_t count)
 {
-    uint64_t now = timer_count(c, t), ticks = c->sys.timer[t].cval - now;
-    unsigned __int128 ns = ((unsigned __int128)(arm_counter(c) + ticks) * 1000000000 + c->sys.config.cntfrq - 1) / c->sys.config.cntfrq;
+    uint64_t ticks = c->sys.timer[t].cval - count, offset = t == ARM_TIMER_VIRT ? virtual_offset(c) : 0;
+    unsigned __int128 ns = ((unsigned __int128)(count + ticks + offset) * 1000000000 + c->sys.config.cntfrq - 1) / c->sys.config.cntfrq;
 
-    if (ticks > INT64_MAX || ns > INT64_MAX)
-        return -1;
-    return (int64_t)ns;
+    return ticks > INT64_MAX || ns > INT64_MAX ? -1 : (int64_t)ns;
 }
 
+/* The count is read once: were it read again for the expiry, it could have passed cval meanwhile, and the timer be lost. */
 static void update_locked(struct arm_cpu *c, enum arm_timer t)
 {
     struct arm_timer_state *s = &c->sys.timer[t];
-    bool enabled = s->ctl & CTL_ENABLE, met = enabled && condition_met(c, t);
+    uint64_t count = timer_count(c, t);
+    bool enabled = s->ctl & CTL_ENABLE, met = enabled && count >= s->cval;
     int64_t at;
 
     irq_set(c->sys.timer_irq[t], met && !(s->ctl & CTL_IMASK));
-    if (!enabled || met || s->ctl & CTL_IMASK || (at = expiry(c, t)) < 0)
+    if (!enabled || met || s->ctl & CTL_IMASK || (at = expiry(c, t, count)) < 0)
         vm_timer_cancel(s->timer);
     else
         vm_timer_set(s->timer, at);
