@@ -4,7 +4,7 @@ set -eu
 declare -A packages=(
   [build]="gcc libc6-dev meson ninja-build ccache pkg-config python3 python3-yaml git
            libglib2.0-dev libjson-c-dev liburing-dev libcapstone-dev libslirp-dev zlib1g-dev libzstd-dev libseccomp-dev libfdt-dev"
-  [guest]="mmdebstrap e2fsprogs cpio gzip xz-utils ca-certificates apt-utils openssh-client busybox-static iproute2 qemu-user-static arch-test"
+  [guest]="mmdebstrap debootstrap kmod e2fsprogs cpio gzip xz-utils ca-certificates apt-utils openssh-client busybox-static iproute2 qemu-user-static arch-test"
   [test]="qemu-utils qemu-system-x86 binutils openssh-client python3-pexpect socat acpica-tools dmidecode seabios gdb busybox-static
           libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu iproute2 kmod
           gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu
@@ -27,7 +27,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "Installing:$missing"
 log=$(mktemp)
-if ! { $sudo apt-get update -q && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -qy --no-install-recommends $missing; } >"$log" 2>&1; then
+if ! { $sudo apt-get update -q && DEBIAN_FRONTEND=noninteractive $sudo apt-get -o DPkg::Lock::Timeout=600 install -qy --no-install-recommends $missing; } >"$log" 2>&1; then
     tail -n 20 "$log" >&2
     echo "rhea: apt-get could not install:$missing
       mend the package sources, or install them by hand" >&2

@@ -2,7 +2,7 @@
 # Makes guests from Debian's packages, once, in the cache directory, and prints where each lies.
 #
 #   guest.sh debian        Debian 12 amd64 with systemd, network and ssh: root.qcow2, vmlinuz, initrd.img, ssh key
-#   guest.sh debian-arm64  the same for arm64, whose packages' scripts run under qemu-user-static
+#   guest.sh debian-arm64, debian-riscv64   the same for these machines (riscv64: Debian 13), set up by a first boot under Rhea
 #   guest.sh debian-test   the same with compilers, python3, openssl and stress-ng
 #   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa compares with
 #   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer;
@@ -11,6 +11,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/cache.sh"
+. "$here/guest-foreign.sh"
 version=3                       # of the recipes below: raise it to have images made again
 build=${BUILD:-$here/../build}
 mirror() { # suite: the sources of this machine, whose mirror is known to answer
@@ -51,26 +52,17 @@ make_once() { # directory function arguments...
     printf '%s\n' "$out"
 }
 
-# Programs of another architecture can run here: installing packages needs that.
-foreign() { # qemu-name
-    local dir=/proc/sys/fs/binfmt_misc
-    [ -e $dir/register ] || mount -t binfmt_misc binfmt_misc $dir 2>/dev/null || true
-    [ -e "$dir/qemu-$1" ] || cat "/usr/lib/binfmt.d/qemu-$1.conf" 2>/dev/null > $dir/register ||
-        { say "rhea: programs for $1 cannot run here: install qemu-user-static (and, in a container, its binfmt_misc entry) as root"; exit 1; }
-}
-
-debian() { # name packages [architecture serial-port]
-    local out=$cache/$1-v$version extra=$2 arch=${3:-amd64} tty=${4:-ttyS0} tmp mode
-    [ "$arch" != arm64 ] || foreign aarch64
+debian() { # name packages
+    local out=$cache/$1-v$version extra=$2 tmp mode
     tmp=$cache/$1.tmp; rm -rf "$tmp" "$out"; mkdir -p "$tmp"
     ssh-keygen -q -t ed25519 -N '' -C rhea -f "$tmp/ssh_key"
     [ "$(id -u)" = 0 ] && mode=root || mode=unshare
-    progress "Making a Debian 12 file system" mmdebstrap --mode=$mode --variant=minbase --architectures=$arch \
-        --include=linux-image-cloud-$arch,initramfs-tools,systemd-sysv,systemd-resolved,udev,dbus,openssh-server,iproute2,iputils-ping,ca-certificates,wget,procps,kmod,less,login,apt,$extra \
+    progress "Making a Debian 12 file system" mmdebstrap --mode=$mode --variant=minbase \
+        --include=linux-image-cloud-amd64,initramfs-tools,systemd-sysv,systemd-resolved,udev,dbus,openssh-server,iproute2,iputils-ping,ca-certificates,wget,procps,kmod,less,login,apt,$extra \
         --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --customize-hook='echo rhea > "$1/etc/hostname"; echo "127.0.1.1 rhea" >> "$1/etc/hosts"' \
         --customize-hook='printf "[Match]\nName=e*\n[Network]\nDHCP=yes\n" > "$1/etc/systemd/network/80-all.network"' \
-        --customize-hook='chroot "$1" systemctl enable systemd-networkd systemd-resolved ssh serial-getty@'$tty' >/dev/null' \
+        --customize-hook='chroot "$1" systemctl enable systemd-networkd systemd-resolved ssh serial-getty@ttyS0 >/dev/null' \
         --customize-hook='chroot "$1" passwd -d root; printf "PermitRootLogin yes\nPermitEmptyPasswords yes\nUseDNS no\n" > "$1/etc/ssh/sshd_config.d/rhea.conf"' \
         --customize-hook='mkdir -p "$1/root/.ssh"; cp '"$tmp"'/ssh_key.pub "$1/root/.ssh/authorized_keys"; chmod -R go= "$1/root/.ssh"' \
         --customize-hook='printf "/dev/vda / ext4 rw,relatime 0 1\n" > "$1/etc/fstab"' \
@@ -182,12 +174,16 @@ kernel() { # name
     rm -rf "$tmp/pkg" "$tmp/busybox"; touch "$tmp/done"; mv "$tmp" "$out"
 }
 
+foreign_packages=systemd-sysv,systemd-resolved,udev,dbus,openssh-server,iproute2,iputils-ping,ca-certificates,wget,procps,kmod,less,login
 case ${1:-} in
 debian) make_once "$cache/debian-12-amd64-v$version" debian debian-12-amd64 "" ;;
-debian-arm64) make_once "$cache/debian-12-arm64-v$version" debian debian-12-arm64 "" arm64 ttyAMA0 ;;
+debian-arm64) make_once "$cache/debian-12-arm64-v$version" foreign debian-12-arm64 bookworm arm64 ttyAMA0 linux-image-cloud-arm64 "$foreign_packages" \
+    rhea-system-aarch64 -machine virt -cpu cortex-a57 ;;
+debian-riscv64) make_once "$cache/debian-13-riscv64-v$version" foreign debian-13-riscv64 trixie riscv64 ttyS0 linux-image-riscv64 "$foreign_packages" \
+    rhea-system-riscv64 -machine virt ;;
 debian-test) make_once "$cache/debian-12-amd64-test-v$version" debian debian-12-amd64-test "gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,stress-ng,sysbench,fio,iperf3,binutils" ;;
 riscv-firmware) make_once "$cache/riscv-firmware-v$version" riscv_firmware ;;
 qemu-user) make_once "$cache/qemu-user-v$version" qemu_user ;;
 kernel) make_once "$cache/kernel-${2:-cloud}-v$version" kernel "${2:-cloud}" ;;
-*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
