@@ -51,6 +51,14 @@ struct tlb_context {
     bool distrusted;            /* write entries may have to be taken away: see tlb_revoke() */
 };
 
+/* Which stores to a page with code may be under way: see code.c. */
+struct settle {
+    uint64_t epoch;             /* all vCPUs must have noted it */
+    uint64_t writer_epoch;      /* this one that */
+    unsigned writer;
+    bool opening;               /* write entries are being taken away */
+};
+
 enum { JUMP_CACHES = 12, JUMP_FILLED = 4096 };
 struct jump_slot {
     uint64_t mode, used;        /* used: when last made current; 0: free */
@@ -84,6 +92,9 @@ struct jit_cpu {
     uint32_t grow;                      /* bit per mode whose TLB is to be made larger */
     bool in_guest;              /* a region or one instruction runs: a store to its code restarts the instruction */
     bool one_insn;              /* run just one, by the interpreter, next */
+    bool again;                 /* code_translate() waited: look anew */
+    unsigned impatient;         /* unsettled instructions that are interpreted before it waits again */
+    _Atomic bool settling;      /* waits in settle_wait() */
     _Atomic bool quiet;         /* not counted among the running vCPUs */
     _Atomic uint64_t epoch;     /* of accel_vm, seen at the last turn of the loop: no store from before is under way */
     pthread_mutex_t sleep_lock;
@@ -93,8 +104,10 @@ struct jit_cpu {
     bool verify_failed;
     uint64_t chaos;                     /* state of its random numbers, 0: off */
     struct ir *ir;              /* for single instructions */
+    uint64_t gone[16];                  /* under tlb_lock, bit per hash: host pages with write entries evicted since */
+    bool any_gone;                      /* the last turn of the loop */
     uint64_t left[3];           /* statistics: loop, lookup, exits */
-    uint64_t tlb_fills, tlb_flushes, singles, sleeps;
+    uint64_t tlb_fills, tlb_flushes, singles, sleeps, settles;
 };
 
 struct accel_vm {
@@ -108,7 +121,8 @@ struct accel_vm {
     pthread_cond_t ex_cond;
     _Atomic unsigned ex_pending;
     unsigned ex_running;                /* vCPUs that are not quiet */
-    _Atomic uint64_t epoch;             /* see code.c, page_settled() */
+    _Atomic uint64_t epoch;             /* see code.c, struct settle */
+    _Atomic unsigned settling;          /* vCPUs that are */
     uint64_t chaos;
 };
 
@@ -118,8 +132,9 @@ static inline struct accel_vm *accel_of(struct vm *vm) { return vm->accel_data; 
 void tlb_init(struct jit_cpu *jc);
 void tlb_free(struct jit_cpu *jc);
 void tlb_grow(struct jit_cpu *jc);              /* those of .grow; nobody may hold an entry */
-/* Write entries for that page of host memory lose their fast path. Any thread. */
-void tlb_revoke(struct jit_cpu *jc, uintptr_t host_page);
+/* Write entries for that page of host memory lose their fast path. Any thread. true: a store there may be under way. */
+bool tlb_revoke(struct jit_cpu *jc, uintptr_t host_page);
+void tlb_forget_gone(struct jit_cpu *jc);       /* at a turn of the loop: no store is under way */
 /* Code at va: host address of its byte. NULL: not plain memory. Raises fetch faults, unless probe (then NULL, too). */
 uint8_t *code_host(struct cpu *cpu, uint64_t va, bool probe, struct ram_block **rb, uint64_t *offset);
 bool code_global(struct cpu *cpu, uint64_t va);         /* after code_host() */
@@ -130,6 +145,8 @@ struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode);
 /* Drops the regions that overlap the bytes. cpu: whose store it is, or NULL; does not return if that has to begin its
  * instruction anew because it overwrites itself. */
 void code_written(struct accel_vm *av, struct cpu *cpu, struct ram_block *rb, uint64_t offset, uint64_t len);
+/* Nobody's store to the page is under way. kick: makes those that have not noted it come to a turn of their loop. */
+bool settle_passed(struct accel_vm *av, const struct jit_cpu *self, const struct settle *s, bool kick);
 void code_tables_free(struct accel_vm *av);
 void code_flush_all(struct vm *vm, void *arg);
 void jump_flush(struct jit_cpu *jc);
@@ -155,6 +172,7 @@ void verify_counts(const struct jit_cpu *jc, uint64_t *checked, uint64_t *skippe
 /* chaos.c */
 unsigned chaos_max_insns(struct jit_cpu *jc);   /* of the region about to be made; 0: as usual */
 void chaos_step(struct cpu *cpu);               /* between regions */
+bool chaos_impatient(struct jit_cpu *jc);
 bool chaos_no_link(struct jit_cpu *jc);
 void chaos_store(struct jit_cpu *jc);
 
@@ -172,5 +190,8 @@ void sync_quiet(struct jit_cpu *jc);
 void sync_pause(struct jit_cpu *jc);            /* lets a pending stop of the world pass */
 void work_run(struct vcpu *v);
 void vcpu_sleep(struct jit_cpu *jc);
+/* Lets those run whose stores are under way. false: the instruction had better be interpreted. */
+bool settle_wait(struct jit_cpu *jc, const struct settle *s);
+void settle_notify(struct accel_vm *av);        /* an epoch was noted */
 
 #endif

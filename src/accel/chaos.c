@@ -22,6 +22,8 @@ unsigned chaos_max_insns(struct jit_cpu *jc)
     return one_in(jc, 2) ? 1 : 1 + chaos_random(jc) % 8;
 }
 
+bool chaos_impatient(struct jit_cpu *jc) { return jc->chaos && one_in(jc, 2); }
+
 bool chaos_no_link(struct jit_cpu *jc) { return jc->chaos && one_in(jc, 4); }
 
 void chaos_step(struct cpu *cpu)

@@ -9,34 +9,47 @@ struct code_page {
     struct region *regions;     /* that begin or end here, by page_next */
     uint64_t lines;             /* bit per 64 bytes that some region covers */
     uint64_t writes;            /* times it was written while it had code: a translation begun before is stale */
-    uint64_t settle;            /* epoch that the others must have seen before its bytes may be read, see page_settled() */
+    struct settle settle;       /* what must have passed before its bytes may be read, see page_settled() */
     unsigned pins;              /* translations in the making */
 };
 
 /* A store of another vCPU may be under way while a page is translated: past its look at the soft TLB, but not in memory yet
- * (a vCPU's thread may lie preempted there for milliseconds). The translation would miss it for good. So whatever takes
- * a page's write entries away, or begins a store to it by the slow path, opens an epoch; every vCPU notes the epoch at
- * each turn of its loop, where none of its stores is under way; and a page is translated when all others have noted
- * the epoch of its last change. Until then its code is interpreted, which reads memory anew each time. */
-enum { EPOCH_OPENING = -1 };            /* as uint64_t: not settled for anybody */
-
+ * (a vCPU's thread may lie preempted there for milliseconds). The translation would miss it for good. So a vCPU that had a
+ * write entry for the page when that was taken away, or that begins a store to it by the slow path, opens an epoch; every
+ * vCPU notes the epoch at each turn of its loop, where none of its stores is under way; and a page is translated when
+ * those whose stores may be under way have noted the epoch of its last change. Until then who wants to run it waits, or
+ * interprets it, which reads memory anew each time. */
 static uint64_t epoch_open(struct accel_vm *av) { return atomic_fetch_add(&av->epoch, 1) + 1; }
 
-static bool page_settled(struct accel_vm *av, const struct jit_cpu *self, uint64_t settle)
+static bool epoch_passed(const struct jit_cpu *jc, uint64_t epoch)
 {
-    bool settled = true;
+    return atomic_load(&jc->epoch) >= epoch || atomic_load(&jc->quiet);
+}
 
-    if (settle == (uint64_t)EPOCH_OPENING)
-        return false;
+/* A store of this vCPU may be under way. One is remembered by its number; if there are more, all others are waited for. */
+static void settle_note(struct accel_vm *av, struct settle *s, unsigned writer)
+{
+    if (s->writer != writer && !epoch_passed(av->vm->vcpus[s->writer]->cpu->jit, s->writer_epoch))
+        s->epoch = MAX(s->epoch, s->writer_epoch);
+    s->writer = writer;
+    s->writer_epoch = epoch_open(av);
+}
+
+bool settle_passed(struct accel_vm *av, const struct jit_cpu *self, const struct settle *s, bool kick)
+{
+    bool passed = !s->opening;
+
     for (unsigned i = 0; i < av->vm->nvcpus; i++) {
         struct jit_cpu *jc = av->vm->vcpus[i]->cpu->jit;
+        uint64_t epoch = i == s->writer ? MAX(s->epoch, s->writer_epoch) : s->epoch;
 
-        if (jc && jc != self && atomic_load(&jc->epoch) < settle && !atomic_load(&jc->quiet)) {
+        if (!jc || jc == self || epoch_passed(jc, epoch))
+            continue;
+        if (kick)
             cpu_kick(jc->vcpu->cpu, CPU_EXIT_KICK);
-            settled = false;
-        }
+        passed = false;
     }
-    return settled;
+    return passed;
 }
 
 enum { LINE_BITS = CPU_PAGE_BITS - 6 };
@@ -94,7 +107,7 @@ static bool page_pin(struct ram_block *rb, uint64_t offset, uint64_t *writes)
     *writes = p->writes;
     if (__atomic_fetch_or(&rb->page_flags[offset >> CPU_PAGE_BITS], PAGE_HAS_CODE, __ATOMIC_SEQ_CST) & PAGE_HAS_CODE)
         return false;
-    p->settle = (uint64_t)EPOCH_OPENING;
+    p->settle.opening = true;
     return true;
 }
 
@@ -145,8 +158,8 @@ static void page_written(struct written *w, struct ram_block *rb, uint64_t offse
     if (!p)
         return;
     p->writes++;
-    if (w->cpu && p->settle != (uint64_t)EPOCH_OPENING)
-        p->settle = epoch_open(w->av);  /* the store itself comes after this */
+    if (w->cpu)
+        settle_note(w->av, &p->settle, w->cpu->vcpu->index);    /* the store itself comes after this */
     if (!(p->lines & lines_of(from, to))) {
         page_release(rb, offset);
         return;
@@ -262,11 +275,20 @@ void fault_fetch(struct cpu *cpu, uint64_t va)
         cpu_loop_exit(cpu);
 }
 
-static void revoke_everywhere(struct accel_vm *av, uintptr_t host_page)
+/* Takes write entries away. Of how many other vCPUs stores to the page may be under way, and the last of them. */
+static unsigned revoke_everywhere(struct accel_vm *av, const struct jit_cpu *self, uintptr_t host_page, unsigned *last)
 {
-    for (unsigned i = 0; i < av->vm->nvcpus; i++)
-        if (av->vm->vcpus[i]->cpu->jit)
-            tlb_revoke(av->vm->vcpus[i]->cpu->jit, host_page);
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < av->vm->nvcpus; i++) {
+        struct jit_cpu *jc = av->vm->vcpus[i]->cpu->jit;
+
+        if (jc && tlb_revoke(jc, host_page) && jc != self && !atomic_load(&jc->quiet)) {
+            *last = i;
+            n++;
+        }
+    }
+    return n;
 }
 
 /* Puts the region into its pages' lists, unless one of them was written since the translation began. */
@@ -290,13 +312,14 @@ static bool code_enter(struct accel_vm *av, struct region *r, struct ram_block *
 }
 
 /* The pages that a region at pc reads. */
-struct code_span { struct ram_block *rb[2]; uint64_t offset[2], writes[2]; unsigned pages; };
+struct code_span { struct ram_block *rb[2]; uint64_t offset[2], writes[2]; unsigned pages; struct settle settle; };
 
 /* Marks the pages as code and takes write entries away. false: stores to them may still be under way. */
 static bool span_pin(struct cpu *cpu, uint64_t pc, struct code_span *s)
 {
     struct accel_vm *av = cpu->jit->av;
     bool first[2] = { false }, settled = true;
+    unsigned writers[2] = { 0 }, writer[2] = { 0 };
 
     /* An instruction may straddle from within 16 bytes of the page's end. */
     s->pages = (pc & ~PAGE_MASK) > CPU_PAGE_SIZE - 16 &&
@@ -308,14 +331,22 @@ static bool span_pin(struct cpu *cpu, uint64_t pc, struct code_span *s)
     pthread_mutex_unlock(&av->code_lock);
     for (unsigned n = 0; n < s->pages; n++)
         if (first[n])
-            revoke_everywhere(av, (uintptr_t)s->rb[n]->host + (s->offset[n] & PAGE_MASK));
+            writers[n] = revoke_everywhere(av, cpu->jit, (uintptr_t)s->rb[n]->host + (s->offset[n] & PAGE_MASK),
+                                           &writer[n]);
     pthread_mutex_lock(&av->code_lock);
     for (unsigned n = 0; n < s->pages; n++) {
         struct code_page *p = page_get(s->rb[n], s->offset[n], true);
 
         if (first[n])
-            p->settle = epoch_open(av);
-        settled &= page_settled(av, cpu->jit, p->settle);
+            p->settle.opening = false;
+        if (writers[n] > 1)
+            p->settle.epoch = epoch_open(av);
+        else if (writers[n])
+            settle_note(av, &p->settle, writer[n]);
+        if (settled && !settle_passed(av, cpu->jit, &p->settle, true)) {
+            s->settle = p->settle;
+            settled = false;
+        }
     }
     pthread_mutex_unlock(&av->code_lock);
     return settled;
@@ -333,7 +364,8 @@ static void span_unpin(struct code_span *s, bool release)
 
 enum translated { TRANSLATED, TRANSLATE_AGAIN, TRANSLATE_UNSETTLED, TRANSLATE_FAILED };
 
-static enum translated translate_once(struct cpu *cpu, struct jit_source *src, struct region **out, enum jit_failure *why)
+static enum translated translate_once(struct cpu *cpu, struct jit_source *src, struct region **out, enum jit_failure *why,
+                                      struct settle *settle)
 {
     struct accel_vm *av = cpu->jit->av;
     struct code_span s;
@@ -350,6 +382,7 @@ static enum translated translate_once(struct cpu *cpu, struct jit_source *src, s
     span_unpin(&s, settled);            /* else the mark stays, for the next try */
     pthread_mutex_unlock(&av->code_lock);
     *out = entered ? r : NULL;
+    *settle = s.settle;
     return !settled ? TRANSLATE_UNSETTLED : !r ? TRANSLATE_FAILED : entered ? TRANSLATED : TRANSLATE_AGAIN;
 }
 
@@ -380,7 +413,7 @@ void code_flush_all(struct vm *vm, void *arg)
 }
 
 /* The region at pc, translated if need be; raises fetch faults. NULL: it is to be interpreted (not plain memory, or others
- * may be writing there just now). */
+ * may be writing there just now), or with jit_cpu.again, asked for anew from the loop. */
 struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode)
 {
     struct accel_vm *av = cpu->jit->av;
@@ -388,16 +421,18 @@ struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode)
 
     for (unsigned tries = 0; tries < 4; tries++) {
         enum jit_failure why;
+        struct settle settle;
         struct region *r;
 
         if (!code_fetch_fill(cpu, pc, &src.fetch, &src.phys))
             return NULL;
-        switch (translate_once(cpu, &src, &r, &why)) {
+        switch (translate_once(cpu, &src, &r, &why, &settle)) {
         case TRANSLATED:
             return r;
         case TRANSLATE_AGAIN:
             continue;
         case TRANSLATE_UNSETTLED:
+            cpu->jit->again = settle_wait(cpu->jit, &settle);
             return NULL;
         case TRANSLATE_FAILED:
             break;

@@ -73,6 +73,7 @@ static void accel_exit(struct vm *vm)
 static bool accel_vcpu_init(struct vcpu *v, struct error *err)
 {
     struct jit_cpu *jc = g_new0(struct jit_cpu, 1);
+    pthread_condattr_t monotonic;
 
     jc->av = accel_of(v->vm);
     jc->vcpu = v;
@@ -80,7 +81,10 @@ static bool accel_vcpu_init(struct vcpu *v, struct error *err)
     jc->quiet = true;
     jc->ir = ir_new();
     pthread_mutex_init(&jc->sleep_lock, NULL);
-    pthread_cond_init(&jc->sleep_cond, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&jc->sleep_cond, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     v->cpu->jit = jc;
     tlb_init(jc);
     jump_init(jc);
@@ -148,8 +152,8 @@ static char *accel_info(struct vm *vm)
 
         g_string_append_printf(s, "cpu %u: exits to loop %" PRIu64 ", jump cache misses %" PRIu64 ", unlinked exits %"
                                PRIu64 ", TLB fills %" PRIu64 ", TLB flushes %" PRIu64 ", single steps %" PRIu64
-                               ", sleeps %" PRIu64 "\n", i, jc->left[0], jc->left[1], jc->left[2], jc->tlb_fills,
-                               jc->tlb_flushes, jc->singles, jc->sleeps);
+                               ", waits for stores %" PRIu64 ", sleeps %" PRIu64 "\n", i, jc->left[0], jc->left[1],
+                               jc->left[2], jc->tlb_fills, jc->tlb_flushes, jc->singles, jc->settles, jc->sleeps);
         if (jc->verify) {
             uint64_t checked, skipped;
 

@@ -67,6 +67,14 @@ static struct region *find_region(struct cpu *cpu)
     return r ? r : code_translate(cpu, cpu->pc, cpu->mode);
 }
 
+/* There is no region at pc. */
+static void run_alone(struct cpu *cpu)
+{
+    if (!cpu->jit->again)
+        run_one(cpu);
+    cpu->jit->again = false;
+}
+
 /* Runs regions until one leaves for the loop. */
 static void run_regions(struct cpu *cpu)
 {
@@ -86,7 +94,7 @@ static void run_regions(struct cpu *cpu)
         if (!r) {
             r = find_region(cpu);
             if (!r) {
-                run_one(cpu);
+                run_alone(cpu);
                 return;
             }
             if (!from && !av->nochain)
@@ -130,7 +138,7 @@ static void run_interp(struct cpu *cpu)
         struct interp_result result;
 
         if (!r) {
-            run_one(cpu);
+            run_alone(cpu);
             return;
         }
         if (log_enabled(LOG_EXEC | LOG_CPU))
@@ -187,6 +195,10 @@ void accel_vcpu_loop(struct vcpu *v)
         if (atomic_load(&cpu->exit_request) && !handle_requests(cpu))
             break;
         atomic_store(&jc->epoch, epoch);
+        if (jc->any_gone)
+            tlb_forget_gone(jc);
+        if (atomic_load(&jc->av->settling))
+            settle_notify(jc->av);
         if (!cpu->guest->has_work(cpu)) {
             vcpu_sleep(jc);
             continue;

@@ -360,17 +360,46 @@ void cpu_tlb_flush_page(struct cpu *cpu, uint64_t va, uint32_t mmu_set)
     jump_flush_page(jc, va);
 }
 
-static void entry_revoke(struct tlb_entry *e, uintptr_t host_page)
+/* true: stores go there by this entry, be it the slow way. */
+static bool entry_revoke(struct tlb_entry *e, uintptr_t host_page)
 {
     uint64_t tag = __atomic_load_n(&e->write, __ATOMIC_RELAXED);
 
-    if (!(tag & (TLB_INVALID | TLB_MMIO | TLB_ROM | TLB_NOTDIRTY)) && (tag & PAGE_MASK) + e->addend == host_page)
+    if (tag & (TLB_INVALID | TLB_MMIO | TLB_ROM) || (tag & PAGE_MASK) + e->addend != host_page)
+        return false;
+    if (!(tag & TLB_NOTDIRTY))
         __atomic_store_n(&e->write, tag | TLB_NOTDIRTY, __ATOMIC_RELEASE);
+    return true;
 }
 
-void tlb_revoke(struct jit_cpu *jc, uintptr_t host_page)
+static unsigned gone_hash(uintptr_t host_page) { return (host_page >> CPU_PAGE_BITS) * UINT64_C(0x9e3779b97f4a7c15) >> 54; }
+
+/* An entry is replaced. Translated code may still store by what it was: one check serves a few accesses. */
+static void entry_gone(struct jit_cpu *jc, const struct tlb_entry *e)
+{
+    unsigned h = gone_hash((e->write & PAGE_MASK) + e->addend);
+
+    if (e->write & (TLB_INVALID | TLB_MMIO | TLB_ROM) || jc->av->vm->nvcpus == 1)
+        return;
+    jc->gone[h / 64] |= 1ull << h % 64;
+    jc->any_gone = true;
+}
+
+void tlb_forget_gone(struct jit_cpu *jc)
 {
     tlb_lock(jc);
+    memset(jc->gone, 0, sizeof(jc->gone));
+    jc->any_gone = false;
+    tlb_unlock(jc);
+}
+
+bool tlb_revoke(struct jit_cpu *jc, uintptr_t host_page)
+{
+    unsigned h = gone_hash(host_page);
+    bool found;
+
+    tlb_lock(jc);
+    found = jc->gone[h / 64] >> h % 64 & 1;
     for (unsigned k = 0; k < TLB_CONTEXTS; k++)
         jc->contexts[k].distrusted = true;
     for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
@@ -379,11 +408,12 @@ void tlb_revoke(struct jit_cpu *jc, uintptr_t host_page)
         if (!m->used)
             continue;
         for (unsigned k = 0; k < 1u << m->bits; k++)
-            entry_revoke(&m->table[k], host_page);
+            found |= entry_revoke(&m->table[k], host_page);
         for (unsigned k = 0; k < TLB_VICTIMS; k++)
-            entry_revoke(&m->victim[k], host_page);
+            found |= entry_revoke(&m->victim[k], host_page);
     }
     tlb_unlock(jc);
+    return found;
 }
 
 /* ---- fill */
@@ -453,15 +483,21 @@ static void entry_set(struct cpu *cpu, unsigned mmu, uint64_t va, const struct m
     struct tlb_entry *e = tlb_at(cpu, mmu, va);
     uint64_t page = va & PAGE_MASK;
 
-    if (!entry_is(e, va) && (e->read & e->write & e->exec) != UINT64_MAX) {
+    if (entry_is(e, va)) {
+        entry_gone(cpu->jit, e);
+    } else if ((e->read & e->write & e->exec) != UINT64_MAX) {
+        entry_gone(cpu->jit, &m->victim[m->victim_next % TLB_VICTIMS]);
         m->victim[m->victim_next % TLB_VICTIMS] = *e;
         m->victim_full[m->victim_next++ % TLB_VICTIMS] = *full_of(cpu, mmu, e);
-    } else if (!entry_is(e, va)) {
+    } else {
         m->used++;
     }
-    for (unsigned k = 0; k < TLB_VICTIMS; k++)
-        if (entry_is(&m->victim[k], va))
-            entry_drop(&m->victim[k]);
+    for (unsigned k = 0; k < TLB_VICTIMS; k++) {
+        if (!entry_is(&m->victim[k], va))
+            continue;
+        entry_gone(cpu->jit, &m->victim[k]);
+        entry_drop(&m->victim[k]);
+    }
     e->read = res->readable ? page | (flags & TLB_MMIO) : UINT64_MAX;
     e->exec = res->executable ? page | (flags & TLB_MMIO) : UINT64_MAX;
     e->write = res->writable ? page | flags : UINT64_MAX;

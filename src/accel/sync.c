@@ -1,6 +1,7 @@
 /* vCPU threads among each other: kicks, sleep, queued work, stopping the world. */
 #include <glib.h>
 #include <sched.h>
+#include <time.h>
 #include "accel.h"
 
 void cpu_kick(struct cpu *cpu, uint32_t bits)
@@ -40,6 +41,62 @@ void vcpu_sleep(struct jit_cpu *jc)
     atomic_store(&jc->sleeping, false);
     pthread_mutex_unlock(&jc->sleep_lock);
     sync_run(jc);
+}
+
+/* ---- stores that are under way */
+
+enum { SETTLE_WAIT_NS = 3000000, SETTLE_IMPATIENT = 64 };
+
+void settle_notify(struct accel_vm *av)
+{
+    for (unsigned i = 0; i < av->vm->nvcpus; i++) {
+        struct jit_cpu *jc = av->vm->vcpus[i]->cpu->jit;
+
+        if (!jc || !atomic_load(&jc->settling))
+            continue;
+        pthread_mutex_lock(&jc->sleep_lock);
+        pthread_cond_signal(&jc->sleep_cond);
+        pthread_mutex_unlock(&jc->sleep_lock);
+    }
+}
+
+/* Those waited for may be ready to run, but not running: more vCPUs than cores. They need the core more than we do. One that
+ * stays away (it waits in the host, or the host has better to do) is not waited for longer than a moment. */
+bool settle_wait(struct jit_cpu *jc, const struct settle *s)
+{
+    struct accel_vm *av = jc->av;
+    struct timespec until;
+    bool passed = false;
+    int timed_out = 0;
+
+    if (s->opening) {                   /* for as long as it takes another to go through the soft TLBs */
+        sched_yield();
+        return true;
+    }
+    if (jc->impatient || chaos_impatient(jc)) {
+        jc->impatient -= jc->impatient > 0;
+        return false;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += SETTLE_WAIT_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    jc->settles++;
+    atomic_store(&jc->settling, true);
+    atomic_fetch_add(&av->settling, 1);
+    sync_quiet(jc);                     /* so that two may wait for each other */
+    pthread_mutex_lock(&jc->sleep_lock);
+    atomic_store(&jc->sleeping, true);  /* kicks end it */
+    while (!atomic_load(&jc->vcpu->cpu->exit_request) && !(passed = settle_passed(av, jc, s, false)) && !timed_out)
+        timed_out = pthread_cond_timedwait(&jc->sleep_cond, &jc->sleep_lock, &until);
+    atomic_store(&jc->sleeping, false);
+    pthread_mutex_unlock(&jc->sleep_lock);
+    atomic_fetch_sub(&av->settling, 1);
+    atomic_store(&jc->settling, false);
+    sync_run(jc);
+    if (timed_out && !passed)
+        jc->impatient = SETTLE_IMPATIENT;
+    return true;
 }
 
 /* ---- work */
@@ -204,6 +261,8 @@ void sync_quiet(struct jit_cpu *jc)
     jc->quiet = true;
     pthread_cond_broadcast(&av->ex_cond);
     pthread_mutex_unlock(&av->ex_lock);
+    if (atomic_load(&av->settling))
+        settle_notify(av);
 }
 
 void sync_pause(struct jit_cpu *jc)

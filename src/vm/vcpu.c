@@ -268,13 +268,16 @@ void vcpu_queue(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg
 
 void vcpu_relax(struct vcpu *v)
 {
-    static long cores;          /* of the host: the same for every machine */
-    long running = 0;
+    static int cores;           /* that this process may use: the same for every machine */
+    int running = 0;
 
     if (v->vm->nvcpus < 2)
         return;
-    if (!cores)
-        cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (!cores) {
+        cpu_set_t set;
+
+        cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    }
     for (unsigned i = 0; i < v->vm->nvcpus; i++)
         running += !v->vm->vcpus[i]->halted && !v->vm->vcpus[i]->stopped;
     if (running > cores)

@@ -71,6 +71,7 @@ struct riscv_cpu {
     uint64_t tselect, tdata1[4], tdata2[4], tdata3[4];
     uint64_t fault_value;               /* mtval/stval of cpu.exception */
     bool halted;                        /* WFI */
+    unsigned vain_waits;                /* WFIs in a row that found their interrupt pending, but not taken */
     struct riscv_features features;
     const struct cpu_model *model;
     void *identity;                     /* models.c's own; owned */

@@ -1,7 +1,6 @@
 /* Privilege of the RISC-V guests: traps and their delegation, returns from them, interrupts, WFI, what translations depend
  * on, reset. Privileged ISA Manual 20240411, chapters 3 (machine) and 12 (supervisor). */
 #include <glib.h>
-#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 #include "rhea/base/log.h"
@@ -128,6 +127,24 @@ static bool may_wait(const struct riscv_cpu *c)
     return c->priv == PRV_S && !(c->mstatus & MSTATUS_TW);
 }
 
+static void relax(struct cpu *cpu)
+{
+    if (cpu->vcpu)
+        vcpu_relax(cpu->vcpu);
+}
+
+/* A WFI whose interrupt is pending, but disabled, ends at once. Harts that OpenSBI has not started yet loop so until
+ * a word of memory changes: they leave the host's cores to those that do something. */
+static void wait_in_vain(struct riscv_cpu *c)
+{
+    enum { VAIN_MAX = 100, VAIN_NAP_US = 50 };
+
+    if (++c->vain_waits > VAIN_MAX)
+        usleep(VAIN_NAP_US);
+    else
+        relax(&c->cpu);
+}
+
 void riscv_helper_wfi(struct cpu *cpu)
 {
     struct riscv_cpu *c = riscv(cpu);
@@ -135,18 +152,8 @@ void riscv_helper_wfi(struct cpu *cpu)
     if (!may_wait(c) && (c->priv == PRV_S || RISCV_HAS(&c->features, S) || (c->mstatus & MSTATUS_TW)))
         riscv_raise_illegal(c, INSN_WFI);
     c->halted = true;
-}
-
-static void yield_if_crowded(const struct cpu *cpu)
-{
-    static long cores;          /* of the host: the same for every machine */
-
-    if (!cpu->vcpu || cpu->vcpu->vm->nvcpus < 2)
-        return;
-    if (!cores)
-        cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if ((long)cpu->vcpu->vm->nvcpus > cores)
-        sched_yield();
+    if (riscv_pending(c) & c->mie)
+        wait_in_vain(c);
 }
 
 /* Zawrs. The stall may end for any reason; ours is over at once. */
@@ -156,10 +163,10 @@ void riscv_helper_wrs(struct cpu *cpu, uint32_t insn)
 
     if (insn == INSN_WRS_NTO && c->priv != PRV_M && (c->mstatus & MSTATUS_TW))
         riscv_raise_illegal(c, insn);
-    yield_if_crowded(cpu);
+    relax(cpu);
 }
 
-void riscv_helper_pause(struct cpu *cpu) { yield_if_crowded(cpu); }
+void riscv_helper_pause(struct cpu *cpu) { relax(cpu); }
 
 void riscv_helper_fs_dirty(struct cpu *cpu) { riscv(cpu)->mstatus |= MSTATUS_FS; }
 
@@ -226,6 +233,7 @@ bool riscv_deliver(struct cpu *cpu)
     n = interrupt_to_take(c, pending);
     if (n < 0)
         return false;
+    c->vain_waits = 0;
     trap(c, (unsigned)n, 0, true);
     return true;
 }
