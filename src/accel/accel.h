@@ -172,6 +172,7 @@ void verify_counts(const struct jit_cpu *jc, uint64_t *checked, uint64_t *skippe
 /* chaos.c */
 unsigned chaos_max_insns(struct jit_cpu *jc);   /* of the region about to be made; 0: as usual */
 void chaos_step(struct cpu *cpu);               /* between regions */
+bool chaos_keep_notice(struct jit_cpu *jc);
 bool chaos_impatient(struct jit_cpu *jc);
 bool chaos_no_link(struct jit_cpu *jc);
 void chaos_store(struct jit_cpu *jc);

@@ -44,6 +44,9 @@ void chaos_step(struct cpu *cpu)
         vcpus_exclusive(jc->vcpu->vm, code_flush_all, NULL);
 }
 
+/* The next store to that page goes through chaos_store() too. */
+bool chaos_keep_notice(struct jit_cpu *jc) { return jc->chaos && one_in(jc, 2); }
+
 /* Between what a store to translated code drops and the store itself: as if the thread were preempted there. */
 void chaos_store(struct jit_cpu *jc)
 {

@@ -503,7 +503,7 @@ static void entry_set(struct cpu *cpu, unsigned mmu, uint64_t va, const struct m
     e->write = res->writable ? page | flags : UINT64_MAX;
     if (full->ram) {
         e->addend = (uintptr_t)full->ram->host + full->offset - page;
-        if (res->writable && !flags && page_wants_notice(full))
+        if (res->writable && !flags && (page_wants_notice(full) || chaos_keep_notice(cpu->jit)))
             e->write |= TLB_NOTDIRTY;
     }
     *full_of(cpu, mmu, e) = *full;
@@ -644,7 +644,7 @@ static struct tlb_entry *notice_store(struct cpu *cpu, unsigned mmu, struct tlb_
     chaos_store(cpu->jit);
     __atomic_fetch_or(f, PAGE_DIRTY | PAGE_DIRTY_DISPLAY, __ATOMIC_SEQ_CST);
     tlb_lock(cpu->jit);
-    if (!page_wants_notice(&full) && tag_match(e->write, va))
+    if (!page_wants_notice(&full) && tag_match(e->write, va) && !chaos_keep_notice(cpu->jit))
         e->write &= ~(uint64_t)TLB_NOTDIRTY;
     tlb_unlock(cpu->jit);
     return tlb_get(cpu, va, ACCESS_WRITE, mmu);

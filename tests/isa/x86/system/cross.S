@@ -2,11 +2,14 @@
  * all the time; once it says so, and they have executed a serializing instruction, they must see what it wrote. Prints
  * "ok" and the number of processors, or what was stale, to port E9. A firmware image of 64 KiB, copied to 20000h.
  *
- * Two functions are rewritten: one in a page of its own, one in the page of the running program. */
+ * Three functions are rewritten: one in a page of its own, one in the page of the running program, and one in a page that
+ * nobody has run before (each round another), while the others begin to call it. */
     .set BASE, 0x20000
     .set TRAMPOLINE, 0x8000     /* SIPI vector 8 */
     .set OWN_PAGE, 0x40003      /* mov $imm, %eax with its immediate at a multiple of 4; ret */
+    .set FRESH, 0x200003        /* the like, a page a round */
     .set GO, 0x50000            /* round that may be checked */
+    .set BEGIN, 0x500c0         /* round whose fresh page may be called */
     .set COUNT, 0x50040         /* application processors that run */
     .set FAILED, 0x50080
     .set ACKS, 0x51000          /* a cache line a processor */
@@ -75,6 +78,13 @@ first:
     movb $0xb8, OWN_PAGE
     movl $0, OWN_PAGE + 1
     movb $0xc3, OWN_PAGE + 5
+    mov $FRESH, %edi
+    mov $(ROUNDS + 2), %ecx
+1:  movb $0xb8, (%edi)
+    movl $0, 1(%edi)
+    movb $0xc3, 5(%edi)
+    add $0x1000, %edi
+    loop 1b
     movl $0x1ff, LAPIC + 0xf0
     movl $0xc4500, LAPIC + 0x300        /* INIT to all others */
     mov $200000, %ecx
@@ -88,6 +98,10 @@ first:
     xor %ebx, %ebx
 round:
     inc %ebx
+    mov %ebx, %eax
+    shl $12, %eax
+    mov %ebx, BEGIN
+    mov %ebx, FRESH + 1(%eax)
     mov %ebx, OWN_PAGE + 1
     mov %ebx, BASE + shared_imm - start
     mov %ebx, GO
@@ -153,7 +167,16 @@ other:
     sub %ebp, %eax
     cmp $1, %eax
     ja stale
-    cmp GO, %ebp
+    lea 1(%ebp), %eax
+    cmp BEGIN, %eax
+    jne 2f
+    call fresh
+    test %eax, %eax
+    jz 2f
+    sub %ebp, %eax
+    cmp $1, %eax
+    jne stale
+2:  cmp GO, %ebp
     je 1b
     inc %ebp
     xor %eax, %eax
@@ -165,8 +188,16 @@ other:
     call *%eax
     cmp %ebp, %eax
     jne stale
+    mov %ebp, %eax
+    call fresh
+    cmp %ebp, %eax
+    jne stale
     mov %ebp, ACKS(%edi)
     jmp 1b
+fresh:
+    shl $12, %eax
+    add $FRESH, %eax
+    jmp *%eax
 stale:
     movl $1, FAILED
     cli
