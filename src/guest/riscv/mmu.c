@@ -371,6 +371,8 @@ static void dump_leaf(struct dump *d, uint64_t va, unsigned bits)
 {
     uint64_t phys = ppn_of(&d->w, d->w.pte) << 12, flags = d->w.pte & 0xfe;
 
+    if (d->w.sv->entry_bytes == 8 && d->w.pte & PTE_N)     /* one of the entries of a larger page */
+        phys = (phys & ~((UINT64_C(1) << NAPOT_BITS) - 1)) | (va & ((UINT64_C(1) << NAPOT_BITS) - 1));
     if (d->size && (d->start + d->size != va || d->phys + d->size != phys || d->flags != flags))
         run_flush(d);
     if (!d->size) {
