@@ -5,10 +5,12 @@
 #include "rhea/base/options.h"
 #include "rhea/block/block.h"
 #include "rhea/chardev/chardev.h"
+#include "rhea/device/semihosting.h"
 #include "rhea/vm/fds.h"
 #include "rhea/control/monitor.h"
 #include "rhea/net/net.h"
 #include "rhea/vm/object.h"
+#include "rhea/vm/semihosting.h"
 
 typedef bool add_fn(struct vm *vm, struct json_object *opts, struct error *err);
 
@@ -116,6 +118,14 @@ static bool add_monitor_chardevs(struct cmdline *c, struct vm *vm, struct error 
     return true;
 }
 
+static bool add_semihosting(struct cmdline *c, struct vm *vm, struct error *err)
+{
+    if (!c->semihosting || semihosting_create(vm, c->semihosting, !c->sandbox, err))
+        return true;
+    error_prepend(err, "-semihosting-config");
+    return false;
+}
+
 static bool make_backends(struct vm *vm, void *opaque, struct error *err)
 {
     struct cmdline *c = opaque;
@@ -130,7 +140,8 @@ static bool make_backends(struct vm *vm, void *opaque, struct error *err)
     }
     return add_each(vm, c->fds, "add-fd", add_fd, err) && add_objects(vm, c->objects, err) &&
            add_each(vm, c->chardevs, "chardev", chardev_add, err) && add_serials(c, vm, err) &&
-           add_monitor_chardevs(c, vm, err) && add_each(vm, c->blockdevs, "blockdev", block_add_node, err) &&
+           add_monitor_chardevs(c, vm, err) && add_semihosting(c, vm, err) &&
+           add_each(vm, c->blockdevs, "blockdev", block_add_node, err) &&
            add_each(vm, c->drives, "drive", block_add_drive, err) &&
            add_each(vm, c->netdevs, "netdev", netdev_add, err);
 }
@@ -258,6 +269,9 @@ static void free_backends(struct vm *vm, void *opaque)
     block_flush_all(vm);
     monitor_cleanup(vm);
     net_cleanup(vm);
+    if (vm->semihosting)
+        vm->semihosting->free(vm->semihosting);
+    vm->semihosting = NULL;
     block_close_all(vm);
     chardev_cleanup(vm);
     object_cleanup(vm);

@@ -79,6 +79,10 @@ static const struct cmdline_param action_params[] = {
     STR("reboot", "reset or shutdown"), STR("shutdown", "poweroff or pause"), STR("panic", "pause, shutdown, "
         "exit-failure or none"), STR("watchdog", "reset, shutdown, poweroff, inject-nmi, pause, debug or none"), { 0 }
 };
+static const struct cmdline_param semihosting_params[] = {
+    BOOL("enable", "take the calls"), STR("target", "native, gdb or auto"), STR("chardev", "where the console is"),
+    BOOL("userspace", "from unprivileged programs too"), STR("arg", "word of the program's command line"), { 0 }
+};
 static const struct cmdline_param add_fd_params[] = {
     NUM("fd", "inherited file descriptor"), NUM("set", "set it belongs to"), STR("opaque", "free text"), { 0 }
 };
@@ -829,6 +833,19 @@ static bool set_sandbox(struct cmdline *c, const char *arg, struct error *err)
     return ok;
 }
 
+static bool set_semihosting(struct cmdline *c, const char *arg, struct error *err)
+{
+    struct json_object *o = options_parse(arg ? arg : "enable=on", "enable", err);
+    bool on = false;
+    bool ok = o && cmdline_check(o, semihosting_params, "-semihosting-config", err) &&
+              option_bool(o, "enable", true, &on, err);
+
+    json_object_put(c->semihosting);
+    c->semihosting = ok && on ? json_object_get(o) : NULL;
+    json_object_put(o);
+    return ok;
+}
+
 static bool set_add_fd(struct cmdline *c, const char *arg, struct error *err)
 {
     struct json_object *o = options_parse(arg, NULL, err);
@@ -977,6 +994,9 @@ const struct cmdline_option cmdline_options[] = {
     { "D", "FILE", "log to this file, not to the terminal", set_log_file },
     { "dfilter", "RANGE[,RANGE]...", "log only these guest addresses (START..END, START+SIZE)", set_log_filter },
     { "trace", "help", "trace points", set_trace },
+    { "semihosting", NULL, "let programs in the guest use the host's files and console", set_semihosting },
+    { "semihosting-config", "[enable=]on|off[,target=native|auto][,chardev=ID][,userspace=on|off][,arg=WORD]...",
+      "the same, with its settings", set_semihosting, .params = semihosting_params },
     NO("s", NULL, "this build has no gdb stub yet", "use -d in_asm,cpu and the monitor's info registers, x/i"),
     NO("gdb", "DEV", "this build has no gdb stub yet", "use -d in_asm,cpu and the monitor's info registers, x/i"),
     NO("plugin", "FILE", "this build has no plugins yet", "leave it out"),

@@ -50,7 +50,7 @@ void cmdline_free(struct cmdline *c)
     if (!c)
         return;
     struct json_object *owned[] = { c->objects, c->chardevs, c->blockdevs, c->drives, c->netdevs, c->devices,
-                                    c->monitors, c->nics, c->serials, c->parallels, c->fds, c->sandbox,
+                                    c->monitors, c->nics, c->serials, c->parallels, c->fds, c->sandbox, c->semihosting,
                                     c->cpu_topology, c->config.accel, c->config.globals, c->config.smbios,
                                     c->config.fw_cfg, c->config.nics, c->config.serials, c->config.machine_opts,
                                     c->config.boot, c->config.rtc, c->config.drives };

@@ -36,6 +36,31 @@ def to_userspace(smp, accel="jit", machine="virt", cpu=None):
     return f"kernel-{smp}-{accel}-{machine}-{cpu or 'rv64'}", test
 
 
+def debian(smp):
+    """A disk with systemd: log in, network, a clean system, power off from inside."""
+    def test():
+        guest = asset("debian-riscv64")
+        with tempfile.TemporaryDirectory() as d:
+            disk = os.path.join(d, "disk.qcow2")
+            subprocess.run([program("rhea-img"), "create", "-q", "-f", "qcow2", "-b", f"{guest}/root.qcow2", "-F", "qcow2", disk], check=True)
+            with Machine("-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/initrd.img", "-append", "root=/dev/vda rw console=ttyS0",
+                         "-drive", f"file={disk},if=virtio,format=qcow2", "-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n",
+                         "-device", "virtio-rng-pci", machine="virt", memory="1G", smp=smp, emulator=rv64) as m:
+                m.expect(r"login: ", 600)
+                m.send("root\n")
+                m.expect(r"# ", 90)
+                m.send("ping -c 1 -W 5 10.0.2.2 >/dev/null; echo ping-$?; systemctl is-system-running --wait | tr a-z A-Z\n")
+                m.expect(r"ping-0", 90)
+                m.expect(r"RUNNING", 180)
+                m.send("dmesg -r | grep '^.[0-3]>'; echo end of dmesg\n")
+                errors = re.findall(r"<[0-3]>.*", m.expect(r"(?s)(.*)\nend of dmesg", 90)[1])
+                assert not errors, "the guest complains:\n" + "\n".join(errors[:10])
+                m.clean()
+                m.send("poweroff\n")
+                assert m.wait(180) == 0
+    return f"debian-{smp}", test
+
+
 def installer():
     k = asset("kernel", "riscv64-installer")
     with Machine("-kernel", f"{k}/vmlinuz", "-initrd", f"{k}/initrd.gz", "-append", "console=ttyS0 TERM=vt102 priority=low",
@@ -124,7 +149,8 @@ def refused():
 rv64_full = "rv64,svinval=on,svnapot=on,svpbmt=on"
 tests = [privileged(64, "jit", rv64_full), privileged(32, "jit", "rv32,svinval=on"), privileged(64, "interp", rv64_full),
          privileged(32, "interp", "max"), privileged(64, "jit,chaos=1", "max"), privileged(64, "jit,verify=on", rv64_full), opensbi, opensbi32, device_tree, refused, u_boot("machine"), u_boot("supervisor"), edk2, installer, to_userspace(1), to_userspace(2), to_userspace(4),
-         to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off")]
+         to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off"), debian(2)]
 if soak:
+    tests += [debian(1), debian(4)]
     tests += [to_userspace(smp, f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for n in range(20)]
 run(tests)

@@ -25,6 +25,7 @@ struct cmdline {
     char *process_name;
     struct json_object *sandbox;        /* NULL: off */
     struct json_object *fds;            /* -add-fd */
+    struct json_object *semihosting;    /* NULL: off */
     GPtrArray *strings;         /* owned texts that config points to */
     const char *program;        /* as called, without directory */
 };

@@ -124,6 +124,7 @@ struct vm {
     int exit_code; bool quitting;
     uint8_t uuid[16];
     void *fw_cfg;               /* the machine's fw_cfg device, if any */
+    struct semihosting *semihosting;    /* rhea/vm/semihosting.h; NULL: off */
     struct control_state *control;      /* monitors, passed file descriptors: src/control's own */
     struct accel_stats *stats;
     struct mem_state *mem;      /* memory.c's own */

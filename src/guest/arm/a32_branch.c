@@ -69,14 +69,31 @@ static uint32_t syndrome(const struct a32_insn *i, unsigned ec, uint32_t iss)
     return (uint32_t)ec << 26 | (i->len == 4 ? 1u << 25 : 0) | iss;
 }
 
+static void semihosting_if(struct arm_t *t, const struct a32_insn *i, bool is_call)
+{
+    if (is_call)
+        arm_call(t, ARM_HELP_semihosting, a32_k(t, i->len), 0, 0, 0);
+}
+
 EMIT32(svc)
 {
+    semihosting_if(t, i, i->imm24 == (i->thumb ? 0xab : 0x123456));
     a32_it_done(t);                     /* what is returned to is the next instruction */
     a32_exit_at(t, arm_call(t, ARM_HELP_svc, a32_k(t, syndrome(i, EC_SVC32, i->imm24 & 0xffff)), 0, 0, 0));
 }
 
-EMIT32(bkpt) { arm_exception(t, syndrome(i, EC_BKPT32, i->wide)); }
-EMIT32(hlt) { arm_undefined(t); }       /* halting debug is not there */
+EMIT32(bkpt)
+{
+    semihosting_if(t, i, i->thumb && i->wide == 0xab);
+    arm_exception(t, syndrome(i, EC_BKPT32, i->wide));
+}
+
+EMIT32(hlt)
+{
+    semihosting_if(t, i, i->wide == (i->thumb ? 0x3c : 0xf000));
+    arm_undefined(t);                   /* halting debug is not there */
+}
+
 EMIT32(udf) { arm_undefined(t); }
 
 EMIT32(hvc)

@@ -28,11 +28,12 @@ EMIT(smc)
 
 EMIT(brk) { arm_exception(t, ARM_SYNDROME(EC_BRK64, i->imm16)); }
 
-/* Without halting debug HLT is undefined; semihosting (imm 0xf000) is not offered. */
+/* Without halting debug HLT is undefined, but for semihosting. */
 EMIT(hlt)
 {
-    arm_call(t, ARM_HELP_hlt, imm32(t, i->imm16), 0, 0, 0);
-    ir_exit_loop(t->ir, t->pc);
+    if (i->imm16 == 0xf000)
+        arm_call(t, ARM_HELP_semihosting, imm32(t, 4), 0, 0, 0);
+    arm_undefined(t);
 }
 
 /* ---- hints */

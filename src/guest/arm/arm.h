@@ -109,7 +109,8 @@ static inline struct arm_cpu *arm(struct cpu *c) { return (struct arm_cpu *)c; }
 
 /* cpu.exception */
 enum arm_exception { ARM_EXC_UNDEF, ARM_EXC_SYNC /* with exc_syndrome */, ARM_EXC_PREFETCH, ARM_EXC_DATA, ARM_EXC_IRQ, ARM_EXC_FIQ,
-                     ARM_EXC_SERROR, ARM_EXC_VIRQ, ARM_EXC_VFIQ, ARM_EXC_VSERROR, ARM_EXC_HALT };
+                     ARM_EXC_SERROR, ARM_EXC_VIRQ, ARM_EXC_VFIQ, ARM_EXC_VSERROR, ARM_EXC_HALT,
+                     ARM_EXC_SEMIHOSTING /* exc_syndrome: bytes of the instruction */ };
 
 /* Mode bits: the key of translations. Features are fixed for a machine and not in it. */
 enum {

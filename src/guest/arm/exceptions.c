@@ -426,6 +426,8 @@ bool arm_deliver(struct cpu *cpu)
     struct pending p;
 
     c->halted = false;
+    if (cpu->exception == ARM_EXC_SEMIHOSTING)
+        return arm_semihosting(c);
     if (cpu->exception >= 0)
         return deliver_sync(c);
     p = pending_interrupt(c);

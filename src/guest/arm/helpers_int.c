@@ -1,5 +1,4 @@
 /* C functions that translated integer code calls: rows of helpers-int.def. Pointer authentication is in pauth.c. */
-#include "rhea/base/log.h"
 #include "arm.h"
 
 
@@ -28,13 +27,6 @@ void arm_helper_bti_check(struct cpu *cpu, uint32_t raw)
 void arm_helper_btype_jump(struct cpu *cpu)
 {
     arm(cpu)->btype = arm_page_guarded(arm(cpu), cpu->pc) ? 3 : 1;
-}
-
-void arm_helper_hlt(struct cpu *cpu, uint32_t imm)
-{
-    if (imm == 0xf000 && log_enabled(LOG_UNIMP))
-        log_printf("arm: HLT 0xf000 at %#" G_GINT64_MODIFIER "x asks for semihosting, which is not offered\n", cpu->pc);
-    arm_raise_undefined(arm(cpu));
 }
 
 /* ---- atomics */

@@ -167,6 +167,7 @@ bool arm_psci(struct arm_cpu *c);                       /* system_psci.c; false:
 void arm_power_off(struct arm_cpu *c);
 bool arm_step_active(const struct arm_cpu *c);          /* software step or breakpoints watch every instruction */
 bool arm_debug_check(struct arm_cpu *c);                /* before an instruction: took a debug exception */
+bool arm_semihosting(struct arm_cpu *c);                /* semihosting.c: carries out the call that was raised */
 bool arm_debug_enabled(const struct arm_cpu *c);        /* debug exceptions, from the current EL */
 
 /* ---- mmu.c */

@@ -9,6 +9,7 @@
 #define GENERAL \
     "i m a f d c s u zicntr zicsr zifencei zihintntl zihintpause zihpm zawrs zfa zba zbb zbc zbs zicbom zicbop zicboz " \
     "sstc svadu svinval Pmp "
+#define E_CORE "i m a c u zicntr zicsr zifencei zihpm Pmp "
 struct riscv_model { const char *name, *summary, *extensions; bool rv32, rv64; };
 static const struct riscv_model models[] = {
     { "rv64", "general purpose, 64 bits", GENERAL "Sv39 Sv48 Sv57", false, true },
@@ -16,6 +17,11 @@ static const struct riscv_model models[] = {
     { "max", "every extension this build has", "*", true, true },
     { "rv64i", "RV64I alone, to add to", "i zicsr", false, true },
     { "rv32i", "RV32I alone, to add to", "i zicsr", true, false },
+    { "sifive-e31", "SiFive E31: RV32IMAC, machine and user mode", E_CORE, true, false },
+    { "sifive-e34", "SiFive E34: RV32IMAFC, machine and user mode", E_CORE "f ", true, false },
+    { "sifive-u34", "SiFive U34: RV32GC", E_CORE "f d s Sv32", true, false },
+    { "sifive-e51", "SiFive E51: RV64IMAC, machine and user mode", E_CORE, false, true },
+    { "sifive-u54", "SiFive U54: RV64GC", E_CORE "f d s Sv39", false, true },
     { "rva22u64", "profile RVA22U64", "i m a f d c u zicntr zicsr zihpm zihintpause zba zbb zbs zicbom zicbop zicboz zfhmin zkt",
       false, true },
     { "rva22s64", "profile RVA22S64", "i m a f d c s u zicntr zicsr zifencei zihpm zihintpause zba zbb zbs zicbom zicbop zicboz "

@@ -223,6 +223,8 @@ bool riscv_deliver(struct cpu *cpu)
         unsigned cause = (unsigned)cpu->exception;
 
         cpu->exception = -1;
+        if (cause == CAUSE_BREAKPOINT && riscv_semihosting(c))
+            return true;
         trap(c, cause, c->fault_value, false);
         return true;
     }

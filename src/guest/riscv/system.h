@@ -96,6 +96,8 @@ void riscv_stimecmp_changed(struct riscv_cpu *c);       /* or menvcfg.STCE, or t
 uint64_t riscv_counter_read(struct riscv_cpu *c, unsigned csr);
 void riscv_counter_write(struct riscv_cpu *c, unsigned csr, uint64_t v);
 void riscv_countinhibit_write(struct riscv_cpu *c, unsigned csr, uint64_t v);
+/* semihosting.c: cpu.exception was that of an EBREAK. true: it was a call, which is done or will be tried again */
+bool riscv_semihosting(struct riscv_cpu *c);
 /* models.c */
 bool riscv_identity_parse(struct riscv_identity *id, const char *spec, bool rv32, struct error *err);
 
