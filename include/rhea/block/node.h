@@ -78,6 +78,21 @@ struct block_fast {
     void *end_arg;
 };
 
+/* An internal snapshot to be made, or one that was found. */
+struct block_snapshot {
+    const char *name;
+    uint64_t vm_state_size;     /* bytes written with vmstate() before */
+    uint64_t date_sec;          /* since the epoch */
+    uint32_t date_nsec;
+    uint64_t clock_ns;          /* how long the guest has run */
+    uint64_t icount;            /* UINT64_MAX: not counted */
+};
+
+/* What an image of a disk would take of its file. */
+struct block_measure { uint64_t required, fully_allocated, bitmaps; bool has_bitmaps; };
+
+typedef void block_progress_fn(void *opaque, uint64_t done, uint64_t all);
+
 enum { BLOCK_FIX_LEAKS = 1, BLOCK_FIX_ERRORS = 2 };
 struct block_check {
     uint64_t errors, leaks, errors_fixed, leaks_fixed, check_errors;
@@ -111,6 +126,8 @@ struct block_driver {
                         struct block_node **file);
     int (*truncate)(struct block_node *n, uint64_t size, struct error *err);            /* [co] */
     int (*preallocate)(struct block_node *n, uint64_t off, uint64_t bytes);     /* [co] room for it; contents stay */
+    /* [co] After the disk grew by [off, size): as create's preallocation=mode for that part ("metadata", "falloc", "full"). */
+    bool (*preallocate_mode)(struct block_node *n, uint64_t off, const char *mode, struct error *err);
     int64_t (*allocated_size)(struct block_node *n);
     /* The node that has the bytes, f->offset adjusted; NULL: take the slow path. Must not block or yield. */
     struct block_node *(*map_fast)(struct block_node *n, struct block_fast *f);
@@ -118,10 +135,24 @@ struct block_driver {
     bool (*submit)(struct block_node *n, struct aio_req *r);
     struct json_object *(*info)(struct block_node *n);          /* format-specific, or NULL */
     struct json_object *(*snapshots)(struct block_node *n);     /* list, or NULL */
+    /* Internal snapshots, by name or id; all [co]. view: a read-only node shows the snapshot from now on. */
+    bool (*snapshot_create)(struct block_node *n, const struct block_snapshot *s, struct error *err);
+    bool (*snapshot_apply)(struct block_node *n, const char *name, struct error *err);
+    bool (*snapshot_delete)(struct block_node *n, const char *name, struct error *err);
+    bool (*snapshot_view)(struct block_node *n, const char *name, struct error *err);
+    /* [co] The machine's state beside the disk, which the next snapshot takes in. */
+    int (*vmstate_preadv)(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);
+    int (*vmstate_pwritev)(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);
     uint32_t (*cluster_size)(struct block_node *n);
     char *(*backing_filename)(struct block_node *n, char **format);     /* as written in the image; caller frees */
     /* [co] g: where other nodes (a backing file) and secrets are found. */
     bool (*create)(struct block_graph *g, const char *filename, struct json_object *opts, struct error *err);
+    /* [co] Writes another name into the image (NULL: none); the graph stays as it is. */
+    bool (*change_backing)(struct block_node *n, const char *filename, const char *format, struct error *err);
+    const char *const *amend_options;
+    bool (*amend)(struct block_node *n, struct json_object *opts, block_progress_fn *progress, void *arg, struct error *err); /* [co] */
+    /* [co] Of a new image with create's options for a disk of opts' size, or that holds what `source` (may be NULL) does. */
+    bool (*measure)(struct json_object *opts, struct block_node *source, struct block_measure *out, struct error *err);
     /* [co] repair: bits of BLOCK_FIX_*. */
     bool (*check)(struct block_node *n, unsigned repair, struct block_check *out, struct error *err);
 };

@@ -62,10 +62,15 @@ static void meta_remove(struct meta_cache *c, struct meta_entry *e)
     g_free(e);
 }
 
-void meta_cache_free(struct meta_cache *c)
+void meta_cache_empty(struct meta_cache *c)
 {
     while (c->newest)
         meta_remove(c, c->newest);
+}
+
+void meta_cache_free(struct meta_cache *c)
+{
+    meta_cache_empty(c);
     g_free(c->hash);
     c->hash = NULL;
 }
@@ -198,6 +203,63 @@ static void epoch_wait(struct qcow2 *q, unsigned old)
         coroutine_yield();
 }
 
+void qcow2_epoch_drain(struct qcow2 *q)
+{
+    for (int i = 0; i < 2; i++) {
+        unsigned old = atomic_load(&q->epoch);
+
+        atomic_store(&q->epoch, !old);
+        epoch_wait(q, old);
+    }
+}
+
+/* ---- requests, and who must be alone */
+
+static void exclusive_wake(struct qcow2 *q)
+{
+    co_mutex_lock(&q->lock);
+    co_queue_wake_all(&q->exclusive_waiters);
+    co_mutex_unlock(&q->lock);
+}
+
+/* Counted before `exclusive` is looked at: who sets that waits for the count to fall. */
+void qcow2_request_begin(struct qcow2 *q)
+{
+    for (;;) {
+        atomic_fetch_add(&q->requests, 1);
+        if (!atomic_load(&q->exclusive))
+            return;
+        qcow2_request_end(q);
+        co_mutex_lock(&q->lock);
+        if (atomic_load(&q->exclusive))
+            co_queue_wait(&q->exclusive_waiters, &q->lock);
+        co_mutex_unlock(&q->lock);
+    }
+}
+
+void qcow2_request_end(struct qcow2 *q)
+{
+    if (atomic_fetch_sub(&q->requests, 1) == 1 && atomic_load(&q->exclusive))
+        exclusive_wake(q);
+}
+
+void qcow2_exclusive_begin(struct qcow2 *q)
+{
+    co_mutex_lock(&q->lock);
+    while (atomic_load(&q->exclusive))
+        co_queue_wait(&q->exclusive_waiters, &q->lock);
+    atomic_store(&q->exclusive, true);
+    while (atomic_load(&q->requests))
+        co_queue_wait(&q->exclusive_waiters, &q->lock);
+    co_mutex_unlock(&q->lock);
+}
+
+void qcow2_exclusive_end(struct qcow2 *q)
+{
+    atomic_store(&q->exclusive, false);
+    exclusive_wake(q);
+}
+
 /* ---- writing it all */
 
 struct piece { struct meta_entry *e; uint64_t offset; uint32_t from, bytes; uint8_t *data; };
@@ -272,21 +334,28 @@ static void l1_take(struct qcow2 *q, struct snapshot_of_dirt *s)
     q->l1_dirty_to = 0;
 }
 
+static int barrier(struct qcow2 *q)
+{
+    int ret = q->data == q->file ? 0 : node_flush(q->data);
+
+    return ret ? ret : node_flush(q->file);
+}
+
 static int dirt_write_all(struct qcow2 *q, struct snapshot_of_dirt *s)
 {
     int ret = dirt_write(q, s->refblocks);
 
     if (!ret && (s->l2->len || s->l1))
-        ret = node_flush(q->file);
+        ret = barrier(q);
     if (!ret)
         ret = dirt_write(q, s->l2);
     if (!ret && s->l1) {
-        ret = node_flush(q->file);
+        ret = barrier(q);
         if (!ret)
             ret = node_pwrite(q->file, q->l1_offset + s->l1_from * 8ull, s->l1, (s->l1_to - s->l1_from) * 8ull);
     }
     if (!ret && s->frees)
-        ret = node_flush(q->file);
+        ret = barrier(q);
     return ret;
 }
 

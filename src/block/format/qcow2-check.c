@@ -1,5 +1,6 @@
 /* qcow2: consistency. All references are counted into a table in memory and compared with the refcounts; on request
- * the refcounts are mended: leaks are freed, counts that are too small are raised. */
+ * the refcounts are mended: leaks are freed, counts that are too small are raised, and where the refcount blocks
+ * themselves cannot be trusted all of them are written anew. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,17 +12,18 @@ struct census {
     uint32_t *count;            /* references a cluster */
     uint64_t clusters;          /* of the file */
     uint64_t last_host;         /* of the data cluster before, for fragmentation */
-    bool fix;
+    bool rebuild;               /* the refcount blocks overlap something, or lie outside */
 };
 
 /* References a range of the file; false: it lies outside. */
-static bool census_add(struct census *c, uint64_t offset, uint64_t bytes)
+static bool census_add(void *arg, uint64_t offset, uint64_t bytes)
 {
+    struct census *c = arg;
     uint64_t first = offset >> c->q->cluster_bits, last;
 
     if (!bytes)
         return true;
-    if (offset > INT64_MAX - bytes)
+    if (bytes > INT64_MAX || offset > INT64_MAX - bytes)
         goto outside;
     last = (offset + bytes - 1) >> c->q->cluster_bits;
     if (last >= c->clusters)
@@ -35,25 +37,38 @@ outside:
     return false;
 }
 
-static void census_entry(struct census *c, uint64_t entry, bool active)
+static void census_place(struct census *c, uint64_t offset, bool active)
+{
+    struct qcow2 *q = c->q;
+
+    if (!q->data_external)
+        census_add(c, offset, q->cluster_size);
+    if (!active)
+        return;
+    c->out->allocated_clusters++;
+    if (c->last_host && offset != c->last_host + q->cluster_size)
+        c->out->fragmented_clusters++;
+    c->last_host = offset;
+}
+
+static void census_entry(struct census *c, struct l2_entry v, bool active)
 {
     struct qcow2 *q = c->q;
     uint64_t offset, bytes;
 
-    switch (qcow2_kind(q, entry)) {
+    for (unsigned sub = 0; q->extended && sub < QCOW2_SUBCLUSTERS; sub++) {
+        if (qcow2_sub_kind(q, v, sub) == QCOW2_BAD) {
+            c->out->errors++;
+            break;
+        }
+    }
+    switch (qcow2_kind(q, v.desc)) {
     case QCOW2_NORMAL:
     case QCOW2_ZERO_ALLOC:
-        offset = entry & QCOW2_OFFSET_MASK;
-        census_add(c, offset, q->cluster_size);
-        if (!active)
-            break;
-        c->out->allocated_clusters++;
-        if (c->last_host && offset != c->last_host + q->cluster_size)
-            c->out->fragmented_clusters++;
-        c->last_host = offset;
+        census_place(c, v.desc & QCOW2_OFFSET_MASK, active);
         break;
     case QCOW2_COMPRESS:
-        qcow2_compressed_range(q, entry, &offset, &bytes);
+        qcow2_compressed_range(q, v.desc, &offset, &bytes);
         bytes = MIN(bytes, offset < q->file->size ? q->file->size - offset : bytes);
         census_add(c, offset, bytes);
         if (active) {
@@ -63,7 +78,7 @@ static void census_entry(struct census *c, uint64_t entry, bool active)
         }
         break;
     case QCOW2_BAD:
-        c->out->errors++;
+        c->out->errors += !q->extended;         /* counted above */
         break;
     default:
         break;
@@ -74,7 +89,7 @@ static void census_entry(struct census *c, uint64_t entry, bool active)
 static int census_l1(struct census *c, const uint64_t *l1, uint32_t entries, uint64_t offset, bool active)
 {
     struct qcow2 *q = c->q;
-    uint64_t *l2 = node_buffer(q->file, q->cluster_size);
+    void *l2 = node_buffer(q->file, q->cluster_size);
     int ret = l2 ? 0 : -ENOMEM;
 
     census_add(c, offset, entries * 8ull);
@@ -89,8 +104,8 @@ static int census_l1(struct census *c, const uint64_t *l1, uint32_t entries, uin
         }
         census_add(c, table, q->cluster_size);
         ret = node_pread(q->file, table, l2, q->cluster_size);
-        for (uint64_t k = 0; k < q->cluster_size / 8 && !ret; k++)
-            census_entry(c, GUINT64_FROM_BE(l2[k]), active);
+        for (uint64_t k = 0; k < 1ull << q->l2_bits && !ret; k++)
+            census_entry(c, l2_load(q, l2, k), active);
     }
     free(l2);
     return ret;
@@ -115,6 +130,7 @@ static int census_snapshots(struct census *c)
     return ret;
 }
 
+/* After everything else, so that what they overlap has been seen. */
 static void census_refcounts(struct census *c)
 {
     struct qcow2 *q = c->q;
@@ -122,10 +138,16 @@ static void census_refcounts(struct census *c)
     census_add(c, 0, q->cluster_size);
     census_add(c, q->reftable_offset, (uint64_t)q->reftable_clusters << q->cluster_bits);
     for (uint32_t i = 0; i < q->reftable_entries; i++) {
-        if (q->reftable[i] & (q->cluster_size - 1))
+        uint64_t block = q->reftable[i];
+
+        if (!block)
+            continue;
+        if (block & (q->cluster_size - 1)) {
             c->out->errors++;
-        else if (q->reftable[i])
-            census_add(c, q->reftable[i], q->cluster_size);
+            c->rebuild = true;
+        } else if (!census_add(c, block, q->cluster_size) || c->count[block >> q->cluster_bits] > 1) {
+            c->rebuild = true;
+        }
     }
 }
 
@@ -168,9 +190,12 @@ static int compare_all(struct census *c, unsigned repair)
         ret = qcow2_refcount_get(q, i, &have);
         if (ret) {                      /* a block that cannot be read */
             c->out->check_errors++;
+            c->rebuild = true;
             ret = ret == -EIO && q->corrupt ? ret : 0;
             continue;
         }
+        if (want && !have && (i >> q->refblock_bits >= q->reftable_entries || !q->reftable[i >> q->refblock_bits]))
+            c->rebuild = true;          /* there is no block to count in */
         if (want || have)
             c->out->end_offset = (i + 1) << q->cluster_bits;
         ret = compare_one(c, i, have, want, repair);
@@ -178,11 +203,25 @@ static int compare_all(struct census *c, unsigned repair)
     return ret;
 }
 
-/* The COPIED flag says that the refcount is exactly one. Only looked at; wrong ones cost a copy, or are errors. */
-static int check_copied(struct census *c)
+/* ---- COPIED says that there is one reference, and lets it be written in place */
+
+/* Set though there are more: an error. Missing: a copy is made for nothing; an error too, as the format has it, but
+ * not where the count is too high as well, for then it is the leak that is wrong. */
+static bool copied_wrong(struct census *c, uint64_t desc)
+{
+    uint64_t cluster = (desc & QCOW2_OFFSET_MASK) >> c->q->cluster_bits, have;
+
+    if (cluster >= c->clusters)
+        return false;
+    if (desc & QCOW2_COPIED)
+        return c->count[cluster] != 1;
+    return c->count[cluster] == 1 && !qcow2_refcount_get(c->q, cluster, &have) && have == 1;
+}
+
+static int check_copied(struct census *c, uint64_t *wrong)
 {
     struct qcow2 *q = c->q;
-    uint64_t *l2 = node_buffer(q->file, q->cluster_size);
+    void *l2 = node_buffer(q->file, q->cluster_size);
     int ret = l2 ? 0 : -ENOMEM;
 
     for (uint32_t i = 0; i < q->l1_size && !ret; i++) {
@@ -190,16 +229,14 @@ static int check_copied(struct census *c)
 
         if (!table || (table >> q->cluster_bits) >= c->clusters || (table & (q->cluster_size - 1)))
             continue;
-        if (!(q->l1[i] & QCOW2_COPIED) != (c->count[table >> q->cluster_bits] != 1))
-            c->out->errors++;
+        *wrong += copied_wrong(c, q->l1[i]);
         ret = node_pread(q->file, table, l2, q->cluster_size);
-        for (uint64_t k = 0; k < q->cluster_size / 8 && !ret; k++) {
-            uint64_t e = GUINT64_FROM_BE(l2[k]), host = (e & QCOW2_OFFSET_MASK) >> q->cluster_bits;
-            enum qcow2_kind kind = qcow2_kind(q, e);
+        for (uint64_t k = 0; k < 1ull << q->l2_bits && !ret && !q->data_external; k++) {
+            uint64_t desc = l2_load(q, l2, k).desc;
+            enum qcow2_kind kind = qcow2_kind(q, desc);
 
-            if ((kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC) && host < c->clusters &&
-                !(e & QCOW2_COPIED) != (c->count[host] != 1))
-                c->out->errors++;
+            if (kind == QCOW2_NORMAL || kind == QCOW2_ZERO_ALLOC)
+                *wrong += copied_wrong(c, desc);
         }
     }
     free(l2);
@@ -213,8 +250,107 @@ static int census_take(struct census *c)
 
     if (!ret)
         ret = census_snapshots(c);
+    if (!ret && q->bitmap_count)
+        ret = qcow2_bitmaps_walk(q, census_add, c);
+    if (q->crypt_offset)
+        census_add(c, q->crypt_offset, q->crypt_length);
     if (!ret)
         census_refcounts(c);
+    return ret;
+}
+
+/* ---- refcounts made anew */
+
+/* New blocks and a new table behind the end of the file, as the census has it; then the header names them. The old
+ * ones are not referenced any more. */
+static int rebuild(struct census *c)
+{
+    struct qcow2 *q = c->q;
+    uint64_t per_block = 1ull << q->refblock_bits, first = c->clusters, blocks = 1, table_clusters = 1, all;
+    void *block = node_buffer(q->file, q->cluster_size);
+    g_autofree uint64_t *table = NULL;
+    uint8_t field[12];
+    int ret = block ? 0 : -ENOMEM;
+
+    for (;;) {
+        uint64_t b, t;
+
+        all = first + blocks + table_clusters;
+        b = (all + per_block - 1) / per_block;
+        t = clusters_of(q, b * 8);
+        if (b <= blocks && t <= table_clusters)
+            break;
+        blocks = b;
+        table_clusters = t;
+    }
+    if (table_clusters << q->cluster_bits > QCOW2_MAX_REFTABLE_BYTES)
+        ret = -EFBIG;
+    table = g_malloc0(table_clusters << q->cluster_bits);
+    for (uint64_t b = 0; b < blocks && !ret; b++) {
+        memset(block, 0, q->cluster_size);
+        for (uint64_t i = b * per_block; i < MIN(all, (b + 1) * per_block); i++) {
+            uint64_t want = i < first ? c->count[i] : 1;
+
+            if (want > refcount_max(q->refcount_order))
+                ret = -EOVERFLOW;
+            refcount_write(block, q->refcount_order, i - b * per_block, MIN(want, refcount_max(q->refcount_order)));
+        }
+        be64_put(&table[b], (first + b) << q->cluster_bits);
+        if (!ret)
+            ret = node_pwrite(q->file, (first + b) << q->cluster_bits, block, q->cluster_size);
+    }
+    free(block);
+    if (!ret)
+        ret = node_pwrite(q->file, (first + blocks) << q->cluster_bits, table, table_clusters << q->cluster_bits);
+    if (!ret)
+        ret = node_flush(q->file);
+    be64_put(field, (first + blocks) << q->cluster_bits);
+    be32_put(field + 8, table_clusters);
+    if (!ret)
+        ret = qcow2_header_write(q, QCOW2_H_REFTABLE, field, sizeof(field));
+    if (!ret)
+        ret = node_flush(q->file);
+    if (ret)
+        return ret;
+    meta_cache_empty(&q->refblocks);
+    q->reftable_offset = (first + blocks) << q->cluster_bits;
+    q->reftable_clusters = table_clusters;
+    q->reftable_entries = table_clusters << (q->cluster_bits - 3);
+    g_free(q->reftable);
+    q->reftable = g_steal_pointer(&table);
+    for (uint32_t i = 0; i < q->reftable_entries; i++)
+        q->reftable[i] = GUINT64_FROM_BE(q->reftable[i]);
+    q->fresh_start = MAX(q->fresh_start, all << q->cluster_bits);
+    return 0;
+}
+
+/* ---- one pass, as often as a repair needs */
+
+static int pass(struct qcow2 *q, unsigned repair, struct block_check *out, uint64_t *wrong, bool *again)
+{
+    struct census c = { .q = q, .out = out };
+    int ret;
+
+    *wrong = 0;
+    *out = (struct block_check){ .total_clusters = clusters_of(q, q->node->size) };
+    c.clusters = clusters_of(q, q->file->size);
+    c.count = g_try_new0(uint32_t, MAX(c.clusters, 1));
+    if (!c.count)
+        return -ENOMEM;
+    ret = census_take(&c);
+    co_mutex_lock(&q->lock);
+    if (!ret)
+        ret = check_copied(&c, wrong);
+    if (!ret && !(c.rebuild && (repair & BLOCK_FIX_ERRORS)))
+        ret = compare_all(&c, repair);
+    *again = false;
+    if (!ret && c.rebuild && (repair & BLOCK_FIX_ERRORS)) {
+        q->corrupt = false;
+        *again = true;
+        ret = rebuild(&c);
+    }
+    co_mutex_unlock(&q->lock);
+    g_free(c.count);
     return ret;
 }
 
@@ -230,35 +366,52 @@ static int clear_marks(struct qcow2 *q, const struct block_check *out)
     return qcow2_header_write(q, QCOW2_H_INCOMPAT, &be, 8);
 }
 
+/* The counts on disk first, then the flags that rest on them. */
+static int repair_flags(struct qcow2 *q, unsigned repair, struct block_check *out, uint64_t wrong)
+{
+    int ret = qcow2_flush_cache(q->node);
+
+    if (repair & BLOCK_FIX_ERRORS)
+        out->errors_fixed += wrong;
+    else
+        out->errors += wrong;
+    q->free_hint = 0;
+    if (!ret && ((repair & BLOCK_FIX_ERRORS) || out->leaks_fixed))
+        ret = qcow2_copied_update(q, NULL);
+    return ret ? ret : qcow2_flush_cache(q->node);
+}
+
+static int check_exclusive(struct qcow2 *q, unsigned repair, struct block_check *out)
+{
+    uint64_t wrong = 0, rebuilt = 0;
+    bool again = true;
+    int ret = q->node->read_only ? 0 : qcow2_flush_cache(q->node);
+
+    for (int i = 0; i < 3 && again && !ret; i++) {
+        ret = pass(q, repair, out, &wrong, &again);
+        rebuilt += again;
+    }
+    if (ret)
+        return ret;
+    out->errors_fixed += rebuilt;
+    if (!repair || q->node->read_only) {
+        out->errors += wrong;
+        return 0;
+    }
+    ret = repair_flags(q, repair, out, wrong);
+    if (!ret)
+        ret = clear_marks(q, out);
+    return ret ? ret : node_flush(q->file);
+}
+
 bool qcow2_check(struct block_node *n, unsigned repair, struct block_check *out, struct error *err)
 {
     struct qcow2 *q = n->state;
-    struct census c = { .q = q, .out = out };
-    int ret = n->read_only ? 0 : qcow2_flush_cache(n);
+    int ret;
 
-    *out = (struct block_check){ .total_clusters = clusters_of(q, n->size) };
-    c.clusters = clusters_of(q, q->file->size);
-    c.count = g_try_new0(uint32_t, MAX(c.clusters, 1));
-    if (!c.count)
-        return error_setf(err, ERR_GENERIC, NULL, "'%s': no memory for %" PRIu64 " clusters", n->filename,
-                          c.clusters);
-    if (!ret)
-        ret = census_take(&c);
-    co_mutex_lock(&q->lock);
-    if (!ret)
-        ret = check_copied(&c);
-    if (!ret)
-        ret = compare_all(&c, repair);
-    co_mutex_unlock(&q->lock);
-    if (!ret && repair && !n->read_only) {
-        q->free_hint = 0;
-        ret = qcow2_flush_cache(n);
-        if (!ret)
-            ret = clear_marks(q, out);
-        if (!ret)
-            ret = node_flush(q->file);
-    }
-    g_free(c.count);
+    qcow2_exclusive_begin(q);
+    ret = check_exclusive(q, repair, out);
+    qcow2_exclusive_end(q);
     if (ret)
         return error_set_errno(err, -ret, NULL, "'%s' cannot be checked", n->filename);
     return true;

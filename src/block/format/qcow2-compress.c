@@ -83,6 +83,7 @@ static int deflate_job(void *arg)
 static int link_compressed(struct qcow2 *q, uint64_t off, uint64_t host, uint64_t bytes)
 {
     unsigned shift = 62 - (q->cluster_bits - 8), i;
+    enum qcow2_kind kind;
     uint64_t sectors = ((host + bytes - 1) / 512) - host / 512;
     struct meta_entry *e;
     int ret = qcow2_l2_writable(q, off, &e);
@@ -90,12 +91,11 @@ static int link_compressed(struct qcow2 *q, uint64_t off, uint64_t host, uint64_
     if (ret)
         return ret;
     i = qcow2_slice_index(q, off);
-    if (qcow2_kind(q, l2_load(e, i)) != QCOW2_UNALLOCATED && qcow2_kind(q, l2_load(e, i)) != QCOW2_ZERO_PLAIN) {
+    kind = qcow2_kind(q, l2_load(q, e->data, i).desc);
+    if (kind != QCOW2_UNALLOCATED && kind != QCOW2_ZERO_PLAIN)
         ret = -EIO;
-    } else {
-        ((uint64_t *)e->data)[i] = GUINT64_TO_BE(QCOW2_COMPRESSED | sectors << shift | host);
-        meta_dirty(&q->l2, e, i * 8, 8);
-    }
+    else
+        l2_store(q, e, i, (struct l2_entry){ QCOW2_COMPRESSED | sectors << shift | host, 0 });
     meta_put(e);
     return ret;
 }
@@ -108,39 +108,26 @@ static void unlink_bytes(struct qcow2 *q, uint64_t host, uint64_t bytes)
     q->compressed_next = 0;
 }
 
-int qcow2_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes)
+static int write_compressed(struct qcow2 *q, uint64_t off, const uint8_t *in)
 {
-    struct qcow2 *q = n->state;
-    struct codec c = { .type = q->compression, .in_bytes = q->cluster_size, .out_bytes = q->cluster_size - 1 };
-    uint8_t *whole = NULL, *out;
+    struct codec c = { .type = q->compression, .in = in, .in_bytes = q->cluster_size, .out_bytes = q->cluster_size - 1 };
     uint64_t host;
     int ret;
 
-    if ((off & (q->cluster_size - 1)) || bytes > q->cluster_size ||
-        (bytes < q->cluster_size && off + bytes != n->size))
-        return -EINVAL;
-    c.in = buf;
-    if (bytes < q->cluster_size) {              /* the end of the disk */
-        c.in = whole = g_malloc0(q->cluster_size);
-        memcpy(whole, buf, bytes);
-    }
-    c.out = out = node_buffer(q->file, q->cluster_size);
-    ret = out ? pool_run(deflate_job, &c) : -ENOMEM;
-    g_free(whole);
-    if (ret == -E2BIG) {                        /* does not shrink */
-        free(out);
-        return node_pwrite(n, off, buf, bytes);
-    }
+    c.out = node_buffer(q->file, q->cluster_size);
+    ret = c.out ? pool_run(deflate_job, &c) : -ENOMEM;
     if (ret) {
-        free(out);
-        return ret;
+        struct iovec iov = { (void *)in, q->cluster_size };
+
+        free(c.out);
+        return ret == -E2BIG ? qcow2_write(q, off, q->cluster_size, &iov, 1) : ret;     /* does not shrink */
     }
     co_mutex_lock(&q->lock);
     q->inflated_entry = 0;
     ret = qcow2_alloc_bytes(q, c.produced, &host);
     co_mutex_unlock(&q->lock);
     if (!ret) {
-        ret = node_pwrite(q->file, host, out, c.produced);
+        ret = node_pwrite(q->file, host, c.out, c.produced);
         co_mutex_lock(&q->lock);
         if (!ret)
             ret = link_compressed(q, off, host, c.produced);
@@ -148,6 +135,27 @@ int qcow2_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf,
             unlink_bytes(q, host, c.produced);
         co_mutex_unlock(&q->lock);
     }
-    free(out);
+    free(c.out);
     return ret ? ret : qcow2_throttle(q);
+}
+
+int qcow2_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes)
+{
+    struct qcow2 *q = n->state;
+    g_autofree uint8_t *whole = NULL;
+    int ret;
+
+    if ((off & (q->cluster_size - 1)) || bytes > q->cluster_size ||
+        (bytes < q->cluster_size && off + bytes != n->size))
+        return -EINVAL;
+    if (q->data_external || q->crypt_method)
+        return -ENOTSUP;
+    if (bytes < q->cluster_size) {              /* the end of the disk */
+        whole = g_malloc0(q->cluster_size);
+        memcpy(whole, buf, bytes);
+    }
+    qcow2_request_begin(q);
+    ret = write_compressed(q, off, whole ? whole : buf);
+    qcow2_request_end(q);
+    return ret;
 }

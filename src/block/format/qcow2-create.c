@@ -7,15 +7,13 @@
 
 const char *const qcow2_create_options[] = { "size", "backing_file", "backing_fmt", "cluster_size", "compat", "refcount_bits",
                                              "lazy_refcounts", "compression_type", "preallocation", "extended_l2",
-                                             "encryption", "data_file", "nocow", NULL };
-
-enum { EXT_BACKING_FORMAT = 0xe2792aca, EXT_FEATURES = 0x6803f857, HEADER_V3 = 112, HEADER_V2 = 72 };
+                                             "encryption", "data_file", "data_file_raw", "nocow", NULL };
 
 struct plan {
     uint64_t size, cluster_size, l1_entries, l1_clusters, reftable_clusters, refblocks, total;
-    unsigned cluster_bits, refcount_order, version, compression;
-    bool lazy;
-    const char *backing, *backing_format;
+    unsigned cluster_bits, refcount_order, version, compression, l2_shift;
+    bool lazy, extended, data_raw;
+    const char *backing, *backing_format, *data_file, *preallocation;
 };
 
 /* ---- what was asked for */
@@ -33,24 +31,15 @@ static bool plan_version(struct plan *p, struct json_object *opts, struct error 
     return true;
 }
 
-static bool plan_refused(struct json_object *opts, struct error *err)
+static bool plan_preallocation(struct plan *p, struct json_object *opts, struct error *err)
 {
-    const char *prealloc = option_str(opts, "preallocation", "off");
-    bool extended;
+    static const char *const modes[] = { "off", "metadata", "falloc", "full", NULL };
 
-    if (!option_bool(opts, "extended_l2", false, &extended, err))
-        return false;
-    if (extended)
-        return error_set(err, ERR_GENERIC, "extended_l2 is not supported yet", "leave it out");
-    if (option_str(opts, "encryption", NULL))
-        return error_set(err, ERR_GENERIC, "encrypted images are not supported yet", "leave it out");
-    if (option_str(opts, "data_file", NULL))
-        return error_set(err, ERR_GENERIC, "external data files are not supported yet", "leave it out");
-    if (strcmp(prealloc, "off") && strcmp(prealloc, "metadata") && strcmp(prealloc, "falloc") &&
-        strcmp(prealloc, "full"))
+    p->preallocation = option_str(opts, "preallocation", p->data_raw ? "metadata" : "off");
+    if (!g_strv_contains(modes, p->preallocation))
         return error_setf(err, ERR_GENERIC, "it is off, metadata, falloc or full",
-                          "unknown preallocation '%s'", prealloc);
-    if (strcmp(prealloc, "off") && option_str(opts, "backing_file", NULL))
+                          "unknown preallocation '%s'", p->preallocation);
+    if (strcmp(p->preallocation, "off") && p->backing && !p->extended)
         return error_set(
             err, ERR_GENERIC,
             "Backing file and preallocation can only be used at the same time if extended_l2 is enabled",
@@ -58,21 +47,54 @@ static bool plan_refused(struct json_object *opts, struct error *err)
     return true;
 }
 
-static bool plan_parse(struct plan *p, struct json_object *opts, struct error *err)
+static bool plan_data_file(struct plan *p, struct json_object *opts, struct error *err)
 {
-    const char *comp = option_str(opts, "compression_type", "zlib");
-    uint64_t cluster;
-    int64_t bits;
+    p->data_file = option_str(opts, "data_file", NULL);
+    if (!option_bool(opts, "data_file_raw", false, &p->data_raw, err))
+        return false;
+    if (p->data_file && p->version < 3)
+        return error_set(err, ERR_GENERIC, "External data files are only supported with compatibility level 1.1 and above",
+                         "leave compat= out");
+    if (p->data_raw && !p->data_file)
+        return error_set(err, ERR_GENERIC, "data_file_raw requires data_file", "add data_file=NAME");
+    if (p->data_raw && p->backing)
+        return error_set(err, ERR_GENERIC, "Backing file and data-file-raw cannot be used at the same time",
+                         "leave one out");
+    return true;
+}
 
-    if (!plan_refused(opts, err) || !plan_version(p, opts, err) ||
-        !option_size(opts, "size", 0, &p->size, err) ||
-        !option_size(opts, "cluster_size", 65536, &cluster, err) ||
-        !option_int(opts, "refcount_bits", 16, &bits, err) ||
-        !option_bool(opts, "lazy_refcounts", false, &p->lazy, err))
+static bool plan_clusters(struct plan *p, struct json_object *opts, struct error *err)
+{
+    uint64_t cluster;
+
+    if (!option_bool(opts, "extended_l2", false, &p->extended, err) ||
+        !option_size(opts, "cluster_size", p->extended ? 128 << 10 : 64 << 10, &cluster, err))
         return false;
     if (cluster < 1u << QCOW2_MIN_CLUSTER_BITS || cluster > 1u << QCOW2_MAX_CLUSTER_BITS ||
         (cluster & (cluster - 1)))
         return error_set(err, ERR_GENERIC, "Cluster size must be a power of two between 512 and 2048k", NULL);
+    if (p->extended && (p->version < 3 || cluster < 1u << QCOW2_MIN_EXTENDED_BITS))
+        return error_set(err, ERR_GENERIC, "Extended L2 entries need compat=1.1 and clusters of 16k at least", NULL);
+    p->cluster_size = cluster;
+    p->cluster_bits = __builtin_ctzll(cluster);
+    p->l2_shift = p->extended ? 4 : 3;
+    return true;
+}
+
+static bool plan_parse(struct plan *p, struct json_object *opts, struct error *err)
+{
+    const char *comp = option_str(opts, "compression_type", "zlib");
+    int64_t bits;
+
+    p->backing = option_str(opts, "backing_file", NULL);
+    p->backing_format = option_str(opts, "backing_fmt", NULL);
+    if (!plan_version(p, opts, err) || !plan_clusters(p, opts, err) || !plan_data_file(p, opts, err) ||
+        !plan_preallocation(p, opts, err) || !option_size(opts, "size", 0, &p->size, err) ||
+        !option_int(opts, "refcount_bits", 16, &bits, err) ||
+        !option_bool(opts, "lazy_refcounts", false, &p->lazy, err))
+        return false;
+    if (option_str(opts, "encryption", NULL) && strcmp(option_str(opts, "encryption", ""), "off"))
+        return error_set(err, ERR_GENERIC, "encryption=on (AES) is not supported any more: it is not safe", "use encrypt.format=luks");
     if (bits < 1 || bits > 64 || (bits & (bits - 1)))
         return error_set(err, ERR_GENERIC, "Refcount width must be a power of two and may not exceed 64 bits",
                          NULL);
@@ -81,19 +103,11 @@ static bool plan_parse(struct plan *p, struct json_object *opts, struct error *e
     if (p->version < 3 && (bits != 16 || p->lazy || strcmp(comp, "zlib")))
         return error_set(err, ERR_GENERIC,
                          "refcount_bits, lazy_refcounts and compression_type need compat=1.1", NULL);
-    p->cluster_size = cluster;
-    p->cluster_bits = __builtin_ctzll(cluster);
     p->refcount_order = __builtin_ctzll(bits);
     p->compression = strcmp(comp, "zstd") ? QCOW2_ZLIB : QCOW2_ZSTD;
     p->size = (p->size + 511) & ~511ull;
-    p->backing = option_str(opts, "backing_file", NULL);
-    p->backing_format = option_str(opts, "backing_fmt", NULL);
     if (p->backing && strlen(p->backing) > 1023)
         return error_set(err, ERR_GENERIC, "the name of the backing file is longer than 1023 bytes", NULL);
-    if (p->backing &&
-        HEADER_V3 + 512 + strlen(p->backing) + (p->backing_format ? strlen(p->backing_format) : 0) > cluster)
-        return error_set(err, ERR_GENERIC, "the name of the backing file does not fit the first cluster",
-                         "use a larger cluster_size");
     return true;
 }
 
@@ -105,7 +119,7 @@ static uint64_t div_up(uint64_t a, uint64_t b)
 /* header, refcount table, refcount blocks, L1 */
 static bool plan_layout(struct plan *p, struct error *err)
 {
-    uint64_t per_l2 = p->cluster_size << (p->cluster_bits - 3),
+    uint64_t per_l2 = p->cluster_size << (p->cluster_bits - p->l2_shift),
              per_block = p->cluster_size * 8 >> p->refcount_order;
 
     p->l1_entries = div_up(p->size, per_l2);
@@ -130,72 +144,22 @@ static bool plan_layout(struct plan *p, struct error *err)
 
 /* ---- bytes */
 
-static void put32(uint8_t *p, uint32_t v)
+static bool put_header(const struct plan *p, uint8_t *cluster)
 {
-    v = GUINT32_TO_BE(v);
-    memcpy(p, &v, 4);
-}
-
-static void put64(uint8_t *p, uint64_t v)
-{
-    v = GUINT64_TO_BE(v);
-    memcpy(p, &v, 8);
-}
-
-static uint8_t *put_extension(uint8_t *p, uint32_t type, const void *data, uint32_t len)
-{
-    put32(p, type);
-    put32(p + 4, len);
-    memcpy(p + 8, data, len);
-    return p + 8 + ((len + 7) & ~7u);
-}
-
-/* Names of feature bits, so that programs that do not know them can say what they miss. */
-static uint8_t *put_features(uint8_t *p)
-{
-    static const struct { uint8_t type, bit; const char *name; } features[] = {
-        { 0, 0, "dirty bit" }, { 0, 1, "corrupt bit" }, { 0, 2, "external data file" }, { 0, 3, "compression type" },
-        { 0, 4, "extended L2 entries" }, { 1, 0, "lazy refcounts" }, { 2, 0, "bitmaps" }, { 2, 1, "raw external data" },
+    struct qcow2_header h = {
+        .version = p->version, .cluster_bits = p->cluster_bits, .refcount_order = p->refcount_order,
+        .compression = p->compression, .length = p->version < 3 ? QCOW2_HEADER_V2 : QCOW2_HEADER_KNOWN,
+        .size = p->size, .l1_size = p->l1_entries, .reftable_offset = p->cluster_size,
+        .reftable_clusters = p->reftable_clusters,
+        .l1_offset = (1 + p->reftable_clusters + p->refblocks) << p->cluster_bits,
+        .incompatible = (p->compression ? QCOW2_INCOMPAT_COMPRESSION : 0) | (p->extended ? QCOW2_INCOMPAT_EXTENDED_L2 : 0) |
+                        (p->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0),
+        .compatible = p->lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0,
+        .autoclear = p->data_raw ? QCOW2_AUTOCLEAR_DATA_RAW : 0,
+        .backing = p->backing, .backing_format = p->backing_format, .data_file = p->data_file,
     };
-    uint8_t table[G_N_ELEMENTS(features)][48] = { 0 };
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(features); i++) {
-        table[i][0] = features[i].type;
-        table[i][1] = features[i].bit;
-        memcpy(&table[i][2], features[i].name, strlen(features[i].name));
-    }
-    return put_extension(p, EXT_FEATURES, table, sizeof(table));
-}
-
-static void put_header(const struct plan *p, uint8_t *h)
-{
-    uint8_t *ext = h + (p->version >= 3 ? HEADER_V3 : HEADER_V2);
-
-    put32(h, QCOW2_MAGIC);
-    put32(h + 4, p->version);
-    put32(h + 20, p->cluster_bits);
-    put64(h + QCOW2_H_SIZE, p->size);
-    put32(h + QCOW2_H_L1_SIZE, p->l1_entries);
-    put64(h + QCOW2_H_L1_OFFSET, (1 + p->reftable_clusters + p->refblocks) << p->cluster_bits);
-    put64(h + QCOW2_H_REFTABLE, p->cluster_size);
-    put32(h + QCOW2_H_REFTABLE + 8, p->reftable_clusters);
-    if (p->version >= 3) {
-        put64(h + QCOW2_H_INCOMPAT, p->compression ? QCOW2_INCOMPAT_COMPRESSION : 0);
-        put64(h + 80, p->lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0);
-        put32(h + 96, p->refcount_order);
-        put32(h + 100, HEADER_V3);
-        h[104] = p->compression;
-    }
-    if (p->backing && p->backing_format)
-        ext = put_extension(ext, EXT_BACKING_FORMAT, p->backing_format, strlen(p->backing_format));
-    if (p->version >= 3 && p->cluster_size >= 2048)
-        ext = put_features(ext);
-    ext += 8;                   /* end of extensions: type 0, length 0 */
-    if (p->backing) {
-        put64(h + 8, ext - h);
-        put32(h + 16, strlen(p->backing));
-        memcpy(ext, p->backing, strlen(p->backing));
-    }
+    return qcow2_header_put(&h, cluster);
 }
 
 static int write_tables(const struct plan *p, struct block_node *file)
@@ -213,7 +177,7 @@ static int write_tables(const struct plan *p, struct block_node *file)
     if (!ret) {
         memset(buf, 0, p->reftable_clusters * cs);
         for (uint64_t b = 0; b < p->refblocks; b++)
-            put64(buf + b * 8, (1 + p->reftable_clusters + b) * cs);
+            be64_put(buf + b * 8, (1 + p->reftable_clusters + b) * cs);
         ret = node_pwrite(file, cs, buf, p->reftable_clusters * cs);
     }
     if (!ret)
@@ -221,9 +185,7 @@ static int write_tables(const struct plan *p, struct block_node *file)
     if (!ret)
         ret = node_flush(file);
     if (!ret) {                 /* the header comes last: before it, there is no image */
-        memset(buf, 0, cs);
-        put_header(p, buf);
-        ret = node_pwrite(file, 0, buf, cs);
+        ret = put_header(p, buf) ? node_pwrite(file, 0, buf, cs) : -ENAMETOOLONG;
     }
     if (!ret)
         ret = node_flush(file);
@@ -231,12 +193,13 @@ static int write_tables(const struct plan *p, struct block_node *file)
     return ret;
 }
 
-/* ---- preallocation: every cluster gets its place now; they read as zeroes, as the file does */
+/* ---- preallocation: every cluster gets its place now; they read as zeroes, as the file does. Under a backing image
+ * (extended L2 entries alone) their subclusters stay unallocated. */
 
 static int preallocate_slice(struct qcow2 *q, uint64_t off, uint64_t clusters, uint64_t *end)
 {
+    uint64_t bitmap = q->extended && !q->node->backing ? 0xffffffff : 0, host, n;
     struct meta_entry *e;
-    uint64_t host, n;
     int ret;
 
     co_mutex_lock(&q->lock);
@@ -245,69 +208,104 @@ static int preallocate_slice(struct qcow2 *q, uint64_t off, uint64_t clusters, u
         co_mutex_unlock(&q->lock);
         return ret;
     }
-    for (unsigned i = qcow2_slice_index(q, off); clusters && !ret; clusters -= n, i += n) {
-        n = clusters;
-        ret = qcow2_alloc_some(q, &n, &host);
+    for (unsigned i = qcow2_slice_index(q, off); clusters && !ret; clusters -= n, i += n, off += n << q->cluster_bits) {
+        n = qcow2_has_host(q, l2_load(q, e->data, i).desc) ? 0 : clusters;
+        if (!n) {
+            n = 1;              /* the last cluster of before */
+            continue;
+        }
+        host = off;
+        ret = q->data_external ? 0 : qcow2_alloc_some(q, &n, &host);
         if (ret)
             break;
-        *end = host + (n << q->cluster_bits);
+        if (!q->data_external)
+            *end = MAX(*end, host + (n << q->cluster_bits));
         for (uint64_t k = 0; k < n; k++)
-            ((uint64_t *)e->data)[i + k] = GUINT64_TO_BE((host + (k << q->cluster_bits)) | QCOW2_COPIED);
-        meta_dirty(&q->l2, e, i * 8, n * 8);
+            l2_store(q, e, i + k, (struct l2_entry){ (host + (k << q->cluster_bits)) | QCOW2_COPIED, bitmap });
     }
     meta_put(e);
     co_mutex_unlock(&q->lock);
     return ret ? ret : qcow2_throttle(q);
 }
 
-static int preallocate(struct block_node *n, bool allocate, bool write)
+/* Old clusters of the file that are free may hold anything: zeroes are written there. */
+static int preallocate(struct qcow2 *q, uint64_t from, bool allocate, bool write)
 {
-    struct qcow2 *q = n->state;
-    uint64_t end = q->fresh_start, all = clusters_of(q, n->size), per_slice = qcow2_slice_entries(q);
-    int ret = q->file->zero_past_end ? 0 : -ENOTSUP;
+    struct block_node *n = q->node, *data = q->data;
+    uint64_t cs = q->cluster_size, end = q->file->size, first = from & ~(cs - 1), rest;
+    int ret = data->zero_past_end ? 0 : -ENOTSUP;
 
-    for (uint64_t c = 0; c < all && !ret; c += per_slice)
-        ret = preallocate_slice(q, c << q->cluster_bits, MIN(per_slice, all - c), &end);
+    q->free_hint = MAX(q->free_hint, q->fresh_start >> q->cluster_bits);
+    for (uint64_t off = first; off < n->size && !ret; off += rest) {
+        rest = MIN(qcow2_slice_rest(q, off), (n->size - off + cs - 1) & ~(cs - 1));
+        ret = preallocate_slice(q, off, rest >> q->cluster_bits, &end);
+    }
+    q->fresh_start = MAX(q->fresh_start, end);
     if (!ret)
         ret = qcow2_flush_cache(n);
     if (!ret && end > q->file->size)
         ret = node_truncate(q->file, end, NULL);
-    if (!ret && write) {
-        void *zero = g_malloc0(1 << 20);
+    if (!ret && q->data_external && data->size < n->size)
+        ret = node_truncate(data, n->size, NULL);
+    if (!ret && write && !n->backing) {
+        g_autofree void *zero = g_malloc0(1 << 20);
 
-        for (uint64_t off = 0; off < n->size && !ret; off += 1 << 20)
+        for (uint64_t off = from; off < n->size && !ret; off += 1 << 20)
             ret = node_pwrite(n, off, zero, MIN(1 << 20, n->size - off));
-        g_free(zero);
-    } else if (!ret && allocate) {
-        ret = q->file->drv->preallocate ? q->file->drv->preallocate(q->file, 0, end) : -ENOTSUP;
+    } else if (!ret && (allocate || write)) {
+        ret = data->drv->preallocate ? data->drv->preallocate(data, 0, q->data_external ? (uint64_t)n->size : end) : -ENOTSUP;
     }
     return ret;
+}
+
+bool qcow2_preallocate_mode(struct block_node *n, uint64_t off, const char *mode, struct error *err)
+{
+    struct qcow2 *q = n->state;
+    int ret;
+
+    if (!strcmp(mode, "off"))
+        return true;
+    if (strcmp(mode, "metadata") && strcmp(mode, "falloc") && strcmp(mode, "full"))
+        return error_setf(err, ERR_GENERIC, "it is off, metadata, falloc or full", "unknown preallocation '%s'", mode);
+    if (n->backing && !q->extended)
+        return error_set(err, ERR_GENERIC, "an image with a backing file can be preallocated with extended_l2 only",
+                         "leave preallocation out");
+    ret = preallocate(q, off, !strcmp(mode, "falloc"), !strcmp(mode, "full"));
+    return !ret || error_set_errno(err, -ret, "use preallocation=off", "cannot preallocate '%s'", n->filename);
 }
 
 static bool preallocate_image(struct block_graph *g, const char *filename, const char *mode, struct error *err)
 {
     struct block_node *n = node_open_file(g, filename, "qcow2", NULL, err);
-    int ret;
+    bool ok = n && qcow2_preallocate_mode(n, 0, mode, err);
 
-    if (!n)
-        return false;
-    ret = preallocate(n, !strcmp(mode, "falloc"), !strcmp(mode, "full"));
-    if (ret)
-        error_set_errno(err, -ret, "use preallocation=off", "cannot preallocate '%s'", filename);
     node_unref(n);
-    return ret == 0;
+    return ok;
+}
+
+static bool create_data_file(struct block_graph *g, const struct plan *p, struct error *err)
+{
+    struct json_object *o;
+    bool ok;
+
+    if (!p->data_file)
+        return true;
+    o = json_object_new_object();
+    json_object_object_add(o, "size", json_object_new_uint64(p->size));
+    ok = block_driver_find("file")->create(g, p->data_file, o, err);
+    json_object_put(o);
+    return ok;
 }
 
 bool qcow2_create(struct block_graph *outer, const char *filename, struct json_object *opts, struct error *err)
 {
-    const char *prealloc = option_str(opts, "preallocation", "off");
     struct plan p = { 0 };
     struct json_object *empty;
     struct block_graph *g;
     struct block_node *file;
     int ret;
 
-    if (!plan_parse(&p, opts, err) || !plan_layout(&p, err))
+    if (!plan_parse(&p, opts, err) || !plan_layout(&p, err) || !create_data_file(outer, &p, err))
         return false;
     empty = json_object_new_object();
     if (!block_driver_find("file")->create(outer, filename, empty, err)) {
@@ -321,15 +319,18 @@ bool qcow2_create(struct block_graph *outer, const char *filename, struct json_o
     json_object_put(empty);
     if (file && node_hold(file, true, false, err)) {
         ret = write_tables(&p, file);
-        if (ret)
+        if (ret == -ENAMETOOLONG)
+            error_setf(err, ERR_GENERIC, "use a larger cluster_size",
+                       "the names of backing and data file do not fit the first cluster of '%s'", filename);
+        else if (ret)
             error_set_errno(err, -ret, NULL, "cannot write '%s'", filename);
         node_release(file, true);
     } else {
         ret = -EIO;
     }
     node_unref(file);
-    if (!ret && strcmp(prealloc, "off"))
-        ret = preallocate_image(g, filename, prealloc, err) ? 0 : -EIO;
+    if (!ret && strcmp(p.preallocation, "off"))
+        ret = preallocate_image(g, filename, p.preallocation, err) ? 0 : -EIO;
     block_graph_free(g);
     return ret == 0;
 }

@@ -425,6 +425,8 @@ void qcow2_free_entry_later(struct qcow2 *q, uint64_t entry)
 {
     uint64_t offset, bytes;
 
+    if (q->data_external)
+        return;                 /* not counted */
     switch (qcow2_kind(q, entry)) {
     case QCOW2_NORMAL:
     case QCOW2_ZERO_ALLOC:

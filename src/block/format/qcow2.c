@@ -7,216 +7,16 @@
 #include "block/graph.h"
 #include "rhea/base/options.h"
 
-enum { SLICE_MAX = 16384, L2_CACHE_BYTES = 32 << 20, REFBLOCK_CACHE_BYTES = 4 << 20, HEADER_BYTES = 112 };
-enum { EXT_END = 0, EXT_BACKING_FORMAT = 0xe2792aca, EXT_FEATURES = 0x6803f857, EXT_CRYPT = 0x0537be77,
-       EXT_DATA_FILE = 0x44415441 };
+enum { SLICE_MAX = 16384, L2_CACHE_BYTES = 32 << 20, REFBLOCK_CACHE_BYTES = 4 << 20 };
 
 static const char *const qcow2_options[] = { "file", "backing", "lazy-refcounts", "pass-discard-request",
                                              "pass-discard-snapshot", "pass-discard-other", "overlap-check", "cache-size",
                                              "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
-                                             "cache-clean-interval", NULL };
-
-static uint32_t get32(const uint8_t *p)
-{
-    uint32_t v;
-
-    memcpy(&v, p, 4);
-    return GUINT32_FROM_BE(v);
-}
-
-static uint64_t get64(const uint8_t *p)
-{
-    uint64_t v;
-
-    memcpy(&v, p, 8);
-    return GUINT64_FROM_BE(v);
-}
+                                             "cache-clean-interval", "data-file", NULL };
 
 static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
 {
-    return len >= 8 && get32(buf) == QCOW2_MAGIC && get32(buf + 4) >= 2 ? 100 : 0;
-}
-
-/* ---- the header */
-
-static bool bad(struct qcow2 *q, struct error *err, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
-static bool bad(struct qcow2 *q, struct error *err, const char *fmt, ...)
-{
-    g_autofree char *text = NULL;
-    va_list ap;
-
-    va_start(ap, fmt);
-    text = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    return error_setf(err, ERR_GENERIC, NULL, "'%s' is not a sound qcow2 image: %s", q->file->filename, text);
-}
-
-static bool missing(struct qcow2 *q, struct error *err, const char *what)
-{
-    return error_setf(err, ERR_GENERIC, "convert it with the program that made it",
-                      "'%s' uses %s, which this build does not support", q->file->filename, what);
-}
-
-/* A table must be aligned and lie in the file. */
-static bool table_ok(struct qcow2 *q, uint64_t offset, uint64_t bytes)
-{
-    return !(offset & (q->cluster_size - 1)) && offset <= INT64_MAX - bytes && offset + bytes <= q->file->size;
-}
-
-static bool header_features(struct qcow2 *q, const uint8_t *h, uint32_t features_at, uint32_t features_len, struct error *err)
-{
-    static const struct { uint64_t bit; const char *name; } refused[] = {
-        { QCOW2_INCOMPAT_DATA_FILE, "an external data file" }, { QCOW2_INCOMPAT_EXTENDED_L2, "extended L2 entries" },
-    };
-    uint64_t unknown = q->incompatible & ~0x1full;
-
-    for (unsigned i = 0; i < G_N_ELEMENTS(refused); i++)
-        if (q->incompatible & refused[i].bit)
-            return missing(q, err, refused[i].name);
-    if (!unknown)
-        return true;
-    for (uint32_t at = 0; features_len - at >= 48; at += 48) {
-        const uint8_t *f = h + features_at + at;
-
-        if (f[0] == 0 && f[1] < 64 && (unknown & (1ull << f[1]))) {
-            g_autofree char *name = g_strndup((const char *)f + 2, 46);
-            g_autofree char *safe = g_strescape(name, NULL);
-
-            return missing(q, err, safe);
-        }
-    }
-    return error_setf(err, ERR_GENERIC, NULL, "'%s' uses unknown features %#" PRIx64, q->file->filename, unknown);
-}
-
-static bool header_extensions(struct qcow2 *q, const uint8_t *h, uint64_t end, struct error *err)
-{
-    uint64_t at = q->header_length;
-    uint32_t features_at = 0, features_len = 0;
-
-    while (end - at >= 8) {
-        uint32_t type = get32(h + at), len = get32(h + at + 4);
-
-        at += 8;
-        if (type == EXT_END)
-            break;
-        if (len > end - at)
-            return bad(q, err, "a header extension of %u bytes does not fit", len);
-        if (type == EXT_BACKING_FORMAT) {
-            if (len > 64)
-                return bad(q, err, "the name of the backing format is too long");
-            g_free(q->backing_format);
-            q->backing_format = g_strndup((const char *)h + at, len);
-        } else if (type == EXT_FEATURES) {
-            features_at = at;
-            features_len = len;
-        }
-        at += MIN(((uint64_t)len + 7) & ~7ull, end - at);
-    }
-    return header_features(q, h, features_at, features_len, err);
-}
-
-static bool header_v3(struct qcow2 *q, const uint8_t *h, struct error *err)
-{
-    q->header_length = 72;
-    q->refcount_order = 4;
-    if (q->version < 3)
-        return true;
-    q->incompatible = get64(h + QCOW2_H_INCOMPAT);
-    q->compatible = get64(h + 80);
-    q->autoclear = get64(h + QCOW2_H_AUTOCLEAR);
-    q->refcount_order = get32(h + 96);
-    q->header_length = get32(h + 100);
-    if (q->header_length < 104 || q->header_length > q->cluster_size || q->header_length & 7)
-        return bad(q, err, "header length %u", q->header_length);
-    if (q->refcount_order > 6)
-        return bad(q, err, "refcount width 2^%u", q->refcount_order);
-    if (q->header_length > 104)
-        q->compression = h[104];
-    if (q->incompatible & QCOW2_INCOMPAT_COMPRESSION ? q->compression == QCOW2_ZLIB
-                                                     : q->compression != QCOW2_ZLIB)
-        return bad(q, err, "compression type %u does not fit the feature bits", q->compression);
-    if (q->compression > QCOW2_ZSTD)
-        return missing(q, err, "an unknown compression");
-    return true;
-}
-
-static bool header_tables(struct qcow2 *q, const uint8_t *h, struct error *err)
-{
-    uint64_t size = get64(h + QCOW2_H_SIZE), per_l2, needed;
-
-    q->l2_bits = q->cluster_bits - 3;
-    q->refblock_bits = q->cluster_bits + 3 - q->refcount_order;
-    per_l2 = q->cluster_size << q->l2_bits;
-    needed = size / per_l2 + (size % per_l2 != 0);
-    q->l1_size = get32(h + QCOW2_H_L1_SIZE);
-    q->l1_offset = get64(h + QCOW2_H_L1_OFFSET);
-    if (size > INT64_MAX - q->cluster_size || needed * 8 > QCOW2_MAX_L1_BYTES)
-        return bad(q, err, "virtual size %" PRIu64, size);
-    if (q->l1_size > QCOW2_MAX_L1_BYTES / 8 || q->l1_size < needed)
-        return bad(q, err, "L1 table of %u entries for a disk that needs %" PRIu64, q->l1_size, needed);
-    if (!table_ok(q, q->l1_offset, q->l1_size * 8ull) || (q->l1_size && !q->l1_offset))
-        return bad(q, err, "L1 table at %#" PRIx64, q->l1_offset);
-    q->node->size = size;
-    q->reftable_offset = get64(h + QCOW2_H_REFTABLE);
-    q->reftable_clusters = get32(h + QCOW2_H_REFTABLE + 8);
-    if (!q->reftable_clusters || q->reftable_clusters > QCOW2_MAX_REFTABLE_BYTES >> q->cluster_bits ||
-        !q->reftable_offset ||
-        !table_ok(q, q->reftable_offset, (uint64_t)q->reftable_clusters << q->cluster_bits))
-        return bad(q, err, "refcount table of %u clusters at %#" PRIx64, q->reftable_clusters,
-                   q->reftable_offset);
-    q->reftable_entries = q->reftable_clusters << (q->cluster_bits - 3);
-    q->snapshot_count = get32(h + 60);
-    q->snapshots_offset = get64(h + 64);
-    if (q->snapshot_count > QCOW2_MAX_SNAPSHOTS ||
-        (q->snapshot_count &&
-         (!q->snapshots_offset || !table_ok(q, q->snapshots_offset, q->snapshot_count * 40ull))))
-        return bad(q, err, "%u snapshots at %#" PRIx64, q->snapshot_count, q->snapshots_offset);
-    return true;
-}
-
-static bool header_backing(struct qcow2 *q, const uint8_t *h, uint64_t *extensions_end, struct error *err)
-{
-    uint64_t at = get64(h + 8);
-    uint32_t len = get32(h + 16);
-
-    *extensions_end = q->cluster_size;
-    if (!at || !len)
-        return true;
-    if (len > 1023 || at < q->header_length || at > q->cluster_size || len > q->cluster_size - at)
-        return bad(q, err, "backing file name of %u bytes at %#" PRIx64, len, at);
-    *extensions_end = at;
-    q->backing_name = g_strndup((const char *)h + at, len);
-    return *q->backing_name || bad(q, err, "empty backing file name");
-}
-
-static bool header_read(struct qcow2 *q, struct error *err)
-{
-    g_autofree uint8_t *h = g_malloc0(1 << QCOW2_MAX_CLUSTER_BITS);
-    uint64_t end;
-    int ret = node_pread(q->file, 0, h, HEADER_BYTES);
-
-    if (ret)
-        return error_set_errno(err, -ret, NULL, "cannot read '%s'", q->file->filename);
-    if (get32(h) != QCOW2_MAGIC)
-        return error_setf(err, ERR_GENERIC,
-                          "rhea-img info tells what it is; leave format= out to have it guessed",
-                          "'%s' is not a qcow2 image", q->file->filename);
-    q->version = get32(h + 4);
-    if (q->version != 2 && q->version != 3)
-        return bad(q, err, "version %u", q->version);
-    q->cluster_bits = get32(h + 20);
-    if (q->cluster_bits < QCOW2_MIN_CLUSTER_BITS || q->cluster_bits > QCOW2_MAX_CLUSTER_BITS)
-        return bad(q, err, "clusters of 2^%u bytes", q->cluster_bits);
-    q->cluster_size = 1ull << q->cluster_bits;
-    if (get32(h + 32)) {
-        q->node->encrypted = true;
-        return missing(q, err, "encryption");
-    }
-    ret = node_pread(q->file, 0, h, MIN(q->cluster_size, q->file->size));
-    if (ret)
-        return error_set_errno(err, -ret, NULL, "cannot read '%s'", q->file->filename);
-    return header_v3(q, h, err) && header_backing(q, h, &end, err) && header_extensions(q, h, end, err) &&
-           header_tables(q, h, err);
+    return len >= 8 && be32_get(buf) == QCOW2_MAGIC && be32_get(buf + 4) >= 2 ? 100 : 0;
 }
 
 /* ---- tables */
@@ -231,57 +31,6 @@ static bool table_read(struct qcow2 *q, uint64_t offset, uint64_t entries, uint6
         return error_set_errno(err, -ret, NULL, "'%s': cannot read the %s", q->file->filename, what);
     for (uint64_t i = 0; i < entries; i++)
         (*out)[i] = GUINT64_FROM_BE((*out)[i]);
-    return true;
-}
-
-/* One entry of the snapshot table at *at, which is moved to the next. */
-static bool snapshot_read(struct qcow2 *q, struct qcow2_snapshot *s, uint64_t *at, struct error *err)
-{
-    uint8_t h[40], extra[24] = { 0 };
-    uint32_t extra_len;
-    uint16_t id_len, name_len;
-    uint64_t end;
-
-    if (node_pread(q->file, *at, h, sizeof(h)))
-        return bad(q, err, "the snapshot table cannot be read");
-    s->l1_offset = get64(h);
-    s->l1_size = get32(h + 8);
-    id_len = get32(h + 12) >> 16;
-    name_len = get32(h + 12);
-    s->date_sec = get32(h + 16);
-    s->date_nsec = get32(h + 20);
-    s->clock_ns = get64(h + 24);
-    s->vm_state_size = get32(h + 32);
-    extra_len = get32(h + 36);
-    end = *at + 40 + extra_len + id_len + name_len;
-    if (extra_len > 1024 || end > q->file->size)
-        return bad(q, err, "a snapshot's entry lies outside of the file");
-    if (node_pread(q->file, *at + 40, extra, MIN(extra_len, sizeof(extra))))
-        return bad(q, err, "the snapshot table cannot be read");
-    if (extra_len >= 8)
-        s->vm_state_size = get64(extra);
-    s->disk_size = extra_len >= 16 ? get64(extra + 8) : (uint64_t)q->node->size;
-    s->icount = extra_len >= 24 ? get64(extra + 16) : UINT64_MAX;
-    s->id = g_malloc0(id_len + 1);
-    s->name = g_malloc0(name_len + 1);
-    if (node_pread(q->file, *at + 40 + extra_len, s->id, id_len) ||
-        node_pread(q->file, *at + 40 + extra_len + id_len, s->name, name_len))
-        return bad(q, err, "the snapshot table cannot be read");
-    if (s->l1_size > QCOW2_MAX_L1_BYTES / 8 || !table_ok(q, s->l1_offset, s->l1_size * 8ull))
-        return bad(q, err, "L1 table of snapshot '%s' at %#" PRIx64, s->name, s->l1_offset);
-    *at = (end + 7) & ~7ull;
-    return true;
-}
-
-static bool snapshots_read(struct qcow2 *q, struct error *err)
-{
-    uint64_t at = q->snapshots_offset;
-
-    q->snapshots = g_new0(struct qcow2_snapshot, q->snapshot_count);
-    for (uint32_t i = 0; i < q->snapshot_count; i++)
-        if (!snapshot_read(q, &q->snapshots[i], &at, err))
-            return false;
-    q->snapshots_size = at - q->snapshots_offset;
     return true;
 }
 
@@ -302,13 +51,14 @@ static bool open_backing(struct block_node *n, struct qcow2 *q, struct json_obje
 
 static int clear_autoclear(struct qcow2 *q)
 {
-    uint64_t zero = 0;
+    uint64_t be;
 
     if (q->autoclear & QCOW2_AUTOCLEAR_BITMAPS)
         warn_report("%s: its dirty bitmaps are no longer valid, as this build does not keep them",
                     q->file->filename);
-    q->autoclear = 0;
-    return qcow2_header_write(q, QCOW2_H_AUTOCLEAR, &zero, 8);
+    q->autoclear &= QCOW2_AUTOCLEAR_DATA_RAW;
+    be64_put(&be, q->autoclear);
+    return qcow2_header_write(q, QCOW2_H_AUTOCLEAR, &be, 8);
 }
 
 /* An image that was not closed: its refcounts are to be made anew before anything is allocated. */
@@ -330,31 +80,92 @@ static bool open_for_writing(struct block_node *n, struct qcow2 *q, struct error
         be = GUINT64_TO_BE(q->incompatible);
         ret = qcow2_header_write(q, QCOW2_H_INCOMPAT, &be, 8);
     }
-    if (!ret && q->autoclear)
+    if (!ret && (q->autoclear & ~(uint64_t)QCOW2_AUTOCLEAR_DATA_RAW))
         ret = clear_autoclear(q);
     if (ret)
         return error_set_errno(err, -ret, NULL, "cannot write '%s'", q->file->filename);
     return true;
 }
 
-static void init_state(struct block_node *n, struct qcow2 *q)
+static bool cache_sizes(struct qcow2 *q, struct json_object *opts, uint64_t *l2, uint64_t *refcounts, uint64_t *slice,
+                        struct error *err)
 {
-    uint64_t slice = MIN(q->cluster_size, SLICE_MAX), l2_bytes = clusters_of(q, n->size) * 8;
+    uint64_t both, needed = clusters_of(q, q->node->size) << q->l2_shift;
 
+    if (!option_size(opts, "l2-cache-entry-size", MIN(q->cluster_size, SLICE_MAX), slice, err) ||
+        !option_size(opts, "cache-size", 0, &both, err) ||
+        !option_size(opts, "refcount-cache-size", REFBLOCK_CACHE_BYTES, refcounts, err) ||
+        !option_size(opts, "l2-cache-size", both > *refcounts ? both - *refcounts : L2_CACHE_BYTES, l2, err))
+        return false;
+    if (*slice < 512 || *slice > q->cluster_size || (*slice & (*slice - 1)))
+        return error_set(err, ERR_GENERIC,
+                         "L2 cache entry size must be a power of two between 512 and the cluster size", NULL);
+    *l2 = MIN(MIN(*l2, needed + 16 * *slice), 1ull << 36);
+    *refcounts = MIN(*refcounts, 1ull << 32);
+    return true;
+}
+
+static bool init_state(struct block_node *n, struct qcow2 *q, struct json_object *opts, struct error *err)
+{
+    uint64_t l2, refcounts, slice, align = MAX(q->file->limits.align, q->data->limits.align);
+
+    if (!cache_sizes(q, opts, &l2, &refcounts, &slice, err))
+        return false;
     co_mutex_init(&q->lock);
     co_mutex_init(&q->flush_lock);
     co_queue_init(&q->loads);
-    meta_cache_init(&q->l2, slice, MIN(l2_bytes / slice + 16, L2_CACHE_BYTES / slice));
-    meta_cache_init(&q->refblocks, slice, REFBLOCK_CACHE_BYTES / slice);
+    co_queue_init(&q->exclusive_waiters);
+    meta_cache_init(&q->l2, slice, l2 / slice);
+    meta_cache_init(&q->refblocks, MIN(q->cluster_size, SLICE_MAX), refcounts / MIN(q->cluster_size, SLICE_MAX));
     q->frees = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     q->l1_dirty_from = UINT32_MAX;
     q->epochs[0].q = q->epochs[1].q = q;
     q->fresh_start = (q->file->size + q->cluster_size - 1) & ~(q->cluster_size - 1);
     n->limits.align = 1;
-    n->limits.mem_align = q->file->limits.mem_align;
+    n->limits.mem_align = MAX(q->file->limits.mem_align, q->data->limits.mem_align);
     n->limits.discard_align = q->cluster_size;
-    if (q->file->limits.align > 1)              /* reads and writes in one cluster keep the file's alignment */
-        n->limits.align = MIN(q->file->limits.align, q->cluster_size);
+    if (align > 1)              /* reads and writes in one cluster keep the file's alignment */
+        n->limits.align = MIN(align, q->cluster_size);
+    return true;
+}
+
+/* Relative names of data files start at the current directory, as they did when the image was made (backing files:
+ * at the image); where nothing is there, at the image. */
+static char *data_path(const struct qcow2 *q)
+{
+    return g_file_test(q->data_name, G_FILE_TEST_EXISTS) ? g_strdup(q->data_name)
+                                                         : block_resolve(q->file->filename, q->data_name);
+}
+
+/* The data file: as the options say, or as the image does. */
+static bool open_data(struct block_node *n, struct qcow2 *q, struct json_object *opts, struct error *err)
+{
+    struct json_object *own = NULL, *file;
+    bool writable = !n->read_only;
+
+    q->data = q->file;
+    if (!q->data_external)
+        return !json_object_object_get_ex(opts, "data-file", NULL) ||
+               error_setf(err, ERR_GENERIC, NULL, "'data-file' can only be set for images with an external data file");
+    q->data = NULL;
+    if (!json_object_object_get_ex(opts, "data-file", NULL)) {
+        g_autofree char *path = q->data_name ? data_path(q) : NULL;
+
+        if (!path)
+            return error_setf(err, ERR_GENERIC, "name it with data-file.filename=...",
+                              "'data-file' is required for '%s', which does not name it", q->file->filename);
+        own = json_object_new_object();
+        file = json_object_new_object();
+        json_object_object_add(file, "driver", json_object_new_string("file"));
+        json_object_object_add(file, "filename", json_object_new_string(path));
+        json_object_object_add(own, "data-file", file);
+    }
+    q->data = node_open_child(n, own ? own : opts, "data-file", err);
+    json_object_put(own);
+    if (q->data && writable && n->read_only)    /* the file below is held for writing already */
+        return error_setf(err, ERR_GENERIC, "open the image with read-only=on", "data file '%s' is read-only",
+                          q->data->filename);
+    return q->data != NULL;
 }
 
 static bool qcow2_open(struct block_node *n, struct json_object *opts, struct error *err)
@@ -363,12 +174,11 @@ static bool qcow2_open(struct block_node *n, struct json_object *opts, struct er
 
     q->node = n;
     n->file = q->file = node_open_child(n, opts, "file", err);
-    if (!n->file || !header_read(q, err))
+    if (!n->file || !qcow2_header_read(q, err) || !open_data(n, q, opts, err) || !init_state(n, q, opts, err))
         return false;
-    init_state(n, q);
     return table_read(q, q->l1_offset, q->l1_size, &q->l1, "L1 table", err) &&
            table_read(q, q->reftable_offset, q->reftable_entries, &q->reftable, "refcount table", err) &&
-           snapshots_read(q, err) && open_backing(n, q, opts, err) &&
+           qcow2_snapshots_read(q, err) && open_backing(n, q, opts, err) &&
            (n->read_only || open_for_writing(n, q, err));
 }
 
@@ -385,107 +195,20 @@ static void qcow2_close(struct block_node *n)
         meta_cache_free(&q->refblocks);
         g_array_free(q->frees, TRUE);
     }
-    for (uint32_t i = 0; q->snapshots && i < q->snapshot_count; i++) {
-        g_free(q->snapshots[i].id);
-        g_free(q->snapshots[i].name);
+    if (q->data_external && q->data) {
+        node_release(q->data, !n->read_only);
+        node_unref(q->data);
     }
-    g_free(q->snapshots);
+    qcow2_snapshots_free(q);
     g_free(q->l1);
     g_free(q->reftable);
     g_free(q->backing_name);
     g_free(q->backing_format);
+    g_free(q->data_name);
+    g_free(q->more_fields);
+    if (q->unknown_extensions)
+        g_byte_array_free(q->unknown_extensions, TRUE);
     free(q->inflated);
-}
-
-/* ---- size */
-
-struct l1_growth { uint64_t *table; uint32_t entries; uint64_t offset; };
-
-static int l1_grow(struct qcow2 *q, uint32_t entries, struct l1_growth *g)
-{
-    uint64_t clusters = clusters_of(q, entries * 8ull), bytes = clusters << q->cluster_bits;
-    g_autofree uint64_t *be = g_malloc0(bytes);
-    int ret = qcow2_alloc_clusters(q, clusters, &g->offset);
-
-    if (ret)
-        return ret;
-    q->fresh_start = MAX(q->fresh_start, g->offset + bytes);
-    g->entries = entries;
-    g->table = g_new0(uint64_t, entries);
-    memcpy(g->table, q->l1, q->l1_size * 8ull);
-    for (uint32_t i = 0; i < q->l1_size; i++)
-        be[i] = GUINT64_TO_BE(q->l1[i]);
-    return node_pwrite(q->file, g->offset, be, bytes);
-}
-
-/* Size and L1 stand side by side in the header: one write changes both. */
-static int header_resize(struct qcow2 *q, uint64_t size, uint32_t l1_size, uint64_t l1_offset)
-{
-    uint64_t size_be = GUINT64_TO_BE(size), offset_be = GUINT64_TO_BE(l1_offset);
-    uint32_t l1_be = GUINT32_TO_BE(l1_size);
-    uint8_t field[24] = { 0 };  /* the crypt method between them is none */
-    int ret = qcow2_flush_cache(q->node);
-
-    memcpy(field, &size_be, 8);
-    memcpy(field + 12, &l1_be, 4);
-    memcpy(field + 16, &offset_be, 8);
-    if (!ret)
-        ret = node_flush(q->file);
-    if (!ret)
-        ret = qcow2_header_write(q, QCOW2_H_SIZE, field, sizeof(field));
-    return ret ? ret : node_flush(q->file);
-}
-
-/* Of a backing image that is longer than the disk was, nothing shows through in the new part. */
-static int cover_backing(struct block_node *n, uint64_t size)
-{
-    uint64_t old = n->size, end = n->backing ? MIN(size, n->backing->size) : 0;
-
-    n->size = size;
-    return end > old ? node_write_zeroes(n, old, end - old, 0) : 0;
-}
-
-static int qcow2_truncate(struct block_node *n, uint64_t size, struct error *err)
-{
-    struct qcow2 *q = n->state;
-    uint64_t per_l2 = q->cluster_size << q->l2_bits, entries = size / per_l2 + (size % per_l2 != 0);
-    uint64_t old_offset = q->l1_offset, old_size = q->l1_size;
-    struct l1_growth g = { NULL, q->l1_size, q->l1_offset };
-    int ret;
-
-    if (size < n->size) {
-        error_setf(err, ERR_GENERIC, "copy what is wanted with rhea-img convert",
-                   "qcow2 images cannot be made smaller yet");
-        return -ENOTSUP;
-    }
-    if (q->snapshot_count && q->version < 3) {
-        error_setf(err, ERR_GENERIC, "delete its snapshots first",
-                   "cannot resize a version 2 image with snapshots");
-        return -ENOTSUP;
-    }
-    if ((size & 511) || entries * 8 > QCOW2_MAX_L1_BYTES) {
-        error_setf(err, ERR_GENERIC, NULL,
-                   "size %" PRIu64 " is no multiple of 512, or too large for its clusters", size);
-        return -EINVAL;
-    }
-    ret = qcow2_flush_cache(n);
-    if (!ret && entries > q->l1_size)
-        ret = l1_grow(q, entries, &g);
-    if (!ret)
-        ret = header_resize(q, size, g.entries, g.offset);
-    if (ret) {
-        g_free(g.table);
-        return ret;
-    }
-    if (g.table) {
-        g_free(q->l1);
-        q->l1 = g.table;
-        q->l1_size = g.entries;
-        q->l1_offset = g.offset;
-        if (old_size)
-            qcow2_refcount_add(q, old_offset, clusters_of(q, old_size * 8), -1);
-    }
-    return cover_backing(n, size);
 }
 
 /* ---- what is told */
@@ -506,36 +229,14 @@ static struct json_object *qcow2_info(struct block_node *n)
     if (q->version >= 3) {
         json_object_object_add(
             d, "corrupt", json_object_new_boolean(q->corrupt || (q->incompatible & QCOW2_INCOMPAT_CORRUPT)));
-        json_object_object_add(d, "extended-l2", json_object_new_boolean(false));
+        json_object_object_add(d, "extended-l2", json_object_new_boolean(q->extended));
+    }
+    if (q->data_external) {
+        json_object_object_add(d, "data-file", json_object_new_string(q->data_name ? q->data_name : ""));
+        json_object_object_add(d, "data-file-raw", json_object_new_boolean(q->data_raw));
     }
     json_object_object_add(o, "data", d);
     return o;
-}
-
-static struct json_object *qcow2_snapshots(struct block_node *n)
-{
-    struct qcow2 *q = n->state;
-    struct json_object *list;
-
-    if (!q->snapshot_count)
-        return NULL;
-    list = json_object_new_array();
-    for (uint32_t i = 0; i < q->snapshot_count; i++) {
-        const struct qcow2_snapshot *s = &q->snapshots[i];
-        struct json_object *o = json_object_new_object();
-
-        if (s->icount != UINT64_MAX)
-            json_object_object_add(o, "icount", json_object_new_uint64(s->icount));
-        json_object_object_add(o, "vm-clock-nsec", json_object_new_uint64(s->clock_ns % 1000000000));
-        json_object_object_add(o, "name", json_object_new_string(s->name));
-        json_object_object_add(o, "date-sec", json_object_new_int64(s->date_sec));
-        json_object_object_add(o, "date-nsec", json_object_new_int64(s->date_nsec));
-        json_object_object_add(o, "vm-clock-sec", json_object_new_uint64(s->clock_ns / 1000000000));
-        json_object_object_add(o, "id", json_object_new_string(s->id));
-        json_object_object_add(o, "vm-state-size", json_object_new_uint64(s->vm_state_size));
-        json_object_array_add(list, o);
-    }
-    return list;
 }
 
 static uint32_t qcow2_cluster_size(struct block_node *n)
@@ -553,7 +254,41 @@ static char *qcow2_backing_filename(struct block_node *n, char **format)
 
 static int64_t qcow2_allocated_size(struct block_node *n)
 {
-    return n->file->drv->allocated_size ? n->file->drv->allocated_size(n->file) : -ENOTSUP;
+    struct qcow2 *q = n->state;
+    int64_t used = n->file->drv->allocated_size ? n->file->drv->allocated_size(n->file) : -ENOTSUP, more;
+
+    if (used < 0 || q->data == q->file)
+        return used;
+    more = q->data->drv->allocated_size ? q->data->drv->allocated_size(q->data) : 0;
+    return used + MAX(more, 0);
+}
+
+static int qcow2_flush(struct block_node *n)
+{
+    struct qcow2 *q = n->state;
+    int ret = q->data == q->file ? 0 : node_flush(q->data);
+
+    return ret ? ret : node_flush(q->file);
+}
+
+static bool qcow2_change_backing(struct block_node *n, const char *filename, const char *format, struct error *err)
+{
+    struct qcow2 *q = n->state;
+    g_autofree char *name = q->backing_name, *fmt = q->backing_format;
+
+    if (filename && strlen(filename) > 1023)
+        return error_set(err, ERR_GENERIC, "the name of the backing file is longer than 1023 bytes", NULL);
+    if (filename && q->data_raw)
+        return error_set(err, ERR_GENERIC, "an image with a raw data file cannot have a backing file", NULL);
+    q->backing_name = g_strdup(filename && *filename ? filename : NULL);
+    q->backing_format = g_strdup(q->backing_name ? format : NULL);
+    if (qcow2_header_update(q, err))
+        return true;
+    g_free(q->backing_name);
+    g_free(q->backing_format);
+    q->backing_name = g_steal_pointer(&name);
+    q->backing_format = g_steal_pointer(&fmt);
+    return false;
 }
 
 BLOCK_DRIVER = {
@@ -570,6 +305,7 @@ BLOCK_DRIVER = {
     .pwritev = qcow2_pwritev,
     .pwrite_compressed = qcow2_pwrite_compressed,
     .flush_cache = qcow2_flush_cache,
+    .flush = qcow2_flush,
     .discard = qcow2_discard,
     .write_zeroes = qcow2_write_zeroes,
     .block_status = qcow2_block_status,
@@ -578,8 +314,16 @@ BLOCK_DRIVER = {
     .map_fast = qcow2_map_fast,
     .info = qcow2_info,
     .snapshots = qcow2_snapshots,
+    .snapshot_create = qcow2_snapshot_create,
+    .snapshot_apply = qcow2_snapshot_apply,
+    .snapshot_delete = qcow2_snapshot_delete,
+    .snapshot_view = qcow2_snapshot_view,
+    .vmstate_preadv = qcow2_vmstate_preadv,
+    .vmstate_pwritev = qcow2_vmstate_pwritev,
     .cluster_size = qcow2_cluster_size,
     .backing_filename = qcow2_backing_filename,
+    .change_backing = qcow2_change_backing,
+    .preallocate_mode = qcow2_preallocate_mode,
     .create = qcow2_create,
     .check = qcow2_check,
 };
