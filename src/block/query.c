@@ -42,7 +42,7 @@ struct json_object *node_image_info(struct block_node *n)
         backing = n->drv->backing_filename(n, &format);
     add_int(o, "virtual-size", n->size);
     add_str(o, "filename", n->filename);
-    if (n->drv->cluster_size)
+    if (n->drv->cluster_size && n->drv->cluster_size(n))
         add_int(o, "cluster-size", n->drv->cluster_size(n));
     add_str(o, "format", n->drv->name);
     if (used >= 0)

@@ -355,5 +355,7 @@ int blockmap_status(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t
         *map = first.host + (off - first.start);
         *file = first.file;
     }
+    if (first.kind == PLACE_ABSENT && !n->drv->backing_filename)
+        return statuses[PLACE_ZERO];            /* nothing could show through */
     return statuses[first.kind];
 }
