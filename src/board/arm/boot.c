@@ -5,6 +5,7 @@
 #include <string.h>
 #include <zlib.h>
 #include <zstd.h>
+#include "board/fw_config.h"
 #include "rhea/device/fw_cfg.h"
 #include "virt.h"
 
@@ -333,12 +334,8 @@ static bool start_firmware(struct virt *v, struct error *err)
     if (!offer_file(v, "kernel", c->kernel, FW_CFG_KERNEL_SIZE, FW_CFG_KERNEL_DATA, err) ||
         !offer_file(v, "initrd", c->initrd, FW_CFG_INITRD_SIZE, FW_CFG_INITRD_DATA, err))
         return false;
-    if (c->kernel && c->append) {
-        size_t len = strlen(c->append) + 1;
-
-        fw_cfg_add_int(v->fw_cfg, FW_CFG_CMDLINE_SIZE, len, 4);
-        fw_cfg_add_item(v->fw_cfg, FW_CFG_CMDLINE_DATA, g_strdup(c->append), len);
-    }
+    if (c->kernel)
+        fw_config_command_line(v->fw_cfg, v->vm);
     return virt_describe(v, err);
 }
 

@@ -1,6 +1,8 @@
 /* The virt board. Its memory map and interrupt numbers are in virt.h; RAM begins at 1 GiB. */
 #include <inttypes.h>
 #include <string.h>
+#include "board/fw_config.h"
+#include "rhea/device/acpi_ged.h"
 #include "rhea/device/fw_cfg.h"
 #include "rhea/device/pl061.h"
 #include "rhea/vm/clock.h"
@@ -20,6 +22,12 @@ uint64_t virt_affinity(const struct virt *v, unsigned i)
     unsigned cluster = v->gic_version == 2 ? 8 : 16;
 
     return (uint64_t)(i / cluster) << 8 | i % cluster;
+}
+
+/* Tables reach a guest through firmware only. */
+static bool virt_has_acpi(const struct virt *v)
+{
+    return v->firmware && v->acpi != OOA_OFF;
 }
 
 /* ---- choices */
@@ -259,7 +267,7 @@ static struct device *make_uart(struct virt *v, unsigned n, uint64_t addr, unsig
     return d;
 }
 
-/* ---- power button: line 3 of the GPIO goes up for a while */
+/* ---- power button: line 3 of the GPIO goes up for a while, and ACPI's event device tells it. A guest hears of one of them. */
 
 static void button_released(void *opaque)
 {
@@ -272,6 +280,8 @@ static void button_pressed(void *opaque)
 
     irq_raise(pl061_line(v->gpio, POWER_LINE));
     vm_timer_set(v->button, vm_clock_ns(v->vm) + BUTTON_NS);
+    if (v->ged)
+        acpi_ged_event(v->ged, GED_POWER_BUTTON);
 }
 
 static bool make_slots(struct virt *v, struct error *err)
@@ -305,6 +315,8 @@ static bool make_devices(struct virt *v, struct error *err)
     if (!make(v, "pl031", VIRT_RTC, SPI_RTC, err) || !(v->gpio = make(v, "pl061", VIRT_GPIO, SPI_GPIO, err)) ||
         !(v->fw_cfg = make(v, "fw_cfg_mem", VIRT_FW_CFG, -1, err)))
         return false;
+    if (virt_has_acpi(v) && !(v->ged = make(v, "acpi-ged", VIRT_GED, SPI_GED, err)))
+        return false;
     v->button = vm_timer_new(v->vm, NULL, button_released, v);
     vm_powerdown_notifier(v->vm, button_pressed, v);
     return make_slots(v, err) && make_pcie(v, err) && virt_flash_make(v, err);
@@ -326,13 +338,17 @@ static bool virt_init(struct vm *vm, struct error *err)
 
 static bool fill_fw_cfg(struct virt *v, struct error *err)
 {
-    const struct vm_config *c = &v->vm->config;
+    struct smbios smbios = { .vm = v->vm, .product = "QEMU Virtual Machine", .range = { { VIRT_RAM, v->vm->config.ram_size } } };
+    struct acpi_image acpi;
+    bool ok = true;
 
-    fw_cfg_add_item(v->fw_cfg, FW_CFG_UUID, g_memdup2(v->vm->uuid, 16), 16);
-    fw_cfg_add_int(v->fw_cfg, FW_CFG_RAM_SIZE, c->ram_size, 8);
-    fw_cfg_add_int(v->fw_cfg, FW_CFG_NB_CPUS, c->cpus, 2);
-    fw_cfg_add_int(v->fw_cfg, FW_CFG_MAX_CPUS, c->max_cpus, 2);
-    return true;
+    if (virt_has_acpi(v)) {
+        virt_acpi(v, &acpi);
+        ok = fw_config_acpi(v->fw_cfg, &acpi, err);
+        acpi_free(&acpi);
+    }
+    return ok && fw_config_machine(v->fw_cfg, v->vm, err) && fw_config_smbios(v->fw_cfg, &smbios, err) &&
+           fw_config_boot_order(v->fw_cfg, v->vm, "/pci@ffffffffffffffff", err) && fw_config_users(v->fw_cfg, v->vm, err);
 }
 
 /* -machine dumpdtb=FILE: writes the tree instead of running. */

@@ -2,6 +2,7 @@
 #ifndef RHEA_BOARD_ARM_VIRT_H
 #define RHEA_BOARD_ARM_VIRT_H
 
+#include "board/acpi.h"
 #include "board/fdt.h"
 #include "guest/arm/arm.h"
 #include "rhea/device/arm_gic.h"
@@ -26,6 +27,7 @@ enum { VIRT_SLOTS = 32, VIRT_BLOBS = 16, VIRT_SPIS = 256 };
 #define VIRT_FW_CFG 0x09020000u
 #define VIRT_GPIO 0x09030000u
 #define VIRT_SECURE_UART 0x09040000u
+#define VIRT_GED 0x09080000u
 #define VIRT_VIRTIO 0x0a000000u
 #define VIRT_SECURE_MEM 0x0e000000u
 #define VIRT_PCIE_MMIO 0x10000000u
@@ -36,7 +38,7 @@ enum { VIRT_SLOTS = 32, VIRT_BLOBS = 16, VIRT_SPIS = 256 };
 enum { VIRT_VIRTIO_SIZE = 0x200, VIRT_SECURE_MEM_SIZE = 0x1000000 };
 
 /* Shared interrupts (SPI), and private ones (PPI: IDs less 16) */
-enum { SPI_UART = 1, SPI_RTC = 2, SPI_PCIE = 3, SPI_GPIO = 7, SPI_SECURE_UART = 8, SPI_VIRTIO = 16, SPI_V2M = 48, V2M_SPIS = 64 };
+enum { SPI_UART = 1, SPI_RTC = 2, SPI_PCIE = 3, SPI_GPIO = 7, SPI_SECURE_UART = 8, SPI_GED = 9, SPI_VIRTIO = 16, SPI_V2M = 48, V2M_SPIS = 64 };
 enum { PPI_PMU = 7, PPI_MAINTENANCE = 9, PPI_HYP_TIMER = 10, PPI_VIRT_TIMER = 11, PPI_HYPVIRT_TIMER = 12, PPI_SECURE_TIMER = 13,
        PPI_PHYS_TIMER = 14 };
 
@@ -49,7 +51,7 @@ struct virt {
     struct vm *vm;
     struct ram_block *ram;
     struct mem_region ram_region, secure_region;
-    struct device *gic, *v2m, *its, *host, *uart, *gpio, *fw_cfg, *flash[2], *slot[VIRT_SLOTS];
+    struct device *gic, *v2m, *its, *host, *uart, *gpio, *ged, *fw_cfg, *flash[2], *slot[VIRT_SLOTS];
     struct gpex_windows windows;
     uint64_t redist2, redist2_size;
     struct vm_timer *button;
@@ -73,6 +75,8 @@ struct virt {
 uint64_t virt_affinity(const struct virt *v, unsigned i);
 /* virt_fdt.c: the tree, finished in v->dtb. */
 bool virt_describe(struct virt *v, struct error *err);
+/* virt_acpi.c: the tables, to be freed. */
+void virt_acpi(struct virt *v, struct acpi_image *img);
 /* boot.c: what -kernel, -initrd, -bios ask for; the device tree goes with it. */
 bool virt_load(struct virt *v, struct error *err);
 /* flash.c: drives of if=pflash are noted in v->pflash (before virt_flash_make(), and so that v->firmware is known). */

@@ -1,5 +1,5 @@
 /* The DSDT: what the guest cannot discover, in AML. ACPI 6.5; PCI Firmware 3.2, 4.5 (_OSC). */
-#include "aml.h"
+#include "board/aml.h"
 #include "dsdt.h"
 
 static void local0(struct aml *a) { aml_op(a, AML_LOCAL0); }
@@ -156,63 +156,6 @@ static void routing_method(struct aml *a, bool piix)
     aml_end(a);
 }
 
-/* _OSC of a PCIe root: grants hot plug, PME, AER and the capability structure (bits 0-4), refuses the rest. */
-static void osc_method(struct aml *a)
-{
-    aml_method(a, "_OSC", 4, false);
-    aml_op(a, AML_CREATE_DWORD);
-    aml_op(a, AML_ARG3);
-    aml_int(a, 0);
-    aml_path(a, "CDW1");
-    aml_if(a);
-    aml_op(a, AML_LEQUAL);
-    aml_op(a, AML_ARG0);
-    aml_uuid(a, "33DB4D5B-1FF7-401C-9657-7441C03DD766");
-    {
-        aml_op(a, AML_CREATE_DWORD);
-        aml_op(a, AML_ARG3);
-        aml_int(a, 8);
-        aml_path(a, "CDW3");
-        aml_op(a, AML_AND);
-        aml_path(a, "CDW3");
-        aml_int(a, 0x1f);
-        local0(a);
-        aml_if(a);
-        aml_op(a, AML_LNOT);
-        aml_op(a, AML_LEQUAL);
-        aml_op(a, AML_ARG1);
-        aml_op(a, AML_ONE);
-        aml_op(a, AML_OR);
-        aml_path(a, "CDW1");
-        aml_int(a, 8);          /* unknown revision */
-        aml_path(a, "CDW1");
-        aml_end(a);
-        aml_if(a);
-        aml_op(a, AML_LNOT);
-        aml_op(a, AML_LEQUAL);
-        aml_path(a, "CDW3");
-        local0(a);
-        aml_op(a, AML_OR);
-        aml_path(a, "CDW1");
-        aml_int(a, 0x10);       /* capabilities masked */
-        aml_path(a, "CDW1");
-        aml_end(a);
-        aml_op(a, AML_STORE);
-        local0(a);
-        aml_path(a, "CDW3");
-    }
-    aml_end(a);
-    aml_else(a);
-    aml_op(a, AML_OR);
-    aml_path(a, "CDW1");
-    aml_int(a, 4);              /* unknown UUID */
-    aml_path(a, "CDW1");
-    aml_end(a);
-    aml_op(a, AML_RETURN);
-    aml_op(a, AML_ARG3);
-    aml_end(a);
-}
-
 static void root_windows(struct aml *a, const struct acpi_config *c)
 {
     const struct pci_windows *w = &c->windows;
@@ -296,7 +239,7 @@ static void pci_root(struct aml *a, struct x86_machine *m, const struct acpi_con
     aml_name_int(a, "_CCA", 1);
     root_windows(a, c);
     if (c->ecam)
-        osc_method(a);
+        dsdt_osc(a);
     routing_method(a, c->piix);
     aml_device(a, "ISA_");
     aml_name_int(a, "_ADR", c->piix ? 0x00010000 : 0x001f0000);
@@ -323,70 +266,38 @@ static void motherboard(struct aml *a, const struct acpi_config *c)
     aml_end(a);
 }
 
-static void virtio_devices(struct aml *a, const struct acpi_config *c)
+void dsdt_build(struct aml *a, struct x86_machine *m, const struct acpi_config *c)
 {
-    for (unsigned i = 0; i < c->nvirtio; i++) {
-        g_autofree char *name = g_strdup_printf("VR%02u", i);
-
-        aml_device(a, name);
-        aml_name_string(a, "_HID", "LNRO0005");
-        aml_name_int(a, "_UID", i);
-        aml_name_int(a, "_CCA", 1);
+    aml_init(a);
+    aml_name_int(a, "\\PICF", 0);
+    aml_method(a, "\\_PIC", 1, false);
+    aml_op(a, AML_STORE);
+    aml_op(a, AML_ARG0);
+    aml_path(a, "\\PICF");
+    aml_end(a);
+    aml_name(a, "\\_S5");
+    aml_package(a, 4);
+    for (unsigned i = 0; i < 4; i++)
+        aml_int(a, 0);
+    aml_end(a);
+    aml_scope(a, "\\_SB");
+    motherboard(a, c);
+    if (c->pci)
+        pci_root(a, m, c);
+    else
+        isa_devices(a, m, c);
+    if (m->has_hpet) {
+        aml_device(a, "HPET");
+        aml_name_eisaid(a, "_HID", "PNP0103");
+        aml_name_int(a, "_UID", 0);
         aml_name(a, "_CRS");
         aml_resources(a);
-        aml_memory32(a, true, (uint32_t)c->virtio[i].base, (uint32_t)c->virtio[i].size);
-        aml_interrupt(a, c->virtio[i].gsi);
+        aml_memory32(a, false, X86_HPET_BASE, 0x400);
         aml_resources_end(a);
         aml_end(a);
     }
-}
-
-static void processors(struct aml *a, struct x86_machine *m)
-{
-    for (unsigned i = 0; i < m->vm->nvcpus; i++) {
-        g_autofree char *name = g_strdup_printf("C%03X", i);
-
-        aml_device(a, name);
-        aml_name_string(a, "_HID", "ACPI0007");
-        aml_name_int(a, "_UID", i);
-        aml_end(a);
-    }
-}
-
-GByteArray *dsdt_aml(struct x86_machine *m, const struct acpi_config *c)
-{
-    struct aml a;
-
-    aml_init(&a);
-    aml_name_int(&a, "\\PICF", 0);
-    aml_method(&a, "\\_PIC", 1, false);
-    aml_op(&a, AML_STORE);
-    aml_op(&a, AML_ARG0);
-    aml_path(&a, "\\PICF");
-    aml_end(&a);
-    aml_name(&a, "\\_S5");
-    aml_package(&a, 4);
-    for (unsigned i = 0; i < 4; i++)
-        aml_int(&a, 0);
-    aml_end(&a);
-    aml_scope(&a, "\\_SB");
-    motherboard(&a, c);
-    if (c->pci)
-        pci_root(&a, m, c);
-    else
-        isa_devices(&a, m, c);
-    if (m->has_hpet) {
-        aml_device(&a, "HPET");
-        aml_name_eisaid(&a, "_HID", "PNP0103");
-        aml_name_int(&a, "_UID", 0);
-        aml_name(&a, "_CRS");
-        aml_resources(&a);
-        aml_memory32(&a, false, X86_HPET_BASE, 0x400);
-        aml_resources_end(&a);
-        aml_end(&a);
-    }
-    virtio_devices(&a, c);
-    processors(&a, m);
-    aml_end(&a);
-    return aml_steal(&a);
+    for (unsigned i = 0; i < c->nvirtio; i++)
+        dsdt_virtio_mmio(a, i, (uint32_t)c->virtio[i].base, (uint32_t)c->virtio[i].size, c->virtio[i].gsi);
+    dsdt_processors(a, m->vm);
+    aml_end(a);
 }

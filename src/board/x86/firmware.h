@@ -2,7 +2,8 @@
 #ifndef RHEA_BOARD_FIRMWARE_H
 #define RHEA_BOARD_FIRMWARE_H
 
-#include "acpi.h"
+#include "acpi_tables.h"
+#include "board/smbios.h"
 
 struct x86_firmware { struct device *fw_cfg; struct ram_block *rom_ram; struct mem_region rom; uint8_t *image; size_t size; };
 
@@ -13,8 +14,8 @@ bool x86_firmware_load(struct x86_machine *m, struct x86_firmware *f, const stru
 void x86_firmware_reset(struct x86_machine *m, struct x86_firmware *f);
 void x86_firmware_free(struct x86_firmware *f);
 
-/* smbios.c: SMBIOS 2.8 tables in memory, and as firmware takes them */
+/* What a PC's SMBIOS tables tell; and those in memory, without firmware. */
+struct smbios x86_smbios(struct x86_machine *m);
 void x86_smbios_place(struct x86_machine *m);
-GByteArray *x86_smbios_tables(struct x86_machine *m, unsigned *count, unsigned *largest);
 
 #endif

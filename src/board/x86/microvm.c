@@ -2,7 +2,7 @@
  * With ACPI (the default) the tables say where they are, and there is the fixed PM block rather than the reduced-hardware
  * model: its timer lets the kernel calibrate the TSC on a busy host, and its registers power the machine off. */
 #include <string.h>
-#include "acpi.h"
+#include "acpi_tables.h"
 #include "common.h"
 #include "firmware.h"
 

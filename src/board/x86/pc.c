@@ -2,7 +2,7 @@
  * ACPI power management. A kernel given with -kernel starts without firmware: the board then does what firmware would
  * leave behind. */
 #include <string.h>
-#include "acpi.h"
+#include "acpi_tables.h"
 #include "common.h"
 #include "firmware.h"
 #include "rhea/vm/pci_host.h"

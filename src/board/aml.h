@@ -48,10 +48,14 @@ void aml_io(struct aml *a, uint16_t base, uint8_t len);
 void aml_irq(struct aml *a, uint16_t mask);             /* edge, high, exclusive */
 void aml_irq_shared(struct aml *a, uint16_t mask);      /* level, low, shared */
 void aml_interrupt(struct aml *a, uint32_t gsi);        /* extended: edge, high */
+void aml_interrupt_level(struct aml *a, uint32_t gsi);  /* extended: level, high */
 void aml_memory32(struct aml *a, bool writable, uint32_t base, uint32_t len);
+void aml_memory64(struct aml *a, uint64_t base, uint64_t len);  /* what a device uses, anywhere */
 enum aml_range { AML_MEMORY = 0, AML_IO = 1, AML_BUS = 2 };
 /* Address space descriptor of the narrowest width that fits: [first, last]. */
 void aml_window(struct aml *a, enum aml_range kind, bool cacheable, uint64_t first, uint64_t last);
+/* I/O ports from 0 on that processors reach as memory at base. */
+void aml_window_ports(struct aml *a, uint64_t base, uint32_t size);
 
 enum { AML_ZERO = 0x00, AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b, AML_DWORD = 0x0c, AML_STRING = 0x0d,
        AML_QWORD = 0x0e, AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_METHOD = 0x14, AML_LOCAL0 = 0x60,

@@ -298,13 +298,23 @@ void aml_irq_shared(struct aml *a, uint16_t mask)
     byte(a, 0x18);
 }
 
-void aml_interrupt(struct aml *a, uint32_t gsi)
+static void interrupt(struct aml *a, uint8_t flags, uint32_t gsi)
 {
     byte(a, 0x89);
     little(a, 6, 2);
-    byte(a, 0x03);              /* consumer, edge, active high, exclusive */
+    byte(a, flags);
     byte(a, 1);
     little(a, gsi, 4);
+}
+
+void aml_interrupt(struct aml *a, uint32_t gsi)
+{
+    interrupt(a, 0x03, gsi);    /* consumer, edge, active high, exclusive */
+}
+
+void aml_interrupt_level(struct aml *a, uint32_t gsi)
+{
+    interrupt(a, 0x01, gsi);
 }
 
 void aml_memory32(struct aml *a, bool writable, uint32_t base, uint32_t len)
@@ -316,19 +326,49 @@ void aml_memory32(struct aml *a, bool writable, uint32_t base, uint32_t len)
     little(a, len, 4);
 }
 
-void aml_window(struct aml *a, enum aml_range kind, bool cacheable, uint64_t first, uint64_t last)
+/* 6.4.3.5. flags of the resource, then those of its kind */
+struct window { enum aml_range kind; uint8_t flags, specific; uint64_t first, last, translation; };
+
+static void window(struct aml *a, const struct window *w)
 {
     static const struct { uint8_t tag, len; uint16_t size; } forms[] = { { 0x88, 2, 0x0d }, { 0x87, 4, 0x17 }, { 0x8a, 8, 0x2b } };
-    unsigned f = kind != AML_MEMORY && last <= 0xffff ? 0 : last <= 0xffffffff ? 1 : 2, n = forms[f].len;
+    uint64_t most = MAX(w->last, w->translation);
+    unsigned f = w->kind != AML_MEMORY && most <= 0xffff && w->last - w->first < 0xffff ? 0 : most <= 0xffffffff ? 1 : 2, n = forms[f].len;
 
     byte(a, forms[f].tag);
     little(a, forms[f].size, 2);
-    byte(a, (uint8_t)kind);
-    byte(a, 0x0c);              /* minimum and maximum are fixed, positive decode, producer */
-    byte(a, kind == AML_IO ? 3 : kind == AML_MEMORY ? (cacheable ? 3 : 1) : 0);
+    byte(a, (uint8_t)w->kind);
+    byte(a, w->flags);
+    byte(a, w->specific);
     little(a, 0, n);            /* granularity */
-    little(a, first, n);
-    little(a, last, n);
-    little(a, 0, n);            /* translation */
-    little(a, last - first + 1, n);
+    little(a, w->first, n);
+    little(a, w->last, n);
+    little(a, w->translation, n);
+    little(a, w->last - w->first + 1, n);
+}
+
+enum { FIXED = 0x0c /* minimum and maximum are, positive decode */, CONSUMER = 1, ENTIRE = 3, READ_WRITE = 1, CACHEABLE = 2, TYPE_TRANSLATION = 0x10 };
+
+void aml_window(struct aml *a, enum aml_range kind, bool cacheable, uint64_t first, uint64_t last)
+{
+    static const uint8_t specific[] = { [AML_MEMORY] = READ_WRITE, [AML_IO] = ENTIRE, [AML_BUS] = 0 };
+    struct window w = { .kind = kind, .flags = FIXED, .specific = specific[kind], .first = first, .last = last };
+
+    if (kind == AML_MEMORY && cacheable)
+        w.specific |= CACHEABLE;
+    window(a, &w);
+}
+
+void aml_window_ports(struct aml *a, uint64_t base, uint32_t size)
+{
+    struct window w = { .kind = AML_IO, .flags = FIXED, .specific = ENTIRE | TYPE_TRANSLATION, .last = size - 1, .translation = base };
+
+    window(a, &w);
+}
+
+void aml_memory64(struct aml *a, uint64_t base, uint64_t len)
+{
+    struct window w = { .flags = FIXED | CONSUMER, .specific = READ_WRITE, .first = base, .last = base + len - 1 };
+
+    window(a, &w);
 }

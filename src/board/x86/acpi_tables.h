@@ -1,7 +1,8 @@
 /* ACPI tables of x86 boards. */
-#ifndef RHEA_BOARD_ACPI_H
-#define RHEA_BOARD_ACPI_H
+#ifndef RHEA_BOARD_X86_ACPI_TABLES_H
+#define RHEA_BOARD_X86_ACPI_TABLES_H
 
+#include "board/acpi.h"
 #include "common.h"
 #include "rhea/vm/pci.h"
 
@@ -18,14 +19,7 @@ struct acpi_config {
     const struct acpi_mmio_device *virtio; unsigned nvirtio;   /* virtio-mmio */
 };
 
-/* The tables as one image to be put anywhere: pointers in it are offsets, `pointers` says where and how wide they are,
- * `sums` which bytes hold the checksum of which range. Same for the RSDP, whose pointers go into the image. */
-struct acpi_pointer { uint32_t at; uint8_t size; bool rsdp; };
-struct acpi_sum { uint32_t at, start, len; bool rsdp; };
-struct acpi_image { GByteArray *tables; uint8_t rsdp[36]; GArray *pointers, *sums; };
-
-void acpi_build(struct x86_machine *m, const struct acpi_config *c, struct acpi_image *img);
-void acpi_image_free(struct acpi_image *img);
+void x86_acpi_build(struct x86_machine *m, const struct acpi_config *c, struct acpi_image *img);
 /* Without firmware: RSDP and tables at ACPI_TABLES_ADDR; sets m->rsdp. */
 bool acpi_place(struct x86_machine *m, const struct acpi_config *c, struct error *err);
 
