@@ -7,6 +7,7 @@
 #   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa compares with
 #   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer;
 #                          of other machines: arm64-cloud, arm64-trixie, armhf ... (see kernel_rows)
+#   guest.sh efi KERNEL LOADER   a disk from which EDK2 starts that kernel: systemd-boot or grub; disk.raw
 #   guest.sh riscv-firmware   trixie's OpenSBI of both widths, U-Boot and EDK2 for RISC-V
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -174,6 +175,47 @@ kernel() { # name
     rm -rf "$tmp/pkg" "$tmp/busybox"; touch "$tmp/done"; mv "$tmp" "$out"
 }
 
+# A FAT file system without partitions, as EDK2 takes it from any disk. Its kernel shows what it complains of and how it was
+# told of the machine, and powers off.
+efi() { # kernel loader
+    local out=$cache/efi-$1-$2-v$version tmp=$cache/efi-$1-$2.tmp kernel=$cache/kernel-$1-v$version suite arch console=ttyAMA0 efi_name size
+    read -r _ suite arch _ < <(grep "^$1 " <<<"$kernel_rows")
+    case $arch in
+    arm64) efi_name=AA64 ;;
+    riscv64) efi_name=RISCV64 console=ttyS0 ;;
+    *) efi_name=X64 console=ttyS0 ;;
+    esac
+    rm -rf "$tmp" "$out"; mkdir -p "$tmp"
+    case $2 in
+    systemd-boot)
+        progress "Fetching $2" fetch "$suite" "$tmp/pkg" systemd-boot-efi "$arch"
+        cp "$tmp"/pkg/usr/lib/systemd/boot/efi/systemd-boot*.efi "$tmp/boot.efi" ;;
+    grub)
+        progress "Fetching $2" fetch "$suite" "$tmp/pkg" "grub-efi-${arch}-bin" "$arch"
+        cp "$tmp"/pkg/usr/lib/grub/*-efi/monolithic/grub"${efi_name,,}.efi" "$tmp/boot.efi" ;;
+    *) say "rhea: no boot loader '$2'; there are: systemd-boot grub"; exit 1 ;;
+    esac
+    # Boot loaders have their own ideas of quotes: the command is in the initramfs, in place of the kernel's command line.
+    mkdir "$tmp/over"
+    sed 's/^command=.*/command="dmesg -r | grep ^.[0-3]; ls \/sys\/firmware; echo end of dmesg"/' "$here/initramfs-init" > "$tmp/over/init"
+    chmod +x "$tmp/over/init"
+    (cat "$kernel/initrd.gz"; cd "$tmp/over" && find . | cpio -o -H newc --quiet --owner 0:0 | gzip -1) > "$tmp/initrd.gz"
+    local options="console=$console panic=-1"
+    printf 'timeout 1\ndefault rhea\n' > "$tmp/loader.conf"
+    printf 'title Debian\nlinux /vmlinuz\ninitrd /initrd.gz\noptions %s\n' "$options" > "$tmp/rhea.conf"
+    printf 'set timeout=1\nmenuentry Debian {\n    linux /vmlinuz %s\n    initrd /initrd.gz\n}\n' "$options" > "$tmp/grub.cfg"
+    size=$(( ($(stat -L -c %s "$kernel/vmlinuz" "$tmp/initrd.gz" "$tmp/boot.efi" | paste -sd+)) / 1048576 + 34 ))
+    truncate -s "${size}M" "$tmp/disk.raw"
+    mformat -i "$tmp/disk.raw" -F -v RHEA ::
+    mmd -i "$tmp/disk.raw" ::/EFI ::/EFI/BOOT ::/EFI/debian ::/loader ::/loader/entries
+    mcopy -i "$tmp/disk.raw" "$tmp/boot.efi" "::/EFI/BOOT/BOOT$efi_name.EFI"
+    mcopy -i "$tmp/disk.raw" "$tmp/grub.cfg" ::/EFI/debian/grub.cfg
+    mcopy -i "$tmp/disk.raw" "$tmp/loader.conf" ::/loader/loader.conf
+    mcopy -i "$tmp/disk.raw" "$tmp/rhea.conf" ::/loader/entries/rhea.conf
+    mcopy -i "$tmp/disk.raw" "$kernel/vmlinuz" "$tmp/initrd.gz" ::/
+    rm -rf "$tmp"/{pkg,over,initrd.gz,boot.efi,grub.cfg,loader.conf,rhea.conf}; touch "$tmp/done"; mv "$tmp" "$out"
+}
+
 foreign_packages=systemd-sysv,systemd-resolved,udev,dbus,openssh-server,iproute2,iputils-ping,ca-certificates,wget,procps,kmod,less,login
 case ${1:-} in
 debian) make_once "$cache/debian-12-amd64-v$version" debian debian-12-amd64 "" ;;
@@ -183,7 +225,8 @@ debian-riscv64) make_once "$cache/debian-13-riscv64-v$version" foreign debian-13
     rhea-system-riscv64 -machine virt ;;
 debian-test) make_once "$cache/debian-12-amd64-test-v$version" debian debian-12-amd64-test "gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,stress-ng,sysbench,fio,iperf3,binutils" ;;
 riscv-firmware) make_once "$cache/riscv-firmware-v$version" riscv_firmware ;;
+efi) make_once "$cache/kernel-$2-v$version" kernel "$2" >/dev/null; make_once "$cache/efi-$2-$3-v$version" efi "$2" "$3" ;;
 qemu-user) make_once "$cache/qemu-user-v$version" qemu_user ;;
 kernel) make_once "$cache/kernel-${2:-cloud}-v$version" kernel "${2:-cloud}" ;;
-*) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

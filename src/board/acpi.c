@@ -269,41 +269,76 @@ void acpi_dbg2(struct acpi_image *img, const struct acpi_uart *u)
     acpi_end(img, at);
 }
 
-/* 5.2.30: a node for each socket, die, core and thread; a node's offset names it as a parent. */
+/* 5.2.30: a node for each socket, die, core and thread; a node's offset names it as a parent. Caches come before the node
+ * that has them. */
 enum { PPTT_PACKAGE = 1, PPTT_ID_VALID = 2, PPTT_THREAD = 4, PPTT_LEAF = 8, PPTT_NODE = 20 };
+enum { CACHE_ALL_VALID = 0x7f, CACHE_READ_WRITE_ALLOCATE = 2, CACHE_DATA = 0, CACHE_INSTRUCTION = 1 << 2, CACHE_UNIFIED = 2 << 2 };
+enum { LEVEL_SOCKET, LEVEL_DIE, LEVEL_CORE, LEVELS };
 
-static uint32_t pptt_node(struct acpi_image *img, unsigned table, uint32_t flags, uint32_t parent, uint32_t id)
+struct pptt { struct acpi_image *img; unsigned table; uint32_t cache[2]; unsigned ncaches; /* of the next node */ };
+
+static uint32_t pptt_node(struct pptt *p, uint32_t flags, uint32_t parent, uint32_t id)
 {
-    uint32_t at = img->tables->len - table;
+    uint32_t at = p->img->tables->len - p->table;
 
-    acpi_put(img, PPTT_NODE << 8, 4);   /* type 0, its length */
-    acpi_put(img, flags, 4);
-    acpi_put(img, parent, 4);
-    acpi_put(img, id, 4);
-    acpi_put(img, 0, 4);                /* no caches described */
+    acpi_put(p->img, (PPTT_NODE + 4 * p->ncaches) << 8, 4);     /* type 0, its length */
+    acpi_put(p->img, flags, 4);
+    acpi_put(p->img, parent, 4);
+    acpi_put(p->img, id, 4);
+    acpi_put(p->img, p->ncaches, 4);
+    for (unsigned i = 0; i < p->ncaches; i++)
+        acpi_put(p->img, p->cache[i], 4);
+    p->ncaches = 0;
     return at;
 }
 
-void acpi_pptt(struct acpi_image *img, struct vm *vm)
+static uint32_t pptt_cache(struct pptt *p, const struct acpi_cache *c, uint8_t kind, uint32_t next)
 {
-    unsigned table = acpi_begin(img, "PPTT", 2);
-    unsigned last[3] = { UINT32_MAX, UINT32_MAX, UINT32_MAX };  /* socket, die, core of the vCPU before */
-    uint32_t node[3] = { 0 };
+    uint32_t at = p->img->tables->len - p->table;
+
+    if (!c->size)
+        return 0;
+    acpi_put(p->img, 1 | 24 << 8, 4);
+    acpi_put(p->img, CACHE_ALL_VALID, 4);
+    acpi_put(p->img, next, 4);
+    acpi_put(p->img, c->size, 4);
+    acpi_put(p->img, c->sets, 4);
+    acpi_put(p->img, c->ways, 1);
+    acpi_put(p->img, kind | (kind == CACHE_INSTRUCTION ? 0 : CACHE_READ_WRITE_ALLOCATE), 1);
+    acpi_put(p->img, c->line, 2);
+    p->cache[p->ncaches++] = at;
+    return at;
+}
+
+void acpi_pptt(struct acpi_image *img, struct vm *vm, const struct acpi_caches *caches)
+{
+    struct pptt p = { .img = img, .table = acpi_begin(img, "PPTT", 2) };
+    unsigned last[LEVELS] = { UINT32_MAX, UINT32_MAX, UINT32_MAX };
+    uint32_t node[LEVELS] = { 0 }, l2 = 0;
     bool threads = vm->config.threads > 1;
 
     for (unsigned i = 0; i < vm->nvcpus; i++) {
         const struct vcpu *v = vm->vcpus[i];
-        const unsigned now[3] = { v->socket, v->die, v->core };
-        unsigned levels = threads ? 3 : 2;      /* above the leaf */
+        const unsigned now[LEVELS] = { v->socket, v->die, v->core };
         bool fresh = false;
 
-        for (unsigned l = 0; l < levels; l++) {
+        for (unsigned l = 0; l < LEVELS; l++) {
+            bool leaf = l == LEVEL_CORE && !threads;
+
             fresh |= now[l] != last[l];
-            if (fresh)
-                node[l] = pptt_node(img, table, l ? 0 : PPTT_PACKAGE, l ? node[l - 1] : 0, now[l]);
             last[l] = now[l];
+            if (!fresh)
+                continue;
+            if (l == LEVEL_DIE)
+                l2 = pptt_cache(&p, &caches->l2, CACHE_UNIFIED, 0);
+            if (l == LEVEL_CORE) {
+                pptt_cache(&p, &caches->l1d, CACHE_DATA, l2);
+                pptt_cache(&p, &caches->l1i, CACHE_INSTRUCTION, l2);
+            }
+            node[l] = pptt_node(&p, l == LEVEL_SOCKET ? PPTT_PACKAGE : leaf ? PPTT_ID_VALID | PPTT_LEAF : 0, l ? node[l - 1] : 0, leaf ? i : now[l]);
         }
-        pptt_node(img, table, PPTT_ID_VALID | PPTT_LEAF | (threads ? PPTT_THREAD : 0), node[levels - 1], i);
+        if (threads)
+            pptt_node(&p, PPTT_ID_VALID | PPTT_LEAF | PPTT_THREAD, node[LEVEL_CORE], i);
     }
-    acpi_end(img, table);
+    acpi_end(img, p.table);
 }

@@ -50,8 +50,11 @@ struct acpi_uart { uint8_t spcr_type; uint16_t dbg2_type; uint8_t bits, access, 
                    const char *path; /* "\\_SB.COM0" */ };
 void acpi_spcr(struct acpi_image *img, const struct acpi_uart *u);
 void acpi_dbg2(struct acpi_image *img, const struct acpi_uart *u);
-/* Processor topology from the machine's vCPUs; their ACPI ids are their indices. */
-void acpi_pptt(struct acpi_image *img, struct vm *vm);
+/* Processor topology from the machine's vCPUs; their ACPI ids are their indices. Caches of a core, and the unified one of
+ * its die; size 0: none. */
+struct acpi_cache { uint32_t size, sets; uint8_t ways; uint16_t line; };
+struct acpi_caches { struct acpi_cache l1d, l1i, l2; };
+void acpi_pptt(struct acpi_image *img, struct vm *vm, const struct acpi_caches *caches);
 
 /* ---- devices of a DSDT, acpi_dsdt.c; the caller has \_SB open */
 void dsdt_osc(struct aml *a);   /* _OSC of a PCIe root: grants hot plug, PME, AER and the capability structure */

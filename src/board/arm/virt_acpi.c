@@ -163,16 +163,28 @@ static void build_dsdt(struct virt *v, struct aml *a)
     aml_end(a);
 }
 
+/* CCSIDR as caches' tables have it (D19.2.26): level 1 data, instruction, level 2. */
+static struct acpi_cache cache_of(struct virt *v, unsigned csselr)
+{
+    uint32_t c = (uint32_t)arm_ccsidr(arm(v->vm->vcpus[0]->cpu), csselr);
+    struct acpi_cache cache = { .sets = (c >> 13 & 0x7fff) + 1, .ways = (uint8_t)((c >> 3 & 0x3ff) + 1), .line = (uint16_t)(16u << (c & 7)) };
+
+    if (c)
+        cache.size = cache.sets * cache.ways * cache.line;
+    return cache;
+}
+
 void virt_acpi(struct virt *v, struct acpi_image *img)
 {
     static const uint16_t boot[] = { [ARM_PSCI_NONE] = 0, [ARM_PSCI_SMC] = PSCI_COMPLIANT, [ARM_PSCI_HVC] = PSCI_COMPLIANT | PSCI_USE_HVC };
+    const struct acpi_caches caches = { .l1d = cache_of(v, 0), .l1i = cache_of(v, 1), .l2 = cache_of(v, 2) };
     struct aml a;
 
     acpi_init(img);
     build_dsdt(v, &a);
     acpi_fadt_reduced(img, acpi_dsdt(img, &a), boot[v->psci]);
     add_madt(v, img);
-    acpi_pptt(img, v->vm);
+    acpi_pptt(img, v->vm, &caches);
     add_gtdt(v, img);
     acpi_mcfg(img, v->windows.ecam_base, v->windows.ecam_size);
     acpi_spcr(img, &uart);

@@ -239,6 +239,8 @@ void arm_configure(struct arm_cpu *c, const struct arm_config *config);
 /* Puts a CPU that was reset where an operating system starts: its highest Non-secure EL (EL2, else EL1), MMU off, all
  * masked, with what EL3 firmware would have set up for it. Entry bit 0: Thumb (AArch32). */
 void arm_boot(struct arm_cpu *c, uint64_t entry, const uint64_t args[4]);
+/* CCSIDR of a cache as CSSELR selects it: level 1 data 0, instruction 1, level 2: 2; 0: none. */
+uint64_t arm_ccsidr(const struct arm_cpu *c, unsigned csselr);
 /* Interrupts' security: true while in Secure state, or while at EL3. */
 bool arm_is_secure(const struct arm_cpu *c);
 /* sys.timer_irq[], sys.pmu_irq, sys.gic, sys.gic_opaque are set by the board and the interrupt controller. */

@@ -221,7 +221,6 @@ void arm_wait_until(struct arm_cpu *c, uint64_t virtual_count);         /* wakes
 bool arm_model_parse(struct arm_cpu *c, const char *spec, struct error *err);
 /* ID registers: from the model, less what configuration took away. */
 uint64_t arm_id(const struct arm_cpu *c, unsigned key);         /* op0 = 3, op1 = 0, CRn = 0, CRm 1 to 7; MIDR, CTR, ... too */
-uint64_t arm_ccsidr(const struct arm_cpu *c, unsigned csselr);
 void arm_model_configure(struct arm_cpu *c);                    /* el2, el3 of the configuration are known */
 bool arm_psci_start_off(const struct arm_cpu *c);
 
