@@ -110,10 +110,20 @@ struct jit_cpu {
     uint64_t tlb_fills, tlb_flushes, singles, sleeps, settles;
 };
 
+struct baton {
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    uint64_t tickets, turn;     /* drawn; whose turn it is */
+    struct jit_cpu *holder;
+    _Atomic bool wanted;        /* the holder's time is up */
+};
+
 struct accel_vm {
     struct vm *vm;
     struct jit *jit;
     bool interp, nochain, verify;
+    bool single;                /* thread=single */
+    struct baton baton;
     pthread_mutex_t code_lock;
     /* stop the world */
     pthread_mutex_t ex_turn;            /* one at a time */
@@ -179,6 +189,14 @@ void chaos_store(struct jit_cpu *jc);
 
 /* loop.c */
 void accel_vcpu_loop(struct vcpu *v);
+/* baton.c */
+void baton_init(struct baton *b);
+void baton_free(struct baton *b);
+void baton_take(struct jit_cpu *jc);
+void baton_give(struct jit_cpu *jc);
+void baton_offer(struct jit_cpu *jc);
+struct timespec time_from_now(int64_t ns);      /* of the monotonic clock */
+
 /* sync.c */
 void accel_kick(struct vcpu *v);
 void accel_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg, bool wait);

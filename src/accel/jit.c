@@ -22,9 +22,7 @@ static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, st
     sync_init(av);
     if (thread && strcmp(thread, "single") && strcmp(thread, "multi"))
         return error_setf(err, ERR_GENERIC, "thread is single or multi", "invalid value '%s' for thread", thread);
-    if (thread && !strcmp(thread, "single") && vm->config.cpus > 1)
-        return error_set(err, ERR_GENERIC, "thread=single: several CPUs in one thread are not in this build",
-                         "leave thread= out: each CPU has a thread of its own");
+    av->single = thread && !strcmp(thread, "single");
     if (opts && (!option_bool(opts, "perfmap", false, &jo.perfmap, err) ||
                  !option_bool(opts, "verify", false, &verify, err) || !option_int(opts, "chaos", 0, &chaos, err)))
         return false;
@@ -129,6 +127,12 @@ static void accel_ram_written(struct vm *vm, struct ram_block *rb, uint64_t offs
         code_written(accel_of(vm), NULL, rb, offset, len);
 }
 
+static void accel_relax(struct vcpu *v)
+{
+    if (accel_of(v->vm)->single)
+        baton_offer(v->cpu->jit);
+}
+
 static char *accel_info(struct vm *vm)
 {
     struct accel_vm *av = accel_of(vm);
@@ -167,7 +171,8 @@ static char *accel_info(struct vm *vm)
 #define COMMON                                                                                                \
     .exit = accel_exit, .vcpu_init = accel_vcpu_init, .vcpu_exit = accel_vcpu_exit,                           \
     .vcpu_loop = accel_vcpu_loop, .kick = accel_kick, .memory_changed = accel_memory_changed,                 \
-    .ram_written = accel_ram_written, .run_on = accel_run_on, .ack = accel_ack, .exclusive = accel_exclusive, .info = accel_info
+    .ram_written = accel_ram_written, .run_on = accel_run_on, .ack = accel_ack, .exclusive = accel_exclusive, \
+    .relax = accel_relax, .info = accel_info
 
 ACCEL = { .name = "jit", .alias = "tcg", .summary = "translates guest code into host code", .init = jit_init, COMMON };
 ACCEL = { .name = "interp", .summary = "interprets guest code: slow, for comparison", .init = interp_init, COMMON };

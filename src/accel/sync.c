@@ -77,10 +77,7 @@ bool settle_wait(struct jit_cpu *jc, const struct settle *s)
         jc->impatient -= jc->impatient > 0;
         return false;
     }
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += SETTLE_WAIT_NS;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    until = time_from_now(SETTLE_WAIT_NS);
     jc->settles++;
     atomic_store(&jc->settling, true);
     atomic_fetch_add(&av->settling, 1);
@@ -224,6 +221,7 @@ void accel_ack(struct vcpu *self)
 
 void sync_init(struct accel_vm *av)
 {
+    baton_init(&av->baton);
     pthread_mutex_init(&av->ex_turn, NULL);
     pthread_mutex_init(&av->ex_lock, NULL);
     pthread_cond_init(&av->ex_cond, NULL);
@@ -231,6 +229,7 @@ void sync_init(struct accel_vm *av)
 
 void sync_free(struct accel_vm *av)
 {
+    baton_free(&av->baton);
     pthread_mutex_destroy(&av->ex_turn);
     pthread_mutex_destroy(&av->ex_lock);
     pthread_cond_destroy(&av->ex_cond);
@@ -242,6 +241,8 @@ void sync_run(struct jit_cpu *jc)
 
     if (!jc->quiet)
         return;
+    if (av->single)
+        baton_take(jc);
     pthread_mutex_lock(&av->ex_lock);
     while (atomic_load(&av->ex_pending))
         pthread_cond_wait(&av->ex_cond, &av->ex_lock);
@@ -261,13 +262,15 @@ void sync_quiet(struct jit_cpu *jc)
     jc->quiet = true;
     pthread_cond_broadcast(&av->ex_cond);
     pthread_mutex_unlock(&av->ex_lock);
+    if (av->single)
+        baton_give(jc);
     if (atomic_load(&av->settling))
         settle_notify(av);
 }
 
 void sync_pause(struct jit_cpu *jc)
 {
-    if (!atomic_load(&jc->av->ex_pending))
+    if (!atomic_load(&jc->av->ex_pending) && !(jc->av->single && atomic_load(&jc->av->baton.wanted)))
         return;
     sync_quiet(jc);
     sync_run(jc);

@@ -280,6 +280,8 @@ void vcpu_relax(struct vcpu *v)
     }
     for (unsigned i = 0; i < v->vm->nvcpus; i++)
         running += !v->vm->vcpus[i]->halted && !v->vm->vcpus[i]->stopped;
+    if (v->vm->accel && v->vm->accel->relax)
+        v->vm->accel->relax(v);
     if (running > cores)
         sched_yield();
 }

@@ -32,6 +32,6 @@ if soak:
     tests += [installer(mc, smp) for mc in ("q35", "microvm") for smp in (1, 2, 4) for _ in range(20)]
 else:
     tests = [to_userspace("cloud", "q35", 1), to_userspace("cloud", "q35", 2), to_userspace("cloud", "microvm", 1),
-             to_userspace("cloud", "q35", 4), to_userspace("stock", "q35", 1), to_userspace("trixie-cloud", "q35", 2),
+             to_userspace("cloud", "q35", 4), to_userspace("cloud", "q35", 4, "jit,thread=single"), to_userspace("stock", "q35", 1), to_userspace("trixie-cloud", "q35", 2),
              to_userspace("trixie-stock", "microvm", 1), installer("q35", 1)]
 run(tests)

@@ -194,6 +194,7 @@ struct accel {
     void (*run_on)(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg, bool wait);
     void (*ack)(struct vcpu *self);
     void (*exclusive)(struct vm *vm, void (*fn)(struct vm *vm, void *arg), void *arg);
+    void (*relax)(struct vcpu *v);              /* see vcpu_relax(); may be NULL */
     char *(*info)(struct vm *vm);               /* info jit */
 };
 #define ACCEL_(name)                                                                               \

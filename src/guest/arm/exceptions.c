@@ -1,6 +1,5 @@
 /* Exceptions of AArch64, and what both states share: raising, routing, interrupts, waiting. DDI 0487 D1.3 to D1.7. */
 #include <glib.h>
-#include <sched.h>
 #include "rhea/base/log.h"
 #include "rhea/vm/vm.h"
 #include "system.h"
@@ -477,10 +476,8 @@ void arm_helper_wfi(struct cpu *cpu)
 /* Stores of other CPUs that clear a monitor are not seen, so this never sleeps: it may end for any reason (D1.6.1). */
 static void wait_event(struct arm_cpu *c)
 {
-    if (c->sys.vm->nvcpus > g_get_num_processors())
-        sched_yield();
-    else
-        __builtin_ia32_pause();
+    if (c->cpu.vcpu)
+        vcpu_relax(c->cpu.vcpu);
 }
 
 void arm_helper_wfe(struct cpu *cpu)
