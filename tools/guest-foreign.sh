@@ -9,6 +9,7 @@ foreign_kernel() { # directory suite architecture package
     local dir=$1 suite=$2 arch=$3 root=$1/initramfs release m
     fetch "$suite" "$dir/kernel" "$4" "$arch"
     fetch "$suite" "$dir/busybox" busybox-static "$arch"
+    [ -e "$dir/kernel/lib" ] || ln -s usr/lib "$dir/kernel/lib"         # where later kernels have them
     release=$(ls "$dir"/kernel/lib/modules)
     cp "$dir"/kernel/boot/vmlinu[xz]-* "$dir/vmlinuz"
     depmod -b "$dir/kernel" "$release"

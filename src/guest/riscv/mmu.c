@@ -281,6 +281,21 @@ bool riscv_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsig
     return allowed(out, access) || fault(&w, WALK_ACCESS, probe);
 }
 
+bool riscv_fetch_word(struct riscv_cpu *c, uint64_t va, uint32_t *out)
+{
+    uint8_t bytes[4];
+
+    for (unsigned n = 0; n < 4; n += 2) {
+        struct mmu_result at;
+
+        if (!riscv_translate(&c->cpu, va + n, ACCESS_EXEC, riscv_mmu_index(&c->cpu, true), true, &at) ||
+            as_read(&riscv_sys(c)->vm->memory, at.phys, bytes + n, 2, MEM_ATTRS_NONE) != MEM_OK)
+            return false;
+    }
+    *out = bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+    return true;
+}
+
 /* ---- satp, SFENCE.VMA */
 
 enum { ALL_PAGED = 1 << MMU_S | 1 << MMU_S_SUM | 1 << MMU_S_MXR | 1 << MMU_S_SUM_MXR | 1 << MMU_U | 1 << MMU_U_MXR };

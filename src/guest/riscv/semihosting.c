@@ -9,22 +9,14 @@ enum { A0 = 10, A1 = 11 };
 static bool is_call(struct riscv_cpu *c)
 {
     static const uint32_t sequence[] = { SLLI_X0_X0_31, EBREAK, SRAI_X0_X0_7 };
-    struct cpu *cpu = &c->cpu;
-    uint64_t pc = cpu->pc - 4;
-    struct mmu_result at = { 0 };
+    uint64_t pc = c->cpu.pc - 4;
+    uint32_t insn;
 
     if ((pc ^ (pc + 11)) >> CPU_PAGE_BITS)
         return false;
-    if (!riscv_translate(cpu, pc, ACCESS_EXEC, riscv_mmu_index(cpu, true), true, &at)) {
-        cpu->exception = -1;
-        return false;
-    }
-    for (unsigned n = 0; n < 3; n++) {
-        enum mem_result res = MEM_OK;
-
-        if (as_load(&cpu->vcpu->vm->memory, at.phys + 4 * n, 4, MEM_ATTRS_NONE, &res) != sequence[n] || res != MEM_OK)
+    for (unsigned n = 0; n < 3; n++)
+        if (!riscv_fetch_word(c, pc + 4 * n, &insn) || insn != sequence[n])
             return false;
-    }
     return true;
 }
 

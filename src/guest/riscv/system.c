@@ -326,11 +326,22 @@ _Noreturn void riscv_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access acc
     riscv_raise(riscv(cpu), cause[access], va);
 }
 
+/* AMOs raise store faults alone, for their loads too (volume I, 14.4; LR is a load). */
+static bool at_amo(struct riscv_cpu *c)
+{
+    enum { OPCODE_AMO = 0x2f, FUNCT5_LR = 2 };
+    uint32_t insn;
+
+    return riscv_fetch_word(c, c->cpu.pc, &insn) && (insn & 0x7f) == OPCODE_AMO && insn >> 27 != FUNCT5_LR;
+}
+
 /* Nothing answers at that physical address: an access fault. */
 void riscv_bus_error(struct cpu *cpu, uint64_t va, uint64_t phys, enum mmu_access access)
 {
     static const uint8_t cause[] = { CAUSE_LOAD_ACCESS, CAUSE_STORE_ACCESS, CAUSE_FETCH_ACCESS };
 
+    if (access == ACCESS_READ && at_amo(riscv(cpu)))
+        access = ACCESS_WRITE;
     riscv_raise(riscv(cpu), cause[access], va);
 }
 

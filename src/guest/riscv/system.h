@@ -79,6 +79,7 @@ uint64_t riscv_csr_peek(struct riscv_cpu *c, unsigned csr);
 const char *riscv_csr_name(unsigned csr);
 /* mmu.c */
 void riscv_satp_set(struct riscv_cpu *c, uint64_t v);
+bool riscv_fetch_word(struct riscv_cpu *c, uint64_t va, uint32_t *out);  /* code at va, as this privilege sees it; no trace */
 bool riscv_adue(const struct riscv_cpu *c);
 /* pmp.c */
 enum { PMP_R = 1, PMP_W = 2, PMP_X = 4 };

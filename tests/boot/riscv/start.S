@@ -92,6 +92,9 @@ back:
 STUB(do_ecall)      ecall
 STUB(do_load)       L a0, 0(a0); ecall
 STUB(do_store)      S a0, 0(a0); ecall
+STUB(do_amo)        amoadd.w a0, x0, (a0); ecall
+STUB(do_amomax)     amomaxu.w a0, x0, (a0); ecall
+STUB(do_lr)         lr.w a0, (a0); ecall
 STUB(do_jump)       jr a0
 STUB(do_csr_mstatus) csrr a0, mstatus; ecall
 STUB(do_csr_satp)   csrr a0, satp; ecall

@@ -6,7 +6,7 @@ typedef unsigned long long u64;
 
 struct trap { ul cause, epc, tval, status, a0, unused[3], sp; } trap;
 struct trap *enter(ul mstatus, const void *pc, ul a0);
-extern char do_ecall[], do_load[], do_store[], do_jump[], do_csr_mstatus[], do_csr_satp[], do_csr_time[], do_write_time[], do_sfence[],
+extern char do_ecall[], do_load[], do_store[], do_amo[], do_amomax[], do_lr[], do_jump[], do_csr_mstatus[], do_csr_satp[], do_csr_time[], do_write_time[], do_sfence[],
     do_sret[], do_mret[], do_wfi[], do_spin[], do_fp[], do_cbo_zero[], s_handler[], vectors[];
 
 #define READ(csr) ({ ul v_; __asm__ volatile("csrr %0, " #csr : "=r"(v_)); v_; })
@@ -76,6 +76,13 @@ static void exceptions(void)
     traps("floating point with FS initial", MPP(M) | (ul)1 << 13, do_fp, 0, 11, 0);
     check("FS is dirty then, and SD set", trap.status >> 13 & 3, 3);
     check("SD", trap.status >> (XLEN - 1), 1);
+
+    /* Where nobody answers: what an AMO cannot read is an AMO that failed, not a load. */
+    traps("load from nowhere", MPP(M), do_load, 0x08000000, 5, 0x08000000);
+    traps("store to nowhere", MPP(M), do_store, 0x08000000, 7, 0x08000000);
+    traps("amoadd to nowhere", MPP(M), do_amo, 0x08000000, 7, 0x08000000);
+    traps("amomaxu to nowhere", MPP(M), do_amomax, 0x08000000, 7, 0x08000000);
+    traps("lr from nowhere", MPP(M), do_lr, 0x08000000, 5, 0x08000000);
 
     WRITE(medeleg, 1 << 8 | 1 << 2);
     WRITE(stvec, s_handler);
