@@ -4,7 +4,9 @@
 #include <elf.h>
 #include <inttypes.h>
 #include <string.h>
+#include "board/fw_config.h"
 #include "board/image.h"
+#include "rhea/device/fw_cfg.h"
 #include "virt.h"
 
 #define MIB UINT64_C(0x100000)
@@ -133,12 +135,12 @@ static bool load_kernel(struct rvirt *v, uint64_t firmware_end, uint64_t *entry,
 
 /* ---- the device tree at the top of memory (below 3 GiB, where 32-bit software reaches it), the initrd below it */
 
-static bool place_rest(struct rvirt *v, uint64_t kernel_end, struct error *err)
+static bool place_rest(struct rvirt *v, const char *initrd_path, uint64_t kernel_end, struct error *err)
 {
     uint64_t top = MIN(ram_end(v), 3 * GIB);
     struct image initrd = { 0 };
 
-    if (v->vm->config.initrd && !image_read(&initrd, "initrd", v->vm->config.initrd, err)) {
+    if (initrd_path && !image_read(&initrd, "initrd", initrd_path, err)) {
         image_free(&initrd);
         return false;
     }
@@ -188,15 +190,44 @@ static void reset_vector(struct rvirt *v, uint64_t entry, uint64_t next)
         memcpy(p, &info[n], v->wide ? 8 : 4);
 }
 
+/* ---- -kernel, -initrd, -append beside firmware in flash: it takes them from fw_cfg */
+
+static bool offer_file(struct rvirt *v, const char *what, const char *path, uint16_t size_key, uint16_t data_key, struct error *err)
+{
+    struct image i = { 0 };
+    bool ok = !path || image_read(&i, what, path, err);
+
+    if (ok && path) {
+        fw_cfg_add_int(v->fw_cfg, size_key, i.len, 4);
+        fw_cfg_add_item(v->fw_cfg, data_key, g_steal_pointer(&i.data), i.len);
+    }
+    image_free(&i);
+    return ok;
+}
+
+static bool offer_kernel(struct rvirt *v, struct error *err)
+{
+    const struct vm_config *c = &v->vm->config;
+
+    if (c->kernel)
+        fw_config_command_line(v->fw_cfg, v->vm);
+    return offer_file(v, "kernel", c->kernel, FW_CFG_KERNEL_SIZE, FW_CFG_KERNEL_DATA, err) &&
+           offer_file(v, "initrd", c->initrd, FW_CFG_INITRD_SIZE, FW_CFG_INITRD_DATA, err);
+}
+
 bool rvirt_load(struct rvirt *v, struct error *err)
 {
-    uint64_t firmware, firmware_end, kernel, kernel_end;
+    bool flash = v->pflash[0];
+    uint64_t firmware, firmware_end, kernel = 0, kernel_end;
 
-    if (!load_firmware(v, &firmware, &firmware_end, err) || !load_kernel(v, firmware_end, &kernel, &kernel_end, err) ||
-        !place_rest(v, kernel_end, err))
+    if (!load_firmware(v, &firmware, &firmware_end, err))
+        return false;
+    kernel_end = firmware_end;
+    if (!(flash ? offer_kernel(v, err) : load_kernel(v, firmware_end, &kernel, &kernel_end, err)) ||
+        !place_rest(v, flash ? NULL : v->vm->config.initrd, kernel_end, err))
         return false;
     /* What is in the first flash is a kernel to firmware, and without firmware what the harts start with. */
-    if (!kernel && v->pflash[0])
+    if (flash)
         kernel = RVIRT_FLASH;
     if (v->vm->config.bios && !strcmp(v->vm->config.bios, "none") && kernel)
         firmware = kernel;

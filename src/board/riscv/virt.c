@@ -1,7 +1,8 @@
 /* The RISC-V virt board. Its memory map and interrupt numbers are in virt.h; RAM begins at 2 GiB. */
 #include <inttypes.h>
 #include <string.h>
-#include "rhea/device/fw_cfg.h"
+#include "board/fw_config.h"
+#include "rhea/device/acpi_ged.h"
 #include "rhea/device/riscv.h"
 #include "board/flash.h"
 #include "rhea/vm/object.h"
@@ -21,9 +22,8 @@ static bool refuse_missing(struct rvirt *v, struct error *err)
                           "-machine aia=%s: the Advanced Interrupt Architecture is not modelled yet", v->aia);
     if (v->aia_guests)
         return error_set(err, ERR_GENERIC, "-machine aia-guests: there are no guests' interrupt files without AIA", "leave it out");
-    if (v->acpi == OOA_ON)
-        return error_set(err, ERR_GENERIC, "-machine acpi=on: there are no ACPI tables for this machine yet",
-                         "leave it out: the device tree says all");
+    if (v->acpi == OOA_ON && !v->wide)
+        return error_set(err, ERR_GENERIC, "-machine acpi=on: an RV32 machine has no ACPI tables", "leave it out: the device tree says all");
     if (!v->wide && v->vm->config.ram_size > UINT64_C(0x380000000))
         return error_set(err, ERR_GENERIC, "an RV32 machine has up to 14 GiB of memory", "give less with -m");
     return true;
@@ -40,6 +40,9 @@ static void choose_map(struct rvirt *v)
         .pio_base = RVIRT_PCIE_PIO, .pio_size = RVIRT_PIO_SIZE,
     };
 }
+
+/* Tables reach a guest through firmware only, which is there for RV64. */
+static bool has_acpi(const struct rvirt *v) { return v->wide && v->acpi != OOA_OFF; }
 
 /* ---- making */
 
@@ -126,6 +129,19 @@ static bool make_pcie(struct rvirt *v, struct error *err)
     return true;
 }
 
+/* The button is ACPI's: Linux has no driver for a GPIO's keys on RISC-V. */
+static void button_pressed(void *opaque) { acpi_ged_event(((struct rvirt *)opaque)->ged, GED_POWER_BUTTON); }
+
+static bool make_button(struct rvirt *v, struct error *err)
+{
+    if (!has_acpi(v))
+        return true;
+    v->ged = make(v, "acpi-ged", RVIRT_GED, RVIRT_IRQ_GED, err);
+    if (v->ged)
+        vm_powerdown_notifier(v->vm, button_pressed, v);
+    return v->ged;
+}
+
 static bool make_slots(struct rvirt *v, struct error *err)
 {
     for (unsigned i = 0; i < RVIRT_SLOTS; i++) {
@@ -154,20 +170,25 @@ static bool virt_init(struct vm *vm, struct error *err)
     choose_map(v);
     return refuse_missing(v, err) && make_cpus(v, err) && make_memory(v, err) && make_interrupts(v, err) && make_uart(v, err) &&
            make(v, "riscv.sifive.test", RVIRT_TEST, 0, err) && make(v, "goldfish_rtc", RVIRT_RTC, RVIRT_IRQ_RTC, err) &&
-           (v->fw_cfg = make(v, "fw_cfg_mem", RVIRT_FW_CFG, 0, err)) && make_slots(v, err) && make_pcie(v, err) &&
+           (v->fw_cfg = make(v, "fw_cfg_mem", RVIRT_FW_CFG, 0, err)) && make_button(v, err) && make_slots(v, err) && make_pcie(v, err) &&
            flash_drives(vm, v->pflash, err) && make_flash(v, err);
 }
 
 /* ---- after the user's devices */
 
-static void fill_fw_cfg(struct rvirt *v)
+static bool fill_fw_cfg(struct rvirt *v, struct error *err)
 {
-    const struct vm_config *c = &v->vm->config;
+    struct smbios smbios = { .vm = v->vm, .product = "QEMU Virtual Machine", .range = { { RVIRT_RAM, v->vm->config.ram_size } } };
+    struct acpi_image acpi;
+    bool ok = true;
 
-    fw_cfg_add_item(v->fw_cfg, FW_CFG_UUID, g_memdup2(v->vm->uuid, 16), 16);
-    fw_cfg_add_int(v->fw_cfg, FW_CFG_RAM_SIZE, c->ram_size, 8);
-    fw_cfg_add_int(v->fw_cfg, FW_CFG_NB_CPUS, c->cpus, 2);
-    fw_cfg_add_int(v->fw_cfg, FW_CFG_MAX_CPUS, c->max_cpus, 2);
+    if (has_acpi(v)) {
+        rvirt_acpi(v, &acpi);
+        ok = fw_config_acpi(v->fw_cfg, &acpi, err);
+        acpi_free(&acpi);
+    }
+    return ok && fw_config_machine(v->fw_cfg, v->vm, err) && fw_config_smbios(v->fw_cfg, &smbios, err) &&
+           fw_config_boot_order(v->fw_cfg, v->vm, "/pci@ffffffffffffffff", err) && fw_config_users(v->fw_cfg, v->vm, err);
 }
 
 /* -machine dumpdtb=FILE: writes the tree instead of running. */
@@ -187,8 +208,7 @@ static bool virt_done(struct vm *vm, struct error *err)
 {
     struct rvirt *v = virt_of(vm);
 
-    fill_fw_cfg(v);
-    return rvirt_load(v, err) && dump_tree(v, err);
+    return fill_fw_cfg(v, err) && rvirt_load(v, err) && dump_tree(v, err);
 }
 
 static void virt_reset(struct vm *vm) { rvirt_enter(virt_of(vm)); }

@@ -2,6 +2,7 @@
 #ifndef RHEA_BOARD_RISCV_VIRT_H
 #define RHEA_BOARD_RISCV_VIRT_H
 
+#include "board/acpi.h"
 #include "board/fdt.h"
 #include "guest/riscv/riscv.h"
 #include "rhea/vm/pci_host.h"
@@ -21,6 +22,7 @@ enum { RVIRT_SLOTS = 8, RVIRT_BLOBS = 32 };
 #define RVIRT_UART 0x10000000u
 #define RVIRT_VIRTIO 0x10001000u
 #define RVIRT_FW_CFG 0x10100000u
+#define RVIRT_GED 0x10102000u
 #define RVIRT_FLASH 0x20000000u
 #define RVIRT_PCIE_ECAM 0x30000000u
 #define RVIRT_PCIE_MMIO 0x40000000u
@@ -28,9 +30,10 @@ enum { RVIRT_SLOTS = 8, RVIRT_BLOBS = 32 };
 #define RVIRT32_PCIE_HIGH UINT64_C(0x300000000)
 enum { RVIRT_MROM_SIZE = 0xf000, RVIRT_CLINT_SIZE = 0x10000, RVIRT_SWI_SIZE = 0x4000, RVIRT_MTIMER_SIZE = 0x8000,
        RVIRT_VIRTIO_SIZE = 0x1000, RVIRT_PLIC_SIZE = 0x600000, RVIRT_PIO_SIZE = 0x10000, RVIRT_ECAM_SIZE = 0x10000000,
-       RVIRT_MMIO_SIZE = 0x40000000, RVIRT_FLASH_BANK = 0x2000000 };
+       RVIRT_MMIO_SIZE = 0x40000000, RVIRT_FLASH_BANK = 0x2000000, RVIRT_UART_SIZE = 0x100 };
+enum { RVIRT_TIMEBASE = 10000000, RVIRT_UART_CLOCK = 3686400 };
 /* Sources of the PLIC */
-enum { RVIRT_IRQ_VIRTIO = 1, RVIRT_IRQ_UART = 10, RVIRT_IRQ_RTC = 11, RVIRT_IRQ_PCIE = 32, RVIRT_SOURCES = 96 };
+enum { RVIRT_IRQ_VIRTIO = 1, RVIRT_IRQ_UART = 10, RVIRT_IRQ_RTC = 11, RVIRT_IRQ_GED = 12, RVIRT_IRQ_PCIE = 32, RVIRT_SOURCES = 96 };
 
 /* Bytes that lie in guest memory when the machine starts. */
 struct rvirt_blob { uint64_t addr; uint8_t *data; size_t len; };
@@ -40,7 +43,7 @@ struct rvirt {
     bool wide;                  /* RV64 */
     struct ram_block *ram, *mrom_ram;
     struct mem_region ram_region, mrom;
-    struct device *plic, *host, *uart, *fw_cfg, *slot[RVIRT_SLOTS], *flash[2];
+    struct device *plic, *host, *uart, *fw_cfg, *ged, *slot[RVIRT_SLOTS], *flash[2];
     struct gpex_windows windows;
     /* what is in memory at the start */
     struct rvirt_blob blob[RVIRT_BLOBS]; unsigned nblobs;
@@ -54,6 +57,8 @@ struct rvirt {
 
 /* virt_fdt.c: the tree, finished in v->dtb. */
 bool rvirt_describe(struct rvirt *v, struct error *err);
+/* virt_acpi.c: the tables, to be freed. */
+void rvirt_acpi(struct rvirt *v, struct acpi_image *img);
 /* boot.c: what -bios, -kernel, -initrd ask for; the device tree and the reset vector go with it. */
 bool rvirt_load(struct rvirt *v, struct error *err);
 void rvirt_enter(struct rvirt *v);      /* at reset: memory's content */

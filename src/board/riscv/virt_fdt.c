@@ -4,7 +4,6 @@
 #include <string.h>
 #include "virt.h"
 
-enum { TIMEBASE = 10000000, UART_CLOCK = 3686400 };
 #define SOC "/soc"
 static const char uart_path[] = SOC "/serial@10000000", plic_path[] = SOC "/plic@c000000", test_path[] = SOC "/test@100000";
 
@@ -64,7 +63,7 @@ static void add_cpus(struct rvirt *v, struct dt *dt)
     dt_node(dt, "/cpus");
     DT_CELLS(dt, "/cpus", "#address-cells", 1);
     DT_CELLS(dt, "/cpus", "#size-cells", 0);
-    DT_CELLS(dt, "/cpus", "timebase-frequency", TIMEBASE);
+    DT_CELLS(dt, "/cpus", "timebase-frequency", RVIRT_TIMEBASE);
     for (unsigned i = v->vm->nvcpus; i-- > 0;)
         add_cpu(v, dt, i);
     dt_cpu_map(dt, v->vm, cpu_path);
@@ -175,8 +174,8 @@ static void add_uart(struct dt *dt)
 
     dt_node(dt, uart_path);
     dt_interrupt(dt, uart_path, &irq);
-    DT_CELLS(dt, uart_path, "clock-frequency", UART_CLOCK);
-    DT_CELLS(dt, uart_path, "reg", DT_64(RVIRT_UART), DT_64(0x100));
+    DT_CELLS(dt, uart_path, "clock-frequency", RVIRT_UART_CLOCK);
+    DT_CELLS(dt, uart_path, "reg", DT_64(RVIRT_UART), DT_64(RVIRT_UART_SIZE));
     dt_string(dt, uart_path, "compatible", "ns16550a");
     dt_node(dt, "/aliases");
     dt_string(dt, "/aliases", "serial0", uart_path);
