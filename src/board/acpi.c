@@ -215,7 +215,7 @@ void acpi_fadt_reduced(struct acpi_image *img, uint32_t dsdt, uint16_t arm_boot)
     acpi_put(img, 1 << 20, 4);
     acpi_zeros(img, 12 + 1);            /* reset register and value: PSCI or SBI does that */
     acpi_put(img, arm_boot, 2);
-    acpi_put(img, 3, 1);                /* minor version */
+    acpi_put(img, 5, 1);                /* minor version: 6.5, which RISC-V wants */
     acpi_zeros(img, 8);
     acpi_address(img, dsdt, 8);
     acpi_zeros(img, 276 - 148);

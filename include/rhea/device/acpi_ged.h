@@ -1,5 +1,5 @@
 /* "acpi-ged": ACPI's Generic Event Device for machines without fixed hardware. One register, read to take the events that
- * have happened; irq_out[0] is pulsed for each. */
+ * have happened; irq_out[0] is up as long as there are any (edge and level triggered controllers both see it). */
 #ifndef RHEA_DEVICE_ACPI_GED_H
 #define RHEA_DEVICE_ACPI_GED_H
 #include "rhea/vm/device.h"

@@ -1,5 +1,6 @@
 /* What the RISC-V virt board tells an ACPI guest. ACPI 6.6 (MADT's RINTC and PLIC, RHCT); RISC-V BRS (which tables, and the
  * _HIDs of interrupt controllers and serial ports). Interrupt numbers are the PLIC's sources. */
+#include <string.h>
 #include "board/acpi.h"
 #include "virt.h"
 
@@ -183,6 +184,7 @@ static void build_dsdt(struct rvirt *v, struct aml *a)
 
 void rvirt_acpi(struct rvirt *v, struct acpi_image *img)
 {
+    static const struct acpi_caches none;
     struct aml a;
 
     acpi_init(img);
@@ -190,7 +192,7 @@ void rvirt_acpi(struct rvirt *v, struct acpi_image *img)
     acpi_fadt_reduced(img, acpi_dsdt(img, &a), 0);
     add_madt(v, img);
     add_rhct(v, img);
-    acpi_pptt(img, v->vm);
+    acpi_pptt(img, v->vm, &none);
     acpi_mcfg(img, v->windows.ecam_base, v->windows.ecam_size);
     acpi_spcr(img, &uart);
     acpi_dbg2(img, &uart);

@@ -11,7 +11,6 @@ void acpi_ged_event(struct device *dev, uint32_t events)
     device_lock(dev);
     device_cast(dev, struct acpi_ged)->pending |= events;
     irq_raise(dev->irq_out[0]);
-    irq_lower(dev->irq_out[0]);
     device_unlock(dev);
 }
 
@@ -21,6 +20,7 @@ static uint64_t ged_read(struct device *dev, uint64_t offset, unsigned size)
     uint32_t events = g->pending;
 
     g->pending = 0;
+    irq_lower(dev->irq_out[0]);
     return events;
 }
 
@@ -32,6 +32,7 @@ static void ged_write(struct device *dev, uint64_t offset, uint64_t value, unsig
 static void ged_reset(struct device *dev, enum reset_kind kind)
 {
     device_cast(dev, struct acpi_ged)->pending = 0;
+    irq_lower(dev->irq_out[0]);
 }
 
 DEVICE = {
