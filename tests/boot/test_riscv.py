@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """RISC-V: OpenSBI alone, Debian's kernel to a busybox userspace and a clean power-off, the installer to its first screen,
 and the device tree as firmware gets it."""
+import base64
 import os
 import re
 import shutil
@@ -89,17 +90,95 @@ def u_boot(how):
     return f"u-boot-{how}", test
 
 
-def edk2():
+def firmware_args(d):
+    """Trixie's EDK2 with variables of its own, and the OpenSBI of the same suite: 1.1 tells it of its memory in another way."""
     f = asset("riscv-firmware")
-    with tempfile.TemporaryDirectory() as d:
+    if not os.path.exists(f"{d}/vars.fd"):
         shutil.copy(f"{f}/RISCV_VIRT_VARS.fd", f"{d}/vars.fd")
-        with Machine("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={f}/RISCV_VIRT_CODE.fd", "-drive",
-                     f"if=pflash,unit=1,format=raw,file={d}/vars.fd", machine="virt", emulator=rv64, smp=2) as m:
+    return ["-L", f, "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={f}/RISCV_VIRT_CODE.fd", "-drive",
+            f"if=pflash,unit=1,format=raw,file={d}/vars.fd"]
+
+
+def edk2():
+    with tempfile.TemporaryDirectory() as d:
+        with Machine(*firmware_args(d), machine="virt", emulator=rv64, smp=2) as m:
             m.expect(r"RISC-V EDK2 firmware", 60)
             m.expect(r"UEFI Interactive Shell", 120)
             m.expect(r"Shell> ", 60)
             m.send("reset -s\r")
             assert m.wait(60) == 0
+
+
+def complaints(text):
+    errors = re.findall(r"<[0-3]>.*", text)
+    assert not errors, "the guest complains:\n" + "\n".join(errors[:10])
+
+
+def loader_starts_kernel(loader, machine, told_by):
+    """A disk with a boot loader, which starts the kernel; that the machine is told of by ACPI, or by a device tree."""
+    def test():
+        image = asset("efi", "riscv64-trixie", loader) + "/disk.raw"
+        with tempfile.TemporaryDirectory() as d:
+            with Machine(*firmware_args(d), "-drive", f"if=virtio,format=raw,readonly=on,file={image}", machine=machine, smp=2,
+                         emulator=rv64) as m:
+                m.expect(r"EFI stub: Booting Linux", 240)
+                m.expect(r"userspace is up on riscv64, 2 CPUs", 180)
+                said = m.expect(r"(?s)(.*)end of dmesg", 60)[1]
+                assert m.wait(120) == 0
+                m.clean()
+                complaints(said)
+                # An EFI stub without a device tree makes an empty one, so that the folder is there under ACPI too.
+                assert re.search(r"\bacpi\b", said) if told_by == "acpi" else not re.search(r"\bacpi\b", said), said
+    return f"{loader}-{machine}", test
+
+
+def edk2_starts_kernel():
+    """-kernel, -initrd, -append and -fw_cfg reach a kernel through firmware; its tables hold together (iasl reads the DSDT)."""
+    k = asset("kernel", "riscv64-trixie")
+    command = ("for t in DSDT APIC FACP MCFG SPCR DBG2 PPTT; do echo table-$t; busybox base64 /sys/firmware/acpi/tables/$t; done; echo tables-end; "
+               "busybox modprobe qemu_fw_cfg; cat /sys/firmware/qemu_fw_cfg/by_name/opt/me/raw; grep -h PLIC /proc/interrupts; "
+               "dmesg -r | grep ^.[0-3]; echo end of dmesg")
+    with tempfile.TemporaryDirectory() as d:
+        with Machine(*firmware_args(d), "-kernel", f"{k}/vmlinuz", "-initrd", f"{k}/initrd.gz", "-append",
+                     f'console=ttyS0 panic=-1 rhea.run="{command}"', "-fw_cfg", "name=opt/me,string=told", machine="virt",
+                     emulator=rv64, smp=2) as m:
+            m.expect(r"ACPI: SPCR: console: uart,mmio,0x10000000", 240)
+            m.expect(r"userspace is up on riscv64, 2 CPUs", 180)
+            said = m.expect(r"(?s)(.*)end of dmesg", 60)[1].replace("\r", "")
+            assert m.wait(120) == 0
+        m.clean()
+        complaints(said)
+        assert re.search(r"ACPI:Ged", said), said
+        tables = said[said.index("table-DSDT"):said.index("tables-end")]
+        for part in tables.split("table-")[1:]:
+            name, _, text = part.partition("\n")
+            with open(f"{d}/{name}.dat", "wb") as f:
+                f.write(base64.b64decode("".join(text.split())))
+            p = subprocess.run(["iasl", "-d", f"{name}.dat"], cwd=d, capture_output=True, text=True, timeout=60)
+            told = p.stdout + p.stderr
+            assert p.returncode == 0 and not re.search(r"(?i)incorrect checksum|invalid|error", told), told
+        p = subprocess.run(["iasl", "DSDT.dsl"], cwd=d, capture_output=True, text=True, timeout=60)
+        assert "0 Errors, 0 Warnings" in p.stdout + p.stderr, p.stdout + p.stderr
+
+
+def power_button():
+    """system_powerdown, the power button, lets systemd shut the guest down: told by ACPI's event device."""
+    guest = asset("debian-riscv64")
+    with tempfile.TemporaryDirectory() as d:
+        disk = os.path.join(d, "disk.qcow2")
+        subprocess.run([program("rhea-img"), "create", "-q", "-f", "qcow2", "-b", f"{guest}/root.qcow2", "-F", "qcow2", disk], check=True)
+        with Machine(*firmware_args(d), "-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/initrd.img", "-append",
+                     "root=/dev/vda rw console=ttyS0", "-drive", f"file={disk},if=virtio,format=qcow2", machine="virt", memory="1G", smp=2,
+                     emulator=rv64) as m:
+            m.expect(r"login: ", 600)
+            m.send("root\n")
+            m.expect(r"# ", 90)
+            m.send("systemctl is-active systemd-logind | tr a-z A-Z\n")
+            m.expect(r"\bACTIVE", 90)
+            m.qmp("system_powerdown")
+            m.expect(r"Power down", 180)
+            assert m.wait(90) == 0
+            m.clean()
 
 
 def privileged(width, accel, cpu):
@@ -148,8 +227,10 @@ def refused():
 
 rv64_full = "rv64,svinval=on,svnapot=on,svpbmt=on"
 tests = [privileged(64, "jit", rv64_full), privileged(32, "jit", "rv32,svinval=on"), privileged(64, "interp", rv64_full),
-         privileged(32, "interp", "max"), privileged(64, "jit,chaos=1", "max"), privileged(64, "jit,verify=on", rv64_full), opensbi, opensbi32, device_tree, refused, u_boot("machine"), u_boot("supervisor"), edk2, installer, to_userspace(1), to_userspace(2), to_userspace(4),
-         to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off"), debian(2)]
+         privileged(32, "interp", "max"), privileged(64, "jit,chaos=1", "max"), privileged(64, "jit,verify=on", rv64_full), opensbi, opensbi32, device_tree, refused, u_boot("machine"), u_boot("supervisor"), edk2, edk2_starts_kernel,
+         loader_starts_kernel("systemd-boot", "virt", "acpi"), loader_starts_kernel("grub", "virt", "acpi"),
+         loader_starts_kernel("grub", "virt,acpi=off", "devicetree"), installer, to_userspace(1), to_userspace(2), to_userspace(4),
+         to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off"), debian(2), power_button]
 if soak:
     tests += [debian(1), debian(4)]
     tests += [to_userspace(smp, f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for n in range(20)]
