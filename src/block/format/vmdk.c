@@ -503,6 +503,33 @@ static char *vmdk_backing_filename(struct block_node *n, char **format)
     return g_strdup(s->parent);
 }
 
+/* ---- check: every grain lies in its file */
+
+static bool vmdk_check(struct block_node *n, unsigned repair, struct block_check *out, struct error *err)
+{
+    struct vmdk *s = n->state;
+    struct place p;
+
+    if (repair)
+        return error_set(err, ERR_GENERIC, "VMDK images cannot be repaired", NULL);
+    for (uint64_t off = 0; off < n->size; off = p.end) {
+        int ret = s->map.ops->find(n, off, &p);
+
+        if (ret || p.end <= off) {
+            out->errors++;
+            p.end = off + 512;
+            if (ret && ret != -EIO)
+                return error_set_errno(err, -ret, NULL, "cannot read the grain tables");
+            if (out->errors > 1000)             /* enough to know */
+                return true;
+            continue;
+        }
+        if ((p.kind == PLACE_DATA || p.kind == PLACE_PACKED) && p.host >= p.file->size)
+            out->errors++;
+    }
+    return true;
+}
+
 BLOCK_DRIVER = {
     .name = "vmdk",
     .summary = "VMware's disk image",
@@ -524,4 +551,5 @@ BLOCK_DRIVER = {
     .cluster_size = vmdk_cluster_size,
     .backing_filename = vmdk_backing_filename,
     .create = vmdk_create,
+    .check = vmdk_check,
 };
