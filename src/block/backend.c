@@ -180,7 +180,7 @@ static bool fast_takes(struct block_node *n, struct block_req *r, const struct b
         (n->limits.max_transfer && f->bytes > n->limits.max_transfer))
         return false;
     /* writes of 4K-sector hosts meet read-modify-writes under the node's lock */
-    if (f->write && (n->read_only || n->detect_zeroes || n->limits.align > 512))
+    if (f->write && (n->read_only || n->detect_zeroes || n->bitmaps || n->limits.align > 512))
         return false;
     if (n->limits.mem_align > 1) {
         for (int i = 0; i < r->niov; i++)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <glib.h>
+#include "rhea/block/bitmap.h"
 #include "rhea/block/node.h"
 
 enum { VECTOR_MAX = 1024, ZERO_CHUNK = 1 << 20, CHUNK_MAX = 1 << 30 };
@@ -193,8 +194,12 @@ static int write_split(struct block_node *n, uint64_t off, uint64_t bytes, const
     return ret;
 }
 
-static void write_done(struct block_node *n, uint64_t end)
+static void write_done(struct block_node *n, uint64_t off, uint64_t bytes)
 {
+    uint64_t end = off + bytes;
+
+    if (n->bitmaps)
+        bitmaps_note(n, off, bytes);
     atomic_max(&n->wr_highest, end);
     if (n->drv->growable)
         atomic_max(&n->size, end);
@@ -219,7 +224,7 @@ int node_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, const struc
     ret = write_aligned(n, off, bytes, iov, niov);
     if (ret)
         return ret;
-    write_done(n, off + bytes);
+    write_done(n, off, bytes);
     return flags & BLOCK_FUA ? node_flush(n) : 0;
 }
 
@@ -242,7 +247,7 @@ int node_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, 
         return -EIO;
     ret = n->drv->pwrite_compressed(n, off, buf, bytes);
     if (!ret)
-        write_done(n, off + bytes);
+        write_done(n, off, bytes);
     return ret;
 }
 
@@ -278,6 +283,8 @@ int node_discard(struct block_node *n, uint64_t off, uint64_t bytes)
     if (start >= end)
         return 0;
     ret = n->drv->discard(n, start, end - start);
+    if (!ret && n->bitmaps)
+        bitmaps_note(n, start, end - start);
     return ret == -ENOTSUP ? 0 : ret;
 }
 
@@ -325,7 +332,7 @@ int node_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsign
         ret = zeroes_by_hand(n, off, bytes);
     if (ret)
         return ret;
-    write_done(n, off + bytes);
+    write_done(n, off, bytes);
     return flags & BLOCK_FUA ? node_flush(n) : 0;
 }
 
@@ -403,9 +410,11 @@ int node_truncate(struct block_node *n, uint64_t size, struct error *err)
         return -ENOTSUP;
     }
     ret = n->drv->truncate(n, size, err);
-    if (!ret)
+    if (!ret) {
         n->size = size;
-    else if (err && !error_is_set(err))
+        bitmaps_resize(n, size);
+    } else if (err && !error_is_set(err)) {
         error_set_errno(err, -ret, NULL, "'%s' cannot be resized", n->filename);
+    }
     return ret;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "rhea/base/options.h"
+#include "rhea/block/bitmap.h"
 #include "rhea/vm/vm.h"
 
 enum { DEPTH_MAX = 200, PROBE_BYTES = 2048 };
@@ -243,6 +244,7 @@ static bool options_known(const struct block_driver *drv, struct json_object *op
 
 static void node_free(struct block_node *n)
 {
+    bitmaps_free(n);
     if (n->name && g_hash_table_lookup(n->graph->nodes, n->name) == n)
         g_hash_table_remove(n->graph->nodes, n->name);
     g_ptr_array_remove(n->graph->in_order, n);

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "block/backend.h"
 #include "rhea/base/options.h"
+#include "rhea/block/bitmap.h"
 #include "rhea/vm/vm.h"
 
 static void add_str(struct json_object *o, const char *key, const char *value)
@@ -82,6 +83,8 @@ static struct json_object *node_info(struct block_node *n, bool writeback, bool 
     for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++)
         add_int(o, limits[i], 0);
     json_object_object_add(o, "image", image_chain(n, flat));
+    if (n->bitmaps)
+        json_object_object_add(o, "dirty-bitmaps", bitmap_query(n));
     add_str(o, "detect_zeroes", detect[n->detect_zeroes]);
     add_int(o, "write_threshold", n->write_threshold);
     add_bool(o, "ro", n->read_only);

@@ -1,4 +1,4 @@
-/* rhea-img convert, compare, bench: what moves data. */
+/* rhea-img convert, dd: what copies images. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,76 +6,118 @@
 #include "block/backend.h"
 #include "main/img.h"
 
-enum { CHUNK = 2 << 20 };
-
-static int fail(struct img *c, int code)
-{
-    error_report(&c->err);
-    return code;
-}
-
-static void progress(struct img *c, uint64_t done, uint64_t all)
-{
-    static int last = -1;
-    double percent = all ? done * 100.0 / all : 100;
-
-    if (!c->progress || (int)(percent * 10) == last)
-        return;
-    last = percent * 10;
-    printf("    (%3.2f/100%%)\r", percent);
-    fflush(stdout);
-}
+enum { CHUNK = 2 << 20, SOURCES_MAX = 256 };
 
 /* ---- convert: workers take the next part of the source each, in turn, and write where it belongs */
 
 struct convert {
     struct img *c;
-    struct block_node *source, *target;
+    struct block_node *sources[SOURCES_MAX], *target;
+    uint64_t starts[SOURCES_MAX + 1];   /* where each source begins in the output; the last: its size */
+    unsigned count;
     struct co_mutex lock;
     uint64_t next, done, cluster;
     bool target_zero;           /* what is not written reads as zero */
-    bool target_backing;        /* the target has the source's backing image */
+    bool has_backing;           /* the target has the source's backing image */
+    uint64_t backing_size;
     int workers, ret;
 };
 
-/* The next part: [*off, +*bytes) and its status; 0 bytes: the end. */
-static int convert_next(struct convert *v, uint64_t *off, uint64_t *bytes)
+struct part { struct block_node *source; uint64_t from, off, bytes; enum { PART_DATA, PART_ZERO, PART_BACKING } kind; };
+
+/* What is at the next offset: the kind of part, and how long it is at most. */
+static int part_look(struct convert *v, struct part *p)
 {
-    uint64_t map, size = v->source->size, limit = v->c->compress ? v->cluster : CHUNK;
+    uint64_t map, rest = p->source->size - p->from;
     struct block_node *file;
     int status, depth;
 
-    co_mutex_lock(&v->lock);
-    *off = v->next;
-    *bytes = 0;
-    status = v->ret;
-    if (!status && v->next < size) {
-        status = node_status_above(v->source, v->next, size - v->next, bytes, &map, &file, &depth, true);
-        if (status >= 0 && v->target_backing && depth > 0)
-            status = -EAGAIN;   /* the backing image has it */
-        else if (status >= 0 && (status & STATUS_ZERO))
-            status = STATUS_ZERO;
-        else if (status >= 0) {
-            *bytes = MIN(*bytes, limit - *off % limit);
-            status = STATUS_DATA;
-        }
-        if (v->c->compress && *bytes > v->cluster)      /* a compressed cluster is written whole */
-            *bytes = *bytes & ~(v->cluster - 1);
-        else if (v->c->compress)
-            *bytes = MIN(v->cluster, size - *off), status = STATUS_DATA;
-        v->next += *bytes;
+    status = node_status_above(p->source, p->from, rest, &p->bytes, &map, &file, &depth, true);
+    if (status < 0 && v->c->salvage) {
+        p->bytes = MIN(rest, 65536);
+        p->kind = PART_DATA;
+        return 0;
     }
-    co_mutex_unlock(&v->lock);
-    return status;
+    if (status < 0)
+        return status;
+    p->kind = status & STATUS_ZERO ? PART_ZERO : PART_DATA;
+    if (v->has_backing && p->off < v->backing_size && (depth > 0 || !(status & STATUS_ALLOCATED))) {
+        p->kind = PART_BACKING; /* the backing image has it */
+        p->bytes = MIN(p->bytes, v->backing_size - p->off);
+    }
+    if (p->kind == PART_ZERO && !v->c->sparse)
+        p->kind = PART_DATA;
+    return 0;
 }
 
-static int write_data(struct convert *v, uint64_t off, uint8_t *buf, uint64_t bytes)
+/* The next part, 0 bytes: the end. Compressed clusters are written whole. */
+static int convert_next(struct convert *v, struct part *p)
 {
-    if (v->c->compress)
-        return buffer_is_zero(buf, bytes) && v->target_zero
-                   ? 0
-                   : node_pwrite_compressed(v->target, off, buf, bytes);
-    return node_pwrite(v->target, off, buf, bytes);
+    uint64_t size = v->starts[v->count], limit = v->c->compress ? v->cluster : CHUNK;
+    unsigned i = 0;
+    int ret;
+
+    co_mutex_lock(&v->lock);
+    *p = (struct part){ .off = v->next };
+    ret = v->ret;
+    if (!ret && v->next < size) {
+        while (v->starts[i + 1] <= v->next)
+            i++;
+        p->source = v->sources[i];
+        p->from = v->next - v->starts[i];
+        ret = part_look(v, p);
+        if (!ret && v->c->compress) {
+            uint64_t rest = MIN(v->cluster, size - v->next);
+
+            if (p->kind == PART_DATA || p->bytes < rest)
+                p->kind = PART_DATA, p->bytes = rest;
+            else
+                p->bytes -= p->bytes % v->cluster;
+            p->bytes = p->bytes ? p->bytes : rest;
+        } else if (!ret && p->kind == PART_DATA) {
+            p->bytes = MIN(p->bytes, limit - p->off % limit);
+        }
+        v->next += p->bytes;
+    }
+    co_mutex_unlock(&v->lock);
+    return ret;
+}
+
+/* Sector by sector; what cannot be read is zeroes. */
+static int read_salvaging(struct block_node *n, uint64_t off, uint8_t *buf, uint64_t bytes)
+{
+    for (uint64_t at = 0, k; at < bytes; at += k) {
+        k = MIN(512, bytes - at);
+        if (node_pread(n, off + at, buf + at, k)) {
+            warn_report("error while reading offset %" PRIu64 " of %s: zeroes are written", off + at, n->filename);
+            memset(buf + at, 0, k);
+        }
+    }
+    return 0;
+}
+
+/* A part may reach over the end of its source into the next (whole clusters). */
+static int part_read(struct convert *v, const struct part *p, uint8_t *buf)
+{
+    int ret = 0;
+
+    for (unsigned i = 0; i < v->count && !ret; i++) {
+        uint64_t from = MAX(p->off, v->starts[i]), to = MIN(p->off + p->bytes, v->starts[i + 1]);
+
+        if (from >= to)
+            continue;
+        ret = node_pread(v->sources[i], from - v->starts[i], buf + (from - p->off), to - from);
+        if (ret && v->c->salvage)
+            ret = read_salvaging(v->sources[i], from - v->starts[i], buf + (from - p->off), to - from);
+    }
+    return ret;
+}
+
+static int write_compressed(struct convert *v, uint64_t off, uint8_t *buf, uint64_t bytes)
+{
+    if (buffer_is_zero(buf, bytes))
+        return v->target_zero ? 0 : node_write_zeroes(v->target, off, bytes, BLOCK_MAY_UNMAP);
+    return node_pwrite_compressed(v->target, off, buf, bytes);
 }
 
 /* Runs of zeroes of at least -S bytes are left out or written as zeroes. */
@@ -84,8 +126,10 @@ static int write_sparse(struct convert *v, uint64_t off, uint8_t *buf, uint64_t 
     uint64_t grain = v->c->sparse, at = 0;
     int ret = 0;
 
-    if (!grain || v->c->compress)
-        return write_data(v, off, buf, bytes);
+    if (v->c->compress)
+        return write_compressed(v, off, buf, bytes);
+    if (!grain)
+        return node_pwrite(v->target, off, buf, bytes);
     while (at < bytes && !ret) {
         bool zero = buffer_is_zero(buf + at, MIN(grain, bytes - at));
         uint64_t end = at;
@@ -101,34 +145,35 @@ static int write_sparse(struct convert *v, uint64_t off, uint8_t *buf, uint64_t 
     return ret;
 }
 
-static int convert_part(struct convert *v, int status, uint64_t off, uint64_t bytes, uint8_t *buf)
+static int convert_part(struct convert *v, const struct part *p, uint8_t *buf)
 {
     int ret;
 
-    if (status == -EAGAIN)
+    if (p->kind == PART_BACKING)
         return 0;
-    if (status == STATUS_ZERO)
-        return v->target_zero ? 0 : node_write_zeroes(v->target, off, bytes, BLOCK_MAY_UNMAP);
-    ret = node_pread(v->source, off, buf, bytes);
-    return ret ? ret : write_sparse(v, off, buf, bytes);
+    if (p->kind == PART_ZERO)
+        return v->target_zero ? 0 : node_write_zeroes(v->target, p->off, p->bytes, BLOCK_MAY_UNMAP);
+    ret = part_read(v, p, buf);
+    if (!ret)
+        ret = write_sparse(v, p->off, buf, p->bytes);
+    img_rate_limit(v->c, p->bytes);
+    return ret;
 }
 
 static void convert_worker(void *arg)
 {
     struct convert *v = arg;
-    uint8_t *buf = node_buffer(v->target, CHUNK);
-    uint64_t off, bytes;
-    int status, ret = buf ? 0 : -ENOMEM;
+    uint8_t *buf = node_buffer(v->target, MAX(CHUNK, v->cluster));
+    struct part p;
+    int ret = buf ? 0 : -ENOMEM;
 
     while (!ret) {
-        status = convert_next(v, &off, &bytes);
-        if (status < 0 && status != -EAGAIN)
-            ret = status;
-        if (ret || !bytes)
+        ret = convert_next(v, &p);
+        if (ret || !p.bytes)
             break;
-        ret = convert_part(v, status, off, bytes, buf);
-        v->done += bytes;
-        progress(v->c, v->done, v->source->size);
+        ret = convert_part(v, &p, buf);
+        v->done += p.bytes;
+        img_progress(v->c, v->done, v->starts[v->count]);
     }
     free(buf);
     if (ret && !v->ret)
@@ -138,14 +183,14 @@ static void convert_worker(void *arg)
 
 static int convert_run(struct convert *v)
 {
+    uint64_t workers = MAX(1, v->c->workers);
+
     co_mutex_init(&v->lock);
-    v->workers = v->c->workers;
-    for (int i = 0; i < v->c->workers; i++)
+    v->workers = workers;
+    for (uint64_t i = 0; i < workers; i++)
         coroutine_start(convert_worker, v);
     while (v->workers)
         loop_step(v->c->loop, true);
-    if (v->c->progress)
-        printf("    (100.00/100%%)\n");
     return v->ret;
 }
 
@@ -158,227 +203,173 @@ static bool convert_create(struct convert *v, const char *name, const char *form
         if (c->backing_format)
             json_object_object_add(c->opts, "backing_fmt", json_object_new_string(c->backing_format));
     }
-    v->target_backing = option_str(c->opts, "backing_file", NULL) != NULL;
-    return img_create_image(c, name, format, c->opts, v->source->size, true);
+    v->has_backing = option_str(c->opts, "backing_file", NULL) != NULL;
+    return img_create_image(c, name, format, c->opts, v->starts[v->count], true);
 }
 
-static bool convert_open(struct convert *v)
+static bool convert_sources(struct convert *v, unsigned count)
 {
     struct img *c = v->c;
-    const char *format = c->output_format ? c->output_format : "raw", *name = c->args[1];
 
-    v->source = img_open(c, c->args[0], c->format, false, c->source_cache);
-    if (!v->source)
-        return false;
+    if (count > SOURCES_MAX)
+        return error_setf(&c->err, ERR_GENERIC, NULL, "more than %d files", SOURCES_MAX);
+    for (; v->count < count; v->count++) {
+        struct block_node *n = img_open(c, c->args[v->count], c->format, false, c->source_cache);
+
+        v->sources[v->count] = n;
+        if (!n)
+            return false;
+        if (!img_view_snapshot(c, n)) {
+            node_unref(n);
+            return false;
+        }
+        v->starts[v->count + 1] = v->starts[v->count] + n->size;
+    }
+    if (c->snapshot && count > 1)
+        return error_set(&c->err, ERR_GENERIC, "No support for concatenating multiple snapshot", NULL);
+    return true;
+}
+
+static bool convert_target(struct convert *v, const char *name)
+{
+    struct img *c = v->c;
+    const char *format = c->output_format ? c->output_format : "raw";
+
+    if (c->target_image_opts && !c->no_create)
+        return error_set(&c->err, ERR_GENERIC, "--target-image-opts requires use of -n flag", NULL);
+    if (c->target_is_zero && !c->no_create)
+        return error_set(&c->err, ERR_GENERIC, "--target-is-zero requires use of -n flag", NULL);
     if (!c->no_create && !convert_create(v, name, format)) {
         error_prepend(&c->err, "%s", name);
         return false;
     }
-    c->image_opts = false;
+    c->image_opts = c->target_image_opts;
+    c->force_share = false;
     v->target = img_open(c, name, format, true, c->cache ? c->cache : "unsafe");
     if (!v->target)
         return false;
-    if (v->target->size < v->source->size)
-        return error_setf(&c->err, ERR_GENERIC, NULL, "'%s' is smaller than the source", name);
+    if (v->target->size < v->starts[v->count])
+        return error_setf(&c->err, ERR_GENERIC, "rhea-img resize makes it larger", "'%s' is smaller than the source", name);
     if (c->compress && !v->target->drv->pwrite_compressed)
         return error_setf(&c->err, ERR_GENERIC, "use -O qcow2", "Compression not supported for this file format");
-    v->target_zero = !c->no_create && !v->target_backing && v->target->file && v->target->file->zero_past_end;
+    if (c->no_create && c->backing)
+        v->has_backing = true;
+    v->backing_size = v->target->backing ? (uint64_t)v->target->backing->size : v->starts[v->count];
+    v->target_zero = (c->target_is_zero || (!c->no_create && v->target->file && v->target->file->zero_past_end)) &&
+                     !v->has_backing && c->sparse;
     v->cluster = v->target->drv->cluster_size ? v->target->drv->cluster_size(v->target) : 65536;
     return true;
+}
+
+static void flush_run(void *arg)
+{
+    struct img_call *call = arg;
+    int ret = node_flush(call->n);
+
+    call->ok = !ret || error_set_errno(&call->c->err, -ret, NULL, "cannot write '%s'", call->n->filename);
 }
 
 int img_convert(struct img *c)
 {
     struct convert v = { .c = c };
-    int ret = 0;
+    const char *output = c->args[c->nargs - 1];
+    int ret;
 
-    if (c->nargs != 2) {
-        error_set(&c->err, ERR_GENERIC, "convert takes a source and an output file",
-                  "rhea-img convert -O qcow2 disk.raw disk.qcow2");
-        return fail(c, 1);
-    }
-    if (convert_open(&v)) {
+    if (convert_sources(&v, c->nargs - 1) && convert_target(&v, output)) {
         ret = convert_run(&v);
         if (ret)
-            error_set_errno(&c->err, -ret, NULL, "cannot convert '%s'", c->args[0]);
+            error_set_errno(&c->err, -ret, "the output is not complete", "cannot convert '%s'", c->args[0]);
+        else if (img_call(c, v.target, flush_run, NULL) && c->bitmaps)
+            img_copy_bitmaps(c, v.sources[0], v.target);
     }
     node_unref(v.target);
-    node_unref(v.source);
-    return error_is_set(&c->err) ? fail(c, 1) : 0;
+    while (v.count)
+        node_unref(v.sources[--v.count]);
+    if (error_is_set(&c->err))
+        return img_fail(c, EXIT_BAD);
+    img_progress_end(c);
+    return 0;
 }
 
-/* ---- compare */
+/* ---- dd */
 
-struct compare { struct img *c; struct block_node *a, *b; int64_t differs; int ret; };
+struct dd { const char *in, *out; uint64_t bs, count, skip; bool has_count; struct block_node *source, *target; };
 
-static int compare_part(struct compare *k, uint64_t off, uint64_t bytes, uint8_t *x, uint8_t *y)
+static bool dd_args(struct img *c, struct dd *d)
 {
-    int ret = node_pread(k->a, off, x, bytes);
+    for (int i = 0; i < c->nargs; i++) {
+        const char *value = strchr(c->args[i], '=');
+        g_autofree char *key = value ? g_strndup(c->args[i], value - c->args[i]) : NULL;
+        bool ok = true;
 
-    if (!ret)
-        ret = node_pread(k->b, off, y, bytes);
-    for (uint64_t i = 0; !ret && memcmp(x + i, y + i, MIN(512, bytes - i));) {
-        k->differs = off + i;
-        return 1;
-    }
-    for (uint64_t i = 512; !ret && i < bytes; i += 512) {
-        if (memcmp(x + i, y + i, MIN(512, bytes - i))) {
-            k->differs = off + i;
-            return 1;
-        }
-    }
-    return ret;
-}
-
-static void compare_run(void *arg)
-{
-    struct compare *k = arg;
-    uint64_t all = MAX(k->a->size, k->b->size), la, lb, map, n;
-    uint8_t *x = node_buffer(k->a, CHUNK), *y = node_buffer(k->b, CHUNK);
-    struct block_node *file;
-    int sa, sb, depth;
-
-    k->ret = x && y ? 0 : -ENOMEM;
-    for (uint64_t off = 0; off < all && !k->ret; off += n) {
-        sa = node_status_above(k->a, off, all - off, &la, &map, &file, &depth, true);
-        sb = node_status_above(k->b, off, all - off, &lb, &map, &file, &depth, true);
-        n = MIN(la, lb);
-        if (sa < 0 || sb < 0) {
-            k->ret = sa < 0 ? sa : sb;
-            break;
-        }
-        if (!((sa & STATUS_ZERO) && (sb & STATUS_ZERO))) {
-            n = MIN(n, CHUNK);
-            k->ret = compare_part(k, off, n, x, y);
-        }
-        progress(k->c, off + n, all);
-    }
-    free(x);
-    free(y);
-}
-
-int img_compare(struct img *c)
-{
-    struct compare k = { .c = c };
-    int ret = 2;
-
-    if (c->nargs != 2) {
-        error_set(&c->err, ERR_GENERIC, "compare takes two file names", "rhea-img compare a.raw b.qcow2");
-        return fail(c, 2);
-    }
-    k.a = img_open(c, c->args[0], c->format, false, c->source_cache);
-    k.b = k.a ? img_open(c, c->args[1], c->backing_format, false, c->source_cache) : NULL;
-    if (k.b && c->strict && k.a->size != k.b->size) {
-        printf("Strict mode: Image size mismatch!\n");
-        ret = 1;
-    } else if (k.b) {
-        block_run(c->graph, compare_run, &k);
-        if (k.ret < 0)
-            error_set_errno(&c->err, -k.ret, NULL, "cannot compare");
+        if (!key)
+            return error_setf(&c->err, ERR_GENERIC, "rhea-img dd if=FILE of=OUTPUT", "unrecognized operand '%s'", c->args[i]);
+        value++;
+        if (!strcmp(key, "if"))
+            d->in = value;
+        else if (!strcmp(key, "of"))
+            d->out = value;
+        else if (!strcmp(key, "bs"))
+            ok = parse_size(value, 1, &d->bs, &c->err) &&
+                 ((d->bs && d->bs <= 1 << 30) || error_setf(&c->err, ERR_GENERIC, "1 to 1G", "invalid bs '%s'", value));
+        else if (!strcmp(key, "count"))
+            ok = d->has_count = parse_size(value, 1, &d->count, &c->err);
+        else if (!strcmp(key, "skip"))
+            ok = parse_size(value, 1, &d->skip, &c->err);
         else
-            ret = k.ret;
-        if (!ret && !c->quiet && k.a->size != k.b->size)
-            printf("Warning: Image size mismatch!\n");
-        if (!ret && !c->quiet)
-            printf("Images are identical.\n");
-        else if (ret == 1 && !c->quiet)
-            printf("Content mismatch at offset %" PRId64 "!\n", k.differs);
+            ok = error_setf(&c->err, ERR_GENERIC, "there are if, of, bs, count and skip", "unrecognized operand '%s'", c->args[i]);
+        if (!ok)
+            return false;
     }
-    node_unref(k.a);
-    node_unref(k.b);
-    return error_is_set(&c->err) ? fail(c, 2) : ret;
+    return (d->in && d->out) ||
+           error_set(&c->err, ERR_GENERIC, "Must specify both input and output file names", "rhea-img dd if=FILE of=OUTPUT");
 }
 
-/* ---- bench */
+struct dd_run { struct dd *d; uint64_t from, size; };
 
-struct bench {
-    struct img *c;
-    struct block_backend *b;
-    uint64_t next, size, started, left;
-    int ret;
-    struct iovec iov[1024];
-};
-
-struct bench_slot { struct bench *k; struct iovec *iov; };
-
-static uint64_t bench_offset(struct bench *k)
+static void dd_run(void *arg)
 {
-    uint64_t at = k->next;
+    struct img_call *call = arg;
+    struct dd_run *r = call->arg;
+    uint64_t chunk = CHUNK;
+    uint8_t *buf = node_buffer(r->d->target, chunk);
+    int ret = buf ? 0 : -ENOMEM;
 
-    if (k->c->random) {
-        k->next = k->next * 6364136223846793005ull + 1442695040888963407ull;
-        return (k->next >> 16) % (k->size / k->c->size) * k->c->size;
+    for (uint64_t off = 0, n; off < r->size && !ret; off += n) {
+        n = MIN(chunk, r->size - off);
+        ret = node_pread(r->d->source, r->from + off, buf, n);
+        if (!ret && !buffer_is_zero(buf, n))    /* a new image reads as zeroes */
+            ret = node_pwrite(r->d->target, off, buf, n);
     }
-    k->next += k->c->step;
-    if (k->next + k->c->size > k->size)
-        k->next = 0;
-    return at;
+    if (!ret)
+        ret = node_flush(r->d->target);
+    free(buf);
+    call->ok = !ret || error_set_errno(&call->c->err, -ret, "the output is not complete", "cannot copy '%s'", r->d->in);
 }
 
-static void bench_done(void *arg, int ret);
-
-static void bench_go(struct bench_slot *s)
+int img_dd(struct img *c)
 {
-    struct bench *k = s->k;
+    struct dd d = { .bs = 512 };
+    struct dd_run r = { .d = &d };
+    const char *format = c->output_format ? c->output_format : "raw";
+    uint64_t end;
 
-    if (k->started == k->c->count) {
-        return;
+    if (!dd_args(c, &d) || !(d.source = img_open(c, d.in, c->format, false, NULL)))
+        return img_fail(c, EXIT_BAD);
+    end = d.has_count && d.count < d.source->size / d.bs ? d.count * d.bs : (uint64_t)d.source->size;
+    r.from = d.skip > d.source->size / d.bs ? (uint64_t)d.source->size : d.skip * d.bs;
+    r.size = d.source->size - r.from;
+    if (d.has_count)
+        r.size = MIN(r.size, end);
+    if (d.skip && !r.size)
+        warn_report("%s: cannot skip to specified offset", d.in);
+    if (img_create_image(c, d.out, format, c->opts, r.size, true)) {
+        c->image_opts = c->force_share = false;
+        d.target = img_open(c, d.out, format, true, NULL);
     }
-    k->started++;
-    if (k->c->write)
-        block_writev(k->b, bench_offset(k), s->iov, 1, 0, bench_done, s);
-    else
-        block_readv(k->b, bench_offset(k), s->iov, 1, 0, bench_done, s);
-}
-
-static void bench_done(void *arg, int ret)
-{
-    struct bench_slot *s = arg;
-
-    if (ret)
-        s->k->ret = ret;
-    s->k->left--;
-    bench_go(s);
-}
-
-int img_bench(struct img *c)
-{
-    struct bench *k = g_new0(struct bench, 1);
-    g_autofree struct bench_slot *slots = g_new0(struct bench_slot, c->depth);
-    struct block_node *n = c->nargs == 1 ? img_open(c, c->args[0], c->format, c->write, c->cache) : NULL;
-    int64_t start;
-
-    if (!n || !(k->b = backend_open(c->graph, n, c->write, &c->err)))
-        return fail(c, 1);
-    c->step = c->step ? c->step : c->size;
-    k->c = c;
-    k->size = n->size;
-    k->left = c->count;
-    if (!c->size || k->size < c->size || !c->depth) {
-        error_set(&c->err, ERR_GENERIC, "the image is smaller than one request", NULL);
-        return fail(c, 1);
-    }
-    printf("Sending %" PRIu64 " %s requests, %" PRIu64 " bytes each, %" PRIu64 " in parallel (%s %" PRIu64 ")\n", c->count,
-           c->write ? "write" : "read", c->size, c->depth, c->random ? "at random in" : "step",
-           c->random ? k->size : c->step);
-    start = host_clock_ns();
-    for (uint64_t i = 0; i < c->depth; i++) {
-        k->iov[i] = (struct iovec){ node_buffer(n, c->size), c->size };
-        memset(k->iov[i].iov_base, 0x5a, c->size);
-        slots[i] = (struct bench_slot){ k, &k->iov[i] };
-    }
-    for (uint64_t i = 0; i < c->depth; i++)
-        bench_go(&slots[i]);
-    while (k->left)
-        loop_step(c->loop, true);
-    printf("Run completed in %.3f seconds. (%.0f requests a second)\n", (host_clock_ns() - start) / 1e9,
-           c->count * 1e9 / (host_clock_ns() - start));
-    if (k->ret)
-        error_set_errno(&c->err, -k->ret, NULL, "a request failed");
-    for (uint64_t i = 0; i < c->depth; i++)
-        free(k->iov[i].iov_base);
-    backend_free(k->b);
-    node_unref(n);
-    g_free(k);
-    return error_is_set(&c->err) ? fail(c, 1) : 0;
+    if (d.target)
+        img_call(c, d.target, dd_run, &r);
+    node_unref(d.target);
+    node_unref(d.source);
+    return error_is_set(&c->err) ? img_fail(c, EXIT_BAD) : 0;
 }

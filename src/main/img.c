@@ -1,35 +1,25 @@
-/* rhea-img: makes, looks at, checks, converts and resizes disk images, by qemu-img's command line. */
+/* rhea-img: makes, looks at, checks, converts and changes disk images, by qemu-img's command line. */
 #include "main/img.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "block/graph.h"
 #include "rhea/control/version.h"
 
-enum { EXIT_BAD = 1, EXIT_CORRUPT = 2, EXIT_LEAKS = 3, EXIT_UNSUPPORTED = 63 };
-enum {
-    OPT_OUTPUT = 256,
-    OPT_IMAGE_OPTS,
-    OPT_CHAIN,
-    OPT_SHRINK,
-    OPT_RANDOM,
-    OPT_HELP,
-    OPT_TARGET_IS_ZERO,
-    OPT_IGNORED
-};
-
-static int fail(struct img *c)
+int img_fail(struct img *c, int code)
 {
     error_report(&c->err);
-    return EXIT_BAD;
+    return code;
 }
 
 /* ---- opening */
 
-static struct json_object *cache_options(const char *mode, bool write)
+static struct json_object *cache_options(const char *mode)
 {
     struct json_object *o = json_object_new_object();
     bool direct = !strcmp(mode, "none") || !strcmp(mode, "off") || !strcmp(mode, "directsync");
@@ -39,35 +29,53 @@ static struct json_object *cache_options(const char *mode, bool write)
     return o;
 }
 
-struct block_node *img_open(struct img *c, const char *name, const char *format, bool write, const char *cache)
+static bool cache_known(const char *mode, struct error *err)
 {
-    struct block_inherit in = { .aio = c->aio };
-    struct json_object *opts = json_object_new_object(), *given;
+    static const char *const modes[] = { "none", "off", "writeback", "unsafe", "directsync", "writethrough", NULL };
+
+    return g_strv_contains(modes, mode) ||
+           error_setf(err, ERR_GENERIC, "it is none, writeback, unsafe, directsync or writethrough",
+                      "Invalid cache option: %s", mode);
+}
+
+/* --image-opts: driver=qcow2,file.filename=... */
+static struct block_node *open_by_options(struct img *c, const char *text, struct json_object *more)
+{
+    struct json_object *flat = options_parse(text, NULL, &c->err), *given = flat ? options_nest(flat, &c->err) : NULL;
     struct block_node *n = NULL;
 
+    json_object_put(flat);
+    if (!given)
+        return NULL;
+    json_object_object_foreach(more, key, v)
+        if (!json_object_object_get_ex(given, key, NULL) && strcmp(key, "backing"))
+            json_object_object_add(given, key, json_object_get(v));
+    if (!json_object_object_get_ex(given, "driver", NULL) && option_str(given, "filename", NULL))
+        json_object_object_add(given, "driver", json_object_new_string("file"));
+    n = node_open(c->graph, given, &c->err);
+    json_object_put(given);
+    return n;
+}
+
+struct block_node *img_open(struct img *c, const char *name, const char *format, bool write, const char *cache)
+{
+    struct block_inherit in = { .aio = c->aio ? c->aio : c->native ? "native" : NULL };
+    struct json_object *opts;
+    struct block_node *n = NULL;
+
+    if (!cache_known(cache ? cache : "writeback", &c->err))
+        return NULL;
+    opts = json_object_new_object();
     json_object_object_add(opts, "read-only", json_object_new_boolean(!write));
     if (c->force_share && !write)
         json_object_object_add(opts, "force-share", json_object_new_boolean(true));
     if (write)
         json_object_object_add(opts, "discard", json_object_new_string("unmap"));
-    json_object_object_add(opts, "cache", cache_options(cache ? cache : "writeback", write));
+    json_object_object_add(opts, "cache", cache_options(cache ? cache : "writeback"));
     if (c->no_backing)
         json_object_object_add(opts, "backing", NULL);
     if (c->image_opts) {
-        given = options_parse(name, NULL, &c->err);
-        if (given) {
-            struct json_object *nested = options_nest(given, &c->err);
-
-            json_object_put(given);
-            given = nested;
-        }
-        if (given) {
-            json_object_object_foreach(opts, key, v)
-                if (!json_object_object_get_ex(given, key, NULL))
-                    json_object_object_add(given, key, json_object_get(v));
-            n = node_open(c->graph, given, &c->err);
-            json_object_put(given);
-        }
+        n = open_by_options(c, name, opts);
     } else {
         c->graph->inherit = &in;
         n = node_open_file(c->graph, name, format, opts, &c->err);
@@ -77,9 +85,17 @@ struct block_node *img_open(struct img *c, const char *name, const char *format,
     return n;
 }
 
-/* ---- create */
+bool img_call(struct img *c, struct block_node *n, void (*fn)(void *call), void *arg)
+{
+    struct img_call call = { .c = c, .n = n, .arg = arg, .ok = true };
 
-static char *size_text(uint64_t bytes)
+    block_run(c->graph, fn, &call);
+    return call.ok;
+}
+
+/* ---- what commands tell */
+
+char *img_size_text(uint64_t bytes)
 {
     static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
     double v = bytes;
@@ -90,416 +106,211 @@ static char *size_text(uint64_t bytes)
     return g_strdup_printf("%0.3g %s", v, units[u]);
 }
 
-static bool backing_size(struct img *c, const char *image, const char *backing, const char *format, uint64_t *size)
+void img_print_json(struct json_object *o)
 {
-    g_autofree char *path = block_resolve(image, backing);
-    struct block_node *n;
-
-    c->force_share = true;
-    n = img_open(c, path, format, false, NULL);
-    if (!n) {
-        error_prepend(&c->err, "backing file of the new image");
-        return false;
-    }
-    *size = n->size;
-    node_unref(n);
-    return true;
-}
-
-bool img_create_image(struct img *c, const char *name, const char *format, struct json_object *opts, uint64_t size,
-                      bool has_size)
-{
-    const char *backing = option_str(opts, "backing_file", NULL),
-               *backing_format = option_str(opts, "backing_fmt", NULL);
-
-    if (backing && !backing_format)
-        return error_set(&c->err, ERR_GENERIC, "Backing file specified without backing format",
-                         "add -F qcow2 or -F raw");
-    if (backing && !has_size && !backing_size(c, name, backing, backing_format, &size))
-        return false;
-    if (!backing && !has_size && !json_object_object_get_ex(opts, "size", NULL))
-        return error_set(&c->err, ERR_GENERIC, "Image creation needs a size parameter",
-                         "rhea-img create -f qcow2 FILE 10G");
-    if (has_size || backing)
-        json_object_object_add(opts, "size", json_object_new_uint64(size));
-    return block_create(c->graph, name, format, opts, &c->err);
-}
-
-static int img_create(struct img *c)
-{
-    const char *format = c->format ? c->format : "raw";
-    uint64_t size = 0;
-
-    if (c->nargs < 1 || c->nargs > 2) {
-        error_set(&c->err, ERR_GENERIC, "create takes a file name and a size",
-                  "rhea-img create -f qcow2 FILE 10G");
-        return fail(c);
-    }
-    if (c->nargs == 2 && !parse_size(c->args[1], 1, &size, &c->err))
-        return fail(c);
-    if (c->backing)
-        json_object_object_add(c->opts, "backing_file", json_object_new_string(c->backing));
-    if (c->backing_format)
-        json_object_object_add(c->opts, "backing_fmt", json_object_new_string(c->backing_format));
-    if (!img_create_image(c, c->args[0], format, c->opts, size, c->nargs == 2)) {
-        error_prepend(&c->err, "%s", c->args[0]);
-        return fail(c);
-    }
-    if (!c->quiet) {
-        printf("Formatting '%s', fmt=%s", c->args[0], format);
-        json_object_object_foreach(c->opts, key, v)
-            printf(" %s=%s", key, json_object_get_string(v));
-        printf("\n");
-    }
-    return 0;
-}
-
-/* ---- info */
-
-static void print_snapshots(struct json_object *list)
-{
-    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
-        struct json_object *s = json_object_array_get_idx(list, i);
-        int64_t date, secs, nsec, vm;
-        g_autoptr(GDateTime) when = NULL;
-        g_autofree char *text = NULL, *size = NULL, *clock = NULL;
-
-        option_int(s, "date-sec", 0, &date, NULL);
-        option_int(s, "vm-clock-sec", 0, &secs, NULL);
-        option_int(s, "vm-clock-nsec", 0, &nsec, NULL);
-        option_int(s, "vm-state-size", 0, &vm, NULL);
-        when = g_date_time_new_from_unix_local(date);
-        text = when ? g_date_time_format(when, "%Y-%m-%d %H:%M:%S") : g_strdup("?");
-        size = size_text(vm);
-        clock = g_strdup_printf("%02d:%02d:%02d.%03d", (int)(secs / 3600), (int)(secs / 60 % 60), (int)(secs % 60),
-                                (int)(nsec / 1000000));
-        printf("%-9s %-16s %8s%20s%13s%11s\n", option_str(s, "id", ""), option_str(s, "name", ""), size, text, clock,
-               option_str(s, "icount", ""));
-    }
-}
-
-static void print_specific(struct json_object *o)
-{
-    struct json_object *data;
-
-    if (!json_object_object_get_ex(o, "data", &data))
-        return;
-    printf("Format specific information:\n");
-    json_object_object_foreach(data, key, v) {
-        g_autofree char *name = g_strdelimit(g_strdup(key), "-", ' ');
-
-        printf("    %s: %s\n", name, json_object_get_string(v));
-    }
-}
-
-static void print_info(struct json_object *o)
-{
-    struct json_object *v;
-    uint64_t virtual, actual;
-    const char *backing = option_str(o, "backing-filename", NULL),
-               *full = option_str(o, "full-backing-filename", "");
-    g_autofree char *text = NULL, *used = NULL;
-
-    option_size(o, "virtual-size", 0, &virtual, NULL);
-    option_size(o, "actual-size", 0, &actual, NULL);
-    text = size_text(virtual);
-    used = size_text(actual);
-    printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\n", option_str(o, "filename", ""),
-           option_str(o, "format", ""), text, virtual);
-    printf("disk size: %s\n", json_object_object_get_ex(o, "actual-size", NULL) ? used : "unavailable");
-    if (json_object_object_get_ex(o, "cluster-size", &v))
-        printf("cluster_size: %s\n", json_object_get_string(v));
-    if (backing && strcmp(backing, full))
-        printf("backing file: %s (actual path: %s)\n", backing, full);
-    else if (backing)
-        printf("backing file: %s\n", backing);
-    if (json_object_object_get_ex(o, "backing-filename-format", &v))
-        printf("backing file format: %s\n", json_object_get_string(v));
-    if (json_object_object_get_ex(o, "snapshots", &v))
-        print_snapshots(v);
-    if (json_object_object_get_ex(o, "format-specific", &v))
-        print_specific(v);
-}
-
-static int img_info(struct img *c)
-{
-    struct json_object *list;
-    struct block_node *n;
-
-    if (c->nargs != 1) {
-        error_set(&c->err, ERR_GENERIC, "info takes one file name", "rhea-img info disk.qcow2");
-        return fail(c);
-    }
-    c->no_backing = !c->chain;
-    n = img_open(c, c->args[0], c->format, false, NULL);
-    if (!n)
-        return fail(c);
-    list = json_object_new_array();
-    for (struct block_node *i = n; i; i = c->chain ? i->backing : NULL)
-        json_object_array_add(list, node_image_info(i));
-    if (c->json) {
-        struct json_object *what = c->chain ? list : json_object_array_get_idx(list, 0);
-
-        printf("%s\n", json_object_to_json_string_ext(what, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
-    } else {
-        for (size_t i = 0; i < json_object_array_length(list); i++) {
-            printf("%s", i ? "\n" : "");
-            print_info(json_object_array_get_idx(list, i));
-        }
-    }
-    json_object_put(list);
-    node_unref(n);
-    return 0;
-}
-
-/* ---- check */
-
-struct check_run { struct img *c; struct block_node *n; unsigned repair; struct block_check out; bool ok; };
-
-static void check_run(void *arg)
-{
-    struct check_run *r = arg;
-
-    r->ok = r->n->drv->check(r->n, r->repair, &r->out, &r->c->err);
-}
-
-static void print_check_json(struct block_node *n, const struct block_check *k)
-{
-    struct json_object *o = json_object_new_object();
-    const struct { const char *name; uint64_t v; bool always; } fields[] = {
-        { "image-end-offset", k->end_offset, true }, { "total-clusters", k->total_clusters, true },
-        { "check-errors", k->check_errors, true }, { "allocated-clusters", k->allocated_clusters, true },
-        { "fragmented-clusters", k->fragmented_clusters, false }, { "compressed-clusters", k->compressed_clusters, false },
-        { "corruptions", k->errors, false }, { "leaks", k->leaks, false },
-        { "corruptions-fixed", k->errors_fixed, false }, { "leaks-fixed", k->leaks_fixed, false },
-    };
-
-    for (unsigned i = 0; i < G_N_ELEMENTS(fields); i++)
-        if (fields[i].always || fields[i].v)
-            json_object_object_add(o, fields[i].name, json_object_new_uint64(fields[i].v));
-    json_object_object_add(o, "filename", json_object_new_string(n->filename));
-    json_object_object_add(o, "format", json_object_new_string(n->drv->name));
     printf("%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
-    json_object_put(o);
 }
 
-static void print_check(const struct block_check *k)
+static volatile sig_atomic_t progress_asked;
+
+static void on_usr1(int signal)
 {
-    if (k->leaks_fixed || k->errors_fixed)
-        printf("The following inconsistencies were found and repaired:\n\n    %" PRIu64 " leaked clusters\n    %" PRIu64
-               " corruptions\n\n", k->leaks_fixed, k->errors_fixed);
-    if (!k->errors && !k->leaks && !k->check_errors)
-        printf("No errors were found on the image.\n");
-    if (k->errors)
-        printf("\n%" PRIu64 " errors were found on the image.\nData may be corrupted, or further writes to the image may "
-               "corrupt it.\n", k->errors);
-    if (k->leaks)
-        printf("\n%" PRIu64 " leaked clusters were found on the image.\nThis means waste of disk space, but no harm to data.\n",
-               k->leaks);
-    if (k->check_errors)
-        printf("\n%" PRIu64 " internal errors have occurred during the check.\n", k->check_errors);
-    if (k->total_clusters)
-        printf("%" PRIu64 "/%" PRIu64 " = %.2f%% allocated, %.2f%% fragmented, %.2f%% compressed clusters\n",
-               k->allocated_clusters, k->total_clusters, k->allocated_clusters * 100.0 / k->total_clusters,
-               k->allocated_clusters ? k->fragmented_clusters * 100.0 / k->allocated_clusters : 0,
-               k->allocated_clusters ? k->compressed_clusters * 100.0 / k->allocated_clusters : 0);
-    if (k->end_offset)
-        printf("Image end offset: %" PRIu64 "\n", k->end_offset);
+    progress_asked = 1;
 }
 
-static int img_check(struct img *c)
+void img_progress(struct img *c, uint64_t done, uint64_t all)
 {
-    struct check_run r = { .c = c };
-    bool write = c->repair != NULL;
+    static int last = -1;
+    double percent = all ? done * 100.0 / all : 100;
 
-    if (c->nargs != 1) {
-        error_set(&c->err, ERR_GENERIC, "check takes one file name", "rhea-img check disk.qcow2");
-        return fail(c);
+    if (progress_asked) {
+        progress_asked = 0;
+        fprintf(stderr, "    (%3.2f/100%%)\n", percent);
     }
-    if (write && strcmp(c->repair, "leaks") && strcmp(c->repair, "all")) {
-        error_set(&c->err, ERR_GENERIC, "-r takes 'leaks' or 'all'", NULL);
-        return fail(c);
-    }
-    r.repair = !write ? 0 : !strcmp(c->repair, "all") ? BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS : BLOCK_FIX_LEAKS;
-    c->graph->repairing = write;
-    c->no_backing = true;
-    r.n = img_open(c, c->args[0], c->format, write, NULL);
-    if (!r.n)
-        return fail(c);
-    if (!r.n->drv->check) {
-        error_setf(&c->err, ERR_GENERIC, NULL, "This image format does not support checks");
-        node_unref(r.n);
-        fail(c);
-        return EXIT_UNSUPPORTED;
-    }
-    block_run(c->graph, check_run, &r);
-    if (r.ok && c->json)
-        print_check_json(r.n, &r.out);
-    else if (r.ok && !c->quiet)
-        print_check(&r.out);
-    node_unref(r.n);
-    if (!r.ok)
-        return fail(c);
-    return r.out.check_errors ? EXIT_BAD : r.out.errors ? EXIT_CORRUPT : r.out.leaks ? EXIT_LEAKS : 0;
-}
-
-/* ---- map */
-
-struct extent { uint64_t start, length, offset; int depth, status; const char *file; };
-
-static void extent_print(struct img *c, const struct extent *e, bool first)
-{
-    bool data = (e->status & STATUS_DATA) != 0, zero = (e->status & STATUS_ZERO) != 0;
-
-    if (!e->length)
+    if (!c->progress || (int)(percent * 10) == last)
         return;
-    if (!c->json) {
-        if (data && !zero)
-            printf("%#-16" PRIx64 "%#-16" PRIx64 "%#-16" PRIx64 "%s\n", e->start, e->length, e->offset, e->file);
-        return;
-    }
-    printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"depth\": %d, \"present\": %s, \"zero\": %s, \"data\": %s, "
-           "\"compressed\": %s", first ? "[" : ",\n", e->start, e->length, e->depth,
-           e->status & STATUS_ALLOCATED ? "true" : "false", zero ? "true" : "false", data ? "true" : "false",
-           e->status & STATUS_COMPRESSED ? "true" : "false");
-    if (e->status & STATUS_OFFSET)
-        printf(", \"offset\": %" PRIu64, e->offset);
-    printf("}");
-}
+    last = percent * 10;
+    if (isatty(STDOUT_FILENO)) {
+        static const char full[] = "##################################################", none[] = "..................................................";
+        int n = percent / 2;
 
-struct map_run { struct img *c; struct block_node *n; int ret; };
-
-static bool extent_joins(const struct extent *a, const struct extent *b)
-{
-    return a->status == b->status && a->depth == b->depth && a->file == b->file &&
-           (!(a->status & STATUS_OFFSET) || a->offset + a->length == b->offset);
-}
-
-static void map_run(void *arg)
-{
-    struct map_run *r = arg;
-    struct extent cur = { 0 }, e;
-    bool first = true;
-
-    for (uint64_t off = 0; off < r->n->size; off += e.length) {
-        struct block_node *file = NULL;
-
-        e = (struct extent){ .start = off };
-        r->ret = node_status_above(r->n, off, r->n->size - off, &e.length, &e.offset, &file, &e.depth, false);
-        if (r->ret < 0)
-            return;
-        e.status = r->ret;
-        e.file = file ? file->filename : "";
-        if (cur.length && extent_joins(&cur, &e)) {
-            cur.length += e.length;
-            continue;
-        }
-        extent_print(r->c, &cur, first);
-        first = first && !cur.length;
-        cur = e;
-    }
-    extent_print(r->c, &cur, first);
-    if (r->c->json)
-        printf("%s]\n", first && !cur.length ? "[" : "");
-}
-
-static int img_map(struct img *c)
-{
-    struct map_run r = { .c = c };
-
-    if (c->nargs != 1) {
-        error_set(&c->err, ERR_GENERIC, "map takes one file name", "rhea-img map disk.qcow2");
-        return fail(c);
-    }
-    r.n = img_open(c, c->args[0], c->format, false, NULL);
-    if (!r.n)
-        return fail(c);
-    if (!c->json)
-        printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
-    block_run(c->graph, map_run, &r);
-    if (r.ret < 0)
-        error_set_errno(&c->err, -r.ret, NULL, "cannot map '%s'", c->args[0]);
-    node_unref(r.n);
-    return r.ret < 0 ? fail(c) : 0;
-}
-
-/* ---- resize */
-
-struct resize_run { struct img *c; struct block_node *n; uint64_t size; int ret; };
-
-static void resize_run(void *arg)
-{
-    struct resize_run *r = arg;
-
-    r->ret = node_truncate(r->n, r->size, &r->c->err);
-}
-
-static int img_resize(struct img *c)
-{
-    struct resize_run r = { .c = c };
-    const char *text = c->nargs == 2 ? c->args[1] : "";
-    char sign = *text == '+' || *text == '-' ? *text++ : 0;
-    uint64_t by;
-
-    if (c->nargs != 2) {
-        error_set(&c->err, ERR_GENERIC, "resize takes a file name and a size", "rhea-img resize disk.qcow2 +10G");
-        return fail(c);
-    }
-    if (!parse_size(text, 1, &by, &c->err))
-        return fail(c);
-    r.n = img_open(c, c->args[0], c->format, true, NULL);
-    if (!r.n)
-        return fail(c);
-    r.size = sign == '+' ? r.n->size + by : sign == '-' ? (by < r.n->size ? r.n->size - by : 0) : by;
-    r.size = (r.size + 511) & ~511ull;
-    if (r.size < r.n->size && !c->shrink) {
-        error_set(&c->err, ERR_GENERIC, "shrinking an image deletes its end", "add --shrink if that is wanted");
-        r.ret = -EINVAL;
+        printf("\r  [%.*s%.*s] %6.2f%%", n, full, 50 - n, none, percent);
     } else {
-        block_run(c->graph, resize_run, &r);
+        printf("    (%3.2f/100%%)\r", percent);
     }
-    node_unref(r.n);
-    if (r.ret)
-        return fail(c);
-    if (!c->quiet)
-        printf("Image resized.\n");
-    return 0;
+    fflush(stdout);
+}
+
+void img_progress_end(struct img *c)
+{
+    if (!c->progress)
+        return;
+    img_progress(c, 1, 1);
+    printf(isatty(STDOUT_FILENO) ? "\n" : "    (100.00/100%%)\n");
+}
+
+/* One second's worth may go at once. */
+void img_rate_limit(struct img *c, uint64_t bytes)
+{
+    static int64_t free_at;
+    int64_t now = host_clock_ns();
+
+    if (!c->rate)
+        return;
+    free_at = MAX(free_at, now - 100000000) + (int64_t)(bytes * 1e9 / c->rate);
+    if (free_at > now)
+        coroutine_sleep_ns(free_at - now);
 }
 
 /* ---- the command line */
 
-static const struct option long_options[] = {
-    { "output", required_argument, NULL, OPT_OUTPUT }, { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "backing-chain", no_argument, NULL, OPT_CHAIN }, { "shrink", no_argument, NULL, OPT_SHRINK },
-    { "force-share", no_argument, NULL, 'U' }, { "random", no_argument, NULL, OPT_RANDOM },
-    { "help", no_argument, NULL, OPT_HELP }, { "quiet", no_argument, NULL, 'q' }, { "object", required_argument, NULL, OPT_IGNORED },
-    { "pattern", required_argument, NULL, OPT_IGNORED }, { "target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO }, { 0 },
-};
+#define AT(field) offsetof(struct img, field)
+#define FORMAT { 'f', NULL, "FMT", "format of the image; guessed where it is not given", OPT_TEXT, AT(format) }
+#define IMAGE_OPTS { 0, "image-opts", NULL, "FILE is a list of options: driver=qcow2,file.filename=disk", OPT_FLAG, AT(image_opts) }
+#define OBJECT { 0, "object", "OPTIONS", "an object that options refer to: secret,id=sec0,file=key", OPT_OBJECT, 0 }
+#define QUIET { 'q', "quiet", NULL, "say nothing but errors", OPT_FLAG, AT(quiet) }
+#define PROGRESS { 'p', NULL, NULL, "show how far it is (SIGUSR1 asks too)", OPT_FLAG, AT(progress) }
+#define CACHE(what) { 't', NULL, "CACHE", what, OPT_TEXT, AT(cache) }
+#define SOURCE_CACHE { 'T', NULL, "CACHE", "cache mode for what is read", OPT_TEXT, AT(source_cache) }
+#define SHARE { 'U', "force-share", NULL, "read without locking, even if a machine writes to it", OPT_FLAG, AT(force_share) }
+#define OUTPUT { 0, "output", "json|human", "how to print it", OPT_JSON, 0 }
+#define CREATE_OPTIONS { 'o', NULL, "OPTIONS", "options of the format: cluster_size=2M,...; -o help lists them", OPT_MERGE, 0 }
+#define END { 0 }
 
-static const struct command {
-    const char *name, *letters, *synopsis;
-    int (*run)(struct img *c);
-} commands[] = {
-    { "create", "qf:b:F:o:u", "[-q] [-f FMT] [-b BACKING -F FMT] [-o OPTIONS] FILE [SIZE]", img_create },
-    { "info", "f:UT:", "[-f FMT] [--output=json] [--backing-chain] [-U] FILE", img_info },
-    { "check", "qf:r:UT:", "[-q] [-f FMT] [--output=json] [-r leaks|all] [-U] FILE", img_check },
-    { "convert", "qf:O:co:pnB:F:S:t:T:m:WUi:", "[-cnpqW] [-f FMT] [-O FMT] [-B BACKING -F FMT] [-o OPTIONS] [-S SIZE] "
-      "[-m WORKERS] [-t CACHE] FILE OUTPUT", img_convert },
-    { "compare", "qf:F:psT:U", "[-pqsU] [-f FMT] [-F FMT] FILE FILE", img_compare },
-    { "map", "f:U", "[-f FMT] [--output=json] [-U] FILE", img_map },
-    { "resize", "qf:", "[-q] [-f FMT] [--shrink] FILE [+-]SIZE", img_resize },
-    { "bench", "c:d:f:i:ns:S:t:wqU", "[-c COUNT] [-d DEPTH] [-f FMT] [-i AIO] [-s SIZE] [-S STEP | --random] [-t CACHE] [-w] FILE",
-      img_bench },
+static const struct img_option amend_options[] = {
+    FORMAT, { 'o', NULL, "OPTIONS", "what to change: compat=1.1,refcount_bits=8,...", OPT_MERGE, 0 }, PROGRESS, QUIET,
+    CACHE("cache mode"), { 0, "force", NULL, "allow what may lock you out", OPT_FLAG, AT(force) }, IMAGE_OPTS, OBJECT, END };
+static const struct img_option bench_options[] = {
+    { 'c', NULL, "COUNT", "requests in all (75000)", OPT_SIZE, AT(count), INT32_MAX },
+    { 'd', NULL, "DEPTH", "requests at a time (64)", OPT_SIZE, AT(depth), 1024 }, FORMAT,
+    { 0, "flush-interval", "N", "flush after each N writes", OPT_SIZE, AT(flush_interval), INT32_MAX },
+    { 'i', NULL, "AIO", "threads, native or io_uring", OPT_TEXT, AT(aio) },
+    { 'n', NULL, NULL, "as -i native", OPT_FLAG, AT(native) },
+    { 0, "no-drain", NULL, "do not wait for flushes", OPT_FLAG, AT(no_drain) },
+    { 'o', NULL, "OFFSET", "where to begin", OPT_SIZE, AT(offset), INT64_MAX },
+    { 0, "pattern", "BYTE", "what to write", OPT_SIZE, AT(pattern), 255 }, QUIET,
+    { 's', NULL, "SIZE", "bytes of a request (4096)", OPT_SIZE, AT(size), 1 << 30 },
+    { 'S', NULL, "STEP", "from one request to the next (SIZE)", OPT_SIZE, AT(step), INT64_MAX },
+    { 0, "random", NULL, "at random, not in steps", OPT_FLAG, AT(random) }, CACHE("cache mode (writeback)"),
+    { 'w', NULL, NULL, "write (the image's contents are lost)", OPT_FLAG, AT(write) }, SHARE, IMAGE_OPTS, OBJECT, END };
+static const struct img_option bitmap_options[] = {
+    { 0, "add", NULL, "make it", OPT_ACTION, 'a' }, { 0, "remove", NULL, "delete it", OPT_ACTION, 'r' },
+    { 0, "clear", NULL, "forget what it notes", OPT_ACTION, 'c' }, { 0, "enable", NULL, "note writes from now on", OPT_ACTION, 'e' },
+    { 0, "disable", NULL, "note writes no more", OPT_ACTION, 'd' },
+    { 0, "merge", "SOURCE", "take in what bitmap SOURCE notes", OPT_ACTION, 'm' },
+    { 'b', NULL, "FILE", "SOURCE is in this image", OPT_TEXT, AT(source_file) },
+    { 'F', NULL, "FMT", "format of FILE", OPT_TEXT, AT(source_format) },
+    { 'g', NULL, "SIZE", "granularity of a new one", OPT_SIZE, AT(granularity), 1ull << 31 }, FORMAT, IMAGE_OPTS, OBJECT, END };
+static const struct img_option check_options[] = {
+    FORMAT, QUIET, OUTPUT, { 'r', NULL, "leaks|all", "mend it", OPT_TEXT, AT(repair) }, SOURCE_CACHE, SHARE, IMAGE_OPTS, OBJECT, END };
+static const struct img_option commit_options[] = {
+    FORMAT, { 'b', NULL, "BASE", "commit down to this image of the chain, not only to the next", OPT_TEXT, AT(base) },
+    { 'd', NULL, NULL, "do not empty the image afterwards", OPT_FLAG, AT(drop) },
+    { 'r', NULL, "RATE", "bytes a second at most", OPT_SIZE, AT(rate), INT64_MAX }, PROGRESS, QUIET,
+    CACHE("cache mode"), IMAGE_OPTS, OBJECT, END };
+static const struct img_option compare_options[] = {
+    FORMAT, { 'F', NULL, "FMT", "format of the second", OPT_TEXT, AT(backing_format) }, PROGRESS, QUIET,
+    { 's', NULL, NULL, "sizes must be the same, and what is allocated too", OPT_FLAG, AT(strict) }, SOURCE_CACHE, SHARE,
+    IMAGE_OPTS, OBJECT, END };
+static const struct img_option convert_options[] = {
+    FORMAT, { 'O', NULL, "FMT", "format of the output (raw)", OPT_TEXT, AT(output_format) }, CREATE_OPTIONS,
+    { 'c', NULL, NULL, "compress", OPT_FLAG, AT(compress) }, PROGRESS, QUIET,
+    { 'n', NULL, NULL, "the output exists: write into it", OPT_FLAG, AT(no_create) },
+    { 0, "target-is-zero", NULL, "with -n: it reads as zeroes", OPT_FLAG, AT(target_is_zero) },
+    { 'B', NULL, "FILE", "backing file of the output: what is only in the source's is left out", OPT_TEXT, AT(backing) },
+    { 'F', NULL, "FMT", "its format", OPT_TEXT, AT(backing_format) },
+    { 'l', NULL, "SNAPSHOT", "convert an internal snapshot, by name, or snapshot.id=..,snapshot.name=..", OPT_TEXT, AT(snapshot) },
+    { 'S', NULL, "SIZE", "zeroes of at least so many bytes are left out (4k); 0: none", OPT_SIZE, AT(sparse), 1 << 30 },
+    { 'm', NULL, "N", "requests at a time (8)", OPT_SIZE, AT(workers), 16 },
+    { 'W', NULL, NULL, "writes need not be in order", OPT_FLAG, AT(out_of_order) },
+    { 'r', NULL, "RATE", "bytes a second at most", OPT_SIZE, AT(rate), INT64_MAX },
+    { 'C', NULL, NULL, "let the file system copy, where it can", OPT_FLAG, AT(copy_range) },
+    { 0, "salvage", NULL, "what cannot be read is zeroes", OPT_FLAG, AT(salvage) },
+    { 0, "bitmaps", NULL, "copy persistent bitmaps of the source", OPT_FLAG, AT(bitmaps) },
+    { 0, "skip-broken-bitmaps", NULL, "with --bitmaps: leave out what is inconsistent", OPT_FLAG, AT(skip_broken_bitmaps) },
+    CACHE("cache mode of the output (unsafe)"), SOURCE_CACHE, SHARE, IMAGE_OPTS,
+    { 0, "target-image-opts", NULL, "OUTPUT is a list of options", OPT_FLAG, AT(target_image_opts) }, OBJECT, END };
+static const struct img_option create_options[] = {
+    { 'f', NULL, "FMT", "format of the image (raw)", OPT_TEXT, AT(format) }, CREATE_OPTIONS,
+    { 'b', NULL, "FILE", "backing file: what shows where nothing was written", OPT_TEXT, AT(backing) },
+    { 'F', NULL, "FMT", "its format", OPT_TEXT, AT(backing_format) },
+    { 'u', NULL, NULL, "the backing file need not be there", OPT_FLAG, AT(unsafe) }, QUIET, OBJECT, END };
+static const struct img_option dd_options[] = {
+    FORMAT, { 'O', NULL, "FMT", "format of the output (raw)", OPT_TEXT, AT(output_format) }, SHARE, IMAGE_OPTS, OBJECT, END };
+static const struct img_option info_options[] = {
+    FORMAT, OUTPUT, { 0, "backing-chain", NULL, "all images below it too", OPT_FLAG, AT(chain) }, SOURCE_CACHE, CACHE("cache mode"),
+    SHARE, IMAGE_OPTS, OBJECT, END };
+static const struct img_option map_options[] = {
+    FORMAT, OUTPUT, { 's', "start-offset", "OFFSET", "from here on", OPT_SIZE, AT(start), INT64_MAX },
+    { 'l', "max-length", "SIZE", "so many bytes", OPT_SIZE, AT(length), INT64_MAX }, SHARE, IMAGE_OPTS, OBJECT, END };
+static const struct img_option measure_options[] = {
+    FORMAT, { 'O', NULL, "FMT", "format of the image that is to be made (raw)", OPT_TEXT, AT(output_format) }, CREATE_OPTIONS,
+    { 's', "size", "SIZE", "of a disk of this size, instead of FILE", OPT_SIZE, AT(size), INT64_MAX }, OUTPUT,
+    { 'l', NULL, "SNAPSHOT", "of an internal snapshot of FILE", OPT_TEXT, AT(snapshot) }, SHARE, IMAGE_OPTS, OBJECT, END };
+static const struct img_option rebase_options[] = {
+    FORMAT, { 'b', NULL, "FILE", "the new backing file; '': none", OPT_TEXT, AT(backing) },
+    { 'F', NULL, "FMT", "its format", OPT_TEXT, AT(backing_format) },
+    { 'u', NULL, NULL, "write the name only: the contents must be the same", OPT_FLAG, AT(unsafe) },
+    { 'c', NULL, NULL, "compress what is copied", OPT_FLAG, AT(compress) }, PROGRESS, QUIET, CACHE("cache mode"), SOURCE_CACHE,
+    SHARE, IMAGE_OPTS, OBJECT, END };
+static const struct img_option resize_options[] = {
+    FORMAT, { 0, "shrink", NULL, "the end may be lost", OPT_FLAG, AT(shrink) },
+    { 0, "preallocation", "MODE", "of the new part: off, metadata, falloc, full", OPT_TEXT, AT(preallocation) }, QUIET,
+    IMAGE_OPTS, OBJECT, END };
+static const struct img_option snapshot_options[] = {
+    { 'l', NULL, NULL, "list them", OPT_ACTION, 'l' }, { 'c', NULL, "NAME", "make one", OPT_ACTION, 'c' },
+    { 'a', NULL, "NAME", "go back to one", OPT_ACTION, 'a' }, { 'd', NULL, "NAME", "delete one", OPT_ACTION, 'd' }, FORMAT, QUIET,
+    SHARE, IMAGE_OPTS, OBJECT, END };
+
+static const struct img_command commands[] = {
+    { "amend", "FILE", "changes options of an image in place", NULL, img_amend, amend_options, 1, 1 },
+    { "bench", "FILE", "measures reading or writing", NULL, img_bench, bench_options, 1, 1 },
+    { "bitmap", "FILE NAME", "makes and changes persistent dirty bitmaps", NULL, img_bitmap, bitmap_options, 2, 2 },
+    { "check", "FILE", "tells whether an image is sound", "Exit status: 0 sound, 1 failed, 2 corrupt, 3 leaks, 63 no check for this format",
+      img_check, check_options, 1, 1 },
+    { "commit", "FILE", "writes what an image holds into its backing file", NULL, img_commit, commit_options, 1, 1 },
+    { "compare", "FILE1 FILE2", "tells whether two images hold the same", "Exit status: 0 same, 1 different, 2 failed", img_compare,
+      compare_options, 2, 2 },
+    { "convert", "FILE... OUTPUT", "copies images into another format", NULL, img_convert, convert_options, 2, INT32_MAX },
+    { "create", "FILE [SIZE]", "makes an empty image", "SIZE may be left out with a backing file: as large as that", img_create,
+      create_options, 1, 2 },
+    { "dd", "if=FILE of=OUTPUT [bs=SIZE] [count=N] [skip=N]", "copies a part of an image", NULL, img_dd, dd_options, 0, INT32_MAX },
+    { "info", "FILE", "tells what an image is", NULL, img_info, info_options, 1, 1 },
+    { "map", "FILE", "tells where the data of an image lies", NULL, img_map, map_options, 1, 1 },
+    { "measure", "[FILE]", "tells how large a new image would be", NULL, img_measure, measure_options, 0, 1 },
+    { "rebase", "FILE", "gives an image another backing file", NULL, img_rebase, rebase_options, 1, 1 },
+    { "resize", "FILE [+-]SIZE", "makes a disk larger or smaller", NULL, img_resize, resize_options, 2, 2 },
+    { "snapshot", "FILE", "makes, lists, deletes internal snapshots, or goes back to one", NULL, img_snapshot, snapshot_options, 1, 1 },
 };
-static const char *const not_yet[] = { "amend", "bitmap", "commit", "dd", "measure", "rebase", "snapshot", NULL };
 
 static void usage(void)
 {
-    printf("usage: rhea-img COMMAND ...\nMakes, checks and converts disk images.\n\n");
+    g_autoptr(GString) formats = g_string_new(NULL);
+    unsigned count;
+    const struct block_driver *const *d = block_drivers(&count);
+
+    for (unsigned i = 0; i < count; i++)
+        if (d[i]->kind == DRIVER_FORMAT)
+            g_string_append_printf(formats, " %s", d[i]->name);
+    printf("usage: rhea-img COMMAND [OPTIONS] FILE...\n       rhea-img COMMAND --help\nMakes, checks, converts and changes disk images.\n\n");
     for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++)
-        printf("  %s %s\n", commands[i].name, commands[i].synopsis);
-    printf("\nSizes take the suffixes K, M, G, T. Formats: raw, qcow2.\n");
+        printf("  %-10s %s\n", commands[i].name, commands[i].summary);
+    printf("\nSizes take the suffixes K, M, G, T, P, E. Formats:%s\n", formats->str);
+}
+
+static void usage_command(const struct img_command *cmd)
+{
+    printf("usage: rhea-img %s [OPTIONS] %s\n%c%s.\n\n", cmd->name, cmd->args, g_ascii_toupper(*cmd->summary), cmd->summary + 1);
+    for (const struct img_option *o = cmd->options; o->help; o++) {
+        char letter[4] = { '-', o->letter, 0 };
+        g_autofree char *text =
+            g_strdup_printf("%s%s%s%s%s%s", o->letter ? letter : "    ", o->letter && o->name ? ", " : "", o->name ? "--" : "",
+                            o->name ? o->name : "", o->arg ? (o->name ? "=" : " ") : "", o->arg ? o->arg : "");
+
+        printf("  %-26s %s\n", text, o->help);
+    }
+    if (cmd->details)
+        printf("\n%s.\n", cmd->details);
 }
 
 static bool option_merge(struct img *c, const char *text)
@@ -514,69 +325,96 @@ static bool option_merge(struct img *c, const char *text)
     return true;
 }
 
-static bool number(struct img *c, const char *text, uint64_t max, uint64_t *out)
+static bool take_output(struct img *c, const char *text)
 {
-    if (!parse_size(text, 1, out, &c->err))
-        return false;
-    return *out <= max || error_setf(&c->err, ERR_GENERIC, NULL, "'%s' is too large", text);
+    c->json = !strcmp(text, "json");
+    return c->json || !strcmp(text, "human") ||
+           error_setf(&c->err, ERR_GENERIC, "--output is human or json", "unknown output format '%s'", text);
 }
 
-static bool take(struct img *c, const struct command *cmd, int letter)
+static bool take_size(struct img *c, const struct img_option *o, const char *text)
 {
-    uint64_t n;
+    uint64_t *at = (uint64_t *)((char *)c + o->at);
 
-    switch (letter) {
-    case 'f': c->format = optarg; return true;
-    case 'F': c->backing_format = optarg; return true;
-    case 'O': c->output_format = optarg; return true;
-    case 'b':
-    case 'B': c->backing = optarg; return true;
-    case 'o': return option_merge(c, optarg);
-    case 'q': c->quiet = true; return true;
-    case 'p': c->progress = true; return true;
-    case 'n': c->no_create = true; return true;
-    case 'U': c->force_share = true; return true;
-    case 's':
-        if (strchr(cmd->letters, 's')[1] == ':')
-            return number(c, optarg, 1 << 30, &c->size);
-        c->strict = true;
-        return true;
-    case 'S':
-        return cmd->run == img_bench ? number(c, optarg, INT64_MAX, &c->step)
-                                     : number(c, optarg, 1 << 30, &c->sparse);
-    case 't': c->cache = optarg; return true;
-    case 'T': c->source_cache = optarg; return true;
-    case 'r': c->repair = optarg; return true;
-    case 'i': c->aio = optarg; return true;
-    case 'w': c->write = true; return true;
-    case 'W': return true;              /* writes are never kept in order */
-    case 'c':
-        if (cmd->run == img_bench)
-            return number(c, optarg, INT32_MAX, &c->count);
-        c->compress = true;
-        return true;
-    case 'd': return number(c, optarg, 1024, &c->depth);
-    case 'm':
-        if (!number(c, optarg, 16, &n))
-            return false;
-        c->workers = MAX(1, n);
-        return true;
-    case 'u': return true;
-    case OPT_OUTPUT: c->json = !strcmp(optarg, "json"); return true;
-    case OPT_IMAGE_OPTS: c->image_opts = true; return true;
-    case OPT_CHAIN: c->chain = true; return true;
-    case OPT_SHRINK: c->shrink = true; return true;
-    case OPT_RANDOM: c->random = true; return true;
-    case OPT_TARGET_IS_ZERO: return true;
-    case OPT_IGNORED: return true;
-    case OPT_HELP: usage(); exit(0);
+    if (!parse_size(text, 1, at, &c->err))
+        return false;
+    c->has_size |= at == &c->size;
+    c->has_start |= at == &c->start;
+    c->has_length |= at == &c->length;
+    return *at <= o->max || error_setf(&c->err, ERR_GENERIC, NULL, "'%s' is too large for -%s", text,
+                                       o->name ? o->name : (char[]){ o->letter, 0 });
+}
+
+static bool take(struct img *c, const struct img_option *o, const char *text)
+{
+    struct img_action action = { o->at, text };
+    struct json_object *object;
+
+    switch (o->kind) {
+    case OPT_FLAG: *(bool *)((char *)c + o->at) = true; return true;
+    case OPT_TEXT: *(const char **)((char *)c + o->at) = text; return true;
+    case OPT_SIZE: return take_size(c, o, text);
+    case OPT_MERGE: return option_merge(c, text);
+    case OPT_JSON: return take_output(c, text);
+    case OPT_ACTION: g_array_append_val(c->actions, action); return true;
     default:
-        return error_set(&c->err, ERR_GENERIC, "unknown option",
-                         "rhea-img --help lists what each command takes");
+        object = options_parse(text, "qom-type", &c->err);
+        if (object)
+            g_ptr_array_add(c->objects, object);
+        return object != NULL;
     }
 }
 
-static const struct command *command_find(struct img *c, const char *name)
+static const struct img_option *option_by(const struct img_command *cmd, int code)
+{
+    for (const struct img_option *o = cmd->options; o->help; o++)
+        if ((code < 256 && o->letter == code) || (code >= 256 && o - cmd->options == code - 256))
+            return o;
+    return NULL;
+}
+
+enum { CODE_HELP = 1 << 16 };
+
+/* 1: go on; 0: help was asked for; -1: *err. */
+static int parse(struct img *c, const struct img_command *cmd, int argc, char **argv)
+{
+    g_autoptr(GArray) longs = g_array_new(TRUE, TRUE, sizeof(struct option));
+    g_autoptr(GString) letters = g_string_new(":h");
+    struct option help = { "help", no_argument, NULL, CODE_HELP };
+    int code;
+
+    g_array_append_val(longs, help);
+    for (const struct img_option *o = cmd->options; o->help; o++) {
+        struct option l = { o->name, o->arg ? required_argument : no_argument, NULL, 256 + (o - cmd->options) };
+
+        if (o->name)
+            g_array_append_val(longs, l);
+        if (o->letter)
+            g_string_append_printf(letters, "%c%s", o->letter, o->arg ? ":" : "");
+    }
+    optind = 2;
+    while ((code = getopt_long(argc, argv, letters->str, (struct option *)longs->data, NULL)) != -1) {
+        if (code == 'h' || code == CODE_HELP)
+            return 0;
+        if (code == ':' || code == '?') {
+            error_setf(&c->err, ERR_GENERIC, NULL, "%s '%s'", code == ':' ? "an argument is missing after" : "unknown option",
+                       argv[optind - 1]);
+            c->err.hint = g_strdup_printf("rhea-img %s --help lists them", cmd->name);
+            return -1;
+        }
+        if (!take(c, option_by(cmd, code), optarg))
+            return -1;
+    }
+    c->args = argv + optind;
+    c->nargs = argc - optind;
+    if (c->nargs >= cmd->min_args && c->nargs <= cmd->max_args)
+        return 1;
+    error_setf(&c->err, ERR_GENERIC, NULL, "%s takes %s", cmd->name, cmd->args);
+    c->err.hint = g_strdup_printf("rhea-img %s --help tells more", cmd->name);
+    return -1;
+}
+
+static const struct img_command *command_find(struct img *c, const char *name)
 {
     const char *names[G_N_ELEMENTS(commands) + 1] = { 0 }, *near;
     g_autofree char *hint = NULL;
@@ -588,18 +426,38 @@ static const struct command *command_find(struct img *c, const char *name)
     }
     near = nearest_spelling(name, names);
     hint = near ? g_strdup_printf("did you mean '%s'?", near) : g_strdup("rhea-img --help lists the commands");
-    if (g_strv_contains(not_yet, name))
-        error_setf(&c->err, ERR_GENERIC, NULL, "'%s' is not in this build yet", name);
-    else
-        error_setf(&c->err, ERR_GENERIC, hint, "unknown command '%s'", name);
+    error_setf(&c->err, ERR_GENERIC, hint, "unknown command '%s'", name);
     return NULL;
+}
+
+static int run(struct img *c, const struct img_command *cmd, int argc, char **argv)
+{
+    int ret = parse(c, cmd, argc, argv);
+
+    if (ret == 0)
+        usage_command(cmd);
+    if (ret <= 0)
+        return ret ? img_fail(c, cmd->run == img_compare ? 2 : EXIT_BAD) : 0;
+    c->loop = loop_new("main");
+    loop_enter(c->loop);
+    c->graph = block_graph_new(NULL, c->loop);
+    ret = cmd->run(c);
+    block_graph_free(c->graph);
+    loop_free(c->loop);
+    return ret;
+}
+
+static void object_free(void *o)
+{
+    json_object_put(o);
 }
 
 int main(int argc, char **argv)
 {
-    struct img c = { .sparse = 4096, .workers = 8, .count = 75000, .depth = 64, .size = 4096 };
-    const struct command *cmd;
-    int letter, ret;
+    struct img c = { .sparse = 4096, .workers = 8, .count = 75000, .depth = 64, .size = 4096, .pattern = 0x5a };
+    const struct img_command *cmd;
+    struct sigaction usr1 = { .sa_handler = on_usr1, .sa_flags = SA_RESTART };
+    int ret;
 
     error_set_program(argv[0]);
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
@@ -612,21 +470,14 @@ int main(int argc, char **argv)
     }
     cmd = command_find(&c, argv[1]);
     if (!cmd)
-        return fail(&c);
+        return img_fail(&c, EXIT_BAD);
+    sigaction(SIGUSR1, &usr1, NULL);
     c.opts = json_object_new_object();
-    opterr = 1;
-    optind = 2;
-    while ((letter = getopt_long(argc, argv, cmd->letters, long_options, NULL)) != -1)
-        if (!take(&c, cmd, letter))
-            return fail(&c);
-    c.args = argv + optind;
-    c.nargs = argc - optind;
-    c.loop = loop_new("main");
-    loop_enter(c.loop);
-    c.graph = block_graph_new(NULL, c.loop);
-    ret = cmd->run(&c);
+    c.actions = g_array_new(FALSE, FALSE, sizeof(struct img_action));
+    c.objects = g_ptr_array_new_with_free_func(object_free);
+    ret = run(&c, cmd, argc, argv);
     json_object_put(c.opts);
-    block_graph_free(c.graph);
-    loop_free(c.loop);
+    g_array_free(c.actions, TRUE);
+    g_ptr_array_free(c.objects, TRUE);
     return ret;
 }

@@ -20,6 +20,7 @@
 struct aio_req;
 struct block_driver;
 struct block_graph;
+struct dirty_bitmap;
 struct vm;
 
 /* What a node asks of the requests it is given (0: no limit, or nothing known). */
@@ -54,6 +55,7 @@ struct block_node {
     _Atomic uint64_t size;
     _Atomic uint64_t wr_highest;
     struct block_limits limits;
+    struct dirty_bitmap *_Atomic bitmaps;       /* block/bitmap.h */
     struct co_rwlock rmw;       /* align > 1: aligned writes share it, a read-modify-write has it alone */
     uint64_t write_threshold;
 };
@@ -143,10 +145,15 @@ struct block_driver {
     /* [co] The machine's state beside the disk, which the next snapshot takes in. */
     int (*vmstate_preadv)(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);
     int (*vmstate_pwritev)(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);
+    /* Dirty bitmaps in the image: whether one more can be kept; [co] removes the stored form. */
+    bool (*bitmap_can_store)(struct block_node *n, const char *name, uint64_t granularity, struct error *err);
+    bool (*bitmap_remove)(struct block_node *n, const char *name, struct error *err);
     uint32_t (*cluster_size)(struct block_node *n);
     char *(*backing_filename)(struct block_node *n, char **format);     /* as written in the image; caller frees */
     /* [co] g: where other nodes (a backing file) and secrets are found. */
     bool (*create)(struct block_graph *g, const char *filename, struct json_object *opts, struct error *err);
+    /* [co] Nothing is allocated any more: the backing image shows through everywhere. */
+    int (*make_empty)(struct block_node *n);
     /* [co] Writes another name into the image (NULL: none); the graph stays as it is. */
     bool (*change_backing)(struct block_node *n, const char *filename, const char *format, struct error *err);
     const char *const *amend_options;

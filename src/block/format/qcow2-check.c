@@ -243,7 +243,8 @@ static int check_copied(struct census *c, uint64_t *wrong)
     return ret;
 }
 
-static int census_take(struct census *c)
+/* Without the refcount blocks and table: those are made anew. */
+static int census_data(struct census *c)
 {
     struct qcow2 *q = c->q;
     int ret = census_l1(c, q->l1, q->l1_size, q->l1_offset, true);
@@ -254,6 +255,13 @@ static int census_take(struct census *c)
         ret = qcow2_bitmaps_walk(q, census_add, c);
     if (q->crypt_offset)
         census_add(c, q->crypt_offset, q->crypt_length);
+    return ret;
+}
+
+static int census_take(struct census *c)
+{
+    int ret = census_data(c);
+
     if (!ret)
         census_refcounts(c);
     return ret;
@@ -263,13 +271,13 @@ static int census_take(struct census *c)
 
 /* New blocks and a new table behind the end of the file, as the census has it; then the header names them. The old
  * ones are not referenced any more. */
-static int rebuild(struct census *c)
+static int rebuild(struct census *c, unsigned order)
 {
     struct qcow2 *q = c->q;
-    uint64_t per_block = 1ull << q->refblock_bits, first = c->clusters, blocks = 1, table_clusters = 1, all;
+    uint64_t per_block = q->cluster_size * 8 >> order, first = c->clusters, blocks = 1, table_clusters = 1, all;
+    struct { uint64_t offset; uint32_t clusters; unsigned order; } old = { q->reftable_offset, q->reftable_clusters, q->refcount_order };
     void *block = node_buffer(q->file, q->cluster_size);
     g_autofree uint64_t *table = NULL;
-    uint8_t field[12];
     int ret = block ? 0 : -ENOMEM;
 
     for (;;) {
@@ -288,12 +296,13 @@ static int rebuild(struct census *c)
     table = g_malloc0(table_clusters << q->cluster_bits);
     for (uint64_t b = 0; b < blocks && !ret; b++) {
         memset(block, 0, q->cluster_size);
-        for (uint64_t i = b * per_block; i < MIN(all, (b + 1) * per_block); i++) {
+        for (uint64_t i = b * per_block; i < MIN(all, (b + 1) * per_block) && !ret; i++) {
             uint64_t want = i < first ? c->count[i] : 1;
 
-            if (want > refcount_max(q->refcount_order))
+            if (want > refcount_max(order))
                 ret = -EOVERFLOW;
-            refcount_write(block, q->refcount_order, i - b * per_block, MIN(want, refcount_max(q->refcount_order)));
+            else
+                refcount_write(block, order, i - b * per_block, want);
         }
         be64_put(&table[b], (first + b) << q->cluster_bits);
         if (!ret)
@@ -302,26 +311,66 @@ static int rebuild(struct census *c)
     free(block);
     if (!ret)
         ret = node_pwrite(q->file, (first + blocks) << q->cluster_bits, table, table_clusters << q->cluster_bits);
-    if (!ret)
-        ret = node_flush(q->file);
-    be64_put(field, (first + blocks) << q->cluster_bits);
-    be32_put(field + 8, table_clusters);
-    if (!ret)
-        ret = qcow2_header_write(q, QCOW2_H_REFTABLE, field, sizeof(field));
-    if (!ret)
-        ret = node_flush(q->file);
     if (ret)
         return ret;
-    meta_cache_empty(&q->refblocks);
     q->reftable_offset = (first + blocks) << q->cluster_bits;
     q->reftable_clusters = table_clusters;
+    q->refcount_order = order;
+    if (!qcow2_header_update(q, NULL)) {        /* place and width stand in one sector */
+        q->reftable_offset = old.offset;
+        q->reftable_clusters = old.clusters;
+        q->refcount_order = old.order;
+        return -EIO;
+    }
+    meta_cache_empty(&q->refblocks);
+    q->refblock_bits = q->cluster_bits + 3 - order;
     q->reftable_entries = table_clusters << (q->cluster_bits - 3);
     g_free(q->reftable);
     q->reftable = g_steal_pointer(&table);
     for (uint32_t i = 0; i < q->reftable_entries; i++)
         q->reftable[i] = GUINT64_FROM_BE(q->reftable[i]);
     q->fresh_start = MAX(q->fresh_start, all << q->cluster_bits);
+    q->free_hint = 0;
     return 0;
+}
+
+int qcow2_refcounts_rebuild(struct qcow2 *q, unsigned order)
+{
+    struct block_check out = { 0 };
+    struct census c = { .q = q, .out = &out };
+    int ret = qcow2_flush_cache(q->node);
+
+    for (int i = 0; i < 2 && !ret; i++)         /* what is freed, and its counts */
+        ret = qcow2_flush_cache(q->node);
+    c.clusters = clusters_of(q, q->file->size);
+    c.count = g_try_new0(uint32_t, MAX(c.clusters, 1));
+    if (!c.count)
+        return -ENOMEM;
+    if (!ret)
+        ret = census_data(&c);
+    census_add(&c, 0, q->cluster_size);
+    if (!ret && out.errors)
+        ret = -EIO;             /* mend it first */
+    if (!ret)
+        ret = rebuild(&c, order);
+    g_free(c.count);
+    return ret;
+}
+
+/* After the whole census: what the old blocks and table took is not counted any more. */
+static int rebuild_without(struct census *c)
+{
+    struct qcow2 *q = c->q;
+
+    for (uint32_t i = 0; i < q->reftable_entries; i++) {
+        uint64_t cluster = q->reftable[i] >> q->cluster_bits;
+
+        if (q->reftable[i] && !(q->reftable[i] & (q->cluster_size - 1)) && cluster < c->clusters && c->count[cluster])
+            c->count[cluster]--;
+    }
+    for (uint32_t i = 0; i < q->reftable_clusters; i++)
+        c->count[(q->reftable_offset >> q->cluster_bits) + i]--;
+    return rebuild(c, q->refcount_order);
 }
 
 /* ---- one pass, as often as a repair needs */
@@ -344,12 +393,12 @@ static int pass(struct qcow2 *q, unsigned repair, struct block_check *out, uint6
     if (!ret && !(c.rebuild && (repair & BLOCK_FIX_ERRORS)))
         ret = compare_all(&c, repair);
     *again = false;
+    co_mutex_unlock(&q->lock);
     if (!ret && c.rebuild && (repair & BLOCK_FIX_ERRORS)) {
         q->corrupt = false;
         *again = true;
-        ret = rebuild(&c);
+        ret = rebuild_without(&c);
     }
-    co_mutex_unlock(&q->lock);
     g_free(c.count);
     return ret;
 }

@@ -68,7 +68,7 @@ static bool plan_clusters(struct plan *p, struct json_object *opts, struct error
     uint64_t cluster;
 
     if (!option_bool(opts, "extended_l2", false, &p->extended, err) ||
-        !option_size(opts, "cluster_size", p->extended ? 128 << 10 : 64 << 10, &cluster, err))
+        !option_size(opts, "cluster_size", 64 << 10, &cluster, err))
         return false;
     if (cluster < 1u << QCOW2_MIN_CLUSTER_BITS || cluster > 1u << QCOW2_MAX_CLUSTER_BITS ||
         (cluster & (cluster - 1)))
@@ -196,7 +196,7 @@ static int write_tables(const struct plan *p, struct block_node *file)
 /* ---- preallocation: every cluster gets its place now; they read as zeroes, as the file does. Under a backing image
  * (extended L2 entries alone) their subclusters stay unallocated. */
 
-static int preallocate_slice(struct qcow2 *q, uint64_t off, uint64_t clusters, uint64_t *end)
+static int preallocate_slice(struct qcow2 *q, uint64_t off, uint64_t clusters, uint64_t fresh, uint64_t *end)
 {
     uint64_t bitmap = q->extended && !q->node->backing ? 0xffffffff : 0, host, n;
     struct meta_entry *e;
@@ -208,6 +208,7 @@ static int preallocate_slice(struct qcow2 *q, uint64_t off, uint64_t clusters, u
         co_mutex_unlock(&q->lock);
         return ret;
     }
+    q->free_hint = MAX(q->free_hint, fresh);    /* what was used before may hold anything */
     for (unsigned i = qcow2_slice_index(q, off); clusters && !ret; clusters -= n, i += n, off += n << q->cluster_bits) {
         n = qcow2_has_host(q, l2_load(q, e->data, i).desc) ? 0 : clusters;
         if (!n) {
@@ -228,17 +229,16 @@ static int preallocate_slice(struct qcow2 *q, uint64_t off, uint64_t clusters, u
     return ret ? ret : qcow2_throttle(q);
 }
 
-/* Old clusters of the file that are free may hold anything: zeroes are written there. */
 static int preallocate(struct qcow2 *q, uint64_t from, bool allocate, bool write)
 {
     struct block_node *n = q->node, *data = q->data;
-    uint64_t cs = q->cluster_size, end = q->file->size, first = from & ~(cs - 1), rest;
+    uint64_t cs = q->cluster_size, end = q->file->size, first = from & ~(cs - 1), rest,
+             fresh = q->fresh_start >> q->cluster_bits;
     int ret = data->zero_past_end ? 0 : -ENOTSUP;
 
-    q->free_hint = MAX(q->free_hint, q->fresh_start >> q->cluster_bits);
     for (uint64_t off = first; off < n->size && !ret; off += rest) {
         rest = MIN(qcow2_slice_rest(q, off), (n->size - off + cs - 1) & ~(cs - 1));
-        ret = preallocate_slice(q, off, rest >> q->cluster_bits, &end);
+        ret = preallocate_slice(q, off, rest >> q->cluster_bits, fresh, &end);
     }
     q->fresh_start = MAX(q->fresh_start, end);
     if (!ret)

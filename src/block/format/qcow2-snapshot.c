@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "block/format/qcow2.h"
+#include "rhea/block/bitmap.h"
 
 enum { ENTRY_FIXED = 40, EXTRA_KNOWN = 24, EXTRA_MAX = 1024, TABLE_MAX = 64 << 20 };
 
@@ -310,6 +311,8 @@ static int apply_locked(struct qcow2 *q, const struct qcow2_snapshot *s)
     co_mutex_lock(&q->lock);
     q->inflated_entry = 0;
     co_mutex_unlock(&q->lock);
+    bitmaps_resize(q->node, q->node->size);
+    bitmaps_note(q->node, 0, q->node->size);    /* all may be another */
     ret = qcow2_tree_count(q, old, old_size, -1, false);
     return ret ? ret : flush_frees(q);
 }

@@ -388,3 +388,18 @@ int qcow2_truncate(struct block_node *n, uint64_t size, struct error *err)
     qcow2_exclusive_end(q);
     return ret || size <= old ? ret : cover_new(n, old);
 }
+
+int qcow2_make_empty(struct block_node *n)
+{
+    struct qcow2 *q = n->state;
+    int ret;
+
+    qcow2_exclusive_begin(q);
+    ret = q->corrupt ? -EIO : qcow2_flush_cache(n);
+    if (!ret)
+        ret = qcow2_forget_from(q, 0);
+    for (int i = 0; i < 2 && !ret; i++)         /* what is freed, then its counts */
+        ret = qcow2_flush_cache(n);
+    qcow2_exclusive_end(q);
+    return ret;
+}

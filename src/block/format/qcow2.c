@@ -7,7 +7,8 @@
 #include "block/graph.h"
 #include "rhea/base/options.h"
 
-enum { SLICE_MAX = 16384, L2_CACHE_BYTES = 32 << 20, REFBLOCK_CACHE_BYTES = 4 << 20 };
+enum { SLICE_MAX = 16384, L2_CACHE_BYTES = 32 << 20, REFBLOCK_CACHE_BYTES = 4 << 20,
+       AUTOCLEAR_KNOWN = QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_DATA_RAW };
 
 static const char *const qcow2_options[] = { "file", "backing", "lazy-refcounts", "pass-discard-request",
                                              "pass-discard-snapshot", "pass-discard-other", "overlap-check", "cache-size",
@@ -53,10 +54,7 @@ static int clear_autoclear(struct qcow2 *q)
 {
     uint64_t be;
 
-    if (q->autoclear & QCOW2_AUTOCLEAR_BITMAPS)
-        warn_report("%s: its dirty bitmaps are no longer valid, as this build does not keep them",
-                    q->file->filename);
-    q->autoclear &= QCOW2_AUTOCLEAR_DATA_RAW;
+    q->autoclear &= AUTOCLEAR_KNOWN;
     be64_put(&be, q->autoclear);
     return qcow2_header_write(q, QCOW2_H_AUTOCLEAR, &be, 8);
 }
@@ -80,11 +78,11 @@ static bool open_for_writing(struct block_node *n, struct qcow2 *q, struct error
         be = GUINT64_TO_BE(q->incompatible);
         ret = qcow2_header_write(q, QCOW2_H_INCOMPAT, &be, 8);
     }
-    if (!ret && (q->autoclear & ~(uint64_t)QCOW2_AUTOCLEAR_DATA_RAW))
+    if (!ret && (q->autoclear & ~(uint64_t)AUTOCLEAR_KNOWN))
         ret = clear_autoclear(q);
     if (ret)
         return error_set_errno(err, -ret, NULL, "cannot write '%s'", q->file->filename);
-    return true;
+    return qcow2_bitmaps_in_use(q, err);
 }
 
 static bool cache_sizes(struct qcow2 *q, struct json_object *opts, uint64_t *l2, uint64_t *refcounts, uint64_t *slice,
@@ -176,10 +174,19 @@ static bool qcow2_open(struct block_node *n, struct json_object *opts, struct er
     n->file = q->file = node_open_child(n, opts, "file", err);
     if (!n->file || !qcow2_header_read(q, err) || !open_data(n, q, opts, err) || !init_state(n, q, opts, err))
         return false;
-    return table_read(q, q->l1_offset, q->l1_size, &q->l1, "L1 table", err) &&
+    q->opened = table_read(q, q->l1_offset, q->l1_size, &q->l1, "L1 table", err) &&
            table_read(q, q->reftable_offset, q->reftable_entries, &q->reftable, "refcount table", err) &&
-           qcow2_snapshots_read(q, err) && open_backing(n, q, opts, err) &&
+           qcow2_snapshots_read(q, err) && qcow2_bitmaps_load(q, err) && open_backing(n, q, opts, err) &&
            (n->read_only || open_for_writing(n, q, err));
+    return q->opened;
+}
+
+static void close_bitmaps(struct qcow2 *q)
+{
+    struct error err = ERROR_INIT;
+
+    if (!qcow2_bitmaps_store(q, &err))
+        error_report(&err);
 }
 
 static void qcow2_close(struct block_node *n)
@@ -187,6 +194,8 @@ static void qcow2_close(struct block_node *n)
     struct qcow2 *q = n->state;
 
     if (q->l2.hash) {
+        if (!n->read_only && !q->corrupt && q->l1 && q->opened)
+            close_bitmaps(q);
         if (!n->read_only && !q->corrupt && q->l1)
             qcow2_flush_cache(n);               /* what was freed since the last flush */
         if (!n->read_only && !q->corrupt && q->l1)
@@ -205,6 +214,8 @@ static void qcow2_close(struct block_node *n)
     g_free(q->backing_name);
     g_free(q->backing_format);
     g_free(q->data_name);
+    if (q->bitmaps)
+        g_ptr_array_free(q->bitmaps, TRUE);
     g_free(q->more_fields);
     if (q->unknown_extensions)
         g_byte_array_free(q->unknown_extensions, TRUE);
@@ -231,6 +242,8 @@ static struct json_object *qcow2_info(struct block_node *n)
             d, "corrupt", json_object_new_boolean(q->corrupt || (q->incompatible & QCOW2_INCOMPAT_CORRUPT)));
         json_object_object_add(d, "extended-l2", json_object_new_boolean(q->extended));
     }
+    if (q->bitmaps->len)
+        json_object_object_add(d, "bitmaps", qcow2_bitmaps_info(q));
     if (q->data_external) {
         json_object_object_add(d, "data-file", json_object_new_string(q->data_name ? q->data_name : ""));
         json_object_object_add(d, "data-file-raw", json_object_new_boolean(q->data_raw));
@@ -313,6 +326,8 @@ BLOCK_DRIVER = {
     .allocated_size = qcow2_allocated_size,
     .map_fast = qcow2_map_fast,
     .info = qcow2_info,
+    .bitmap_can_store = qcow2_bitmap_can_store,
+    .bitmap_remove = qcow2_bitmap_remove,
     .snapshots = qcow2_snapshots,
     .snapshot_create = qcow2_snapshot_create,
     .snapshot_apply = qcow2_snapshot_apply,
@@ -322,6 +337,10 @@ BLOCK_DRIVER = {
     .vmstate_pwritev = qcow2_vmstate_pwritev,
     .cluster_size = qcow2_cluster_size,
     .backing_filename = qcow2_backing_filename,
+    .make_empty = qcow2_make_empty,
+    .amend_options = qcow2_amend_options,
+    .amend = qcow2_amend,
+    .measure = qcow2_measure,
     .change_backing = qcow2_change_backing,
     .preallocate_mode = qcow2_preallocate_mode,
     .create = qcow2_create,

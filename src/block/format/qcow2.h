@@ -128,6 +128,7 @@ struct qcow2 {
     uint64_t crypt_offset, crypt_length;
     uint32_t bitmap_count;
     uint64_t bitmaps_offset, bitmaps_size;
+    GPtrArray *bitmaps;         /* as they are stored */
     GByteArray *unknown_extensions;
     uint8_t *more_fields;
 
@@ -161,7 +162,7 @@ struct qcow2 {
 
     uint64_t inflated_entry;                    /* L2 entry whose contents are in `inflated`; 0: none */
     uint8_t *inflated;
-    bool corrupt;
+    bool corrupt, opened;
 };
 
 /* qcow2-cache.c */
@@ -329,6 +330,7 @@ int qcow2_l1_switch(struct qcow2 *q, uint64_t **l1, uint32_t entries, uint64_t s
 int qcow2_l1_write(struct qcow2 *q, const uint64_t *l1, uint32_t entries, uint64_t *offset);
 /* [co] All that lies behind `off` in the active tables is let go; in an exclusive section. */
 int qcow2_forget_from(struct qcow2 *q, uint64_t off);
+int qcow2_make_empty(struct block_node *n);
 int qcow2_truncate(struct block_node *n, uint64_t size, struct error *err);
 
 /* qcow2-snapshot.c */
@@ -347,11 +349,26 @@ int qcow2_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf,
 int qcow2_inflate(struct qcow2 *q, const void *in, uint64_t in_bytes, void *out);   /* [co] */
 
 /* qcow2-bitmap.c: dirty bitmaps in the image */
+bool qcow2_bitmaps_load(struct qcow2 *q, struct error *err);
+bool qcow2_bitmaps_in_use(struct qcow2 *q, struct error *err);
+bool qcow2_bitmaps_store(struct qcow2 *q, struct error *err);
+bool qcow2_bitmap_can_store(struct block_node *n, const char *name, uint64_t granularity, struct error *err);
+bool qcow2_bitmap_remove(struct block_node *n, const char *name, struct error *err);
+struct json_object *qcow2_bitmaps_info(const struct qcow2 *q);
 /* [co] Calls fn for each range of the file that they take. */
 int qcow2_bitmaps_walk(struct qcow2 *q, bool (*fn)(void *arg, uint64_t offset, uint64_t bytes), void *arg);
 
 /* qcow2-check.c */
 bool qcow2_check(struct block_node *n, unsigned repair, struct block_check *out, struct error *err);
+
+/* [co] New refcount blocks and table, of another width perhaps, as references are counted; in an exclusive section.
+ * -EOVERFLOW: a count does not fit, and all is as it was. */
+int qcow2_refcounts_rebuild(struct qcow2 *q, unsigned order);
+
+/* qcow2-amend.c */
+bool qcow2_amend(struct block_node *n, struct json_object *opts, block_progress_fn *progress, void *arg, struct error *err);
+bool qcow2_measure(struct json_object *opts, struct block_node *source, struct block_measure *out, struct error *err);
+extern const char *const qcow2_amend_options[];
 
 /* qcow2-create.c */
 bool qcow2_create(struct block_graph *outer, const char *filename, struct json_object *opts, struct error *err);

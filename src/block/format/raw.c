@@ -126,6 +126,16 @@ static bool raw_create(struct block_graph *g, const char *filename, struct json_
     return block_driver_find("file")->create(g, filename, opts, err);
 }
 
+static bool raw_measure(struct json_object *opts, struct block_node *source, struct block_measure *out, struct error *err)
+{
+    uint64_t size;
+
+    if (!option_size(opts, "size", source ? (uint64_t)source->size : 0, &size, err))
+        return false;
+    out->required = out->fully_allocated = (size + 511) & ~511ull;
+    return true;
+}
+
 BLOCK_DRIVER = {
     .name = "raw",
     .summary = "the bytes of the disk as they are",
@@ -144,4 +154,5 @@ BLOCK_DRIVER = {
     .allocated_size = raw_allocated_size,
     .map_fast = raw_map_fast,
     .create = raw_create,
+    .measure = raw_measure,
 };
