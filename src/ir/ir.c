@@ -259,14 +259,22 @@ ir_val ir_select(struct ir *ir, enum ir_cond cond, ir_val a, ir_val b, ir_val if
 
 /* ---- memory */
 
+static void watch(struct ir *ir, memop m, bool read, bool write, ir_val addr, int32_t disp)
+{
+    if (ir->watch)
+        ir->watch(ir, m, read, write, addr, disp);
+}
+
 ir_val ir_load(struct ir *ir, enum ir_type type, memop m, ir_val addr, int32_t disp)
 {
+    watch(ir, m, true, false, addr, disp);
     addr = ir_fold_address(ir, addr, &disp);
     return op_emit(ir, &(struct ir_op){ .op = IR_LOAD, .type = type, .a = addr, .mem = m, .disp = disp });
 }
 
 void ir_store(struct ir *ir, memop m, ir_val addr, int32_t disp, ir_val v)
 {
+    watch(ir, m, false, true, addr, disp);
     addr = ir_fold_address(ir, addr, &disp);
     op_emit(ir, &(struct ir_op){ .op = IR_STORE, .type = ir->val_type[v], .a = addr, .b = v, .mem = m, .disp = disp });
 }
@@ -275,6 +283,7 @@ ir_val ir_atomic(struct ir *ir, enum ir_opcode op, memop m, ir_val addr, ir_val 
 {
     int32_t disp = 0;
 
+    watch(ir, m, true, true, addr, 0);
     addr = ir_fold_address(ir, addr, &disp);
     return op_emit(ir, &(struct ir_op){ .op = op, .type = ir->val_type[v], .a = addr, .b = v, .mem = m, .disp = disp });
 }
@@ -283,6 +292,7 @@ ir_val ir_cas(struct ir *ir, memop m, ir_val addr, ir_val expected, ir_val v)
 {
     int32_t disp = 0;
 
+    watch(ir, m, true, true, addr, 0);
     addr = ir_fold_address(ir, addr, &disp);
     return op_emit(ir, &(struct ir_op){ .op = IR_ATOMIC_CAS, .type = ir->val_type[v], .a = addr, .b = expected, .c = v,
                                         .mem = m, .disp = disp });

@@ -221,7 +221,8 @@ def refused():
 COMMON_TABLES = {"APIC", "DBG2", "DSDT", "FACP", "GTDT", "MCFG", "PPTT", "SPCR"}
 tests = [device_tree(2, "v2m@8020000"), device_tree(3, "its@8080000"), refused, u_boot, edk2(), edk2(",gic-version=3", 2), edk2_starts_kernel,
          to_userspace(1, 2), to_userspace(2, 2), to_userspace(4, 2), to_userspace(1, 3), to_userspace(2, 3), to_userspace(4, 3),
-         to_userspace(2, 3, "arm64"), to_userspace(2, 3, "arm64-trixie-cloud"), to_userspace(2, 3, cpu="max"),
+         to_userspace(2, 3, "arm64"), to_userspace(2, 3, "arm64-trixie-cloud"), to_userspace(2, 3, cpu="max"), to_userspace(2, 2, more=",secure=on"),
+         to_userspace(2, 3, more=",secure=on,virtualization=on"),
          acpi_tables("virt", COMMON_TABLES), acpi_tables("virt,gic-version=3,virtualization=on", COMMON_TABLES | {"IORT"}, 4),
          loader_starts_kernel("systemd-boot", "virt", "acpi"), loader_starts_kernel("grub", "virt,gic-version=3", "acpi"),
          loader_starts_kernel("grub", "virt,acpi=off", "devicetree"), boots_from((2, 1), "VenHw(837DCA9E"), boots_from((1, 2), "/Pci("),

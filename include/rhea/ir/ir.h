@@ -229,6 +229,8 @@ struct ir {
     bool overflow;              /* too large: the caller retries with fewer instructions */
     ir_val const_cache[16];     /* recent CONSTs of this block, by hash */
     void *front;                /* the front end's own per-region knowledge */
+    /* Called before a memory op is built, if the front end has set it: watchpoints are armed. */
+    void (*watch)(struct ir *ir, memop m, bool read, bool write, ir_val addr, int32_t disp);
 };
 
 struct ir *ir_new(void);

@@ -165,7 +165,7 @@ EMIT32(srs)
 /* ---- hints and barriers */
 
 EMIT32(hint) { }
-EMIT32(hint_yield) { }
+EMIT32(hint_yield) { arm_call(t, ARM_HELP_yield, 0, 0, 0, 0); }
 EMIT32(hint_sev) { arm_call(t, ARM_HELP_sev, 0, 0, 0, 0); }
 EMIT32(hint_sevl) { arm_call(t, ARM_HELP_sevl, 0, 0, 0, 0); }
 

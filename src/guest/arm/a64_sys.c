@@ -45,7 +45,7 @@ static void wait(struct arm_t *t, unsigned helper)
 }
 
 EMIT(hint) { }          /* those that are no rows of their own, BTI among them: see check_btype() */
-EMIT(yield) { }
+EMIT(yield) { arm_call(t, ARM_HELP_yield, 0, 0, 0, 0); }
 EMIT(wfi) { wait(t, ARM_HELP_wfi); }
 EMIT(wfe) { wait(t, ARM_HELP_wfe); }
 EMIT(sev) { arm_call(t, ARM_HELP_sev, 0, 0, 0, 0); }

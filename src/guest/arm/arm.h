@@ -123,8 +123,9 @@ enum {
     MODE_SP_ALIGN = 1 << 12,            /* SCTLR.SA/SA0 and SP is not aligned: every use of it as a base raises. An
                                          * instruction that makes it so ends its region, so that nobody else asks */
     MODE_BE = 1 << 13,                  /* data is big-endian */
-    MODE_STEP = 1 << 14,                /* one instruction a region: software step, breakpoints armed, watchpoints */
-                                        /* 15, 16: free. PSTATE.BTYPE is no mode: where MODE_BTI, regions ask for it first */
+    MODE_STEP = 1 << 14,                /* one instruction a region: software step, breakpoints armed */
+    MODE_WATCH = 1 << 15,               /* watchpoints armed: accesses are looked at */
+                                        /* 16: free. PSTATE.BTYPE is no mode: where MODE_BTI, regions ask for it first */
     MODE_PAUTH_SHIFT = 17,              /* 4 bits: EnIA EnIB EnDA EnDB in force */
     MODE_IL = 1 << 21,                  /* PSTATE.IL: everything is undefined */
     MODE_BTI = 1 << 22,                 /* there may be guarded pages: indirect branches set BTYPE, the region's start asks arm_page_guarded() */
@@ -239,6 +240,9 @@ void arm_configure(struct arm_cpu *c, const struct arm_config *config);
 /* Puts a CPU that was reset where an operating system starts: its highest Non-secure EL (EL2, else EL1), MMU off, all
  * masked, with what EL3 firmware would have set up for it. Entry bit 0: Thumb (AArch32). */
 void arm_boot(struct arm_cpu *c, uint64_t entry, const uint64_t args[4]);
+/* debug.c: raises, if a watchpoint is met by that access, which is about to happen. */
+enum { WATCH_READ = 1, WATCH_WRITE = 2, WATCH_USER = 4 /* LDTR, STTR */ };
+void arm_watch(struct arm_cpu *c, uint64_t va, unsigned bytes, unsigned how);
 /* CCSIDR of a cache as CSSELR selects it: level 1 data 0, instruction 1, level 2: 2; 0: none. */
 uint64_t arm_ccsidr(const struct arm_cpu *c, unsigned csselr);
 /* Interrupts' security: true while in Secure state, or while at EL3. */

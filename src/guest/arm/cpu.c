@@ -191,6 +191,8 @@ uint64_t arm_mode_bits(const struct cpu *cpu)
         m |= MODE_IL;
     if (arm_step_active(c))
         m |= MODE_STEP;
+    if (arm_watch_active(c))
+        m |= MODE_WATCH;
     if (arm_is_secure(c))
         m |= MODE_SECURE;
     return m | (c->aarch32 ? mode_aarch32(c) : mode64(c, sctlr));

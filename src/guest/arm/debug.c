@@ -1,5 +1,6 @@
 /* Self-hosted debug: software step and hardware breakpoints, looked at before each instruction while MODE_STEP makes
- * regions of one instruction. DDI 0487 D2. Watchpoints are kept as registers; accesses do not trigger them. */
+ * regions of one instruction; watchpoints, looked at before each access while MODE_WATCH has it call arm_helper_watch().
+ * DDI 0487 D2. Linked context matches are not modelled: such breakpoints and watchpoints do not trigger. */
 #include "system.h"
 
 /* AArch64.GenerateDebugExceptionsFrom() */
@@ -33,6 +34,16 @@ bool arm_step_active(const struct arm_cpu *c)
     return c->sys.mdscr & MDSCR_SS || breakpoints_armed(c);
 }
 
+bool arm_watch_active(const struct arm_cpu *c)
+{
+    if (!(c->sys.mdscr & MDSCR_MDE) || !arm_debug_enabled(c))
+        return false;
+    for (unsigned n = 0; n < 16; n++)
+        if (c->sys.dbgwcr[n] & 1)
+            return true;
+    return false;
+}
+
 /* D2.9.3: unlinked address match; PMC and HMC say at which levels. */
 static bool breakpoint_hit(const struct arm_cpu *c, unsigned n)
 {
@@ -52,15 +63,19 @@ static bool breakpoint_hit(const struct arm_cpu *c, unsigned n)
     return !c->aarch32 || bas >> (c->cpu.pc & 3) & 1;
 }
 
+static unsigned debug_target(const struct arm_cpu *c)
+{
+    unsigned el = arm_sync_target(c);
+
+    return el < 2 && arm_el2_enabled(c) && c->sys.mdcr[2] & MDCR_TDE ? 2 : el;
+}
+
 /* Step and breakpoint exceptions, before the instruction at pc. */
 bool arm_debug_check(struct arm_cpu *c)
 {
-    unsigned el = arm_sync_target(c);
-    bool same;
+    unsigned el = debug_target(c);
+    bool same = el == c->el;
 
-    if (el < 2 && arm_el2_enabled(c) && c->sys.mdcr[2] & MDCR_TDE)
-        el = 2;
-    same = el == c->el;
     if (c->sys.mdscr & MDSCR_SS && !c->ss) {
         arm_take(c, el, 0, esr_make(same ? EC_STEP : EC_STEP_LOWER, BIT(24) | FSC_DEBUG), c->cpu.pc, c->cpu.pc);
         return true;
@@ -74,4 +89,60 @@ bool arm_debug_check(struct arm_cpu *c)
         }
     }
     return false;
+}
+
+/* ---- watchpoints: D2.10 */
+
+/* PAC, HMC and SSC say at which levels, in which world. */
+static bool watched_here(const struct arm_cpu *c, uint64_t wcr, bool user)
+{
+    unsigned pac = (unsigned)bits(wcr, 2, 1), ssc = (unsigned)bits(wcr, 15, 14), el = user ? 0 : c->el;
+
+    if ((ssc == 1 && arm_is_secure(c)) || (ssc == 2 && !arm_is_secure(c)))
+        return false;
+    switch (el) {
+    case 0:  return pac & 2;
+    case 1:  return pac & 1;
+    default: return wcr >> 13 & 1;
+    }
+}
+
+/* The first byte of the access that is watched; false: none. A tag in the top byte does not count (D2.10.4). */
+static bool watched_byte(uint64_t wvr, uint64_t wcr, uint64_t va, unsigned n, uint64_t *at)
+{
+    unsigned mask = (unsigned)bits(wcr, 28, 24), bas = (unsigned)bits(wcr, 12, 5), covers = wvr & 4 ? 4 : 8;
+    uint64_t base = mask ? wvr & ~((UINT64_C(1) << mask) - 1) : wvr & ~(uint64_t)(covers - 1);
+    uint64_t size = mask ? UINT64_C(1) << mask : covers;
+
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t offset = ((va + i - base) << 8) >> 8;
+
+        if (offset < size && (mask || bas >> offset & 1)) {
+            *at = va + i;
+            return true;
+        }
+    }
+    return false;
+}
+
+void arm_watch(struct arm_cpu *c, uint64_t va, unsigned bytes, unsigned how)
+{
+    for (unsigned n = 0; n < 16; n++) {
+        uint64_t wcr = c->sys.dbgwcr[n], at;
+        unsigned met = how & (unsigned)bits(wcr, 4, 3), el;
+
+        if (!(wcr & 1) || wcr & BIT(20) || !met || !watched_here(c, wcr, how & WATCH_USER))
+            continue;
+        if (!watched_byte(c->sys.dbgwvr[n], wcr, va, bytes, &at))
+            continue;
+        /* What the access itself raises comes first (D1.3.5.5). */
+        cpu_probe(&c->cpu, va, bytes, how & WATCH_WRITE, how & WATCH_USER ? c->cpu.mode >> MODE_UNPRIV_SHIFT & 15 : arm_mmu_index(&c->cpu, false));
+        el = debug_target(c);
+        arm_raise_el(c, el, esr_make(el == c->el ? EC_WATCH : EC_WATCH_LOWER, FSC_DEBUG | (met & WATCH_READ ? 0 : BIT(6))), at);
+    }
+}
+
+void arm_helper_watch(struct cpu *cpu, uint64_t va, uint32_t what)
+{
+    arm_watch(arm(cpu), va, what & 0xffff, what >> 16);
 }

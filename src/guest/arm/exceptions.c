@@ -480,6 +480,8 @@ static void wait_event(struct arm_cpu *c)
         vcpu_relax(c->cpu.vcpu);
 }
 
+void arm_helper_yield(struct cpu *cpu) { wait_event(arm(cpu)); }
+
 void arm_helper_wfe(struct cpu *cpu)
 {
     struct arm_cpu *c = arm(cpu);

@@ -4,6 +4,12 @@
 
 static unsigned data_mmu(const struct arm_cpu *c) { return c->cpu.mode >> MODE_MMU_SHIFT & 15; }
 
+static void watch(struct arm_cpu *c, uint64_t va, unsigned bytes)
+{
+    if (c->cpu.mode & MODE_WATCH)
+        arm_watch(c, va, bytes, WATCH_READ | WATCH_WRITE);
+}
+
 void arm_helper_pc_alignment(struct cpu *cpu)
 {
     arm_raise(arm(cpu), ARM_SYNDROME(EC_PC_ALIGN, 0), cpu->pc);
@@ -61,6 +67,7 @@ uint64_t arm_helper_atomic_minmax(struct cpu *cpu, uint64_t va, uint64_t v, uint
 
     if (va & ((1u << ((m & MEM_ALIGN_MASK) >> MEM_ALIGN_SHIFT)) - 1))
         arm_unaligned(cpu, va, ACCESS_WRITE);
+    watch(arm(cpu), va, memop_bytes(m));
     old = cpu_load(cpu, va, m | MEM_RW) & mask;
     for (;;) {
         seen = cpu_atomic(cpu, IR_ATOMIC_CAS, va, m, minmax(old, v & mask, bits, op), old) & mask;
@@ -93,6 +100,7 @@ void arm_helper_casp(struct cpu *cpu, uint64_t va, uint32_t regs)
     }
     if (va & 15)
         arm_unaligned(cpu, va, ACCESS_WRITE);
+    watch(c, va, 16);
     swap_if_big(c, cmp);
     swap_if_big(c, v);
     cpu_cas128(cpu, va, data_mmu(c), cmp, v, old);
@@ -114,6 +122,7 @@ uint32_t arm_helper_stxp(struct cpu *cpu, uint64_t va, uint64_t low, uint64_t hi
         c->ex_bytes = 0;
         return 1;
     }
+    watch(c, va, 16);
     swap_if_big(c, cmp);
     swap_if_big(c, v);
     stored = cpu_cas128(cpu, va, data_mmu(c), cmp, v, old);

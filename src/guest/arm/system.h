@@ -166,6 +166,7 @@ void arm_set_sp_el(struct arm_cpu *c, unsigned el, unsigned spsel);     /* SP ch
 bool arm_psci(struct arm_cpu *c);                       /* system_psci.c; false: not a PSCI function */
 void arm_power_off(struct arm_cpu *c);
 bool arm_step_active(const struct arm_cpu *c);          /* software step or breakpoints watch every instruction */
+bool arm_watch_active(const struct arm_cpu *c);
 bool arm_debug_check(struct arm_cpu *c);                /* before an instruction: took a debug exception */
 bool arm_semihosting(struct arm_cpu *c);                /* semihosting.c: carries out the call that was raised */
 bool arm_debug_enabled(const struct arm_cpu *c);        /* debug exceptions, from the current EL */

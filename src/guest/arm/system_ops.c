@@ -30,6 +30,8 @@ static void dc_zva(struct arm_cpu *c, uint32_t raw, uint64_t va)
         arm_sysreg_trap(c, raw, el);
     if (bytes > sizeof(zero))
         bytes = sizeof(zero);
+    if (c->cpu.mode & MODE_WATCH)
+        arm_watch(c, va & ~(uint64_t)(bytes - 1), bytes, WATCH_WRITE);
     cpu_store_bytes(&c->cpu, va & ~(uint64_t)(bytes - 1), zero, bytes, arm_mmu_index(&c->cpu, false));
 }
 

@@ -351,6 +351,15 @@ bool arm_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, st
     return a64_decode(f, pc, mode, insn, info);
 }
 
+static void watch_access(struct ir *ir, memop m, bool read, bool write, ir_val addr, int32_t disp)
+{
+    struct arm_t *t = ir->front;
+    unsigned how = (read ? WATCH_READ : 0) | (write ? WATCH_WRITE : 0) | (memop_mmu(m) != t->mmu ? WATCH_USER : 0);
+    ir_val va = disp ? ir_bin_imm(ir, IR_ADD, addr, (uint64_t)(int64_t)disp) : addr;
+
+    arm_call(t, ARM_HELP_watch, va, imm32(t, memop_bytes(m) | how << 16), 0, 0);
+}
+
 void arm_emit_begin(struct ir *ir)
 {
     static _Thread_local struct arm_t translator;       /* scratch of the region this thread builds */
@@ -364,6 +373,7 @@ void arm_emit_begin(struct ir *ir)
     t->cc_op = -1;
     t->a32.it = t->a32.it_next = (uint8_t)(ir->mode >> MODE_IT_SHIFT);
     ir->front = t;
+    ir->watch = ir->mode & MODE_WATCH ? watch_access : NULL;
 }
 
 void arm_emit_scan(struct ir *ir, const void *insn)
@@ -408,4 +418,5 @@ void arm_emit(struct ir *ir, const void *insn)
 void arm_emit_end(struct ir *ir)
 {
     ir->front = NULL;
+    ir->watch = NULL;
 }

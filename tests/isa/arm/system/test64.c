@@ -594,6 +594,79 @@ static void test_step(void)
     msr(DBGBCR0_EL1, 0);
 }
 
+/* ---- watchpoints: which accesses meet them, what is told, and that the access has not happened */
+
+static volatile uint64_t watched[8] __attribute__((aligned(64)));
+static bool watch_told;
+
+static void watch_met(struct frame *f)
+{
+    watch_told = true;
+    print(" ec ");
+    hex(taken.esr >> 26);
+    print(" iss ");
+    hex(taken.esr & 0x1ffffff);
+    print(" far+");
+    hex(taken.far - (uint64_t)watched);
+    msr(MDSCR_EL1, 0);                  /* the instruction is done again */
+    if (taken.esr >> 26 != 0x35)        /* an abort comes first, and again */
+        msr(ELR_EL1, taken.elr + 4);
+}
+
+static void watch(const char *name, uint64_t offset, uint64_t control, void (*access)(uint64_t))
+{
+    watched[1] = 0x1111;
+    msr(DBGWVR0_EL1, (uint64_t)watched + offset);
+    msr(DBGWCR0_EL1, control | 1);
+    watch_told = false;
+    sync_hook = watch_met;
+    print(name);
+    msr(MDSCR_EL1, 1 << 15 | 1 << 13);
+    access((uint64_t)watched);
+    msr(MDSCR_EL1, 0);
+    sync_hook = 0;
+    line(watch_told ? " then" : " not met", watched[1]);
+    msr(DBGWCR0_EL1, 0);
+}
+
+#define ACCESS(name, text) static void name(uint64_t p) { __asm__ volatile(text :: "r"(p) : "memory", "x9", "x10", "x11", "v0", "v1"); }
+ACCESS(load8, "ldr x9, [%0, #8]")
+ACCESS(store8, "mov x9, #5; str x9, [%0, #8]")
+ACCESS(store1, "mov x9, #7; strb w9, [%0, #11]")
+ACCESS(pair, "mov x9, #3; stp x9, x9, [%0]")
+ACCESS(vector, "movi v0.16b, #1; str q0, [%0]")
+ACCESS(structure, "ld2 {v0.2d, v1.2d}, [%0]")
+ACCESS(exclusive, "ldaxr x9, [%0]; add %0, %0, #8; ldaxr x9, [%0]; mov x9, #9; stlxr w10, x9, [%0]")
+ACCESS(unaligned, "ldur x9, [%0, #1]")
+ACCESS(zeroed, "dc zva, %0")
+ACCESS(unprivileged, "ldtr x9, [%0, #8]")
+
+static void test_watch(void)
+{
+    enum { LOAD = 1 << 3, STORE = 1 << 4, EL1 = 1 << 1, EL0 = 1 << 2, ALL = 0xff << 5, FOUR = 0xf << 5, BYTE3 = 8 << 5 };
+
+    __asm__ volatile("msr daifclr, #8");
+    watch("watch load", 8, LOAD | EL1 | ALL, load8);
+    watch("watch load, store armed", 8, STORE | EL1 | ALL, load8);
+    watch("watch store", 8, STORE | EL1 | ALL, store8);
+    watch("watch store, either", 8, LOAD | STORE | EL1 | ALL, store8);
+    watch("watch store, other word", 16, STORE | EL1 | ALL, store8);
+    watch("watch store, el0 only", 8, STORE | EL0 | ALL, store8);
+    watch("watch byte", 8, STORE | EL1 | BYTE3, store1);
+    watch("watch other bytes", 8, STORE | EL1 | (7 << 5), store1);
+    watch("watch upper word", 12, STORE | EL1 | FOUR, store1);
+    watch("watch pair", 8, STORE | EL1 | ALL, pair);
+    watch("watch vector", 8, STORE | EL1 | ALL, vector);
+    watch("watch structure", 24, LOAD | EL1 | ALL, structure);
+    watch("watch exclusive", 8, STORE | EL1 | ALL, exclusive);
+    watch("watch unaligned", 8, LOAD | EL1 | ALL, unaligned);
+    watch("watch range", 0, STORE | EL1 | ALL | 5 << 24, store8);
+    watch("watch zva", 8, STORE | EL1 | ALL, zeroed);
+    watch("watch ldtr", 8, LOAD | EL1 | ALL, unprivileged);
+    watch("watch disabled", 8, EL1 | ALL, store8);
+    __asm__ volatile("msr daifset, #8");
+}
+
 void main(void);
 void main(void)
 {
@@ -608,5 +681,6 @@ void main(void)
     test_timers();
     test_psci();
     test_step();
+    test_watch();
     print("done\n");
 }
