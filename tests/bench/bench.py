@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Rhea beside Debian's QEMU (TCG) and the host, in one run: medians and ratios.
 
-bench.py [start|boot|cpu|io|login ...] [boot:GUEST|cpu:GUEST ...]      default: all; GUEST: see `guests` below
+bench.py [start|boot|cpu|io|login|block ...] [boot:GUEST|cpu:GUEST ...]      default: all; GUEST: see `guests` below
 Environment: BUILD (build folder), RUNS (default 3), KERNEL (cloud, stock, ... of x86), CPU (-cpu of both emulators).
 Seconds of host CPU are what counts for boots; the programs time themselves inside the guest. Ratio: QEMU's figure
 divided by Rhea's, so that more than 1 is faster than QEMU.
@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import block_bench
 
 here = os.path.dirname(os.path.abspath(__file__))
 top = os.path.join(here, "..", "..")
@@ -315,7 +317,8 @@ def to_login(guest, e, smp):
 
 
 def main():
-    parts = {"start": bench_start, "boot": bench_boot, "cpu": bench_cpu, "login": bench_login, "io": bench_io}
+    parts = {"start": bench_start, "boot": bench_boot, "cpu": bench_cpu, "login": bench_login, "io": bench_io,
+             "block": lambda: block_bench.bench(build, work, runs, measured, row, head)}
     for guest in guests:
         parts[f"boot:{guest}"] = lambda guest=guest: bench_boot(guest)
         parts[f"cpu:{guest}"] = lambda guest=guest: bench_cpu(guest)

@@ -1,43 +1,95 @@
-/* qcow2: compressed clusters, raw deflate with a window of 4 KiB or zstd. The work is done on the pool's threads. */
+/* qcow2: compressed clusters, raw deflate or zstd. The work is done on the pool's threads, each with codecs of its own.
+ * Deflate's distances may reach over the whole cluster, as RFC 1951 has it: who inflates a cluster in one go, as all do
+ * that we know of, needs no window. */
 #include <errno.h>
+#include <libdeflate.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 #include <zstd.h>
 #include "block/aio.h"
 #include "block/format/qcow2.h"
 
+enum { DEFLATE_LEVEL = 6 };
+
 struct codec { unsigned type; const void *in; uint64_t in_bytes; void *out; uint64_t out_bytes, produced; };
+
+/* ---- a thread's codecs, made when they are first wanted */
+
+struct codecs {
+    struct libdeflate_compressor *deflate;
+    struct libdeflate_decompressor *inflate;
+    ZSTD_CCtx *zstd_in;
+    ZSTD_DCtx *zstd_out;
+};
+
+static pthread_key_t codecs_key;
+static pthread_once_t codecs_once = PTHREAD_ONCE_INIT;
+
+static void codecs_free(void *arg)
+{
+    struct codecs *c = arg;
+
+    libdeflate_free_compressor(c->deflate);
+    libdeflate_free_decompressor(c->inflate);
+    ZSTD_freeCCtx(c->zstd_in);
+    ZSTD_freeDCtx(c->zstd_out);
+    g_free(c);
+}
+
+static void codecs_init(void)
+{
+    pthread_key_create(&codecs_key, codecs_free);
+}
+
+static struct codecs *codecs_get(void)
+{
+    struct codecs *c;
+
+    pthread_once(&codecs_once, codecs_init);
+    c = pthread_getspecific(codecs_key);
+    if (!c) {
+        c = g_new0(struct codecs, 1);
+        pthread_setspecific(codecs_key, c);
+    }
+    return c;
+}
+
+/* ---- the work */
 
 /* The compressed bytes end somewhere in the last sector: what follows them is ignored, but a whole cluster must come. */
 static int inflate_zlib(struct codec *c)
 {
-    z_stream z = { .next_in = (Bytef *)c->in, .avail_in = c->in_bytes, .next_out = c->out, .avail_out = c->out_bytes };
-    int ret;
+    struct codecs *own = codecs_get();
+    enum libdeflate_result r;
+    size_t used, out;
 
-    if (inflateInit2(&z, -12) != Z_OK)
+    if (!own->inflate)
+        own->inflate = libdeflate_alloc_decompressor();
+    if (!own->inflate)
         return -ENOMEM;
-    ret = inflate(&z, Z_FINISH);
-    ret = (ret == Z_STREAM_END || ret == Z_BUF_ERROR) && !z.avail_out ? 0 : -EIO;
-    inflateEnd(&z);
-    return ret;
+    r = libdeflate_deflate_decompress_ex(own->inflate, c->in, c->in_bytes, c->out, c->out_bytes, &used, &out);
+    return r == LIBDEFLATE_SUCCESS && out == c->out_bytes ? 0 : -EIO;
 }
 
 static int inflate_zstd(struct codec *c)
 {
     ZSTD_inBuffer in = { c->in, c->in_bytes, 0 };
     ZSTD_outBuffer out = { c->out, c->out_bytes, 0 };
-    ZSTD_DCtx *z = ZSTD_createDCtx();
-    int ret = z ? 0 : -ENOMEM;
+    struct codecs *own = codecs_get();
 
-    while (!ret && out.pos < out.size) {
-        size_t before = in.pos + out.pos, r = ZSTD_decompressStream(z, &out, &in);
+    if (!own->zstd_out)
+        own->zstd_out = ZSTD_createDCtx();
+    if (!own->zstd_out)
+        return -ENOMEM;
+    ZSTD_DCtx_reset(own->zstd_out, ZSTD_reset_session_only);
+    while (out.pos < out.size) {
+        size_t before = in.pos + out.pos, r = ZSTD_decompressStream(own->zstd_out, &out, &in);
 
         if (ZSTD_isError(r) || (out.pos < out.size && in.pos + out.pos == before))
-            ret = -EIO;
+            return -EIO;
     }
-    ZSTD_freeDCtx(z);
-    return ret;
+    return 0;
 }
 
 static int inflate_job(void *arg)
@@ -54,27 +106,25 @@ int qcow2_inflate(struct qcow2 *q, const void *in, uint64_t in_bytes, void *out)
     return pool_run(inflate_job, &c);
 }
 
-static int deflate_zlib(struct codec *c)
-{
-    z_stream z = { .next_in = (Bytef *)c->in, .avail_in = c->in_bytes, .next_out = c->out, .avail_out = c->out_bytes };
-    int ret;
-
-    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY) != Z_OK)
-        return -ENOMEM;
-    ret = deflate(&z, Z_FINISH) == Z_STREAM_END ? 0 : -E2BIG;
-    c->produced = c->out_bytes - z.avail_out;
-    deflateEnd(&z);
-    return ret;
-}
-
 static int deflate_job(void *arg)
 {
     struct codec *c = arg;
+    struct codecs *own = codecs_get();
     size_t n;
 
-    if (c->type == QCOW2_ZLIB)
-        return deflate_zlib(c);
-    n = ZSTD_compress(c->out, c->out_bytes, c->in, c->in_bytes, 0);
+    if (c->type == QCOW2_ZLIB) {
+        if (!own->deflate)
+            own->deflate = libdeflate_alloc_compressor(DEFLATE_LEVEL);
+        if (!own->deflate)
+            return -ENOMEM;
+        c->produced = libdeflate_deflate_compress(own->deflate, c->in, c->in_bytes, c->out, c->out_bytes);
+        return c->produced ? 0 : -E2BIG;
+    }
+    if (!own->zstd_in)
+        own->zstd_in = ZSTD_createCCtx();
+    if (!own->zstd_in)
+        return -ENOMEM;
+    n = ZSTD_compressCCtx(own->zstd_in, c->out, c->out_bytes, c->in, c->in_bytes, 0);
     c->produced = n;
     return ZSTD_isError(n) ? -E2BIG : 0;
 }
