@@ -91,6 +91,9 @@ static const struct shape shapes[] = {
     { "vmdk-stream", "vmdk", ",\"subformat\":\"streamOptimized\"", 5 * MiB, "", .check = true },
     { "vmdk-backing", "vmdk", "", 9 * MiB, "", .backing = true, .check = true },
     { "vmdk-backing-zeroed", "vmdk", ",\"zeroed_grain\":true", 9 * MiB, "", .backing = true, .check = true },
+    { "vhdx", "vhdx", "", 17 * MiB + 512, "", .check = true },
+    { "vhdx-small", "vhdx", ",\"block_size\":\"1M\",\"block_state_zero\":false,\"log_size\":\"2M\"", 9 * MiB, "", .check = true },
+    { "vhdx-fixed", "vhdx", ",\"subformat\":\"fixed\",\"block_size\":\"2M\"", 5 * MiB, "", .check = true },
     { "luks", "luks", ",\"key-secret\":\"sec0\",\"iter-time\":10", 5 * MiB, ",\"key-secret\":\"sec0\"" },
     { "luks-essiv", "luks", ",\"key-secret\":\"sec0\",\"iter-time\":10,\"cipher-mode\":\"cbc\",\"ivgen-alg\":\"essiv\","
       "\"ivgen-hash-alg\":\"sha256\",\"hash-alg\":\"sha1\"", 2 * MiB, ",\"key-secret\":\"sec0\"" },
@@ -605,7 +608,7 @@ static void test_luks_slots(void)
 
 int main(int argc, char **argv)
 {
-    static const char *const large[] = { "vdi", "vpc", "vmdk" };
+    static const char *const large[] = { "vdi", "vpc", "vmdk", "vhdx" };
     g_autofree char *template = g_strdup("/tmp/rhea-formats-XXXXXX");
     struct json_object *secret;
     struct error err = ERROR_INIT;

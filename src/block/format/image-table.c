@@ -17,6 +17,8 @@ struct table_cache {
     GHashTable *pages;          /* &number -> struct page */
     struct page *newest, *oldest;
     unsigned count, dirty;      /* pages; those of them that changed */
+    int (*log)(void *opaque, const struct table_change *c, unsigned n);
+    void *opaque;
 };
 
 struct table_cache *table_new(struct block_node *file)
@@ -27,6 +29,12 @@ struct table_cache *table_new(struct block_node *file)
     t->pages = g_hash_table_new(g_int64_hash, g_int64_equal);
     co_mutex_init(&t->lock);
     return t;
+}
+
+void table_set_log(struct table_cache *t, int (*log)(void *opaque, const struct table_change *c, unsigned n), void *opaque)
+{
+    t->log = log;
+    t->opaque = opaque;
 }
 
 static void page_unlink(struct table_cache *t, struct page *p)
@@ -87,9 +95,41 @@ static int page_write(struct table_cache *t, struct page *p)
     return 0;
 }
 
+/* Some changes: to the log, then to their places. */
+static int flush_some_logged(struct table_cache *t)
+{
+    enum { UNITS = PAGE / TABLE_UNIT, UNIT_MASK = (1 << TABLE_UNIT / SECTOR) - 1 };
+    struct table_change c[TABLE_LOG_MAX] = { 0 };
+    struct page *pages[TABLE_LOG_MAX] = { 0 };
+    unsigned n = 0;
+    int ret;
+
+    for (struct page *p = t->oldest; p; p = p->prev)
+        for (unsigned u = 0; u < UNITS && p->dirty && n < TABLE_LOG_MAX; u++) {
+            if (!(p->dirty >> u * TABLE_UNIT / SECTOR & UNIT_MASK))
+                continue;
+            c[n] = (struct table_change){ p->number * PAGE + u * TABLE_UNIT, p->data + u * TABLE_UNIT };
+            pages[n++] = p;
+        }
+    ret = t->log(t->opaque, c, n);
+    for (unsigned i = 0; i < n && !ret; i++) {
+        ret = node_pwrite(t->file, c[i].off, c[i].data, TABLE_UNIT);
+        if (!ret)
+            pages[i]->dirty &= ~((uint32_t)UNIT_MASK << c[i].off % PAGE / SECTOR);
+        t->dirty -= !ret && !pages[i]->dirty;
+    }
+    return ret ? ret : node_flush(t->file);
+}
+
 static int flush_locked(struct table_cache *t, bool ordered)
 {
-    int ret = t->dirty && ordered ? node_flush(t->file) : 0;
+    int ret = 0;
+
+    while (t->log && t->dirty && !ret)
+        ret = flush_some_logged(t);
+    if (t->log)
+        return ret;
+    ret = t->dirty && ordered ? node_flush(t->file) : 0;
 
     for (struct page *p = t->oldest; p && !ret && t->dirty; p = p->prev)
         if (p->dirty)

@@ -130,6 +130,26 @@ int64_t image_allocated_size(struct block_node *n)
     return n->file && n->file->drv->allocated_size ? n->file->drv->allocated_size(n->file) : -ENOTSUP;
 }
 
+uint32_t image_crc32c(uint32_t crc, const void *buf, size_t len)
+{
+    static uint32_t table[256];
+    static gsize once;
+    const uint8_t *p = buf;
+
+    if (g_once_init_enter(&once)) {
+        for (unsigned i = 0; i < 256; i++) {
+            table[i] = i;
+            for (unsigned k = 0; k < 8; k++)
+                table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0x82f63b78 : 0);     /* the polynomial, bits reversed */
+        }
+        g_once_init_leave(&once, 1);
+    }
+    crc = ~crc;
+    while (len--)
+        crc = crc >> 8 ^ table[(crc ^ *p++) & 0xff];
+    return ~crc;
+}
+
 /* ---- block maps */
 
 void blockmap_init(struct blockmap *m, const struct blockmap_ops *ops)

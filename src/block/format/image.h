@@ -57,6 +57,11 @@ int table_read(struct table_cache *t, uint64_t off, void *buf, unsigned bytes); 
 int table_write(struct table_cache *t, uint64_t off, const void *buf, unsigned bytes);      /* [co] */
 /* [co] ordered: data that was written before comes to rest before the tables do. */
 int table_flush(struct table_cache *t, bool ordered);
+/* Changes are told to log() before they are written: n changed units of TABLE_UNIT bytes, at most TABLE_LOG_MAX. What it
+ * wrote must have come to rest when it returns. */
+enum { TABLE_UNIT = 4096, TABLE_LOG_MAX = 64 };
+struct table_change { uint64_t off; const uint8_t *data; };
+void table_set_log(struct table_cache *t, int (*log)(void *opaque, const struct table_change *c, unsigned n), void *opaque);
 void table_forget(struct table_cache *t);       /* drops all pages, changed ones too */
 
 /* ---- block maps */
@@ -100,6 +105,7 @@ int blockmap_status(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t
 int image_fresh(struct block_node *file, uint64_t off, uint64_t bytes);
 /* For formats that are only read: before the child is opened. */
 bool image_read_only(struct block_node *n, struct error *err);
+uint32_t image_crc32c(uint32_t crc, const void *buf, size_t len);      /* Castagnoli's; first crc: 0 */
 int64_t image_allocated_size(struct block_node *n);
 
 #endif
