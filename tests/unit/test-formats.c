@@ -94,6 +94,11 @@ static const struct shape shapes[] = {
     { "vhdx", "vhdx", "", 17 * MiB + 512, "", .check = true },
     { "vhdx-small", "vhdx", ",\"block_size\":\"1M\",\"block_state_zero\":false,\"log_size\":\"2M\"", 9 * MiB, "", .check = true },
     { "vhdx-fixed", "vhdx", ",\"subformat\":\"fixed\",\"block_size\":\"2M\"", 5 * MiB, "", .check = true },
+    { "qed", "qed", "", 5 * MiB + 512, "", .check = true },
+    { "qed-small", "qed", ",\"cluster_size\":4096,\"table_size\":2", 9 * MiB, "", .check = true },
+    { "qed-backing", "qed", "", 9 * MiB, "", .backing = true, .check = true },
+    { "parallels", "parallels", "", 9 * MiB + 512, "", .check = true },
+    { "parallels-64k", "parallels", ",\"cluster_size\":\"64k\"", 5 * MiB, "", .check = true },
     { "luks", "luks", ",\"key-secret\":\"sec0\",\"iter-time\":10", 5 * MiB, ",\"key-secret\":\"sec0\"" },
     { "luks-essiv", "luks", ",\"key-secret\":\"sec0\",\"iter-time\":10,\"cipher-mode\":\"cbc\",\"ivgen-alg\":\"essiv\","
       "\"ivgen-hash-alg\":\"sha256\",\"hash-alg\":\"sha1\"", 2 * MiB, ",\"key-secret\":\"sec0\"" },
@@ -608,7 +613,7 @@ static void test_luks_slots(void)
 
 int main(int argc, char **argv)
 {
-    static const char *const large[] = { "vdi", "vpc", "vmdk", "vhdx" };
+    static const char *const large[] = { "vdi", "vpc", "vmdk", "vhdx", "qed", "parallels" };
     g_autofree char *template = g_strdup("/tmp/rhea-formats-XXXXXX");
     struct json_object *secret;
     struct error err = ERROR_INIT;
