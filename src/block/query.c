@@ -46,6 +46,8 @@ struct json_object *node_image_info(struct block_node *n)
     if (n->drv->cluster_size && n->drv->cluster_size(n))
         add_int(o, "cluster-size", n->drv->cluster_size(n));
     add_str(o, "format", n->drv->name);
+    if (n->encrypted)
+        add_bool(o, "encrypted", true);
     if (used >= 0)
         add_int(o, "actual-size", used);
     if (backing) {

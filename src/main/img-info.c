@@ -84,6 +84,8 @@ static void print_info(struct json_object *o)
     printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\n", option_str(o, "filename", ""),
            option_str(o, "format", ""), text, virtual);
     printf("disk size: %s\n", json_object_object_get_ex(o, "actual-size", NULL) ? used : "unavailable");
+    if (json_object_object_get_ex(o, "encrypted", NULL))
+        printf("encrypted: yes\n");
     if (json_object_object_get_ex(o, "cluster-size", &v))
         printf("cluster_size: %s\n", json_object_get_string(v));
     if (backing && strcmp(backing, full))

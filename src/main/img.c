@@ -7,9 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "block/graph.h"
 #include "rhea/control/version.h"
+#include "rhea/vm/object.h"
+#include "rhea/vm/vm.h"
 
 int img_fail(struct img *c, int code)
 {
@@ -38,6 +41,31 @@ static bool cache_known(const char *mode, struct error *err)
                       "Invalid cache option: %s", mode);
 }
 
+/* A node with a file name and no driver is a file. */
+static void protocols_guess(struct json_object *o)
+{
+    struct stat st;
+    const char *name = option_str(o, "filename", NULL);
+
+    if (name && !json_object_object_get_ex(o, "driver", NULL))
+        json_object_object_add(o, "driver",
+                               json_object_new_string(!stat(name, &st) && S_ISBLK(st.st_mode) ? "host_device" : "file"));
+    json_object_object_foreach(o, key, v)
+        if (key && v && json_object_is_type(v, json_type_object))
+            protocols_guess(v);
+}
+
+/* Without a driver the format is that of the file. */
+static struct block_node *guess_format(struct img *c, struct json_object *given, struct json_object *more)
+{
+    struct json_object *file;
+
+    if (json_object_object_get_ex(given, "driver", NULL) || !json_object_object_get_ex(given, "file", &file) ||
+        !json_object_is_type(file, json_type_object) || !option_str(file, "filename", NULL))
+        return node_open(c->graph, given, &c->err);
+    return node_open_file(c->graph, option_str(file, "filename", NULL), c->format, more, &c->err);
+}
+
 /* --image-opts: driver=qcow2,file.filename=... */
 static struct block_node *open_by_options(struct img *c, const char *text, struct json_object *more)
 {
@@ -50,11 +78,25 @@ static struct block_node *open_by_options(struct img *c, const char *text, struc
     json_object_object_foreach(more, key, v)
         if (!json_object_object_get_ex(given, key, NULL) && strcmp(key, "backing"))
             json_object_object_add(given, key, json_object_get(v));
-    if (!json_object_object_get_ex(given, "driver", NULL) && option_str(given, "filename", NULL))
-        json_object_object_add(given, "driver", json_object_new_string("file"));
-    n = node_open(c->graph, given, &c->err);
+    protocols_guess(given);
+    n = guess_format(c, given, more);
     json_object_put(given);
     return n;
+}
+
+/* A new image is written with the key that it was created with. */
+static void add_key_secrets(struct img *c, struct json_object *opts)
+{
+    const char *key = option_str(c->opts, "key-secret", NULL), *encrypt = option_str(c->opts, "encrypt.key-secret", NULL);
+    struct json_object *o;
+
+    if (key)
+        json_object_object_add(opts, "key-secret", json_object_new_string(key));
+    if (!encrypt)
+        return;
+    o = json_object_new_object();
+    json_object_object_add(o, "key-secret", json_object_new_string(encrypt));
+    json_object_object_add(opts, "encrypt", o);
 }
 
 struct block_node *img_open(struct img *c, const char *name, const char *format, bool write, const char *cache)
@@ -74,6 +116,8 @@ struct block_node *img_open(struct img *c, const char *name, const char *format,
     json_object_object_add(opts, "cache", cache_options(cache ? cache : "writeback"));
     if (c->no_backing)
         json_object_object_add(opts, "backing", NULL);
+    if (write)
+        add_key_secrets(c, opts);
     if (c->image_opts) {
         n = open_by_options(c, name, opts);
     } else {
@@ -167,7 +211,7 @@ void img_rate_limit(struct img *c, uint64_t bytes)
 #define AT(field) offsetof(struct img, field)
 #define FORMAT { 'f', NULL, "FMT", "format of the image; guessed where it is not given", OPT_TEXT, AT(format) }
 #define IMAGE_OPTS { 0, "image-opts", NULL, "FILE is a list of options: driver=qcow2,file.filename=disk", OPT_FLAG, AT(image_opts) }
-#define OBJECT { 0, "object", "OPTIONS", "an object that options refer to: secret,id=sec0,file=key", OPT_OBJECT, 0 }
+#define OBJECTS { 0, "object", "OPTIONS", "an object that options refer to: secret,id=sec0,file=key", OPT_OBJECT, 0 }
 #define QUIET { 'q', "quiet", NULL, "say nothing but errors", OPT_FLAG, AT(quiet) }
 #define PROGRESS { 'p', NULL, NULL, "show how far it is (SIGUSR1 asks too)", OPT_FLAG, AT(progress) }
 #define CACHE(what) { 't', NULL, "CACHE", what, OPT_TEXT, AT(cache) }
@@ -179,7 +223,7 @@ void img_rate_limit(struct img *c, uint64_t bytes)
 
 static const struct img_option amend_options[] = {
     FORMAT, { 'o', NULL, "OPTIONS", "what to change: compat=1.1,refcount_bits=8,...", OPT_MERGE, 0 }, PROGRESS, QUIET,
-    CACHE("cache mode"), { 0, "force", NULL, "allow what may lock you out", OPT_FLAG, AT(force) }, IMAGE_OPTS, OBJECT, END };
+    CACHE("cache mode"), { 0, "force", NULL, "allow what may lock you out", OPT_FLAG, AT(force) }, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option bench_options[] = {
     { 'c', NULL, "COUNT", "requests in all (75000)", OPT_SIZE, AT(count), INT32_MAX },
     { 'd', NULL, "DEPTH", "requests at a time (64)", OPT_SIZE, AT(depth), 1024 }, FORMAT,
@@ -192,7 +236,7 @@ static const struct img_option bench_options[] = {
     { 's', NULL, "SIZE", "bytes of a request (4096)", OPT_SIZE, AT(size), 1 << 30 },
     { 'S', NULL, "STEP", "from one request to the next (SIZE)", OPT_SIZE, AT(step), INT64_MAX },
     { 0, "random", NULL, "at random, not in steps", OPT_FLAG, AT(random) }, CACHE("cache mode (writeback)"),
-    { 'w', NULL, NULL, "write (the image's contents are lost)", OPT_FLAG, AT(write) }, SHARE, IMAGE_OPTS, OBJECT, END };
+    { 'w', NULL, NULL, "write (the image's contents are lost)", OPT_FLAG, AT(write) }, SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option bitmap_options[] = {
     { 0, "add", NULL, "make it", OPT_ACTION, 'a' }, { 0, "remove", NULL, "delete it", OPT_ACTION, 'r' },
     { 0, "clear", NULL, "forget what it notes", OPT_ACTION, 'c' }, { 0, "enable", NULL, "note writes from now on", OPT_ACTION, 'e' },
@@ -200,18 +244,18 @@ static const struct img_option bitmap_options[] = {
     { 0, "merge", "SOURCE", "take in what bitmap SOURCE notes", OPT_ACTION, 'm' },
     { 'b', NULL, "FILE", "SOURCE is in this image", OPT_TEXT, AT(source_file) },
     { 'F', NULL, "FMT", "format of FILE", OPT_TEXT, AT(source_format) },
-    { 'g', NULL, "SIZE", "granularity of a new one", OPT_SIZE, AT(granularity), 1ull << 31 }, FORMAT, IMAGE_OPTS, OBJECT, END };
+    { 'g', NULL, "SIZE", "granularity of a new one", OPT_SIZE, AT(granularity), 1ull << 31 }, FORMAT, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option check_options[] = {
-    FORMAT, QUIET, OUTPUT, { 'r', NULL, "leaks|all", "mend it", OPT_TEXT, AT(repair) }, SOURCE_CACHE, SHARE, IMAGE_OPTS, OBJECT, END };
+    FORMAT, QUIET, OUTPUT, { 'r', NULL, "leaks|all", "mend it", OPT_TEXT, AT(repair) }, SOURCE_CACHE, SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option commit_options[] = {
     FORMAT, { 'b', NULL, "BASE", "commit down to this image of the chain, not only to the next", OPT_TEXT, AT(base) },
     { 'd', NULL, NULL, "do not empty the image afterwards", OPT_FLAG, AT(drop) },
     { 'r', NULL, "RATE", "bytes a second at most", OPT_SIZE, AT(rate), INT64_MAX }, PROGRESS, QUIET,
-    CACHE("cache mode"), IMAGE_OPTS, OBJECT, END };
+    CACHE("cache mode"), IMAGE_OPTS, OBJECTS, END };
 static const struct img_option compare_options[] = {
     FORMAT, { 'F', NULL, "FMT", "format of the second", OPT_TEXT, AT(backing_format) }, PROGRESS, QUIET,
     { 's', NULL, NULL, "sizes must be the same, and what is allocated too", OPT_FLAG, AT(strict) }, SOURCE_CACHE, SHARE,
-    IMAGE_OPTS, OBJECT, END };
+    IMAGE_OPTS, OBJECTS, END };
 static const struct img_option convert_options[] = {
     FORMAT, { 'O', NULL, "FMT", "format of the output (raw)", OPT_TEXT, AT(output_format) }, CREATE_OPTIONS,
     { 'c', NULL, NULL, "compress", OPT_FLAG, AT(compress) }, PROGRESS, QUIET,
@@ -229,38 +273,38 @@ static const struct img_option convert_options[] = {
     { 0, "bitmaps", NULL, "copy persistent bitmaps of the source", OPT_FLAG, AT(bitmaps) },
     { 0, "skip-broken-bitmaps", NULL, "with --bitmaps: leave out what is inconsistent", OPT_FLAG, AT(skip_broken_bitmaps) },
     CACHE("cache mode of the output (unsafe)"), SOURCE_CACHE, SHARE, IMAGE_OPTS,
-    { 0, "target-image-opts", NULL, "OUTPUT is a list of options", OPT_FLAG, AT(target_image_opts) }, OBJECT, END };
+    { 0, "target-image-opts", NULL, "OUTPUT is a list of options", OPT_FLAG, AT(target_image_opts) }, OBJECTS, END };
 static const struct img_option create_options[] = {
     { 'f', NULL, "FMT", "format of the image (raw)", OPT_TEXT, AT(format) }, CREATE_OPTIONS,
     { 'b', NULL, "FILE", "backing file: what shows where nothing was written", OPT_TEXT, AT(backing) },
     { 'F', NULL, "FMT", "its format", OPT_TEXT, AT(backing_format) },
-    { 'u', NULL, NULL, "the backing file need not be there", OPT_FLAG, AT(unsafe) }, QUIET, OBJECT, END };
+    { 'u', NULL, NULL, "the backing file need not be there", OPT_FLAG, AT(unsafe) }, QUIET, OBJECTS, END };
 static const struct img_option dd_options[] = {
-    FORMAT, { 'O', NULL, "FMT", "format of the output (raw)", OPT_TEXT, AT(output_format) }, SHARE, IMAGE_OPTS, OBJECT, END };
+    FORMAT, { 'O', NULL, "FMT", "format of the output (raw)", OPT_TEXT, AT(output_format) }, SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option info_options[] = {
     FORMAT, OUTPUT, { 0, "backing-chain", NULL, "all images below it too", OPT_FLAG, AT(chain) }, SOURCE_CACHE, CACHE("cache mode"),
-    SHARE, IMAGE_OPTS, OBJECT, END };
+    SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option map_options[] = {
     FORMAT, OUTPUT, { 's', "start-offset", "OFFSET", "from here on", OPT_SIZE, AT(start), INT64_MAX },
-    { 'l', "max-length", "SIZE", "so many bytes", OPT_SIZE, AT(length), INT64_MAX }, SHARE, IMAGE_OPTS, OBJECT, END };
+    { 'l', "max-length", "SIZE", "so many bytes", OPT_SIZE, AT(length), INT64_MAX }, SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option measure_options[] = {
     FORMAT, { 'O', NULL, "FMT", "format of the image that is to be made (raw)", OPT_TEXT, AT(output_format) }, CREATE_OPTIONS,
     { 's', "size", "SIZE", "of a disk of this size, instead of FILE", OPT_SIZE, AT(size), INT64_MAX }, OUTPUT,
-    { 'l', NULL, "SNAPSHOT", "of an internal snapshot of FILE", OPT_TEXT, AT(snapshot) }, SHARE, IMAGE_OPTS, OBJECT, END };
+    { 'l', NULL, "SNAPSHOT", "of an internal snapshot of FILE", OPT_TEXT, AT(snapshot) }, SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option rebase_options[] = {
     FORMAT, { 'b', NULL, "FILE", "the new backing file; '': none", OPT_TEXT, AT(backing) },
     { 'F', NULL, "FMT", "its format", OPT_TEXT, AT(backing_format) },
     { 'u', NULL, NULL, "write the name only: the contents must be the same", OPT_FLAG, AT(unsafe) },
     { 'c', NULL, NULL, "compress what is copied", OPT_FLAG, AT(compress) }, PROGRESS, QUIET, CACHE("cache mode"), SOURCE_CACHE,
-    SHARE, IMAGE_OPTS, OBJECT, END };
+    SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option resize_options[] = {
     FORMAT, { 0, "shrink", NULL, "the end may be lost", OPT_FLAG, AT(shrink) },
     { 0, "preallocation", "MODE", "of the new part: off, metadata, falloc, full", OPT_TEXT, AT(preallocation) }, QUIET,
-    IMAGE_OPTS, OBJECT, END };
+    IMAGE_OPTS, OBJECTS, END };
 static const struct img_option snapshot_options[] = {
     { 'l', NULL, NULL, "list them", OPT_ACTION, 'l' }, { 'c', NULL, "NAME", "make one", OPT_ACTION, 'c' },
     { 'a', NULL, "NAME", "go back to one", OPT_ACTION, 'a' }, { 'd', NULL, "NAME", "delete one", OPT_ACTION, 'd' }, FORMAT, QUIET,
-    SHARE, IMAGE_OPTS, OBJECT, END };
+    SHARE, IMAGE_OPTS, OBJECTS, END };
 
 static const struct img_command commands[] = {
     { "amend", "FILE", "changes options of an image in place", NULL, img_amend, amend_options, 1, 1 },
@@ -432,7 +476,9 @@ static const struct img_command *command_find(struct img *c, const char *name)
 
 static int run(struct img *c, const struct img_command *cmd, int argc, char **argv)
 {
+    struct vm objects = { 0 };          /* for --object, no machine */
     int ret = parse(c, cmd, argc, argv);
+    bool ok;
 
     if (ret == 0)
         usage_command(cmd);
@@ -441,8 +487,13 @@ static int run(struct img *c, const struct img_command *cmd, int argc, char **ar
     c->loop = loop_new("main");
     loop_enter(c->loop);
     c->graph = block_graph_new(NULL, c->loop);
-    ret = cmd->run(c);
+    c->graph->objects = &objects;
+    ok = true;
+    for (unsigned i = 0; i < c->objects->len && ok; i++)
+        ok = object_add(&objects, g_ptr_array_index(c->objects, i), &c->err);
+    ret = ok ? cmd->run(c) : img_fail(c, EXIT_BAD);
     block_graph_free(c->graph);
+    object_cleanup(&objects);
     loop_free(c->loop);
     return ret;
 }

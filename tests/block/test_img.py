@@ -418,6 +418,47 @@ def test_bitmap_of_a_crash_is_inconsistent():
     sound('i.qcow2')
 
 
+# ---- encryption
+
+def test_luks():
+    """Encrypted by one, read by the other; a wrong key, and none."""
+    random_raw('src.raw', 2 * MiB + 512, 17)
+    for name, text in (('right', 'open sesame'), ('wrong', 'open barley'), ('new', 'another')):
+        with open(name, 'w') as f:
+            f.write(text)
+    secrets = ['--object', 'secret,id=s,file=right']
+    image = ['--image-opts', 'driver=qcow2,encrypt.key-secret=s,file.filename=e.qcow2']
+    for shape in ('', ',cluster_size=4k', ',extended_l2=on'):
+        for tool in TOOLS:
+            tool('convert', *secrets, '-O', 'qcow2', '-o', 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10' + shape, 'src.raw',
+                 'e.qcow2')
+            with open('e.qcow2', 'rb') as e, open('src.raw', 'rb') as f:
+                f.seek(next(o for o in range(0, 2 * MiB, 512) if any(os.pread(f.fileno(), 512, o))))
+                assert f.read(512) not in e.read()
+            for reader in TOOLS:
+                reader('convert', *secrets, *image, '-O', 'raw', 'out.raw')
+                run('cmp', 'src.raw', 'out.raw')
+                reader('check', '-q', *secrets, *image)
+            run('qemu-io', '-t', 'unsafe', *secrets, *image[:1], '-c', 'write -P 5 1000k 200k', '-c', 'discard 0 128k', image[1])
+            rhea('snapshot', *secrets, '-c', 'kept', *image)
+            rhea('bench', '-q', *secrets, '-w', '-c', '40', '-s', '3072', '-S', '10752', *image)
+            for reader in TOOLS:
+                reader('convert', *secrets, *image, '-O', 'raw', reader.__name__ + '.raw')
+            run('cmp', 'rhea.raw', 'qemu.raw')
+    info = json.loads(rhea('info', '--output=json', 'e.qcow2').stdout)
+    theirs = json.loads(qemu('info', '--output=json', 'e.qcow2').stdout)
+    assert info['encrypted'] and info['format-specific']['data']['encrypt']['format'] == 'luks', info
+    for key in ('cipher-alg', 'cipher-mode', 'ivgen-alg', 'hash-alg', 'uuid'):
+        assert info['format-specific']['data']['encrypt'][key] == theirs['format-specific']['data']['encrypt'][key], key
+    assert 'key-secret' in rhea('resize', 'e.qcow2', '+1M', ok=(1,)).stderr
+    rhea('convert', '-O', 'raw', 'e.qcow2', 'x.raw', ok=(1,))
+    rhea('convert', '--object', 'secret,id=s,file=wrong', *image, '-O', 'raw', 'x.raw', ok=(1,))
+    rhea('amend', *secrets, '--object', 'secret,id=n,file=new', '-o', 'encrypt.state=active,encrypt.new-secret=n,encrypt.iter-time=10', *image)
+    for tool in TOOLS:
+        tool('convert', '--object', 'secret,id=s,file=new', *image, '-O', 'raw', 'out.raw')
+        run('cmp', 'out.raw', 'rhea.raw')
+
+
 # ---- what is told, size, help
 
 def test_info_and_map_agree():

@@ -8,7 +8,8 @@
 
 const char *const qcow2_amend_options[] = { "compat", "lazy_refcounts", "refcount_bits", "backing_file", "backing_fmt", "size",
                                             "data_file", "data_file_raw", "cluster_size", "compression_type", "extended_l2",
-                                            "preallocation", NULL };
+                                            "preallocation", "encrypt.state", "encrypt.new-secret", "encrypt.old-secret",
+                                            "encrypt.keyslot", "encrypt.iter-time", "encrypt.format", NULL };
 
 /* ---- amend */
 
@@ -157,6 +158,8 @@ bool qcow2_amend(struct block_node *n, struct json_object *opts, block_progress_
 
     if (!amend_parse(&a, opts, err) || !option_size(opts, "size", n->size, &size, err))
         return false;
+    if (qcow2_crypt_amends(opts))
+        return qcow2_crypt_amend(a.q, opts, err);
     if (a.version >= 3 && !amend_header(&a, opts, err))         /* first, for what it allows */
         return false;
     if (a.refcount_order != a.q->refcount_order && !amend_refcounts(&a, err))

@@ -174,16 +174,6 @@ int qcow2_map(struct qcow2 *q, uint64_t off, struct qcow2_mapping *m)
     return ret;
 }
 
-int qcow2_data_preadv(struct qcow2 *q, uint64_t host, uint64_t guest, uint64_t bytes, const struct iovec *iov, int niov)
-{
-    return node_preadv(q->data, host, bytes, iov, niov);
-}
-
-int qcow2_data_pwritev(struct qcow2 *q, uint64_t host, uint64_t guest, uint64_t bytes, const struct iovec *iov, int niov)
-{
-    return node_pwritev(q->data, host, bytes, iov, niov, 0);
-}
-
 /* The cluster at `desc`, inflated; the last one is kept, as guests read it piece by piece. */
 static int read_compressed(struct qcow2 *q, uint64_t desc, uint64_t in, uint64_t bytes, const struct iovec *iov,
                            int niov)

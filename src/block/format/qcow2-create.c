@@ -3,14 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include "block/format/qcow2.h"
+#include "block/graph.h"
 #include "rhea/base/options.h"
 
 const char *const qcow2_create_options[] = { "size", "backing_file", "backing_fmt", "cluster_size", "compat", "refcount_bits",
                                              "lazy_refcounts", "compression_type", "preallocation", "extended_l2",
-                                             "encryption", "data_file", "data_file_raw", "nocow", NULL };
+                                             "encryption", "data_file", "data_file_raw", "nocow",
+                                             "encrypt.format", "encrypt.key-secret", "encrypt.cipher-alg", "encrypt.cipher-mode",
+                                             "encrypt.ivgen-alg", "encrypt.ivgen-hash-alg", "encrypt.hash-alg", "encrypt.iter-time",
+                                             NULL };
 
 struct plan {
-    uint64_t size, cluster_size, l1_entries, l1_clusters, reftable_clusters, refblocks, total;
+    uint64_t size, cluster_size, l1_entries, l1_clusters, reftable_clusters, refblocks, crypt_bytes, crypt_offset, total;
     unsigned cluster_bits, refcount_order, version, compression, l2_shift;
     bool lazy, extended, data_raw;
     const char *backing, *backing_format, *data_file, *preallocation;
@@ -103,6 +107,11 @@ static bool plan_parse(struct plan *p, struct json_object *opts, struct error *e
     if (p->version < 3 && (bits != 16 || p->lazy || strcmp(comp, "zlib")))
         return error_set(err, ERR_GENERIC,
                          "refcount_bits, lazy_refcounts and compression_type need compat=1.1", NULL);
+    p->crypt_bytes = qcow2_crypt_plan(opts, err);
+    if (error_is_set(err))
+        return false;
+    if (p->crypt_bytes && (!strcmp(p->preallocation, "metadata") || !strcmp(p->preallocation, "falloc")))
+        return error_set(err, ERR_GENERIC, "an encrypted image is preallocated by writing it", "preallocation=full");
     p->refcount_order = __builtin_ctzll(bits);
     p->compression = strcmp(comp, "zstd") ? QCOW2_ZLIB : QCOW2_ZSTD;
     p->size = (p->size + 511) & ~511ull;
@@ -132,7 +141,8 @@ static bool plan_layout(struct plan *p, struct error *err)
     for (;;) {
         uint64_t blocks, table;
 
-        p->total = 1 + p->reftable_clusters + p->refblocks + p->l1_clusters;
+        p->crypt_offset = (1 + p->reftable_clusters + p->refblocks + p->l1_clusters) << p->cluster_bits;
+        p->total = (p->crypt_offset >> p->cluster_bits) + div_up(p->crypt_bytes, p->cluster_size);
         blocks = div_up(p->total, per_block);
         table = div_up(blocks * 8, p->cluster_size);
         if (blocks <= p->refblocks && table <= p->reftable_clusters)
@@ -156,6 +166,8 @@ static bool put_header(const struct plan *p, uint8_t *cluster)
                         (p->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0),
         .compatible = p->lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0,
         .autoclear = p->data_raw ? QCOW2_AUTOCLEAR_DATA_RAW : 0,
+        .crypt_method = p->crypt_bytes ? QCOW2_CRYPT_LUKS : QCOW2_CRYPT_NONE,
+        .crypt_offset = p->crypt_bytes ? p->crypt_offset : 0, .crypt_length = p->crypt_bytes,
         .backing = p->backing, .backing_format = p->backing_format, .data_file = p->data_file,
     };
 
@@ -274,11 +286,20 @@ bool qcow2_preallocate_mode(struct block_node *n, uint64_t off, const char *mode
     return !ret || error_set_errno(err, -ret, "use preallocation=off", "cannot preallocate '%s'", n->filename);
 }
 
-static bool preallocate_image(struct block_graph *g, const char *filename, const char *mode, struct error *err)
+static bool preallocate_image(struct block_graph *g, const char *filename, const char *mode, struct json_object *opts,
+                              struct error *err)
 {
-    struct block_node *n = node_open_file(g, filename, "qcow2", NULL, err);
-    bool ok = n && qcow2_preallocate_mode(n, 0, mode, err);
+    const char *key = option_str(opts, "encrypt.key-secret", NULL);
+    struct json_object *open = json_object_new_object(), *encrypt = json_object_new_object();
+    struct block_node *n;
+    bool ok;
 
+    if (key)
+        json_object_object_add(encrypt, "key-secret", json_object_new_string(key));
+    json_object_object_add(open, "encrypt", encrypt);
+    n = node_open_file(g, filename, "qcow2", open, err);
+    json_object_put(open);
+    ok = n && qcow2_preallocate_mode(n, 0, mode, err);
     node_unref(n);
     return ok;
 }
@@ -313,16 +334,19 @@ bool qcow2_create(struct block_graph *outer, const char *filename, struct json_o
         return false;
     }
     g = block_graph_new(NULL, loop_current());
+    g->objects = outer->objects;
     json_object_object_add(empty, "driver", json_object_new_string("file"));
     json_object_object_add(empty, "filename", json_object_new_string(filename));
     file = node_open(g, empty, err);
     json_object_put(empty);
     if (file && node_hold(file, true, false, err)) {
-        ret = write_tables(&p, file);
+        ret = p.crypt_bytes && !qcow2_crypt_create(outer, file, p.crypt_offset, p.crypt_bytes, opts, err) ? -EIO : 0;
+        if (!ret)
+            ret = write_tables(&p, file);
         if (ret == -ENAMETOOLONG)
             error_setf(err, ERR_GENERIC, "use a larger cluster_size",
                        "the names of backing and data file do not fit the first cluster of '%s'", filename);
-        else if (ret)
+        else if (ret && !error_is_set(err))
             error_set_errno(err, -ret, NULL, "cannot write '%s'", filename);
         node_release(file, true);
     } else {
@@ -330,7 +354,7 @@ bool qcow2_create(struct block_graph *outer, const char *filename, struct json_o
     }
     node_unref(file);
     if (!ret && strcmp(p.preallocation, "off"))
-        ret = preallocate_image(g, filename, p.preallocation, err) ? 0 : -EIO;
+        ret = preallocate_image(g, filename, p.preallocation, opts, err) ? 0 : -EIO;
     block_graph_free(g);
     return ret == 0;
 }

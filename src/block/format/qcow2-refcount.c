@@ -80,6 +80,7 @@ bool qcow2_overlaps_metadata(const struct qcow2 *q, uint64_t offset, uint64_t by
 {
     return offset < q->cluster_size || ranges_meet(offset, bytes, q->l1_offset, q->l1_size * 8ull) ||
            ranges_meet(offset, bytes, q->reftable_offset, (uint64_t)q->reftable_clusters << q->cluster_bits) ||
+           (q->crypt_length && ranges_meet(offset, bytes, q->crypt_offset, q->crypt_length)) ||
            (q->snapshots_size && ranges_meet(offset, bytes, q->snapshots_offset, q->snapshots_size));
 }
 

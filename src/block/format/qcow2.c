@@ -6,6 +6,7 @@
 #include <string.h>
 #include "block/graph.h"
 #include "rhea/base/options.h"
+#include "rhea/block/crypto.h"
 
 enum { SLICE_MAX = 16384, L2_CACHE_BYTES = 32 << 20, REFBLOCK_CACHE_BYTES = 4 << 20,
        AUTOCLEAR_KNOWN = QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_DATA_RAW };
@@ -13,7 +14,7 @@ enum { SLICE_MAX = 16384, L2_CACHE_BYTES = 32 << 20, REFBLOCK_CACHE_BYTES = 4 <<
 static const char *const qcow2_options[] = { "file", "backing", "lazy-refcounts", "pass-discard-request",
                                              "pass-discard-snapshot", "pass-discard-other", "overlap-check", "cache-size",
                                              "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
-                                             "cache-clean-interval", "data-file", NULL };
+                                             "cache-clean-interval", "data-file", "encrypt", NULL };
 
 static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
 {
@@ -122,6 +123,8 @@ static bool init_state(struct block_node *n, struct qcow2 *q, struct json_object
     n->limits.align = 1;
     n->limits.mem_align = MAX(q->file->limits.mem_align, q->data->limits.mem_align);
     n->limits.discard_align = q->cluster_size;
+    if (q->crypt_method)
+        align = MAX(align, 512);
     if (align > 1)              /* reads and writes in one cluster keep the file's alignment */
         n->limits.align = MIN(align, q->cluster_size);
     return true;
@@ -172,7 +175,8 @@ static bool qcow2_open(struct block_node *n, struct json_object *opts, struct er
 
     q->node = n;
     n->file = q->file = node_open_child(n, opts, "file", err);
-    if (!n->file || !qcow2_header_read(q, err) || !open_data(n, q, opts, err) || !init_state(n, q, opts, err))
+    if (!n->file || !qcow2_header_read(q, err) || !open_data(n, q, opts, err) || !init_state(n, q, opts, err) ||
+        !qcow2_crypt_open(q, opts, err))
         return false;
     q->opened = table_read(q, q->l1_offset, q->l1_size, &q->l1, "L1 table", err) &&
            table_read(q, q->reftable_offset, q->reftable_entries, &q->reftable, "refcount table", err) &&
@@ -213,6 +217,7 @@ static void qcow2_close(struct block_node *n)
     g_free(q->reftable);
     g_free(q->backing_name);
     g_free(q->backing_format);
+    luks_free(q->luks);
     g_free(q->data_name);
     if (q->bitmaps)
         g_ptr_array_free(q->bitmaps, TRUE);
@@ -244,6 +249,8 @@ static struct json_object *qcow2_info(struct block_node *n)
     }
     if (q->bitmaps->len)
         json_object_object_add(d, "bitmaps", qcow2_bitmaps_info(q));
+    if (q->crypt_method)
+        json_object_object_add(d, "encrypt", qcow2_crypt_info(q));
     if (q->data_external) {
         json_object_object_add(d, "data-file", json_object_new_string(q->data_name ? q->data_name : ""));
         json_object_object_add(d, "data-file-raw", json_object_new_boolean(q->data_raw));

@@ -88,6 +88,8 @@ struct qcow2_alloc {            /* lives on the allocating coroutine's stack */
     struct qcow2_alloc *next;
 };
 
+struct luks;
+
 struct qcow2_epoch { struct qcow2 *q; atomic_uint in_flight; };
 
 struct qcow2_snapshot {
@@ -126,6 +128,8 @@ struct qcow2 {
     char *backing_name, *backing_format, *data_name;
     uint32_t crypt_method;
     uint64_t crypt_offset, crypt_length;
+    struct luks *luks;
+    bool locked;                /* no key was given: what lies in the image can't be read */
     uint32_t bitmap_count;
     uint64_t bitmaps_offset, bitmaps_size;
     GPtrArray *bitmaps;         /* as they are stored */
@@ -357,6 +361,19 @@ bool qcow2_bitmap_remove(struct block_node *n, const char *name, struct error *e
 struct json_object *qcow2_bitmaps_info(const struct qcow2 *q);
 /* [co] Calls fn for each range of the file that they take. */
 int qcow2_bitmaps_walk(struct qcow2 *q, bool (*fn)(void *arg, uint64_t offset, uint64_t bytes), void *arg);
+
+/* qcow2-crypt.c: LUKS in the image */
+/* [co] Options of open(): {"encrypt": {"key-secret": ID}}. */
+bool qcow2_crypt_open(struct qcow2 *q, struct json_object *opts, struct error *err);
+/* Create's options: bytes of the header, 0 with no *err: no encryption is asked for. */
+uint64_t qcow2_crypt_plan(struct json_object *opts, struct error *err);
+/* [co] Writes it to its place in the new file. */
+bool qcow2_crypt_create(struct block_graph *g, struct block_node *file, uint64_t offset, uint64_t bytes,
+                        struct json_object *opts, struct error *err);
+/* [co] amend: keys added or erased. */
+bool qcow2_crypt_amend(struct qcow2 *q, struct json_object *opts, struct error *err);
+bool qcow2_crypt_amends(struct json_object *opts);
+struct json_object *qcow2_crypt_info(const struct qcow2 *q);
 
 /* qcow2-check.c */
 bool qcow2_check(struct block_node *n, unsigned repair, struct block_check *out, struct error *err);
