@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <zlib.h>
+#include "block/aio.h"
 #include "rhea/base/options.h"
 
 enum { STATUS_STEPS = 4096 };
@@ -156,6 +158,12 @@ void blockmap_init(struct blockmap *m, const struct blockmap_ops *ops)
 {
     m->ops = ops;
     co_mutex_init(&m->lock);
+    co_mutex_init(&m->last_lock);
+}
+
+void blockmap_clear(struct blockmap *m)
+{
+    g_clear_pointer(&m->last, g_free);
 }
 
 /* find(), with what it must hold to */
@@ -171,15 +179,76 @@ static int place_find(struct block_node *n, uint64_t off, struct place *p)
     return ret;
 }
 
+struct inflate { const void *in; uint64_t in_bytes; void *out; uint64_t out_bytes; bool longer_ok; };
+
+static int inflate_job(void *arg)
+{
+    struct inflate *j = arg;
+    uLongf len = j->out_bytes;
+    int z = uncompress(j->out, &len, j->in, j->in_bytes);
+
+    return (z == Z_OK && len == j->out_bytes) || (z == Z_BUF_ERROR && j->longer_ok && len == j->out_bytes) ? 0 : -EIO;
+}
+
+int inflate_block(const void *in, uint64_t in_bytes, void *out, uint64_t out_bytes, bool longer_ok)
+{
+    struct inflate j = { in, in_bytes, out, out_bytes, longer_ok };
+
+    return pool_run(inflate_job, &j);
+}
+
+static bool last_copy(struct blockmap *m, const struct place *p, uint64_t off, uint64_t bytes, const struct iovec *iov,
+                      int niov)
+{
+    bool hit;
+
+    co_mutex_lock(&m->last_lock);
+    hit = m->last && m->last_start == p->start && m->last_end == p->end;
+    if (hit)
+        iov_write(iov, niov, 0, m->last + (off - p->start), bytes);
+    co_mutex_unlock(&m->last_lock);
+    return hit;
+}
+
 static int read_packed(struct block_node *n, const struct place *p, uint64_t off, uint64_t bytes,
                        const struct iovec *iov, int niov)
 {
     struct blockmap *m = n->state;
-    g_autofree uint8_t *buf = g_try_malloc(p->end - p->start);
-    int ret = buf ? m->ops->unpack(n, p, buf) : -ENOMEM;
+    uint64_t packed = m->packed;
+    uint8_t *buf;
+    int ret;
 
-    if (!ret)
+    if (last_copy(m, p, off, bytes, iov, niov))
+        return 0;
+    buf = g_try_malloc(p->end - p->start);
+    ret = buf ? m->ops->unpack(n, p, buf) : -ENOMEM;
+    if (!ret) {
         iov_write(iov, niov, 0, buf + (off - p->start), bytes);
+        co_mutex_lock(&m->last_lock);
+        if (packed == m->packed) {              /* it cannot have been replaced meanwhile */
+            uint8_t *old = m->last;
+
+            m->last = buf;
+            m->last_start = p->start;
+            m->last_end = p->end;
+            buf = old;
+        }
+        co_mutex_unlock(&m->last_lock);
+    }
+    g_free(buf);
+    return ret;
+}
+
+/* New contents of a block, and the old ones forgotten. */
+static int write_packed(struct block_node *n, const struct place *p, const uint8_t *buf)
+{
+    struct blockmap *m = n->state;
+    int ret = m->ops->pack(n, p, buf);
+
+    co_mutex_lock(&m->last_lock);
+    m->packed++;
+    g_clear_pointer(&m->last, g_free);
+    co_mutex_unlock(&m->last_lock);
     return ret;
 }
 
@@ -219,7 +288,6 @@ int blockmap_preadv(struct block_node *n, uint64_t off, uint64_t bytes, const st
 static int write_merged(struct block_node *n, const struct place *old, const struct place *new, uint64_t off,
                         uint64_t bytes, const struct iovec *iov, int niov)
 {
-    struct blockmap *m = n->state;
     uint64_t len = new->end - new->start;
     struct iovec one = { g_try_malloc(len), len };
     g_autofree uint8_t *buf = one.iov_base;
@@ -233,7 +301,7 @@ static int write_merged(struct block_node *n, const struct place *old, const str
         iov_read(iov, niov, 0, buf + (off - new->start), bytes);
     else
         memset(buf + (off - new->start), 0, bytes);
-    return new->kind == PLACE_PACKED ? m->ops->pack(n, new, buf) : node_pwrite(new->file, new->host, buf, len);
+    return new->kind == PLACE_PACKED ? write_packed(n, new, buf) : node_pwrite(new->file, new->host, buf, len);
 }
 
 /* Whether a fresh place reads as what the block was: then the map can change before the data is there. */

@@ -85,7 +85,7 @@ struct blockmap_ops {
     int (*publish)(struct block_node *n, const struct place *p);        /* [co] p's block is there from now on */
     /* [co] The block as zeroes, without place. May be NULL. */
     int (*publish_zero)(struct block_node *n, const struct place *p);
-    /* [co] Compressed blocks: the whole block. */
+    /* [co] Compressed blocks: the whole block. inflate_block() does the work. */
     int (*unpack)(struct block_node *n, const struct place *p, uint8_t *buf);
     int (*pack)(struct block_node *n, const struct place *p, const uint8_t *buf);       /* writes and publishes */
 };
@@ -93,9 +93,13 @@ struct blockmap_ops {
 struct blockmap {               /* first in the driver's state */
     const struct blockmap_ops *ops;
     struct co_mutex lock;       /* allocation, and moves of old contents */
+    struct co_mutex last_lock;  /* the block that was unpacked last: reads are smaller than blocks, and in order */
+    uint8_t *last;
+    uint64_t last_start, last_end, packed;      /* packed: counts calls of pack() */
 };
 
 void blockmap_init(struct blockmap *m, const struct blockmap_ops *ops);
+void blockmap_clear(struct blockmap *m);        /* at close, if there is unpack() */
 int blockmap_preadv(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);
 int blockmap_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);
 int blockmap_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags);
@@ -106,6 +110,8 @@ int image_fresh(struct block_node *file, uint64_t off, uint64_t bytes);
 /* For formats that are only read: before the child is opened. */
 bool image_read_only(struct block_node *n, struct error *err);
 uint32_t image_crc32c(uint32_t crc, const void *buf, size_t len);      /* Castagnoli's; first crc: 0 */
+/* [co] A zlib stream that must fill `out`, on a thread of the pool. longer_ok: it may be longer. 0 or -EIO. */
+int inflate_block(const void *in, uint64_t in_bytes, void *out, uint64_t out_bytes, bool longer_ok);
 int64_t image_allocated_size(struct block_node *n);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <zlib.h>
+#include "block/aio.h"
 
 static struct vmdk_extent *extent_of(struct vmdk *s, uint64_t off)
 {
@@ -157,8 +158,7 @@ static int vmdk_unpack(struct block_node *n, const struct place *p, uint8_t *buf
     uint64_t room = 2 * e->grain + 512, at = p->host;
     g_autofree uint8_t *in = g_try_malloc(room);
     uint8_t head[12];
-    uLongf len = p->end - p->start;
-    int ret = in ? 0 : -ENOMEM, z;
+    int ret = in ? 0 : -ENOMEM;
 
     if (!ret && e->markers) {
         ret = node_pread(e->file, at, head, sizeof(head));
@@ -169,25 +169,33 @@ static int vmdk_unpack(struct block_node *n, const struct place *p, uint8_t *buf
     }
     if (!ret)
         ret = node_pread(e->file, at, in, room);
-    if (ret)
-        return ret;
-    memset(buf, 0, len);
     /* The last grain of a disk may have been compressed whole: what does not fit is past the disk's end. */
-    z = uncompress(buf, &len, in, room);
-    return z == Z_OK || (z == Z_BUF_ERROR && p->end - p->start < e->grain) ? 0 : -EIO;
+    return ret ? ret : inflate_block(in, room, buf, p->end - p->start, p->end - p->start < e->grain);
+}
+
+struct deflate { const uint8_t *in; uint8_t *out; uLongf in_bytes, out_bytes; };
+
+static int deflate_job(void *arg)
+{
+    struct deflate *j = arg;
+
+    return compress2(j->out, &j->out_bytes, j->in, j->in_bytes, Z_DEFAULT_COMPRESSION) == Z_OK ? 0 : -EIO;
 }
 
 static int vmdk_pack(struct block_node *n, const struct place *p, const uint8_t *buf)
 {
     struct vmdk_extent *e = extent_of(n->state, p->start);
-    uLongf len = compressBound(e->grain);
+    uint64_t len = compressBound(e->grain);
     g_autofree uint8_t *out = g_malloc0(round_up(12 + len, 512)), *whole = g_malloc0(e->grain);
     unsigned head = e->markers ? 12 : 0;
+    struct deflate j = { whole, out + head, e->grain, len };
     int ret;
 
     memcpy(whole, buf, p->end - p->start);
-    if (compress2(out + head, &len, whole, e->grain, Z_DEFAULT_COMPRESSION) != Z_OK)
-        return -EIO;
+    ret = pool_run(deflate_job, &j);
+    if (ret)
+        return ret;
+    len = j.out_bytes;
     if (head) {
         put_le64(out, p->start / 512);
         put_le32(out + 8, len);

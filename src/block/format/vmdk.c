@@ -386,6 +386,7 @@ static void vmdk_close(struct block_node *n)
             node_unref(e->file);
         }
     }
+    blockmap_clear(&s->map);
     g_free(s->extents);
     g_free(s->text);
     g_free(s->create_type);
