@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""Image formats other than qcow2, by rhea-img and Debian's qemu-img: each converts, reads, maps and describes what the other
+made; formats that neither makes are put together here."""
+import base64
+import bz2
+import json
+import os
+import random
+import struct
+import sys
+import tempfile
+import zlib
+
+from test_img import IMG, MiB, qemu, rhea, run
+
+SECRET = ('--object', 'secret,id=sec0,data=123456')
+# format, options of create, whether contents are compared with --image-opts and a secret
+SHAPES = [
+    ('vdi', ''), ('vdi', 'static=on'), ('vpc', 'force_size=on'), ('vpc', 'subformat=fixed,force_size=on'),
+    ('vmdk', ''), ('vmdk', 'subformat=monolithicFlat'), ('vmdk', 'subformat=twoGbMaxExtentSparse'),
+    ('vmdk', 'subformat=twoGbMaxExtentFlat'), ('vmdk', 'subformat=streamOptimized'),
+    ('vmdk', 'adapter_type=lsilogic,zeroed_grain=on'), ('vmdk', 'compat6=on'), ('vhdx', ''), ('vhdx', 'subformat=fixed'),
+    ('vhdx', 'block_size=1M,block_state_zero=off,log_size=2M'), ('qed', ''), ('qed', 'cluster_size=4096,table_size=2'),
+    ('parallels', ''), ('parallels', 'cluster_size=128k'),
+]
+
+
+def random_raw(name, size, seed):
+    r = random.Random(seed)
+    with open(name, 'wb') as f:
+        f.truncate(size)
+        at = 0
+        while at < size:
+            n = min(r.choice((1, 3, 8, 100, 128, 700, 5000)) * 512, size - at)
+            kind = r.randrange(4)
+            f.seek(at)
+            if kind == 0:
+                f.write(r.randbytes(n))
+            elif kind == 1:
+                f.write(bytes([r.randrange(1, 256)]) * n)
+            at += n
+
+
+def describe(tool, image):
+    """What info says, without what may differ: identities, our own spelling of sizes on disk."""
+    o = json.loads(tool('info', '--output=json', image).stdout)
+    for key in ('actual-size', 'dirty-flag', 'children', 'filename'):
+        o.pop(key, None)
+    if o['format'] == 'parallels':              # 7.2 does not tell
+        o.pop('cluster-size', None)
+    return o
+
+
+def extents(tool, image, fmt):
+    out = json.loads(tool('map', '--output=json', '-f', fmt, image).stdout)
+    for e in out:
+        e.pop('compressed', None)
+    return out
+
+
+def joined(list_):
+    """Neighbours that say the same as one."""
+    out = []
+    for e in list_:
+        p = out[-1] if out else None
+        if p and all(p.get(k) == e.get(k) for k in ('depth', 'present', 'zero', 'data')) and \
+                p.get('offset', -1) + (p['length'] if 'offset' in p else 0) == e.get('offset', -1):
+            p['length'] += e['length']
+        else:
+            out.append(dict(e))
+    return out
+
+
+def test_both_ways():
+    for i, (fmt, opts) in enumerate(SHAPES):
+        size = 11 * MiB + 512 * 7
+        random_raw('a.raw', size, i)
+        for maker in (rhea, qemu):
+            more = ('-o', opts) if opts else ()
+            maker('convert', '-f', 'raw', '-O', fmt, *more, 'a.raw', 'a.img')
+            for tool in (rhea, qemu):
+                tool('compare', '-q', '-f', 'raw', '-F', fmt, 'a.raw', 'a.img')
+                tool('check', '-q', '-f', fmt, 'a.img', ok=(0, 63))
+            assert describe(rhea, 'a.img') == describe(qemu, 'a.img'), (fmt, opts, describe(rhea, 'a.img'))
+            # 7.2 maps VHDX and flat VMDK without places or holes
+            if fmt != 'vhdx' and 'Flat' not in opts and 'fixed' not in opts and 'static' not in opts:
+                assert joined(extents(rhea, 'a.img', fmt)) == joined(extents(qemu, 'a.img', fmt)), (fmt, opts)
+
+
+def test_sizes():
+    """The disk is as large as it was asked to be, for both."""
+    for fmt in ('vdi', 'vmdk', 'vhdx', 'qed', 'parallels', 'vpc'):
+        for size in (512, MiB, 3 * MiB + 512, 2 << 30, (2 << 30) + 512, 129 << 30, 2040 << 30, 8 << 40):
+            if fmt == 'vpc' and size > 2040 << 30:
+                rhea('create', '-q', '-f', fmt, 'b.img', size, ok=(1,))
+                continue
+            rhea('create', '-q', '-f', fmt, 'b.img', size)
+            qemu('create', '-q', '-f', fmt, 'c.img', size)
+            got = [json.loads(t('info', '--output=json', i).stdout)['virtual-size'] for t in (rhea, qemu) for i in ('b.img', 'c.img')]
+            assert len(set(got)) == 1 and got[0] >= size, (fmt, size, got)
+
+
+def test_vmdk_chain():
+    random_raw('base.raw', 5 * MiB, 5)
+    qemu('convert', '-O', 'vmdk', 'base.raw', 'base.vmdk')
+    for maker in (rhea, qemu):
+        maker('create', '-q', '-f', 'vmdk', '-b', 'base.vmdk', '-F', 'vmdk', 'top.vmdk')
+        for tool in (rhea, qemu):
+            tool('compare', '-q', '-F', 'raw', 'top.vmdk', 'base.raw')
+        run('qemu-io', '-f', 'vmdk', '-c', 'write -P 7 1M 64k', 'top.vmdk')
+        assert rhea('compare', 'top.vmdk', 'base.raw', '-F', 'raw', ok=(1,)).stdout.startswith('Content mismatch at offset 1048576')
+    # the base changes: what was built on it is refused, not misread
+    run('qemu-io', '-f', 'vmdk', '-c', 'write -P 9 0 64k', 'base.vmdk')
+    assert 'has changed since' in rhea('compare', 'top.vmdk', 'base.raw', '-F', 'raw', ok=(2,)).stderr
+
+
+def test_vmdk_is_its_own_base():
+    qemu('create', '-q', '-f', 'vmdk', 'x.vmdk', '1M')
+    qemu('create', '-q', '-f', 'vmdk', '-b', 'x.vmdk', '-F', 'vmdk', 'y.vmdk')
+    with open('y.vmdk', 'r+b') as f:            # y's base is y
+        data = f.read()
+        f.seek(0)
+        f.write(data.replace(b'"x.vmdk"', b'"y.vmdk"', 1))
+    p = rhea('compare', 'y.vmdk', 'x.vmdk', ok=(2,))
+    assert 'comes back' in p.stderr or 'has changed' in p.stderr, p.stderr
+
+
+def test_luks():
+    r = random.Random(3)
+    with open('l.raw', 'wb') as f:
+        f.write(r.randbytes(3 * MiB + 512) + bytes(MiB))
+    for maker in (rhea, qemu):
+        maker('convert', *SECRET, '-f', 'raw', '-O', 'luks', '-o', 'key-secret=sec0,iter-time=10', 'l.raw', 'l.luks')
+        for tool in (rhea, qemu):
+            tool('compare', '-q', *SECRET, '--image-opts', 'driver=raw,file.filename=l.raw',
+                 'driver=luks,key-secret=sec0,file.filename=l.luks')
+        a, b = describe(rhea, 'l.luks'), describe(qemu, 'l.luks')
+        b['format-specific']['data'].setdefault('detached-header', False)
+        assert a == b, (a, b)
+    p = rhea('compare', '--object', 'secret,id=sec0,data=wrong', '--image-opts', 'driver=raw,file.filename=l.raw',
+             'driver=luks,key-secret=sec0,file.filename=l.luks', ok=(2,))
+    assert 'Invalid password' in p.stderr, p.stderr
+    p = rhea('resize', '--image-opts', 'driver=luks,file.filename=l.luks', '+1M', ok=(1,))
+    assert 'key-secret' in p.stderr, p.stderr
+
+
+# ---- formats that are only read, made here
+
+def bochs(name, data, version=2, extent=65536):
+    entries = (len(data) + extent - 1) // extent
+    bitmap = max(extent // 512 // 8, 1)
+    catalog, body = [], b''
+    for i in range(entries):
+        chunk = data[i * extent:(i + 1) * extent].ljust(extent, b'\0')
+        if not any(chunk):
+            catalog.append(0xffffffff)
+            continue
+        catalog.append(len(body) // ((bitmap + 511) // 512 * 512 + extent))
+        bits = bytearray((bitmap + 511) // 512 * 512)
+        for s in range(extent // 512):
+            if any(chunk[s * 512:s * 512 + 512]):
+                bits[s // 8] |= 1 << s % 8
+        body += bytes(bits) + chunk
+    h = b'Bochs Virtual HD Image'.ljust(32, b'\0') + b'Redolog'.ljust(16, b'\0') + b'Growing'.ljust(16, b'\0')
+    h += struct.pack('<IIIII', version << 16, 512, entries, bitmap, extent)
+    h += struct.pack('<IQ', 0, len(data)) if version == 2 else struct.pack('<Q', len(data))
+    with open(name, 'wb') as f:
+        f.write(h.ljust(512, b'\0') + struct.pack('<%dI' % entries, *catalog) + body)
+
+
+def cloop(name, data, block=65536):
+    script = b'#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n'
+    blocks = [zlib.compress(data[i:i + block].ljust(block, b'\0')) for i in range(0, len(data), block)]
+    at, offsets = 136 + 8 * (len(blocks) + 1), []
+    for b in blocks + [b'']:
+        offsets.append(at)
+        at += len(b)
+    with open(name, 'wb') as f:
+        f.write(script.ljust(128, b'\0') + struct.pack('>II', block, len(blocks)) + struct.pack('>%dQ' % len(offsets), *offsets))
+        f.write(b''.join(blocks))
+
+
+def dmg(name, data, chunk=256 * 512, fork=False):
+    body, chunks = b'', b''
+    for n, i in enumerate(range(0, len(data), chunk)):
+        part = data[i:i + chunk]
+        kind = 2 if not any(part) else (1, 0x80000005, 0x80000006)[n % 3]
+        packed = {1: part, 2: b''}.get(kind) if kind < 3 else zlib.compress(part) if kind == 0x80000005 else bz2.compress(part)
+        chunks += struct.pack('>IIQQQQ', kind, 0, i // 512, len(part) // 512, len(body), len(packed))
+        body += packed
+    chunks += struct.pack('>IIQQQQ', 0xffffffff, 0, len(data) // 512, 0, len(body), 0)
+    mish = b'mish' + struct.pack('>IQQQII', 1, 0, len(data) // 512, 0, 0, 0) + bytes(160)
+    mish = mish[:200] + struct.pack('>I', len(chunks) // 40) + chunks
+    if fork:
+        lists = struct.pack('>IIII', 256, 256, len(mish) + 4, 0).ljust(256, b'\0') + struct.pack('>I', len(mish)) + mish
+    else:
+        lists = (b'<plist><dict><key>blkx</key><array><dict><key>Data</key><data>\n' + base64.encodebytes(mish) +
+                 b'</data></dict></array></dict></plist>')
+    koly = bytearray(512)
+    struct.pack_into('>4sIIIQQQQQ', koly, 0, b'koly', 4, 512, 1, 0, 0, len(body), len(body) if fork else 0,
+                     len(lists) if fork else 0)
+    if not fork:
+        struct.pack_into('>QQ', koly, 216, len(body), len(lists))
+    struct.pack_into('>IQ', koly, 488, 1, len(data) // 512)
+    with open(name, 'wb') as f:
+        f.write(body + lists + bytes(koly))
+
+
+def test_read_only_formats():
+    random_raw('r.raw', 3 * MiB, 11)
+    with open('r.raw', 'rb') as f:
+        data = f.read()
+    cases = [('bochs', lambda: bochs('r.img', data)), ('bochs', lambda: bochs('r.img', data, 1, 4096)),
+             ('cloop', lambda: cloop('r.img', data)), ('cloop', lambda: cloop('r.img', data, 4096)),
+             ('dmg', lambda: dmg('r.img', data)), ('dmg', lambda: dmg('r.img', data, 512 * 9, fork=True))]
+    for fmt, make in cases:
+        make()
+        rhea('compare', '-q', '-f', fmt, '-F', 'raw', 'r.img', 'r.raw')
+        if fmt != 'dmg':                        # Debian's reads no bzip2 chunks
+            qemu('compare', '-q', '-f', fmt, '-F', 'raw', 'r.img', 'r.raw')
+        p = rhea('resize', '-f', fmt, 'r.img', '+1M', ok=(1,))
+        assert 'only read' in p.stderr, p.stderr
+
+
+def test_probing():
+    """The format is told by the first bytes."""
+    random_raw('p.raw', MiB, 2)
+    for fmt in ('vdi', 'vpc', 'vmdk', 'vhdx', 'qed', 'parallels'):
+        rhea('convert', '-O', fmt, 'p.raw', 'p.img')
+        assert json.loads(rhea('info', '--output=json', 'p.img').stdout)['format'] == fmt
+
+
+def main():
+    failures = 0
+    wanted = sys.argv[1:]
+    with tempfile.TemporaryDirectory(prefix='rhea-formats-') as d:
+        os.chdir(d)
+        for name, fn in list(globals().items()):
+            if not name.startswith('test_') or (wanted and name not in wanted):
+                continue
+            try:
+                fn()
+                print('ok', name, flush=True)
+            except Exception as e:
+                failures += 1
+                print('FAILED', name, '%s: %s' % (type(e).__name__, e), flush=True)
+        os.chdir('/')
+    sys.exit(failures != 0)
+
+
+if __name__ == '__main__':
+    main()
