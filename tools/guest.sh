@@ -7,7 +7,7 @@
 #   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa compares with
 #   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer;
 #                          of other machines: arm64-cloud, arm64-trixie, armhf ... (see kernel_rows)
-#   guest.sh efi KERNEL LOADER   a disk from which EDK2 starts that kernel: systemd-boot or grub; disk.raw
+#   guest.sh efi KERNEL LOADER   a disk from which EDK2 starts that kernel: systemd-boot, grub, xen; disk.raw
 #   guest.sh riscv-firmware   trixie's OpenSBI of both widths, U-Boot and EDK2 for RISC-V
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -193,7 +193,10 @@ efi() { # kernel loader
     grub)
         progress "Fetching $2" fetch "$suite" "$tmp/pkg" "grub-efi-${arch}-bin" "$arch"
         cp "$tmp"/pkg/usr/lib/grub/*-efi/monolithic/grub"${efi_name,,}.efi" "$tmp/boot.efi" ;;
-    *) say "rhea: no boot loader '$2'; there are: systemd-boot grub"; exit 1 ;;
+    xen)
+        progress "Fetching $2" fetch "$suite" "$tmp/pkg" "xen-hypervisor-4.17-$arch" "$arch"
+        cp "$tmp"/pkg/boot/xen-*.efi "$tmp/boot.efi" ;;
+    *) say "rhea: no boot loader '$2'; there are: systemd-boot grub xen"; exit 1 ;;
     esac
     # Boot loaders have their own ideas of quotes: the command is in the initramfs, in place of the kernel's command line.
     mkdir "$tmp/over"
@@ -204,16 +207,18 @@ efi() { # kernel loader
     printf 'timeout 1\ndefault rhea\n' > "$tmp/loader.conf"
     printf 'title Debian\nlinux /vmlinuz\ninitrd /initrd.gz\noptions %s\n' "$options" > "$tmp/rhea.conf"
     printf 'set timeout=1\nmenuentry Debian {\n    linux /vmlinuz %s\n    initrd /initrd.gz\n}\n' "$options" > "$tmp/grub.cfg"
+    printf '[global]\ndefault=debian\n[debian]\noptions=console=dtuart dtuart=serial0 dom0_mem=512M dom0_max_vcpus=2\nkernel=\\vmlinuz console=hvc0 panic=-1\nramdisk=\\initrd.gz\n' > "$tmp/xen.cfg"
     size=$(( ($(stat -L -c %s "$kernel/vmlinuz" "$tmp/initrd.gz" "$tmp/boot.efi" | paste -sd+)) / 1048576 + 34 ))
     truncate -s "${size}M" "$tmp/disk.raw"
     mformat -i "$tmp/disk.raw" -F -v RHEA ::
     mmd -i "$tmp/disk.raw" ::/EFI ::/EFI/BOOT ::/EFI/debian ::/loader ::/loader/entries
     mcopy -i "$tmp/disk.raw" "$tmp/boot.efi" "::/EFI/BOOT/BOOT$efi_name.EFI"
     mcopy -i "$tmp/disk.raw" "$tmp/grub.cfg" ::/EFI/debian/grub.cfg
+    [ "$2" != xen ] || mcopy -i "$tmp/disk.raw" "$tmp/xen.cfg" "::/EFI/BOOT/BOOT$efi_name.cfg"
     mcopy -i "$tmp/disk.raw" "$tmp/loader.conf" ::/loader/loader.conf
     mcopy -i "$tmp/disk.raw" "$tmp/rhea.conf" ::/loader/entries/rhea.conf
     mcopy -i "$tmp/disk.raw" "$kernel/vmlinuz" "$tmp/initrd.gz" ::/
-    rm -rf "$tmp"/{pkg,over,initrd.gz,boot.efi,grub.cfg,loader.conf,rhea.conf}; touch "$tmp/done"; mv "$tmp" "$out"
+    rm -rf "$tmp"/{pkg,over,initrd.gz,boot.efi,grub.cfg,xen.cfg,loader.conf,rhea.conf}; touch "$tmp/done"; mv "$tmp" "$out"
 }
 
 foreign_packages=systemd-sysv,systemd-resolved,udev,dbus,openssh-server,iproute2,iputils-ping,ca-certificates,wget,procps,kmod,less,login

@@ -74,6 +74,24 @@ def loader_starts_kernel(loader, machine, told_by, disk="if=virtio"):
     return f"{loader}-{machine}-{told_by}", test
 
 
+def xen(gic, cpu):
+    """Xen at EL2, which EDK2 starts, with a Debian kernel as Dom0 on two virtual CPUs."""
+    def test():
+        image = asset("efi", "arm64", "xen") + "/disk.raw"
+        with tempfile.TemporaryDirectory() as d:
+            with Machine("-cpu", cpu, *firmware_args(d), "-drive", f"if=virtio,format=raw,readonly=on,file={image}", memory="1G", smp=2,
+                         machine=f"virt,acpi=off,virtualization=on,gic-version={gic}", emulator=a64) as m:
+                m.expect(r"\(XEN\) Xen version 4\.", 120)
+                m.expect(r"userspace is up on aarch64, 2 CPUs", 240)
+                said = m.expect(r"(?s)(.*)end of dmesg", 60)[1]
+                m.expect(r"\(XEN\) Hardware Dom0 halted", 60)
+                assert m.wait(60) == 0
+                m.clean()
+                # Xen on Arm takes no PCI devices from its Dom0
+                complaints("\n".join(l for l in said.splitlines() if "Failed to add - passthrough" not in l))
+    return f"xen-gic{gic}-{cpu}", test
+
+
 def boots_from(order, expected):
     """bootindex= decides which of two disks EDK2 starts: one has systemd-boot, one GRUB."""
     def test():
@@ -226,7 +244,7 @@ tests = [device_tree(2, "v2m@8020000"), device_tree(3, "its@8080000"), refused, 
          acpi_tables("virt", COMMON_TABLES), acpi_tables("virt,gic-version=3,virtualization=on", COMMON_TABLES | {"IORT"}, 4),
          loader_starts_kernel("systemd-boot", "virt", "acpi"), loader_starts_kernel("grub", "virt,gic-version=3", "acpi"),
          loader_starts_kernel("grub", "virt,acpi=off", "devicetree"), boots_from((2, 1), "VenHw(837DCA9E"), boots_from((1, 2), "/Pci("),
-         power_button("virt"), debian(2, 2), debian(3, 4)]
+         xen(2, "cortex-a72"), xen(3, "cortex-a57"), power_button("virt"), debian(2, 2), debian(3, 4)]
 if soak:
     tests += [to_userspace(smp, gic, accel=f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for gic in (2, 3) for n in range(20)]
 run(tests)

@@ -21,7 +21,7 @@ struct arm_model {
     uint8_t features[28];       /* beside what ID registers say */
 };
 enum { PAUTH_IMPDEF, PAUTH_QARMA5, PAUTH_QARMA3 };
-struct arm_identity { uint64_t id[ID_COUNT]; uint32_t ccsidr[3]; uint8_t pauth; struct arm_features wanted; };
+struct arm_identity { uint64_t id[ID_COUNT], given[ID_COUNT] /* before arm_model_configure() */; uint32_t ccsidr[3]; uint8_t pauth; struct arm_features wanted; };
 
 #define V8_32 AF_V4T, AF_V5, AF_V6, AF_V6K, AF_V6T2, AF_V7, AF_V7MP, AF_V8, AF_IDIVT, AF_IDIVA, AF_LPAE, AF_GENERIC_TIMER, AF_AArch64
 #define V7_32 AF_V4T, AF_V5, AF_V6, AF_V6K, AF_V6T2, AF_V7, AF_V7MP, AF_VFP2, AF_VFP3, AF_VFPD32, AF_VFPDP, AF_VFPFP16, AF_NEON, AF_TZ, AF_THUMBEE
@@ -373,6 +373,7 @@ bool arm_model_parse(struct arm_cpu *c, const char *spec, struct error *err)
     if (machine_is_32(c) && !m->v7)
         make_32(c);
     id->wanted = c->features;
+    memcpy(id->given, id->id, sizeof(id->given));
     return true;
 }
 
@@ -382,6 +383,7 @@ void arm_model_configure(struct arm_cpu *c)
     struct arm_identity *id = c->identity;
 
     c->features = id->wanted;
+    memcpy(id->id, id->given, sizeof(id->id));
     if (!c->sys.config.el2) {
         feature_set(&c->features, AF_EL2, false);
         feature_set(&c->features, AF_VE32, false);
@@ -420,9 +422,9 @@ uint64_t arm_id(const struct arm_cpu *c, unsigned key)
     if (crm == 0 && op2 == 5)
         return c->sys.config.mpidr | (has(c, AF_V7MP) ? BIT(31) : 0);
     v = id->id[crm << 4 | op2];
-    if (crm == 4 && op2 == 0 && has(c, AF_GICV3))
+    if (crm == 4 && op2 == 0 && c->sys.gic)
         v |= BIT(24);
-    if (crm == 1 && op2 == 1 && has(c, AF_GICV3))
+    if (crm == 1 && op2 == 1 && c->sys.gic)
         v |= BIT(28);
     return v;
 }
