@@ -55,6 +55,8 @@ struct cpu {
     const struct guest *guest;
     struct jit_cpu *jit;
     struct vcpu *vcpu;          /* system mode: the machine's side; NULL in user mode */
+    /* User mode: the guest says that code there was written (IC IVAU, FENCE.I); NULL in system mode, which sees writes. */
+    void (*code_changed)(struct cpu *cpu, uint64_t va, uint64_t n);
     sigjmp_buf *loop_exit;      /* set while guest code runs */
     int exception;              /* guest's number of the exception being raised, -1: none */
     int index;

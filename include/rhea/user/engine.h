@@ -37,7 +37,7 @@ void engine_cpu_free(struct engine *e, struct cpu *cpu);
 /* On the host thread that is to run t, with all signals blocked: the host's side of it (alternate stack, handlers' pointer).
  * Then engine_thread_run() runs guest code and calls user_syscall() until the thread ends by thread_exit() (ussys's). It sets
  * the host's signal mask from t->sig.mask. */
-bool engine_thread_begin(struct thread *t, struct error *err);
+bool engine_thread_begin(struct thread *t);
 _Noreturn void engine_thread_run(struct thread *t);
 void engine_thread_end(struct thread *t);       /* before pthread exit; all host signals blocked from here on */
 /* fork(): around the host's call. child: in the child, where only this thread is left. All engine locks are held between. */
@@ -66,11 +66,13 @@ void *guest_host_write(struct engine *e, uint64_t va, size_t n);
 uint64_t guest_of_host(const struct engine *e, const void *host);
 uintptr_t engine_base(const struct engine *e);
 
-/* ---- mappings changed. Call after the change (with exec: is it executable to the guest), munmap and mprotect before it. The
- * host's mapping of a page that is executable to the guest needs PROT_READ, never PROT_EXEC. */
-void engine_mapped(struct engine *e, uint64_t va, uint64_t n, int guest_prot);          /* mmap, mremap, brk, shmat, mprotect */
+/* ---- mappings changed: call after the change, whatever it was. Code there is dropped; what the guest may do with a page is asked
+ * of mem_prot() when code is fetched. The host's mapping of a page that is executable to the guest needs PROT_READ, never
+ * PROT_EXEC. (The engine's locks come after mm's: with mm locked these may be called, and mem_prot() is never called with an
+ * engine lock held. fork() takes mm's first.) A page that x86 code was translated from has lost its PROT_WRITE on the host until
+ * something is written there: a mprotect() of ussys may give it back too early only together with engine_mapped(). */
+void engine_mapped(struct engine *e, uint64_t va, uint64_t n);   /* mmap, mremap, brk, shmat, mprotect */
 void engine_unmapped(struct engine *e, uint64_t va, uint64_t n);
-int engine_prot(const struct engine *e, uint64_t va);           /* PROT_* that engine_mapped() was told, -1: none */
 /* The guest says that it wrote code: cacheflush(), riscv_flush_icache(). Other threads see it too when this returns. */
 void engine_code_changed(struct engine *e, uint64_t va, uint64_t n);
 

@@ -62,8 +62,9 @@ struct guest_user {
 
     /* After cpu_loop_exit() with cpu->exception: what it means to a Linux program. */
     void (*event)(struct cpu *cpu, struct user_event *ev);
-    /* A host fault at that guest address: sets up cpu->exception as the guest's MMU would. */
-    void (*fault)(struct cpu *cpu, uint64_t va, enum mmu_access access, bool mapped);
+    /* A host fault at ev->addr, which is filled in with signal, code and address: adds trapno and error, changes what Linux on
+     * this processor says otherwise (x86: an address that is not canonical). */
+    void (*fault)(struct cpu *cpu, struct user_event *ev, enum mmu_access access);
 
     /* System calls. nr: of the last EVENT_SYSCALL; args: six (mips: more one day). */
     uint64_t (*syscall_number)(const struct cpu *cpu);
@@ -83,6 +84,7 @@ struct guest_user {
     const void *trampoline;     /* code to be placed in the guest's memory, read and execute (before a vdso exists) */
     unsigned trampoline_size;
 
+    uint8_t tag_bits;           /* upper bits of an address that accesses ignore (AArch64: 8) */
     bool code_protect;          /* x86: stores to code are seen at once; others say so (IC IVAU, FENCE.I, cacheflush) */
 };
 

@@ -164,6 +164,8 @@ uint64_t arm_helper_svc(struct cpu *cpu, uint32_t syndrome)
 {
     struct arm_cpu *c = arm(cpu);
 
+    if (cpu->code_changed)              /* user mode: the kernel is not in the guest */
+        arm_raise(c, syndrome, 0);
     arm_take(c, arm_sync_target(c), 0, syndrome, 0, cpu->pc + (syndrome & ESR_IL ? 4 : 2));
     return cpu->pc;
 }

@@ -81,6 +81,11 @@ static bool cache_op(struct arm_cpu *c, uint32_t raw, unsigned key, uint64_t v)
     el = cache_va_trap(c, crm == 5 || crm == 11);
     if (el)
         arm_sysreg_trap(c, raw, el);
+    if (c->cpu.code_changed) {          /* user mode */
+        if (crm == 5)
+            c->cpu.code_changed(&c->cpu, v & ~UINT64_C(63), 64);
+        return true;
+    }
     cache_probe(c, v);
     return true;
 }

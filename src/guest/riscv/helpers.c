@@ -31,6 +31,13 @@ uint64_t riscv_helper_amo_minmax(struct cpu *c, uint32_t what, uint64_t va, uint
     return old;
 }
 
+/* System mode sees writes to code by itself. */
+void riscv_helper_fence_i(struct cpu *c)
+{
+    if (c->code_changed)
+        c->code_changed(c, 0, UINT64_MAX);
+}
+
 void riscv_helper_amocas_pair(struct cpu *c, uint32_t what, uint64_t va)
 {
     struct riscv_cpu *r = riscv(c);

@@ -1,0 +1,399 @@
+/* Translated code of a process: found by virtual address and mode; which pages it lies in; what makes it go.
+ *
+ * Arm and RISC-V say themselves that they wrote code (engine_code_changed()). x86 does not: a page that code was translated
+ * from loses its write permission on the host; a store there faults, drops the code and gets it back (code_write_fault()). A
+ * page where that happens all the time is interpreted instead.
+ *
+ * Dropped regions stay where they are, for threads that are in them, until the whole cache is flushed. Jump caches are
+ * cleared by whoever drops: the owner looks at pc before code, and a region that died meanwhile is still there to be run to
+ * its next exit. */
+#include <string.h>
+#include <sys/mman.h>
+#include "internal.h"
+#include "rhea/base/log.h"
+
+enum { THRASH_LIMIT = 64 };     /* lifts of a page's protection after which it is interpreted */
+
+void code_init(struct engine *e) { e->pages = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free); }
+void code_free(struct engine *e) { g_clear_pointer(&e->pages, g_hash_table_destroy); }
+
+/* Under engine.lock, as all that follows up to the next section. */
+static struct code_page *page_get(struct engine *e, uint64_t va, bool make)
+{
+    uint64_t page = va & PAGE_MASK;
+    struct code_page *p = g_hash_table_lookup(e->pages, &page);
+
+    if (!p && make) {
+        p = g_new0(struct code_page, 1);
+        p->va = page;
+        g_hash_table_insert(e->pages, &p->va, p);
+    }
+    return p;
+}
+
+static void jump_forget(struct engine *e, const struct region *r)
+{
+    unsigned h = jump_hash(r->phys);
+
+    for (struct jit_cpu *jc = e->cpus; jc; jc = jc->next)
+        for (unsigned i = 0; i < JUMP_SLOTS; i++) {
+            struct jump_entry *entry = jc->jump[i].entry;
+
+            if (entry && entry[h].pc == r->phys)
+                __atomic_store_n(&entry[h].pc, h ? 0 : 1, __ATOMIC_RELEASE);
+        }
+}
+
+/* Each page has one list; a region that straddles is in that of its first page by page_next[0] and in that of its second by
+ * page_next[1]. Which link to follow is told by the page. */
+static struct region **link_of(const struct code_page *p, struct region *r)
+{
+    return &r->page_next[(r->phys & PAGE_MASK) != p->va];
+}
+
+static void page_unlink(struct code_page *p, const struct region *r)
+{
+    struct region **at = &p->regions;
+
+    while (*at && *at != r)
+        at = link_of(p, *at);
+    if (*at)
+        *at = *link_of(p, *at);
+}
+
+static void region_drop(struct engine *e, struct region *r)
+{
+    struct code_page *first = page_get(e, r->phys, false), *second = r->len2 ? page_get(e, r->phys2, false) : NULL;
+
+    if (first)
+        page_unlink(first, r);
+    if (second)
+        page_unlink(second, r);
+    jit_lock(e->jit);
+    jit_kill_locked(e->jit, r);
+    jit_unlock(e->jit);
+    jump_forget(e, r);
+}
+
+static bool overlaps(const struct code_page *p, const struct region *r, uint64_t va, uint64_t end)
+{
+    uint64_t lo = p->va + r->lo, hi = p->va + r->hi;
+
+    if ((r->phys & PAGE_MASK) != p->va)
+        lo = p->va, hi = p->va + r->len2;
+    return lo < end && va < hi;
+}
+
+static void page_drop(struct engine *e, struct code_page *p, uint64_t va, uint64_t end)
+{
+    struct region *next;
+
+    p->writes++;
+    for (struct region *r = p->regions; r; r = next) {
+        next = *link_of(p, r);
+        if (overlaps(p, r, va, end))
+            region_drop(e, r);
+    }
+}
+
+/* [va, end); end 0 is that of the address space. */
+static void drop_locked(struct engine *e, uint64_t va, uint64_t end)
+{
+    GHashTableIter i;
+    struct code_page *p;
+
+    end = end ? end : UINT64_MAX;
+    if ((end - va) >> CPU_PAGE_BITS < g_hash_table_size(e->pages)) {
+        for (uint64_t page = va & PAGE_MASK; page < end; page += CPU_PAGE_SIZE)
+            if ((p = page_get(e, page, false)))
+                page_drop(e, p, va, end);
+        return;
+    }
+    g_hash_table_iter_init(&i, e->pages);
+    while (g_hash_table_iter_next(&i, NULL, (gpointer *)&p))
+        if (p->va < end && va < p->va + CPU_PAGE_SIZE)
+            page_drop(e, p, va, end);
+}
+
+/* The page may be written on the host as the guest may. */
+static void page_lift(struct engine *e, struct code_page *p)
+{
+    if (!p->is_protected)
+        return;
+    p->is_protected = false;
+    mprotect(host_of(e, p->va), CPU_PAGE_SIZE, PROT_READ | PROT_WRITE);
+}
+
+/* ---- what makes code go */
+
+void code_drop(struct engine *e, uint64_t va, uint64_t n)
+{
+    pthread_mutex_lock(&e->lock);
+    drop_locked(e, va, va + n < va ? 0 : va + n);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Not after a change of the mapping itself, which made the host's protection anew. */
+static void mapping_changed(struct engine *e, uint64_t va, uint64_t n)
+{
+    GHashTableIter i;
+    struct code_page *p;
+
+    pthread_mutex_lock(&e->lock);
+    drop_locked(e, va, va + n < va ? 0 : va + n);
+    g_hash_table_iter_init(&i, e->pages);
+    while (g_hash_table_iter_next(&i, NULL, (gpointer *)&p))
+        if (p->va - va < n)
+            p->is_protected = false;
+    pthread_mutex_unlock(&e->lock);
+}
+
+void engine_mapped(struct engine *e, uint64_t va, uint64_t n) { mapping_changed(e, va, n); }
+void engine_unmapped(struct engine *e, uint64_t va, uint64_t n) { mapping_changed(e, va, n); }
+
+static void kick_all(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    for (struct jit_cpu *jc = e->cpus; jc; jc = jc->next)
+        cpu_kick(jc->cpu, CPU_EXIT_FLUSH);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void engine_code_changed(struct engine *e, uint64_t va, uint64_t n)
+{
+    code_drop(e, va, n);
+    kick_all(e);
+}
+
+void *guest_host_write(struct engine *e, uint64_t va, size_t n)
+{
+    uint8_t *host = guest_host(e, va, n);
+    struct code_page *p;
+
+    if (!host || !n || !e->user->code_protect)
+        return host;
+    pthread_mutex_lock(&e->lock);
+    if (n >> CPU_PAGE_BITS < 4096)
+        for (uint64_t page = va & PAGE_MASK; page < va + n; page += CPU_PAGE_SIZE)
+            if ((p = page_get(e, page, false)) && p->is_protected) {
+                drop_locked(e, page, page + CPU_PAGE_SIZE);
+                page_lift(e, p);
+            }
+    pthread_mutex_unlock(&e->lock);
+    return host;
+}
+
+/* A store that the host refused. */
+bool code_write_fault(struct cpu *cpu, uint64_t va, unsigned n)
+{
+    struct engine *e = cpu->jit->engine;
+    bool ours = false;
+
+    if (!e->user->code_protect)
+        return false;
+    if (e->user->bits == 32)
+        va = (uint32_t)va;
+    pthread_mutex_lock(&e->lock);
+    for (uint64_t page = va & PAGE_MASK; page < va + n; page += CPU_PAGE_SIZE) {
+        struct code_page *p = page_get(e, page, false);
+
+        if (!p || !p->is_protected)
+            continue;
+        ours = true;
+        drop_locked(e, page, page + CPU_PAGE_SIZE);
+        page_lift(e, p);
+        if (p->thrash < THRASH_LIMIT)
+            p->thrash++;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return ours;
+}
+
+/* With the world stopped. */
+void code_flush(void *opaque)
+{
+    struct engine *e = opaque;
+    GHashTableIter i;
+    struct code_page *p;
+
+    pthread_mutex_lock(&e->lock);
+    g_hash_table_iter_init(&i, e->pages);
+    while (g_hash_table_iter_next(&i, NULL, (gpointer *)&p)) {
+        p->regions = NULL;
+        p->writes++;
+    }
+    jit_flush(e->jit);
+    for (struct jit_cpu *jc = e->cpus; jc; jc = jc->next)
+        for (unsigned k = 0; k < JUMP_SLOTS; k++)
+            if (jc->jump[k].entry) {
+                memset(jc->jump[k].entry, 0, sizeof(struct jump_entry) << JUMP_CACHE_BITS);
+                jc->jump[k].entry[0].pc = 1;
+            }
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- jump caches */
+
+void jump_select(struct cpu *cpu, uint64_t mode)
+{
+    struct jit_cpu *jc = cpu->jit;
+    struct jump_slot *s = &jc->jump[0];
+
+    for (unsigned i = 0; i < JUMP_SLOTS; i++) {
+        if (jc->jump[i].used && jc->jump[i].mode == mode) {
+            s = &jc->jump[i];
+            break;
+        }
+        if (jc->jump[i].used < s->used)
+            s = &jc->jump[i];
+    }
+    if (!s->entry)
+        s->entry = mmap(NULL, sizeof(struct jump_entry) << JUMP_CACHE_BITS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    else if (s->mode != mode)
+        memset(s->entry, 0, sizeof(struct jump_entry) << JUMP_CACHE_BITS);
+    s->entry[0].pc = s->entry[0].pc ? s->entry[0].pc : 1;       /* the others hold 0, which hashes to 0: none matches */
+    s->mode = mode;
+    s->used = ++jc->jump_clock;
+    cpu->mode = mode;
+    cpu->jump_cache = s->entry;
+}
+
+void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r)
+{
+    unsigned h = jump_hash(pc);
+    struct jump_entry *entry = &cpu->jump_cache[h];
+
+    entry->code = r->code;
+    __atomic_store_n(&entry->pc, pc, __ATOMIC_RELEASE);
+    if (r->dead)                        /* who killed it may have looked before */
+        __atomic_store_n(&entry->pc, h ? 0 : 1, __ATOMIC_RELEASE);
+}
+
+/* ---- translating */
+
+static void fetch_fault(struct cpu *cpu, uint64_t va, int prot)
+{
+    fault_raise(cpu, SIGSEGV, prot < 0 ? SEGV_MAPERR : SEGV_ACCERR, va, ACCESS_EXEC);
+}
+
+/* Copies the page of va to *to. */
+static bool fetch_page(struct cpu *cpu, uint64_t va, uint8_t *to, bool raise)
+{
+    struct engine *e = cpu->jit->engine;
+    int prot = e->user->bits == 32 && va >> 32 ? -1 : mem_prot(cpu->jit->thread->process, va);
+
+    if (prot >= 0 && prot & PROT_EXEC && !user_copy(to, host_of(e, va & PAGE_MASK), CPU_PAGE_SIZE))
+        return true;
+    if (raise)
+        fetch_fault(cpu, va, prot >= 0 && prot & PROT_EXEC ? -1 : prot);
+    return false;
+}
+
+static bool fetch_next(struct code_fetch *f)
+{
+    uint8_t *to = f->cpu->jit->fetch + CPU_PAGE_SIZE;
+
+    if (!fetch_page(f->cpu, f->page_va + CPU_PAGE_SIZE, to, false))
+        return false;
+    f->page[1] = to;
+    return true;
+}
+
+static uint64_t key_of_next(struct code_fetch *f) { return f->page_va + CPU_PAGE_SIZE; }
+
+bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f)
+{
+    uint8_t *to = cpu->jit->fetch;
+
+    if (!fetch_page(cpu, pc, to, true))
+        return false;
+    *f = (struct code_fetch){ .cpu = cpu, .first_pc = pc, .page = { to, NULL }, .page_va = pc & PAGE_MASK, .next_page = fetch_next };
+    return true;
+}
+
+/* x86: from here on stores to the page are seen. false: it is one to be interpreted. */
+static bool page_watch(struct engine *e, struct process *proc, uint64_t va, uint32_t *writes)
+{
+    int prot = e->user->code_protect ? mem_prot(proc, va) : 0;
+    struct code_page *p;
+    bool fine;
+
+    pthread_mutex_lock(&e->lock);
+    p = page_get(e, va, true);
+    fine = p->thrash < THRASH_LIMIT;
+    if (fine && prot >= 0 && prot & PROT_WRITE && !p->is_protected) {
+        mprotect(host_of(e, p->va), CPU_PAGE_SIZE, PROT_READ);
+        p->is_protected = true;
+    }
+    *writes = p->writes;
+    pthread_mutex_unlock(&e->lock);
+    return fine;
+}
+
+/* The region is published if nothing changed since its bytes were read. */
+static bool region_enter(struct engine *e, struct region *r, uint64_t pc, const uint32_t writes[2])
+{
+    struct code_page *p, *p2 = NULL;
+    bool same;
+
+    pthread_mutex_lock(&e->lock);
+    p = page_get(e, pc, true);
+    if (r->len2)
+        p2 = page_get(e, r->phys2, true);
+    same = p->writes == writes[0] && (!p2 || p2->writes == writes[1]);
+    if (same) {
+        *link_of(p, r) = p->regions;
+        p->regions = r;
+        if (p2) {
+            *link_of(p2, r) = p2->regions;
+            p2->regions = r;
+        }
+        jit_publish(e->jit, r);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return same;
+}
+
+static struct region *translate(struct cpu *cpu, uint64_t pc)
+{
+    struct jit_cpu *jc = cpu->jit;
+    struct engine *e = jc->engine;
+    struct process *proc = jc->thread->process;
+    struct jit_source src = { .cpu = cpu, .pc = pc, .mode = cpu->mode, .phys = pc, .phys_of_next = key_of_next };
+
+    for (unsigned tries = 0; tries < 8; tries++) {
+        uint32_t writes[2] = { 0, 0 };
+        enum jit_failure why;
+        struct region *r;
+
+        if (!page_watch(e, proc, pc, &writes[0]) ||
+            ((pc & ~PAGE_MASK) > CPU_PAGE_SIZE - 16 && !page_watch(e, proc, pc + CPU_PAGE_SIZE, &writes[1]))) {
+            jc->interpret_here = true;
+            return NULL;
+        }
+        if (!code_fetch_fill(cpu, pc, &src.fetch))
+            return NULL;
+        r = jit_translate(e->jit, &src, &why);
+        if (r && region_enter(e, r, pc, writes))
+            return r;
+        if (r)
+            continue;
+        if (why == JIT_REFUSED)
+            return NULL;
+        if (why == JIT_NO_FETCH) {      /* its first instruction goes on in a page that is not there */
+            uint64_t next = (pc & PAGE_MASK) + CPU_PAGE_SIZE;
+
+            fetch_fault(cpu, next, mem_prot(proc, next));
+            return NULL;
+        }
+        engine_exclusive(jc->thread, code_flush, e);
+    }
+    return NULL;
+}
+
+struct region *code_find(struct cpu *cpu, uint64_t pc)
+{
+    struct region *r = jit_find(cpu->jit->engine->jit, pc, cpu->mode, (pc & PAGE_MASK) + CPU_PAGE_SIZE);
+
+    return r ? r : translate(cpu, pc);
+}

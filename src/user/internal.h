@@ -1,0 +1,111 @@
+/* The engine's own structures: what run.c, cpu.c, code.c, fault.c and signal.c share. See engine.h for the rest of user mode.
+ *
+ * Locks, outermost first: ussys's (memory map), engine.lock, the translator's own. The handlers of host signals take none. */
+#ifndef RHEA_USER_INTERNAL_H
+#define RHEA_USER_INTERNAL_H
+
+#include <glib.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include "rhea/interp/interp.h"
+#include "rhea/ir/cpu.h"
+#include "rhea/jit/jit.h"
+#include "rhea/user/engine.h"
+#include "rhea/user/process.h"
+
+#define PAGE_MASK (~(uint64_t)(CPU_PAGE_SIZE - 1))
+
+/* cpu->exception beside the guest's own numbers: the host refused an access; jit_cpu.fault says which. */
+enum { EXCEPTION_HOST = 1 << 29 };
+struct host_fault { int signal, code; uint64_t va; enum mmu_access access; };
+
+/* Guest pages with translated code. Unlike in system mode a region's key is its virtual address. */
+struct code_page {
+    uint64_t va;
+    struct region *regions;     /* by page_next[0], those that straddle into it by page_next[1] */
+    uint32_t writes;            /* changes whenever something there may have changed */
+    uint16_t thrash;            /* times that its protection was lifted by a store */
+    bool is_protected;          /* PROT_WRITE is taken away on the host */
+};
+
+enum { JUMP_SLOTS = 8 };
+struct jump_slot { uint64_t mode, used; struct jump_entry *entry; };
+
+struct jit_cpu {                /* cpu->jit in user mode */
+    struct cpu *cpu;
+    struct engine *engine;
+    struct thread *thread;
+    struct jit_cpu *next;       /* engine.cpus */
+    struct jump_slot jump[JUMP_SLOTS];
+    uint64_t jump_clock;
+    struct ir *ir;              /* for single instructions */
+    bool one_insn;              /* run just one, by the interpreter, next */
+    bool interpret_here;        /* the page at pc changes too often: the interpreter runs it */
+    _Atomic bool running;       /* in translated code, or in the loop: not in a system call */
+    /* C code is accessing guest memory: a fault there is the guest's. */
+    volatile bool accessing;
+    volatile uint64_t access_va;
+    volatile enum mmu_access access;
+    struct host_fault fault;    /* EXCEPTION_HOST */
+    bool masked;                /* the handler took a signal and left all others blocked */
+    bool restart;               /* the system call before pc answered USER_RESTART */
+    uint8_t *fetch;             /* two pages: a copy of the code being translated */
+};
+
+struct engine {
+    const struct guest_user *user;
+    uintptr_t base;
+    uint64_t size;              /* of the guest's addresses; 0: 2^64 */
+    struct engine_options opts;
+    struct jit *jit;
+    pthread_mutex_t lock;
+    GHashTable *pages;          /* va of the page -> struct code_page; under lock */
+    struct jit_cpu *cpus;       /* under lock */
+    /* stop the world */
+    pthread_mutex_t ex_turn;
+    pthread_mutex_t ex_lock;
+    pthread_cond_t ex_cond;
+    _Atomic bool ex_pending;
+};
+
+static inline uint8_t *host_of(const struct engine *e, uint64_t va)
+{
+    if (e->user->bits == 32)
+        va = (uint32_t)va;
+    else if (e->user->tag_bits)
+        va = va << e->user->tag_bits >> e->user->tag_bits;
+    return (uint8_t *)(e->base + va);
+}
+
+/* code.c */
+struct region *code_find(struct cpu *cpu, uint64_t pc);         /* translated if need be; NULL: one instruction by the interpreter,
+                                                                 * or cpu->exception is set */
+bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f);       /* false: cpu->exception is set */
+bool code_write_fault(struct cpu *cpu, uint64_t va, unsigned n);        /* true: it was our protection; try again */
+void code_drop(struct engine *e, uint64_t va, uint64_t n);
+void code_flush(void *engine);                                  /* all of it; with the world stopped */
+void jump_select(struct cpu *cpu, uint64_t mode);
+void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r);
+void code_init(struct engine *e);
+void code_free(struct engine *e);
+
+/* run.c */
+void engine_enter(struct jit_cpu *jc);          /* counted as running; waits while the world is stopped */
+void engine_leave(struct jit_cpu *jc);
+
+/* fault.c */
+void fault_raise(struct cpu *cpu, int sig, int code, uint64_t va, enum mmu_access access);       /* sets cpu->exception */
+void host_handlers_init(void);                  /* SIGSEGV, SIGBUS: once a host process */
+void host_signal(int sig, siginfo_t *info, void *context);      /* the handler of all */
+struct kernel_sigaction { void (*handler)(int, siginfo_t *, void *); unsigned long flags; void (*restorer)(void); uint64_t mask; };
+int host_sigaction(int sig, const struct kernel_sigaction *set, struct kernel_sigaction *old);   /* raw, all 64; -errno */
+void host_handler_set(int sig, unsigned long flags);
+uint64_t host_sigmask(int how, uint64_t mask);  /* raw; the old one */
+/* Copies; bytes that could not be. Faults end it. */
+size_t user_copy(void *to, const void *from, size_t n);
+
+/* signal.c */
+bool signal_take(struct thread *t, int sig, const siginfo_t *info);     /* from the handler */
+void signal_deliver_all(struct thread *t);      /* in the loop */
+
+#endif
