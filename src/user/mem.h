@@ -1,0 +1,27 @@
+/* The guest's mappings, for the files of src/user: what /proc/self/maps tells and what MAP_FIXED may replace. */
+#ifndef RHEA_SRC_USER_MEM_H
+#define RHEA_SRC_USER_MEM_H
+
+#include "rhea/user/process.h"
+
+struct map {
+    uint64_t start, end;        /* guest addresses */
+    uint64_t offset, ino;
+    uint32_t dev_major, dev_minor;
+    uint8_t prot;               /* what the guest asked for */
+    bool shared, shm;           /* shm: by shmat() */
+    const char *name;           /* interned; NULL: anonymous */
+};
+
+struct mm *mm_new(struct process *p, struct error *err);
+void mm_free(struct mm *mm);
+/* Gives the text of /proc/self/maps; caller frees. */
+char *mem_maps_text(struct process *p);
+int64_t mem_shmat(struct process *p, int id, uint64_t addr, int flags);
+int64_t mem_shmdt(struct process *p, uint64_t addr);
+/* Names the mapping at addr ("[stack]"). */
+void mem_name(struct process *p, uint64_t addr, const char *name);
+/* All of [addr, addr + n) is mapped. */
+bool mem_covered(struct process *p, uint64_t addr, uint64_t n);
+
+#endif
