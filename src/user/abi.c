@@ -7,8 +7,8 @@ static const struct abi abis[] = {
     { "i386", ABI_I386, 32, 4, .packed_epoll = true },
     { "arm", ABI_ARM, 32, 8, .pairs_even = true, .arm_open_flags = true },
     { "aarch64", ABI_AARCH64, 64, 8, .arm_open_flags = true, .stat_generic = true },
-    { "riscv64", ABI_RISCV64, 64, 8, .stat_generic = true },
-    { "riscv32", ABI_RISCV32, 32, 8 },
+    { "riscv64", ABI_RISCV64, 64, 8, .stat_generic = true, .no_restorer = true },
+    { "riscv32", ABI_RISCV32, 32, 8, .no_restorer = true },
 };
 static const struct abi host_abi = { "host", ABI_X86_64, 64, 8 };
 

@@ -17,6 +17,7 @@ struct abi {
     bool arm_open_flags;        /* O_DIRECTORY, O_NOFOLLOW, O_DIRECT, O_LARGEFILE as Arm has them */
     bool packed_epoll;          /* struct epoll_event without padding */
     bool clone_tls_last;        /* clone(flags, stack, ptid, ctid, tls); others: tls before ctid */
+    bool no_restorer;           /* struct sigaction without sa_restorer */
     bool stat_generic;          /* struct stat as asm-generic has it (64 bits) */
 };
 const struct abi *abi_find(const char *guest);

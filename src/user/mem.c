@@ -33,7 +33,7 @@ enum { MAPS_MAX = 65530 };      /* as vm.max_map_count */
 static uint64_t page_down(uint64_t v) { return v & -(uint64_t)CPU_PAGE_SIZE; }
 static uint64_t page_up(uint64_t v) { return page_down(v + CPU_PAGE_SIZE - 1); }
 
-struct mm *mm_new(struct process *p, struct error *err)
+struct mm *mm_new(struct process *p)
 {
     struct mm *mm = g_new0(struct mm, 1);
 

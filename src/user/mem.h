@@ -13,7 +13,7 @@ struct map {
     const char *name;           /* interned; NULL: anonymous */
 };
 
-struct mm *mm_new(struct process *p, struct error *err);
+struct mm *mm_new(struct process *p);
 void mm_free(struct mm *mm);
 /* Gives the text of /proc/self/maps; caller frees. */
 char *mem_maps_text(struct process *p);

@@ -82,7 +82,7 @@ int64_t mem_remap(struct process *p, uint64_t addr, uint64_t old_n, uint64_t new
 int64_t mem_brk(struct process *p, uint64_t end);
 /* Protection that the guest asked for at an address, PROT_*; -1: nothing is mapped. */
 int mem_prot(struct process *p, uint64_t addr);
-void mem_lock(struct mm *mm);   /* around fork(), in that order after engine_fork_prepare() */
+void mem_lock(struct mm *mm);   /* around fork(), before engine_fork_prepare(): engine locks are taken below this one */
 void mem_unlock(struct mm *mm);
 
 #endif

@@ -1,0 +1,462 @@
+/* Threads and processes: clone() in all its forms, futexes, the end of both. Threads are host threads; fork() is the
+ * host's; a vfork() child shares the memory of its parent, which waits, as the kernel has it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/futex.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "rhea/base/log.h"
+#include "user/mem.h"
+#include "user/syscall.h"
+
+enum { THREAD_STACK = 512 << 10 };
+
+static __thread struct thread *current;
+
+struct thread *thread_self(void) { return current; }
+void thread_set_self(struct thread *t) { current = t; }
+
+/* ---- ends */
+
+static int futex_wake(struct thread *t, uint64_t va, int count)
+{
+    void *p = user_ptr(t, va, 4);
+
+    return p && p != (void *)-1 ? syscall(SYS_futex, p, FUTEX_WAKE, count, NULL, NULL, 0) : -1;
+}
+
+/* One robust mutex of a thread that ends: kernel, Documentation/locking/robust-futexes. */
+static void robust_release(struct thread *t, uint64_t futex, bool pending)
+{
+    _Atomic uint32_t *p = user_ptr_write(t, futex, 4);
+    uint32_t v;
+
+    if (!p || p == (void *)-1 || (futex & 3) || guest_read(t, &v, futex, 4))
+        return;
+    while ((v & FUTEX_TID_MASK) == (uint32_t)t->tid) {
+        if (!atomic_compare_exchange_strong(p, &v, (v & FUTEX_WAITERS) | FUTEX_OWNER_DIED))
+            continue;
+        if (v & FUTEX_WAITERS)
+            futex_wake(t, futex, 1);
+        return;
+    }
+    if (pending && !(v & FUTEX_TID_MASK))
+        futex_wake(t, futex, 1);
+}
+
+static uint64_t robust_word(struct thread *t, uint64_t va, bool *ok)
+{
+    uint64_t v = 0;
+
+    *ok = !guest_read(t, &v, va, t->process->abi->bits / 8);
+    return v;
+}
+
+/* The list is the guest's to write: it may be circular or lead anywhere. */
+static void robust_list_walk(struct thread *t)
+{
+    unsigned word = t->process->abi->bits / 8;
+    bool ok, ok2, ok3;
+    uint64_t head = t->robust_list, at, offset, pending;
+
+    if (!head)
+        return;
+    t->robust_list = 0;
+    at = robust_word(t, head, &ok);
+    offset = robust_word(t, head + word, &ok2);
+    pending = robust_word(t, head + 2 * word, &ok3);
+    if (!ok || !ok2 || !ok3)
+        return;
+    for (unsigned limit = ROBUST_LIST_LIMIT; at != head && limit; limit--) {
+        uint64_t next = robust_word(t, at & ~UINT64_C(1), &ok);
+
+        if ((at & ~UINT64_C(1)) != (pending & ~UINT64_C(1)))
+            robust_release(t, (at & ~UINT64_C(1)) + offset, false);
+        if (!ok)
+            return;
+        at = next;
+    }
+    if (pending)
+        robust_release(t, (pending & ~UINT64_C(1)) + offset, true);
+}
+
+static void thread_unlist(struct process *p, struct thread *t)
+{
+    for (struct thread **at = &p->threads; *at; at = &(*at)->next)
+        if (*at == t) {
+            *at = t->next;
+            p->nthreads--;
+            break;
+        }
+}
+
+_Noreturn void thread_exit(struct thread *t, int status)
+{
+    struct process *p = t->process;
+    bool first = t->tid == getpid();
+    uint32_t zero = 0;
+    bool last;
+
+    pthread_mutex_lock(&p->lock);
+    last = p->nthreads == 1;
+    if (!last)
+        thread_unlist(p, t);
+    pthread_mutex_unlock(&p->lock);
+    if (last)
+        process_exit(t, status);
+    engine_thread_end(t);
+    robust_list_walk(t);
+    if (t->clear_child_tid && !guest_write(t, t->clear_child_tid, &zero, sizeof(zero)))
+        futex_wake(t, t->clear_child_tid, INT32_MAX);
+    if (first)                  /* its host stack is the process's; the kernel keeps it until all have ended */
+        for (;;)
+            syscall(SYS_exit, status & 0xff);
+    engine_cpu_free(p->engine, t->cpu);
+    signal_thread_free(&t->sig);
+    current = NULL;
+    g_free(t);
+    pthread_exit(NULL);
+}
+
+_Noreturn void process_exit(struct thread *t, int status)
+{
+    robust_list_walk(t);
+    for (;;)
+        syscall(SYS_exit_group, status & 0xff);
+}
+
+SYS(exit) { thread_exit(t, a[0]); }
+SYS(exit_group) { process_exit(t, a[0]); }
+
+/* ---- beginnings */
+
+/* What clone() and clone3() have in common, as the kernel's struct clone_args. */
+struct clone_request {
+    uint64_t flags, stack, stack_size, parent_tid, child_tid, pidfd, tls, set_tid, set_tid_size, cgroup;
+    int exit_signal;
+};
+
+/* A new thread: the parent waits until it has a tid and a CPU of its own. */
+struct start {
+    struct thread *t;
+    const struct clone_request *r;
+    pthread_mutex_t lock;
+    pthread_cond_t ready;
+    bool is_ready, failed;
+};
+
+static struct thread *thread_copy(struct thread *from, struct process *p)
+{
+    struct thread *t = g_new0(struct thread, 1);
+
+    t->process = p;
+    t->vfork_fd = -1;
+    signal_thread_init(&t->sig, &from->sig);
+    t->cpu = engine_cpu_clone(p->engine, from->cpu);
+    return t;
+}
+
+/* The child's registers: 0 from the call, its stack, its TLS. */
+static void child_registers(struct thread *t, const struct clone_request *r)
+{
+    const struct guest_user *g = t->process->guest;
+
+    g->syscall_result(t->cpu, 0);
+    if (r->stack)
+        g->set_stack_pointer(t->cpu, r->stack + r->stack_size);
+    if (r->flags & CLONE_SETTLS)
+        g->set_tls(t->cpu, r->tls);
+}
+
+static void *thread_start(void *opaque)
+{
+    struct start *s = opaque;
+    struct thread *t = s->t;
+    uint32_t tid = gettid();
+    bool ok;
+
+    t->tid = tid;
+    current = t;
+    ok = engine_thread_begin(t, NULL);
+    if (ok && s->r->flags & CLONE_CHILD_SETTID)
+        guest_write(t, s->r->child_tid, &tid, sizeof(tid));
+    if (ok && s->r->flags & CLONE_PARENT_SETTID)
+        guest_write(t, s->r->parent_tid, &tid, sizeof(tid));
+    if (ok) {
+        pthread_mutex_lock(&t->process->lock);
+        t->next = t->process->threads;
+        t->process->threads = t;
+        t->process->nthreads++;
+        pthread_mutex_unlock(&t->process->lock);
+    }
+    pthread_mutex_lock(&s->lock);
+    s->is_ready = true;
+    s->failed = !ok;
+    pthread_cond_signal(&s->ready);
+    pthread_mutex_unlock(&s->lock);         /* s is the parent's from here on */
+    if (!ok)
+        return NULL;
+    engine_thread_run(t);
+}
+
+static int64_t clone_thread(struct thread *t, const struct clone_request *r)
+{
+    struct start s = { .t = thread_copy(t, t->process), .r = r, .lock = PTHREAD_MUTEX_INITIALIZER, .ready = PTHREAD_COND_INITIALIZER };
+    sigset_t all, old;
+    pthread_attr_t attr;
+    pthread_t id;
+    pid_t tid;
+    int e;
+
+    child_registers(s.t, r);
+    if (r->flags & CLONE_CHILD_CLEARTID)
+        s.t->clear_child_tid = r->child_tid;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attr, THREAD_STACK);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    e = pthread_create(&id, &attr, thread_start, &s);
+    if (!e) {
+        pthread_mutex_lock(&s.lock);
+        while (!s.is_ready)
+            pthread_cond_wait(&s.ready, &s.lock);
+        pthread_mutex_unlock(&s.lock);
+    }
+    tid = s.failed ? -1 : s.t->tid;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    if (!e && !s.failed)
+        return tid;
+    engine_cpu_free(t->process->engine, s.t->cpu);
+    signal_thread_free(&s.t->sig);
+    g_free(s.t);
+    return -EAGAIN;
+}
+
+/* In the child of a fork(): only this thread is left. */
+static void child_process(struct thread *t, const struct clone_request *r)
+{
+    struct process *p = t->process;
+    uint32_t tid = gettid();
+
+    t->tid = tid;
+    t->next = NULL;             /* the others' memory stays: whatever they held may be half done */
+    p->threads = t;
+    p->nthreads = 1;
+    t->robust_list = 0;
+    t->clear_child_tid = r->flags & CLONE_CHILD_CLEARTID ? r->child_tid : 0;
+    engine_fork_child(p->engine, t);
+    pthread_mutex_unlock(&p->lock);
+    mem_unlock(p->mm);
+    if (r->flags & CLONE_CHILD_SETTID)
+        guest_write(t, r->child_tid, &tid, sizeof(tid));
+    child_registers(t, r);
+}
+
+/* The parent of a vfork() waits until the child ends or execs: the child's end of a pipe closes then. */
+static void vfork_wait(int fd)
+{
+    char c;
+
+    while (read(fd, &c, 1) < 0 && errno == EINTR)
+        ;
+    close(fd);
+}
+
+static int64_t clone_process(struct thread *t, const struct clone_request *r)
+{
+    /* What glibc's fork() does not know is asked of the kernel directly. */
+    uint64_t special = r->flags & ~(uint64_t)(CLONE_VM | CLONE_VFORK | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_SETTID
+                                              | CLONE_CHILD_CLEARTID | CLONE_DETACHED | CLONE_SYSVSEM | CLONE_CLEAR_SIGHAND);
+    struct process *p = t->process;
+    int pipe_fd[2] = { -1, -1 };
+    int64_t pid;
+
+    if (r->flags & CLONE_VFORK && pipe2(pipe_fd, O_CLOEXEC) < 0)
+        return -errno;
+    mem_lock(p->mm);
+    pthread_mutex_lock(&p->lock);
+    engine_fork_prepare(p->engine);
+    if (!special && r->exit_signal == SIGCHLD) {
+        pid = fork();
+        pid = pid < 0 ? -errno : pid;
+    } else {
+        struct clone_args args = { .flags = special | (r->flags & CLONE_CLEAR_SIGHAND), .exit_signal = r->exit_signal,
+                                   .pidfd = r->flags & CLONE_PIDFD ? (uint64_t)user_ptr_write(t, r->pidfd, 4) : 0,
+                                   .set_tid = (uint64_t)user_ptr(t, r->set_tid, 4 * r->set_tid_size),
+                                   .set_tid_size = r->set_tid_size, .cgroup = r->cgroup };
+
+        pid = syscall(SYS_clone3, &args, sizeof(args));
+        pid = pid < 0 ? -errno : pid;
+    }
+    if (pid == 0) {
+        if (pipe_fd[0] >= 0)
+            close(pipe_fd[0]);
+        t->vfork_fd = pipe_fd[1];
+        child_process(t, r);
+        return USER_NORESULT;
+    }
+    engine_fork_parent(p->engine);
+    pthread_mutex_unlock(&p->lock);
+    mem_unlock(p->mm);
+    if (pid > 0 && r->flags & CLONE_PARENT_SETTID) {
+        uint32_t id = pid;
+
+        guest_write(t, r->parent_tid, &id, sizeof(id));
+    }
+    if (pipe_fd[1] >= 0) {
+        close(pipe_fd[1]);
+        if (pid > 0)
+            vfork_wait(pipe_fd[0]);
+        else
+            close(pipe_fd[0]);
+    }
+    return pid;
+}
+
+static int64_t do_clone(struct thread *t, const struct clone_request *r)
+{
+    uint64_t thread_flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+
+    if ((r->flags & CLONE_THREAD && !(r->flags & CLONE_SIGHAND)) || (r->flags & CLONE_SIGHAND && !(r->flags & CLONE_VM))
+        || (r->flags & CLONE_FS && r->flags & CLONE_NEWNS))
+        return -EINVAL;
+    if ((r->flags & thread_flags) == thread_flags)
+        return clone_thread(t, r);
+    if (r->flags & CLONE_THREAD || (r->flags & CLONE_VM && !(r->flags & CLONE_VFORK))) {
+        log_at(LOG_UNIMP, "clone: flags %#" PRIx64 ": memory shared between processes is not modelled\n", r->flags);
+        return -EINVAL;
+    }
+    return clone_process(t, r);
+}
+
+SYS(clone)
+{
+    bool tls_last = t->process->abi->clone_tls_last;
+    struct clone_request r = { .flags = a[0] & ~(uint64_t)CSIGNAL, .exit_signal = a[0] & CSIGNAL, .stack = a[1], .parent_tid = a[2],
+                               .pidfd = a[2], .tls = a[tls_last ? 4 : 3], .child_tid = a[tls_last ? 3 : 4] };
+
+    r.flags &= UINT32_MAX;
+    return do_clone(t, &r);
+}
+
+SYS(clone3)
+{
+    struct clone_args args = { 0 };
+    struct clone_request r;
+
+    if (a[1] < 64)
+        return -EINVAL;
+    if (a[1] > CPU_PAGE_SIZE)
+        return -E2BIG;
+    if (guest_read(t, &args, a[0], MIN(a[1], sizeof(args))))
+        return -EFAULT;
+    for (uint64_t at = sizeof(args); at < a[1]; at++) {
+        uint8_t byte;
+
+        if (guest_read(t, &byte, a[0] + at, 1))
+            return -EFAULT;
+        if (byte)
+            return -E2BIG;
+    }
+    if (args.exit_signal > 64 || args.flags & CSIGNAL || (!args.stack) != (!args.stack_size) || args.set_tid_size > 32)
+        return -EINVAL;
+    r = (struct clone_request){ .flags = args.flags, .exit_signal = args.exit_signal, .stack = args.stack,
+                                .stack_size = args.stack_size, .parent_tid = args.parent_tid, .child_tid = args.child_tid,
+                                .pidfd = args.pidfd, .tls = args.tls, .set_tid = args.set_tid,
+                                .set_tid_size = args.set_tid_size, .cgroup = args.cgroup };
+    return do_clone(t, &r);
+}
+
+SYS(fork)
+{
+    struct clone_request r = { .exit_signal = SIGCHLD };
+
+    return do_clone(t, &r);
+}
+
+SYS(vfork)
+{
+    struct clone_request r = { .flags = CLONE_VM | CLONE_VFORK, .exit_signal = SIGCHLD };
+
+    return do_clone(t, &r);
+}
+
+SYS(set_tid_address)
+{
+    t->clear_child_tid = a[0];
+    return gettid();
+}
+
+/* The kernel walks the list of a 64-bit guest itself, even when the process is killed. */
+SYS(set_robust_list)
+{
+    unsigned size = 3 * t->process->abi->bits / 8;
+
+    if (a[1] != size)
+        return -EINVAL;
+    if (t->process->abi->bits == 64 && t->process->base == 0)
+        return syscall(SYS_set_robust_list, a[0], a[1]) < 0 ? -errno : 0;
+    t->robust_list = a[0];
+    return 0;
+}
+
+SYS(get_robust_list)
+{
+    uint64_t head = t->robust_list, len = 3 * t->process->abi->bits / 8;
+    unsigned word = t->process->abi->bits / 8;
+
+    if ((int32_t)a[0] != 0 && (int32_t)a[0] != t->tid)
+        return -EPERM;
+    return guest_write(t, a[1], &head, word) || guest_write(t, a[2], &len, word) ? -EFAULT : 0;
+}
+
+/* ---- futexes: the host's, on the guest's words */
+
+static bool futex_has_timeout(int command)
+{
+    return command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET || command == FUTEX_LOCK_PI || command == FUTEX_LOCK_PI2
+        || command == FUTEX_WAIT_REQUEUE_PI;
+}
+
+static int64_t do_futex(struct thread *t, const uint64_t *a, enum layout time)
+{
+    int op = a[1], command = op & FUTEX_CMD_MASK;
+    struct timespec ts;
+    uint64_t fourth = a[3];
+    void *word2 = user_ptr(t, a[4], 4);
+
+    if (futex_has_timeout(command) && a[3]) {
+        if (user_get(t, time, &ts, a[3]))
+            return -EFAULT;
+        fourth = (uint64_t)&ts;
+    }
+    return user_safe_syscall(t, SYS_futex, (uint64_t)user_ptr_write(t, a[0], 4), op, (uint32_t)a[2], fourth, (uint64_t)word2,
+                             (uint32_t)a[5]);
+}
+
+SYS(futex) { return do_futex(t, a, LAYOUT_timespec); }
+SYS(futex_time64) { return do_futex(t, a, LAYOUT_timespec64); }
+
+/* struct futex_waitv holds addresses, so it is copied. */
+SYS(futex_waitv)
+{
+    struct futex_waitv v[FUTEX_WAITV_MAX];
+    struct timespec ts;
+
+    if (a[1] == 0 || a[1] > FUTEX_WAITV_MAX)
+        return -EINVAL;
+    if (guest_read(t, v, a[0], a[1] * sizeof(v[0])) || (a[3] && user_get(t, LAYOUT_timespec64, &ts, a[3])))
+        return -EFAULT;
+    for (unsigned n = 0; n < a[1]; n++)
+        v[n].uaddr = (uint64_t)user_ptr(t, v[n].uaddr, 4);
+    return user_safe_syscall(t, SYS_futex_waitv, (uint64_t)v, a[1], a[2], a[3] ? (uint64_t)&ts : 0, a[4], 0);
+}
