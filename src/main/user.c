@@ -297,8 +297,9 @@ int main(int argc, char **argv)
         t = process_load(&command.user, guest, path, args, env, &err);
         if (t) {
             thread_set_self(t);
-            if (engine_thread_begin(t, &err))
+            if (engine_thread_begin(t))
                 engine_thread_run(t);
+            error_set_errno(&err, errno, NULL, "the thread could not be set up");
         }
     }
     return fail(&err);

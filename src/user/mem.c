@@ -289,8 +289,6 @@ static int64_t map_fixed(struct process *p, uint64_t addr, uint64_t n, int prot,
                      .shared = (flags & MAP_TYPE) != MAP_PRIVATE };
     void *got;
 
-    if (!map_free_range(p->mm, addr, addr + n))
-        engine_unmapped(p->engine, addr, n);
     got = mmap(host_of(p, addr), n, host_prot(prot), (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED, fd, offset);
     if (got == MAP_FAILED) {
         int e = errno;
@@ -302,7 +300,7 @@ static int64_t map_fixed(struct process *p, uint64_t addr, uint64_t n, int prot,
     if (!(flags & MAP_ANONYMOUS))
         map_set_file(&m, fd);
     map_add(p->mm, &m);
-    engine_mapped(p->engine, addr, n, prot & 7);
+    engine_mapped(p->engine, addr, n);
     return addr;
 }
 
@@ -326,7 +324,7 @@ static int64_t map_anywhere(struct process *p, uint64_t hint, uint64_t n, int pr
             if (!(flags & MAP_ANONYMOUS))
                 map_set_file(&m, fd);
             map_add(mm, &m);
-            engine_mapped(p->engine, at, n, prot & 7);
+            engine_mapped(p->engine, at, n);
             return at;
         }
         munmap(got, n);
@@ -380,7 +378,6 @@ static int64_t unmap_locked(struct process *p, uint64_t start, uint64_t end)
 
     if (map_free_range(mm, start, end))
         return 0;
-    engine_unmapped(p->engine, start, end - start);
     map_split(mm, start);
     map_split(mm, end);
     for (unsigned n = map_find(mm, start); n < mm->count && mm->maps[n].start < end; n++) {
@@ -390,6 +387,7 @@ static int64_t unmap_locked(struct process *p, uint64_t start, uint64_t end)
             return r;
     }
     map_clear(mm, start, end);
+    engine_unmapped(p->engine, start, end - start);
     return 0;
 }
 
@@ -423,16 +421,8 @@ int64_t mem_protect(struct process *p, uint64_t addr, uint64_t n, int prot)
     if (!map_covered(mm, addr, addr + n)) {
         r = -ENOMEM;
     } else {
-        engine_unmapped(p->engine, addr, n);
         if (mprotect(host_of(p, addr), n, host_prot(prot)) < 0) {
             r = -errno;
-            for (uint64_t at = addr; at < addr + n; ) {         /* the engine knows again what it was */
-                const struct map *m = map_at(mm, at);
-                uint64_t end = MIN(m->end, addr + n);
-
-                engine_mapped(p->engine, at, end - at, m->prot);
-                at = end;
-            }
         } else {
             unsigned first, k;
 
@@ -446,7 +436,7 @@ int64_t mem_protect(struct process *p, uint64_t addr, uint64_t n, int prot)
                 if (k == 0)
                     break;
             }
-            engine_mapped(p->engine, addr, n, prot);
+            engine_mapped(p->engine, addr, n);
         }
     }
     mem_unlock(mm);
@@ -470,16 +460,11 @@ static int64_t remap_move(struct process *p, const struct map *old, uint64_t add
     }
     if (!choose && !host_claim(p, to, to + new_n))
         return -errno;
-    if (!choose)
-        engine_unmapped(p->engine, to, new_n);
-    engine_unmapped(p->engine, addr, MAX(old_n, new_n));
     got = choose ? mremap(host_of(p, addr), old_n, new_n, MREMAP_MAYMOVE | (flags & MREMAP_DONTUNMAP))
         : mremap(host_of(p, addr), old_n, new_n, MREMAP_MAYMOVE | MREMAP_FIXED | (flags & MREMAP_DONTUNMAP), host_of(p, to));
     if (got == MAP_FAILED) {
         int e = errno;
 
-        if (old_n)
-            engine_mapped(p->engine, addr, old_n, m.prot);
         if (!choose && !p->mm->reserved && map_free_range(p->mm, to, to + new_n))
             munmap(host_of(p, to), new_n);
         return -e;
@@ -491,13 +476,14 @@ static int64_t remap_move(struct process *p, const struct map *old, uint64_t add
         map_clear(p->mm, addr, addr + old_n);
         if (p->mm->reserved && (to >= addr + old_n || to + new_n <= addr))
             host_release(p, addr, addr + old_n);
+        engine_unmapped(p->engine, addr, old_n);
     } else if (old_n) {
-        engine_mapped(p->engine, addr, old_n, m.prot);
+        engine_mapped(p->engine, addr, old_n);
     }
     m.start = to;
     m.end = to + new_n;
     map_add(p->mm, &m);
-    engine_mapped(p->engine, to, new_n, m.prot);
+    engine_mapped(p->engine, to, new_n);
     return to;
 }
 
@@ -520,7 +506,7 @@ static int64_t remap_grow(struct process *p, const struct map *old, uint64_t add
     }
     m.end = addr + new_n;
     map_add(p->mm, &m);
-    engine_mapped(p->engine, end, new_n - old_n, m.prot);
+    engine_mapped(p->engine, end, new_n - old_n);
     return addr;
 }
 
@@ -665,9 +651,8 @@ int64_t mem_shmat(struct process *p, int id, uint64_t addr, int flags)
     m.end = m.start + n;
     m.name = g_intern_string("/SYSV");
     m.ino = id;
-    engine_unmapped(p->engine, m.start, n);
     map_add(mm, &m);
-    engine_mapped(p->engine, m.start, n, m.prot);
+    engine_mapped(p->engine, m.start, n);
     r = m.start;
 out:
     mem_unlock(mm);
@@ -684,10 +669,10 @@ int64_t mem_shmdt(struct process *p, uint64_t addr)
     if (m && m->shm && m->start == addr) {
         uint64_t end = m->end;
 
-        engine_unmapped(p->engine, addr, end - addr);
         r = shmdt(host_of(p, addr)) < 0 ? -errno : 0;
         if (!r) {
             map_clear(p->mm, addr, end);
+            engine_unmapped(p->engine, addr, end - addr);
             if (p->mm->reserved)
                 host_release(p, addr, end);
         }

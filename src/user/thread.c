@@ -184,7 +184,7 @@ static void *thread_start(void *opaque)
 
     t->tid = tid;
     current = t;
-    ok = engine_thread_begin(t, NULL);
+    ok = engine_thread_begin(t);
     if (ok && s->r->flags & CLONE_CHILD_SETTID)
         guest_write(t, s->r->child_tid, &tid, sizeof(tid));
     if (ok && s->r->flags & CLONE_PARENT_SETTID)
