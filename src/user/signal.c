@@ -103,13 +103,13 @@ static struct signal_action action_take(struct thread *t, int sig)
     return a;
 }
 
-static void frame_fill(struct thread *t, struct signal_frame *f, const struct signal_action *a, int sig, const siginfo_t *info)
+static void frame_fill(struct thread *t, struct signal_frame *f, const struct signal_action *a, int sig, const uint8_t *siginfo)
 {
     const struct guest_user *u = t->process->guest;
     struct signal_thread *s = &t->sig;
     uint64_t sp = u->stack_pointer(t->cpu);
 
-    *f = (struct signal_frame){ .signal = sig, .info = info, .handler = a->handler, .flags = a->flags, .restorer = a->restorer,
+    *f = (struct signal_frame){ .signal = sig, .siginfo = siginfo, .handler = a->handler, .flags = a->flags, .restorer = a->restorer,
                                 .mask = s->has_saved_mask ? s->saved_mask : s->mask, .sp = sp, .trapno = s->trapno,
                                 .error = s->error, .fault_addr = s->fault_addr, .trampoline = t->process->trampoline };
     f->altstack.sp = s->altstack.sp;
@@ -121,11 +121,33 @@ static void frame_fill(struct thread *t, struct signal_frame *f, const struct si
     }
 }
 
+/* Frames are written and read by the functions of rhea/ir/cpu.h; a fault there comes back here. Translated code on the stack's
+ * page (x86) is no fault. */
+static bool frame_access(struct thread *t, const struct signal_frame *push, bool rt, struct signal_return *pop)
+{
+    struct cpu *cpu = t->cpu;
+    sigjmp_buf *outer = cpu->loop_exit, out;
+    volatile unsigned tries = 0;
+    bool ok = false;
+
+    cpu->loop_exit = &out;
+    if (!sigsetjmp(out, 0) || (cpu->exception == EXCEPTION_HOST && code_write_fault(cpu, cpu->jit->fault.va, 32) && tries++ < 64)) {
+        cpu->exception = -1;
+        ok = push ? t->process->guest->signal_push(cpu, push) : t->process->guest->signal_pop(cpu, rt, pop);
+    }
+    cpu->exception = -1;
+    cpu->loop_exit = outer;
+    return ok;
+}
+
+static bool frame_push(struct thread *t, const struct signal_frame *f) { return frame_access(t, f, false, NULL); }
+
 static void handler_enter(struct thread *t, const struct signal_action *a, int sig, const siginfo_t *info)
 {
     const struct guest_user *u = t->process->guest;
     struct jit_cpu *jc = t->cpu->jit;
     struct signal_thread *s = &t->sig;
+    uint8_t siginfo[GUEST_SIGINFO_SIZE];
     struct signal_frame f;
 
     if (jc->restart && a->flags & SA_RESTART)
@@ -133,8 +155,9 @@ static void handler_enter(struct thread *t, const struct signal_action *a, int s
     else if (jc->restart)
         u->syscall_result(t->cpu, -EINTR);
     jc->restart = false;
-    frame_fill(t, &f, a, sig, info);
-    if (!u->signal_push(t->cpu, &f)) {
+    siginfo_to_guest(u, siginfo, info);
+    frame_fill(t, &f, a, sig, siginfo);
+    if (!frame_push(t, &f)) {
         log_at(LOG_GUEST_ERRORS, "no stack for signal %d at sp %#" G_GINT64_MODIFIER "x\n", sig, f.sp);
         die_by(t, SIGSEGV);
     }
@@ -345,7 +368,7 @@ int64_t signal_return(struct thread *t, bool rt)
     struct signal_return r = { 0 };
     struct signal_thread *s = &t->sig;
 
-    if (!t->process->guest->signal_pop(t->cpu, rt, &r)) {
+    if (!frame_access(t, NULL, rt, &r)) {
         siginfo_t info = { .si_signo = SIGSEGV, .si_code = SI_KERNEL };
 
         signal_force(t, &info);

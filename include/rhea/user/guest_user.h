@@ -27,8 +27,8 @@ struct user_event {
 
 /* A signal about to be delivered: what a frame is made of. */
 struct signal_frame {
-    int signal;                 /* guest's number (that of all guests here) */
-    const siginfo_t *info;
+    int signal;                 /* number: the same in all guests here */
+    const uint8_t *siginfo;     /* 128 bytes as the guest has them */
     uint64_t handler, flags, restorer;  /* of the sigaction; flags: SA_* as the guests have them (asm-generic's bits) */
     uint64_t mask;              /* to be restored by sigreturn */
     uint64_t sp;                /* where the frame goes below: sp, or top of the alternate stack (no red zone taken off) */
@@ -76,6 +76,11 @@ struct guest_user {
     void (*set_stack_pointer)(struct cpu *cpu, uint64_t sp);
     void (*set_tls)(struct cpu *cpu, uint64_t v);       /* CLONE_SETTLS; i386: set_thread_area's descriptor has its own call */
     uint64_t (*tls)(const struct cpu *cpu);
+    /* x86-64: arch_prctl(ARCH_SET_GS, ARCH_GET_GS); i386 (and int 0x80): set_thread_area(), clone()'s tls; desc: struct user_desc,
+     * whose entry is filled in if it is -1; -errno. NULL elsewhere. */
+    void (*set_gs_base)(struct cpu *cpu, uint64_t v);
+    uint64_t (*gs_base)(const struct cpu *cpu);
+    int (*set_thread_area)(struct cpu *cpu, uint32_t desc[4]);
 
     /* Signals. push: makes the frame and sets registers to enter the handler; false: the stack is not writable. pop: state
      * from the frame at the stack pointer; false: it is no good (SIGSEGV). rt: rt_sigreturn. */

@@ -47,6 +47,14 @@ bool x86_descriptor_read(struct x86_cpu *c, uint16_t selector, struct x86_descri
     uint64_t base = local ? c->seg[S_LDT].base : c->gdt.base;
     uint32_t limit = local ? c->seg[S_LDT].limit : c->gdt.limit;
 
+    if (c->platform && c->platform->descriptor) {
+        uint64_t raw;
+
+        if (!c->platform->descriptor(c->platform_opaque, c, selector, &raw))
+            return false;
+        *d = (struct x86_descriptor){ .lo = (uint32_t)raw, .hi = (uint32_t)(raw >> 32) };
+        return true;
+    }
     if (local && !(c->seg[S_LDT].attr & ATTR_P))
         return false;
     if ((uint32_t)(selector | 7) > limit)

@@ -121,6 +121,8 @@ struct x86_platform {
     void (*ferr)(void *opaque, struct x86_cpu *c, bool level);  /* IRQ 13 */
     void (*triple_fault)(void *opaque, struct x86_cpu *c);
     void (*smi_done)(void *opaque, struct x86_cpu *c);
+    /* User mode: the descriptor of a selector, where there are no tables. false: beyond the limit */
+    bool (*descriptor)(void *opaque, struct x86_cpu *c, uint16_t selector, uint64_t *out);
 };
 
 /* Mode bits: the key of translations */
