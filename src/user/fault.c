@@ -54,7 +54,7 @@ void host_handlers_init(void)
 /* ---- copies that may fault: rep movsb, whose count is what is left */
 
 extern const uint8_t user_copy_insn[], user_copy_end[];
-size_t user_copy(void *to, const void *from, size_t n)
+__attribute__((noinline, noclone)) size_t user_copy(void *to, const void *from, size_t n)
 {
     __asm__ volatile(".globl user_copy_insn, user_copy_end\n"
                      ".hidden user_copy_insn, user_copy_end\n"

@@ -25,7 +25,7 @@ void signal_process_init(struct signal_process *p)
     for (int sig = 1; sig <= NSIG_ALL; sig++) {
         struct kernel_sigaction a = { 0 };
 
-        if (!host_sigaction(sig, NULL, &a) && a.handler == (void (*)(int, siginfo_t *, void *))SIG_IGN)
+        if (!host_sigaction(sig, NULL, &a) && (uintptr_t)a.handler == ACTION_IGN)
             p->action[sig].handler = ACTION_IGN;
     }
 }
@@ -128,7 +128,7 @@ static bool frame_access(struct thread *t, const struct signal_frame *push, bool
     struct cpu *cpu = t->cpu;
     sigjmp_buf *outer = cpu->loop_exit, out;
     volatile unsigned tries = 0;
-    bool ok = false;
+    volatile bool ok = false;
 
     cpu->loop_exit = &out;
     if (!sigsetjmp(out, 0) || (cpu->exception == EXCEPTION_HOST && code_write_fault(cpu, cpu->jit->fault.va, 32) && tries++ < 64)) {
@@ -240,7 +240,7 @@ static void host_follow(int sig, const struct signal_action *a)
         host_handler_set(sig, k.flags);
         return;
     }
-    k.handler = (void (*)(int, siginfo_t *, void *))a->handler;
+    k.handler = (void (*)(int, siginfo_t *, void *))(uintptr_t)a->handler;
     host_sigaction(sig, &k, NULL);
 }
 

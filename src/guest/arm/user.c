@@ -5,7 +5,7 @@
 #include "rhea/user/guest_user.h"
 #include "system.h"
 
-enum { EC_SVC32_ = 0x11, EC_SYS64_ = 0x18, EC_IABT = 0x20, EC_DABT = 0x24, EC_BKPT32_ = 0x38, FSC_ALIGN = 0x21 };
+enum { FSC_ALIGN = 0x21 };
 static unsigned ec_of(uint32_t syndrome) { return syndrome >> 26; }
 
 /* ---- the CPU */
@@ -133,8 +133,6 @@ static char *cpuinfo(const struct cpu *cpu, unsigned n)
 
 /* ---- exceptions */
 
-static unsigned insn_bytes(const struct arm_cpu *c, uint32_t syndrome) { return c->aarch32 && c->thumb && !(syndrome & BIT(25)) ? 2 : 4; }
-
 /* What the kernel takes for a breakpoint: UDF #16 of A32, UDF #1 of T32. */
 static bool is_breakpoint32(struct arm_cpu *c)
 {
@@ -166,13 +164,13 @@ static void event(struct cpu *cpu, struct user_event *ev)
         return;
     }
     switch (ec_of(syndrome)) {
-    case EC_SVC64: case EC_SVC32_:
+    case EC_SVC64: case EC_SVC32:
         ev->kind = EVENT_SYSCALL;
         cpu->pc += c->aarch32 && c->thumb ? 2 : 4;
         if (c->aarch32)
             cpu->pc = (uint32_t)cpu->pc;
         break;
-    case EC_BRK64: case EC_BKPT32_:
+    case EC_BRK64: case EC_BKPT32:
         ev->signal = SIGTRAP;
         ev->code = TRAP_BRKPT;
         break;
@@ -182,7 +180,7 @@ static void event(struct cpu *cpu, struct user_event *ev)
         if (ec_of(syndrome) == EC_SP_ALIGN)
             ev->addr = c->sp;
         break;
-    case EC_DABT: case EC_DABT + 1:
+    case EC_DABT_LOWER: case EC_DABT:
         ev->signal = (syndrome & 0x3f) == FSC_ALIGN ? SIGBUS : SIGSEGV;
         ev->code = ev->signal == SIGBUS ? BUS_ADRALN : SEGV_MAPERR;
         ev->addr = c->exc_far;
@@ -241,7 +239,7 @@ static void fault(struct cpu *cpu, struct user_event *ev, enum mmu_access access
         ev->trapno = access == ACCESS_EXEC ? 0 : 14;
         return;
     }
-    ev->error = ARM_SYNDROME(access == ACCESS_EXEC ? EC_IABT : EC_DABT, fsc | (access == ACCESS_WRITE ? 1u << 6 : 0));
+    ev->error = ARM_SYNDROME(access == ACCESS_EXEC ? EC_IABT_LOWER : EC_DABT_LOWER, fsc | (access == ACCESS_WRITE ? 1u << 6 : 0));
 }
 
 /* ---- system calls */

@@ -329,7 +329,7 @@ struct __attribute__((packed)) frame64 {
     uint8_t info[128];
 };
 _Static_assert(sizeof(struct frame64) == 440, "Linux: struct rt_sigframe");
-enum { FP_XSTATE_MAGIC1 = 0x46505853, FP_XSTATE_MAGIC2 = 0x46505845, XSAVE_BYTES = 832, FXSAVE_BYTES = 512, SW_BYTES = 464 };
+enum { XSTATE_MAGIC1 = 0x46505853, XSTATE_MAGIC2 = 0x46505845, XSAVE_BYTES = 832, FXSAVE_BYTES = 512, SW_BYTES = 464 };
 enum { UC_FP_XSTATE = 1, UC_SIGCONTEXT_SS = 2, UC_STRICT_RESTORE_SS = 4 };
 static const uint8_t gpr64[] = { R_RDI, R_RSI, R_RBP, R_RBX, R_RDX, R_RAX, R_RCX, R_RSP };
 
@@ -339,8 +339,8 @@ static void fpstate_push(struct cpu *cpu, uint64_t va)
     struct x86_cpu *c = x86(cpu);
     uint8_t zero[64] = { 0 };
     struct { uint32_t magic1, extended_size; uint64_t xfeatures; uint32_t xstate_size, pad[7]; } sw = {
-        FP_XSTATE_MAGIC1, XSAVE_BYTES + 4, c->xcr0, XSAVE_BYTES, { 0 } };
-    uint32_t magic2 = FP_XSTATE_MAGIC2, info = is_64(cpu) ? 3 : 0;
+        XSTATE_MAGIC1, XSAVE_BYTES + 4, c->xcr0, XSAVE_BYTES, { 0 } };
+    uint32_t magic2 = XSTATE_MAGIC2, info = is_64(cpu) ? 3 : 0;
 
     if (!c->xcr0 || !(c->cr4 & CR4_OSXSAVE)) {
         helper_fxsave(cpu, va, info);
@@ -358,12 +358,12 @@ static void fpstate_pop(struct cpu *cpu, uint64_t va)
     uint32_t magic[3], magic2 = 0, info = is_64(cpu) ? 3 : 0, mxcsr;
 
     cpu_load_bytes(cpu, va + SW_BYTES, magic, sizeof(magic), 0);
-    if (c->xcr0 && magic[0] == FP_XSTATE_MAGIC1 && magic[1] == XSAVE_BYTES + 4)
+    if (c->xcr0 && magic[0] == XSTATE_MAGIC1 && magic[1] == XSAVE_BYTES + 4)
         cpu_load_bytes(cpu, va + XSAVE_BYTES, &magic2, 4, 0);
     cpu_load_bytes(cpu, va + 24, &mxcsr, 4, 0);
     if (mxcsr >> 16)                    /* reserved bits: the processor would refuse */
         x86_raise(c, X_GP, 0);
-    if (magic2 == FP_XSTATE_MAGIC2)
+    if (magic2 == XSTATE_MAGIC2)
         helper_xrstor(cpu, va, info, c->xcr0);
     else
         helper_fxrstor(cpu, va, info);
