@@ -59,6 +59,11 @@ enum mem_result as_write(struct address_space *as, uint64_t addr, const void *bu
     not_here("physical memory");
     return MEM_DECODE_ERROR;
 }
+enum mem_result as_read(struct address_space *as, uint64_t addr, void *buf, uint64_t len, struct mem_attrs attrs)
+{
+    not_here("physical memory");
+    return MEM_DECODE_ERROR;
+}
 void ram_written(struct vm *vm, struct ram_block *rb, uint64_t offset, uint64_t len) { not_here("physical memory"); }
 void vcpu_queue(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg) { not_here("work for another vCPU"); }
 void vcpus_ack(struct vcpu *self) { not_here("other vCPUs"); }
