@@ -89,6 +89,7 @@ struct jit_cpu {
     struct jump_slot jump[JUMP_CACHES];
     struct jump_slot *slot;             /* the current one */
     uint64_t jump_clock;
+    _Atomic uintptr_t watched;          /* host page of cpu_watch(), 0: none */
     uint32_t grow;                      /* bit per mode whose TLB is to be made larger */
     bool in_guest;              /* a region or one instruction runs: a store to its code restarts the instruction */
     bool one_insn;              /* run just one, by the interpreter, next */
@@ -149,6 +150,8 @@ void tlb_forget_gone(struct jit_cpu *jc);       /* at a turn of the loop: no sto
 uint8_t *code_host(struct cpu *cpu, uint64_t va, bool probe, struct ram_block **rb, uint64_t *offset);
 bool code_global(struct cpu *cpu, uint64_t va);         /* after code_host() */
 void fault_fetch(struct cpu *cpu, uint64_t va);
+
+void watch_written(struct accel_vm *av, struct ram_block *rb, uint64_t offset);
 
 /* code.c */
 struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode);

@@ -30,7 +30,7 @@ struct timespec time_from_now(int64_t ns)
     struct timespec t;
 
     clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_nsec += ns;
+    t.tv_nsec += ns;                    /* less than a second or so */
     t.tv_sec += t.tv_nsec / 1000000000;
     t.tv_nsec %= 1000000000;
     return t;

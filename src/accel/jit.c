@@ -123,8 +123,12 @@ static void accel_memory_changed(struct vm *vm)
 /* A device may run on a vCPU's thread, with locks held: that vCPU too goes on to its next poll. */
 static void accel_ram_written(struct vm *vm, struct ram_block *rb, uint64_t offset, uint64_t len)
 {
-    if (accel_of(vm))
-        code_written(accel_of(vm), NULL, rb, offset, len);
+    if (!accel_of(vm))
+        return;
+    code_written(accel_of(vm), NULL, rb, offset, len);
+    for (uint64_t at = offset & PAGE_MASK; at < offset + len; at += CPU_PAGE_SIZE)
+        if (__atomic_load_n(&rb->page_flags[at >> CPU_PAGE_BITS], __ATOMIC_RELAXED) & PAGE_WATCHED)
+            watch_written(accel_of(vm), rb, at);
 }
 
 static void accel_relax(struct vcpu *v)

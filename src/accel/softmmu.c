@@ -443,7 +443,7 @@ static bool page_wants_notice(const struct tlb_full *full)
 {
     uint8_t f = __atomic_load_n(&full->ram->page_flags[full->offset >> CPU_PAGE_BITS], __ATOMIC_SEQ_CST);
 
-    return f & PAGE_HAS_CODE || (f & (PAGE_DIRTY | PAGE_DIRTY_DISPLAY)) != (PAGE_DIRTY | PAGE_DIRTY_DISPLAY);
+    return f & (PAGE_HAS_CODE | PAGE_WATCHED) || (f & (PAGE_DIRTY | PAGE_DIRTY_DISPLAY)) != (PAGE_DIRTY | PAGE_DIRTY_DISPLAY);
 }
 
 static void local_note(struct tlb_mode *m, unsigned index, bool global)
@@ -641,6 +641,8 @@ static struct tlb_entry *notice_store(struct cpu *cpu, unsigned mmu, struct tlb_
         verify_abandon(cpu->jit);
     if (__atomic_load_n(f, __ATOMIC_SEQ_CST) & PAGE_HAS_CODE)
         code_written(cpu->jit->av, cpu, full.ram, full.offset + (va & ~PAGE_MASK), n);
+    if (__atomic_load_n(f, __ATOMIC_SEQ_CST) & PAGE_WATCHED)
+        watch_written(cpu->jit->av, full.ram, full.offset);
     chaos_store(cpu->jit);
     __atomic_fetch_or(f, PAGE_DIRTY | PAGE_DIRTY_DISPLAY, __ATOMIC_SEQ_CST);
     tlb_lock(cpu->jit);
@@ -648,6 +650,44 @@ static struct tlb_entry *notice_store(struct cpu *cpu, unsigned mmu, struct tlb_
         e->write &= ~(uint64_t)TLB_NOTDIRTY;
     tlb_unlock(cpu->jit);
     return tlb_get(cpu, va, ACCESS_WRITE, mmu);
+}
+
+/* ---- MONITOR: a page stays watched until a store finds that no vCPU has it as its last */
+
+void cpu_watch(struct cpu *cpu, uint64_t va, unsigned mmu)
+{
+    struct accel_vm *av = cpu->jit ? cpu->jit->av : NULL;
+    struct tlb_full full;
+    uintptr_t page;
+
+    if (!av || tlb_get(cpu, va, ACCESS_READ, mmu)->read & TLB_MMIO)
+        return;
+    full = *full_of(cpu, mmu, tlb_at(cpu, mmu, va));
+    page = (uintptr_t)full.ram->host + full.offset;
+    atomic_store(&cpu->jit->watched, page);
+    if (__atomic_fetch_or(&full.ram->page_flags[full.offset >> CPU_PAGE_BITS], PAGE_WATCHED, __ATOMIC_SEQ_CST) & PAGE_WATCHED)
+        return;
+    for (unsigned i = 0; i < av->vm->nvcpus; i++)
+        if (av->vm->vcpus[i]->cpu->jit)
+            tlb_revoke(av->vm->vcpus[i]->cpu->jit, page);
+}
+
+void watch_written(struct accel_vm *av, struct ram_block *rb, uint64_t offset)
+{
+    uintptr_t page = (uintptr_t)rb->host + (offset & PAGE_MASK);
+    bool any = false;
+
+    for (unsigned i = 0; i < av->vm->nvcpus; i++) {
+        struct jit_cpu *jc = av->vm->vcpus[i]->cpu->jit;
+
+        if (!jc || atomic_load(&jc->watched) != page)
+            continue;
+        any = true;
+        if (atomic_load(&jc->sleeping) && jc->vcpu->cpu->sleeps_on_memory)
+            cpu_kick(jc->vcpu->cpu, CPU_EXIT_KICK);
+    }
+    if (!any)
+        __atomic_fetch_and(&rb->page_flags[offset >> CPU_PAGE_BITS], (uint8_t)~PAGE_WATCHED, __ATOMIC_SEQ_CST);
 }
 
 /* Bytes within one page */

@@ -26,17 +26,39 @@ void accel_kick(struct vcpu *v)
     }
 }
 
+static int64_t monotonic_ns(void)
+{
+    struct timespec t = time_from_now(0);
+
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+/* Who stores there kicks it (cpu_watch()), but before the store; and one that was under way has not. So it looks again: after
+ * as long as it has slept so far, and at long last twenty times a second, which costs nothing. */
+static void nap(struct jit_cpu *jc, int64_t start)
+{
+    enum { NAP_MIN_NS = 20000, NAP_MAX_NS = 50000000 };
+    struct timespec until = time_from_now(CLAMP(monotonic_ns() - start, NAP_MIN_NS, NAP_MAX_NS));
+
+    pthread_cond_timedwait(&jc->sleep_cond, &jc->sleep_lock, &until);
+}
+
 void vcpu_sleep(struct jit_cpu *jc)
 {
     struct vcpu *v = jc->vcpu;
+    int64_t start = v->cpu->sleeps_on_memory ? monotonic_ns() : 0;
 
     jc->sleeps++;
     sync_quiet(jc);
     pthread_mutex_lock(&jc->sleep_lock);
     atomic_store(&jc->sleeping, true);
     v->halted = true;
-    while (!atomic_load(&v->cpu->exit_request) && !v->cpu->guest->has_work(v->cpu))
-        pthread_cond_wait(&jc->sleep_cond, &jc->sleep_lock);
+    while (!atomic_load(&v->cpu->exit_request) && !v->cpu->guest->has_work(v->cpu)) {
+        if (v->cpu->sleeps_on_memory)
+            nap(jc, start);
+        else
+            pthread_cond_wait(&jc->sleep_cond, &jc->sleep_lock);
+    }
     v->halted = false;
     atomic_store(&jc->sleeping, false);
     pthread_mutex_unlock(&jc->sleep_lock);

@@ -132,7 +132,7 @@ void ram_written(struct vm *vm, struct ram_block *rb, uint64_t offset, uint64_t 
 {
     const uint8_t dirty = PAGE_DIRTY | PAGE_DIRTY_DISPLAY;
     uint64_t first, last;
-    bool code = false;
+    bool told = false;
 
     if (len == 0 || offset >= rb->size)
         return;
@@ -147,9 +147,9 @@ void ram_written(struct vm *vm, struct ram_block *rb, uint64_t offset, uint64_t 
 
         if ((f & dirty) != dirty)
             f = __atomic_fetch_or(&rb->page_flags[p], dirty, __ATOMIC_SEQ_CST);
-        code |= f & PAGE_HAS_CODE;
+        told |= f & (PAGE_HAS_CODE | PAGE_WATCHED);
     }
-    if (code && vm->accel && vm->accel->ram_written)
+    if (told && vm->accel && vm->accel->ram_written)
         vm->accel->ram_written(vm, rb, offset, len);
 }
 

@@ -49,6 +49,33 @@ static void test_every_model(void)
     }
 }
 
+/* CPUID 80000008H.EAX 7:0, which paging's reserved bits follow. */
+static void phys_bits(const char *spec, unsigned bits)
+{
+    struct x86_cpu *c = cpu_of(spec);
+    uint32_t out[4];
+
+    x86_cpuid(c, 0x80000008, 0, out);
+    if (x86_has(c->features, XF_LM))
+        g_assert_cmpuint(out[0] & 0xff, ==, bits);
+    g_assert_cmphex(c->phys_mask, ==, (UINT64_C(1) << bits) - 1);
+    cpu_done(c);
+}
+
+static void test_phys_bits(void)
+{
+    phys_bits("qemu64", 40);
+    phys_bits("Haswell,phys-bits=46", 46);
+    phys_bits("max,phys-bits=52", 52);
+    phys_bits("max,phys-bits=0", 40);
+    phys_bits("max,host-phys-bits=on,host-phys-bits-limit=32", 32);
+    phys_bits("qemu32", 36);
+    phys_bits("pentium", 32);
+    refused("max,phys-bits=53", NULL);
+    refused("max,phys-bits=31", NULL);
+    refused("max,phys-bits=many", NULL);
+}
+
 static void test_features(void)
 {
     struct x86_cpu *c = cpu_of("qemu64,+avx,+xsave,-sse3,sse4.1=on,sse4_2=on,aes,pni=off,lahf_lm=off,check=off");
@@ -104,6 +131,7 @@ static void test_cpuid(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/x86/models/phys-bits", test_phys_bits);
     g_test_add_func("/x86/models/every", test_every_model);
     g_test_add_func("/x86/models/features", test_features);
     g_test_add_func("/x86/models/refusals", test_refusals);

@@ -58,6 +58,7 @@ struct cpu {
     /* User mode: the guest says that code there was written (IC IVAU, FENCE.I); NULL in system mode, which sees writes. */
     void (*code_changed)(struct cpu *cpu, uint64_t va, uint64_t n);
     sigjmp_buf *loop_exit;      /* set while guest code runs */
+    bool sleeps_on_memory;      /* it may be woken by a store: has_work() is asked again now and then */
     int exception;              /* guest's number of the exception being raised, -1: none */
     int index;
 };
@@ -80,6 +81,10 @@ uint64_t cpu_atomic(struct cpu *cpu, enum ir_opcode op, uint64_t va, memop m, ui
 /* 16-byte compare and swap; true if swapped, *old the former content. */
 bool cpu_cas128(struct cpu *cpu, uint64_t va, unsigned mmu, const uint64_t cmp[2], const uint64_t v[2],
                 uint64_t old[2]);
+
+/* From here on a store to the page of va, by whomever, wakes the CPU if it sleeps (MONITOR). A hint: one that is under way
+ * just now may pass unseen, and most wakes are for nothing. The address was just read. */
+void cpu_watch(struct cpu *cpu, uint64_t va, unsigned mmu);
 
 /* The soft TLB, from guest code (all on the CPU's own thread). */
 void cpu_tlb_flush(struct cpu *cpu, uint32_t mmu_set);          /* bit per MMU index; ~0u: all */

@@ -32,11 +32,12 @@ struct ram_block {
     uint64_t size, guest_max;
     int fd;                     /* memfd or file, -1: anonymous */
     bool shared, readonly;
-    /* one byte a page, set atomically: bit 0 dirty for migration, bit 1 for display, bit 2 holds translated code */
+    /* one byte a page, set atomically: bit 0 dirty for migration, bit 1 for display, bit 2 holds translated code,
+     * bit 3 a vCPU waits for a store to it (MONITOR) */
     uint8_t *page_flags;
     void *code;                 /* the translator's own table of pages with code */
 };
-enum { PAGE_DIRTY = 1, PAGE_DIRTY_DISPLAY = 2, PAGE_HAS_CODE = 4 };
+enum { PAGE_DIRTY = 1, PAGE_DIRTY_DISPLAY = 2, PAGE_HAS_CODE = 4, PAGE_WATCHED = 8 };
 
 enum mem_kind { MEMK_CONTAINER, MEMK_RAM, MEMK_ROM, MEMK_MMIO, MEMK_ALIAS };
 struct mem_region {

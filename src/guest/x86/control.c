@@ -167,7 +167,7 @@ static void write_cr3(struct x86_cpu *c, uint64_t v)
         if (keep && !(c->cr4 & CR4_PCIDE))
             x86_raise(c, X_GP, 0);
         v &= ~CR3_KEEP;
-        if (v >> 52)
+        if (v & ~c->phys_mask)
             x86_raise(c, X_GP, 0);
     } else {
         v = (uint32_t)v;

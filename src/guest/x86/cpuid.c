@@ -150,7 +150,8 @@ static void basic_leaf(const struct x86_cpu *c, uint32_t leaf, uint32_t sub, uin
     case 5:
         if (x86_has(c->features, XF_MONITOR)) {
             out[0] = out[1] = 64;
-            out[2] = 3;
+            out[2] = 3;         /* interrupts end MWAIT even when masked, if asked to */
+            out[3] = 1 << 4;    /* one kind of C1 */
         }
         break;
     case 6: out[0] = c->features[FW_6_EAX]; break;
@@ -194,7 +195,7 @@ static void extended_leaf(const struct x86_cpu *c, uint32_t leaf, uint32_t sub, 
         break;
     case 0x80000007: out[3] = c->features[FW_80000007_EDX]; break;
     case 0x80000008:
-        out[0] = 40 | (x86_has(c->features, XF_LA57) ? 57 : 48) << 8;
+        out[0] = c->identity->phys_bits | (x86_has(c->features, XF_LA57) ? 57 : 48) << 8;
         out[1] = c->features[FW_80000008_EBX];
         if (t.total > 1)
             out[2] = (t.total - 1) | (t.thread_bits + t.core_bits) << 12;

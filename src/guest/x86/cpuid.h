@@ -21,7 +21,8 @@ struct x86_identity {
     unsigned family, model, stepping;
     uint32_t level, xlevel;
     uint32_t features[FW_COUNT];
-    bool enforce;
+    unsigned phys_bits, phys_limit;     /* 0: the model's; no limit */
+    bool enforce, host_phys_bits;
 };
 
 const struct x86_model *x86_model_find(const char *name);

@@ -63,7 +63,8 @@ static void reset_core(struct x86_cpu *c)
     c->cpl = 0;
     c->trap_pending = c->shadow = c->watch_hits = 0;
     c->nmi_pending = c->nmi_masked = c->smi_pending = c->in_smm = false;
-    c->halted = false;
+    x86_mwait_end(c);
+    c->monitor_armed = false;
     c->cpu.exception = -1;
     c->cpu.pc = 0xfffffff0;
     cpu_tlb_context(&c->cpu, ~0u, 0);
@@ -92,7 +93,7 @@ static void reset_msrs(struct x86_cpu *c)
     c->sysenter_cs = c->sysenter_esp = c->sysenter_eip = 0;
     c->pat = UINT64_C(0x0007040600070406);
     c->apic_base = 0xfee00800 | (c->cpu.index == 0 ? 0x100 : 0);
-    c->misc_enable = 1;
+    c->misc_enable = 1 | (x86_has(c->features, XF_MONITOR) ? 1 << 18 : 0);      /* ENABLE_MONITOR_FSM */
     c->tsc_offset = c->tsc_deadline = c->tsc_adjust = 0;
     c->mtrr_def = 0;
     memset(c->mtrr_fix, 0, sizeof(c->mtrr_fix));
@@ -155,6 +156,7 @@ static bool cpu_init(struct cpu *cpu, struct vm *vm, const char *spec, struct er
     memcpy(c->features, id->features, sizeof(c->features));
     c->reset_edx = (uint32_t)((id->stepping & 15) | (id->model & 15) << 4 | (id->family > 15 ? 15 : id->family) << 8 |
                               (id->model >> 4) << 16);
+    c->phys_mask = (UINT64_C(1) << id->phys_bits) - 1;
     cpu->exception = -1;
     return true;
 }

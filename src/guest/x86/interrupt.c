@@ -333,7 +333,7 @@ bool x86_has_work(const struct cpu *cpu)
 
     if (c->wait_for_sipi)
         return c->sipi_pending || c->init_pending;
-    if (!c->halted || cpu->exception >= 0 || c->trap_pending)
+    if (!c->halted || cpu->exception >= 0 || c->trap_pending || x86_mwait_over(c))
         return true;
     return c->nmi_pending || c->init_pending || irq_ready(c);
 }
@@ -374,22 +374,24 @@ bool x86_deliver(struct cpu *cpu)
     if (c->trap_pending || c->watch_hits) {
         c->dr[6] |= (c->trap_pending ? 1 << 14 : 0) | c->watch_hits;
         c->trap_pending = c->watch_hits = 0;
-        c->halted = false;
+        x86_mwait_end(c);
         deliver_event(c, X_DB, EVENT_EXCEPTION, -1);
         return true;
     }
+    if (x86_mwait_over(c))
+        x86_mwait_end(c);
     if (c->shadow)
         return false;
     if (c->nmi_pending && !c->nmi_masked) {
         c->nmi_pending = false;
         c->nmi_masked = true;
-        c->halted = false;
+        x86_mwait_end(c);
         deliver_event(c, X_NMI, EVENT_INTERRUPT, -1);
         return true;
     }
     if (!irq_ready(c) || (vector = c->platform->irq_acknowledge(c->platform_opaque, c)) < 0)
         return false;
-    c->halted = false;
+    x86_mwait_end(c);
     deliver_event(c, (unsigned)vector, EVENT_INTERRUPT, -1);
     return true;
 }

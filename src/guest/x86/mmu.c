@@ -9,8 +9,6 @@
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_PWT = 8, PTE_PCD = 16, PTE_A = 32, PTE_D = 64, PTE_PS = 128, PTE_G = 256 };
 #define PTE_NX (UINT64_C(1) << 63)
 enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
-enum { PHYS_BITS = 40 };
-#define PHYS_MASK ((UINT64_C(1) << PHYS_BITS) - 1)
 
 struct walk {
     struct x86_cpu *c;
@@ -77,11 +75,11 @@ static bool entry_set(struct walk *w, uint64_t addr, uint64_t old, uint64_t bits
 
 static bool reserved_bits(const struct walk *w, uint64_t e, unsigned level, bool large)
 {
-    if (w->entry_bytes == 4)
-        return large && (e & (1u << 21));
+    if (w->entry_bytes == 4)            /* PSE-36: 20:13 are address bits 39:32, as far as there are any */
+        return large && (e & (1u << 21) || (e >> 13 & 0xff) << 32 & ~w->c->phys_mask);
     if ((e & PTE_NX) && !(w->c->efer & EFER_NXE))
         return true;
-    if (e & ~PHYS_MASK & (w->long_mode ? UINT64_C(0x000fffffffffffff) : UINT64_C(0x7fffffffffffffff)))
+    if (e & ~w->c->phys_mask & (w->long_mode ? UINT64_C(0x000fffffffffffff) : UINT64_C(0x7fffffffffffffff)))
         return true;
     if (level == 3 && !w->long_mode)
         return e & (0x1e6 | PTE_NX);
@@ -110,7 +108,7 @@ static uint64_t leaf_address(const struct walk *w)
     if (w->entry_bytes == 4 && w->leaf_bits == 22)      /* PSE-36: bits 39:32 in 20:13 */
         base = (w->leaf & 0xffc00000) | (w->leaf >> 13 & 0xff) << 32;
     else
-        base = w->leaf & (w->entry_bytes == 4 ? 0xfffff000 : PHYS_MASK) & ~mask;
+        base = w->leaf & (w->entry_bytes == 4 ? 0xfffff000 : w->c->phys_mask) & ~mask;
     return base | (w->va & mask);
 }
 
@@ -151,7 +149,7 @@ static int walk_tables(struct walk *w)
             w->leaf_bits = shift;
             return -1;
         }
-        table = e & (w->entry_bytes == 4 ? 0xfffff000 : PHYS_MASK & ~UINT64_C(0xfff));
+        table = e & (w->entry_bytes == 4 ? 0xfffff000 : w->c->phys_mask & ~UINT64_C(0xfff));
     }
 }
 
@@ -254,7 +252,7 @@ bool x86_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigne
     if (va >> 32 && (!x86_long_mode(c) || (mmu == MMU_USER && !x86_code64(c))))
         return general_protection(c, probe);
     if (!(c->cr0 & CR0_PG) || mmu == MMU_PHYS) {
-        *out = (struct mmu_result){ .phys = va & PHYS_MASK, .page_bits = 12, .readable = true, .writable = true,
+        *out = (struct mmu_result){ .phys = va & c->phys_mask, .page_bits = 12, .readable = true, .writable = true,
                                     .executable = true };
         return true;
     }
@@ -343,7 +341,7 @@ static void dump_level(struct dump *d, unsigned level, uint64_t table, uint64_t 
         if (level == 1 || is_large(&d->w, e, level))
             dump_page(d, at, e, shift, f);
         else
-            dump_level(d, level - 1, e & (d->w.entry_bytes == 4 ? 0xfffff000 : PHYS_MASK & ~UINT64_C(0xfff)), at, f);
+            dump_level(d, level - 1, e & (d->w.entry_bytes == 4 ? 0xfffff000 : d->w.c->phys_mask & ~UINT64_C(0xfff)), at, f);
     }
 }
 

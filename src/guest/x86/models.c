@@ -214,12 +214,39 @@ static bool unknown_model(const char *name, struct error *err)
     return error_setf(err, ERR_GENERIC, hint, "there is no CPU model '%s'", name);
 }
 
+enum { PHYS_BITS_MIN = 32, PHYS_BITS_MAX = 52, PHYS_BITS_LONG = 40, PHYS_BITS_PSE36 = 36 };
+
+static unsigned host_phys_bits(void)
+{
+#ifdef __x86_64__
+    unsigned a = 0x80000008, c = 0;
+
+    __asm__("cpuid" : "+a"(a), "+c"(c) : : "rbx", "rdx");       /* a 64-bit processor has the leaf */
+    return CLAMP(a & 0xff, PHYS_BITS_MIN, PHYS_BITS_MAX);
+#else
+    return PHYS_BITS_LONG;
+#endif
+}
+
+/* MAXPHYADDR: as told, the host's, or what processors of its kind have at least. */
+static void settle_phys_bits(struct x86_identity *id)
+{
+    if (id->phys_bits)
+        return;
+    if (!x86_has(id->features, XF_LM))
+        id->phys_bits = x86_has(id->features, XF_PSE36) || x86_has(id->features, XF_PAE) ? PHYS_BITS_PSE36 : PHYS_BITS_MIN;
+    else
+        id->phys_bits = id->host_phys_bits ? host_phys_bits() : PHYS_BITS_LONG;
+    if (id->host_phys_bits && id->phys_limit && id->phys_bits > id->phys_limit)
+        id->phys_bits = id->phys_limit;
+}
+
 /* Properties that are not feature bits. -1: none of that name; else whether the value was good. */
 static int identity_option(struct x86_identity *id, const char *key, const char *value)
 {
-    static const char *const accepted[] = { "check", "migratable", "kvm", "pmu", "l3-cache", "host-phys-bits", "host-cache-info",
+    static const char *const accepted[] = { "check", "migratable", "kvm", "pmu", "l3-cache", "host-cache-info",
                                             "fill-mtrr-mask", "legacy-cache", "tcg-cpuid", "vmware-cpuid-freq",
-                                            "kvm-pv-enforce-cpuid", "host-phys-bits-limit", "x-force-features" };
+                                            "kvm-pv-enforce-cpuid", "x-force-features" };
     uint64_t n;
     char *end;
 
@@ -235,11 +262,20 @@ static int identity_option(struct x86_identity *id, const char *key, const char 
     }
     if (!strcmp(key, "enforce"))
         return parse_bool(value ? value : "on", &id->enforce, NULL);
+    if (!strcmp(key, "host-phys-bits"))
+        return parse_bool(value ? value : "on", &id->host_phys_bits, NULL);
     n = value ? strtoull(value, &end, 0) : 0;
     if (!strcmp(key, "family") || !strcmp(key, "model") || !strcmp(key, "stepping") || !strcmp(key, "level") ||
-        !strcmp(key, "xlevel") || !strcmp(key, "phys-bits") || !strcmp(key, "tsc-frequency")) {
+        !strcmp(key, "xlevel") || !strcmp(key, "phys-bits") || !strcmp(key, "host-phys-bits-limit") ||
+        !strcmp(key, "tsc-frequency")) {
         if (!value || *end || end == value)
             return 0;
+        if (g_str_has_suffix(key, "phys-bits") || g_str_has_suffix(key, "bits-limit")) {
+            if (n && (n < PHYS_BITS_MIN || n > PHYS_BITS_MAX))
+                return 0;
+            *(key[0] == 'p' ? &id->phys_bits : &id->phys_limit) = (unsigned)n;
+            return 1;
+        }
         if (!strcmp(key, "family"))
             id->family = (unsigned)n;
         else if (!strcmp(key, "model"))
@@ -340,6 +376,7 @@ bool x86_identity_parse(struct x86_identity *id, const char *spec, struct error 
         id->xlevel = 0x80000001;
     if (x86_has(id->features, XF_LM) && id->xlevel < 0x80000008)
         id->xlevel = 0x80000008;
+    settle_phys_bits(id);
     return true;
 }
 

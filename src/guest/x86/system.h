@@ -88,6 +88,10 @@ bool x86_deliver(struct cpu *cpu);
 bool x86_has_work(const struct cpu *cpu);
 void x86_tss_stack(struct x86_cpu *c, unsigned dpl, uint16_t *ss, uint32_t *esp);
 
+/* monitor.c */
+bool x86_mwait_over(const struct x86_cpu *c);
+void x86_mwait_end(struct x86_cpu *c);
+
 /* task.c */
 enum x86_task_reason { TASK_JMP, TASK_CALL, TASK_INT, TASK_IRET };
 void x86_task_switch(struct x86_cpu *c, uint16_t selector, enum x86_task_reason why, int error_code, uint64_t ip);

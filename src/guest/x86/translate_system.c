@@ -311,25 +311,34 @@ EMIT(stac) { if (t->cpl) x86_exception(t, X_UD); else change_eflags(t, 0, EF_AC)
 
 static void halt(struct x86_t *t)
 {
+    ir_state_store(t->ir, offsetof(struct x86_cpu, mwait), 0, imm32(t, 0));
     ir_state_store(t->ir, offsetof(struct x86_cpu, halted), 0, imm32(t, 1));
     ir_exit_loop(t->ir, x86_next(t->i));
 }
 
 EMIT(hlt) { halt(t); }
 
+/* At level 3 both are undefined: SDM vol. 2. */
 EMIT(monitor)
 {
+    unsigned seg = i->seg >= 0 ? (unsigned)i->seg : S_DS;
+
     if (t->cpl)
         x86_exception(t, X_UD);
+    else
+        x86_call(t, HELP_monitor, x86_segment_linear(t, seg, x86_widen(t, x86_get_reg(t, R_RAX, i->adsize)), 1, false),
+                 x86_get_reg(t, R_RCX, 4), 0, 0);
 }
 
-/* A store to the monitored line cannot be seen: the wait ends at once, which is allowed (SDM vol. 2, MWAIT). */
 EMIT(mwait)
 {
-    if (t->cpl)
+    if (t->cpl) {
         x86_exception(t, X_UD);
+        return;
+    }
+    x86_call(t, HELP_mwait, x86_get_reg(t, R_RCX, 4), 0, 0, 0);
+    ir_exit_loop(t->ir, x86_next(i));
 }
-
 
 EMIT(pause)
 {

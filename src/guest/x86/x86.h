@@ -89,6 +89,9 @@ struct x86_cpu {
     uint64_t fault_cr2;
     uint8_t cpl;
     bool halted, nmi_pending, init_pending, sipi_pending, smi_pending, nmi_masked, in_smm, wait_for_sipi;
+    bool monitor_armed;
+    uint8_t mwait;                      /* halted by MWAIT: see monitor.c */
+    uint64_t monitor_line, monitor_was[8];      /* physical address and content of the line */
     uint8_t trap_pending;               /* TF was set when the last instruction began: #DB is due */
     uint8_t watch_hits;                 /* data breakpoints the last instruction met: #DB is due */
     uint8_t shadow;                     /* interrupts are held for one instruction (STI, MOV SS) */
@@ -96,6 +99,7 @@ struct x86_cpu {
     const struct x86_model *model;
     struct x86_identity *identity;      /* cpuid.h; owned */
     uint32_t reset_edx;
+    uint64_t phys_mask;                 /* physical addresses: MAXPHYADDR ones */
     uint32_t features[FW_COUNT];        /* what CPUID announces (x86_has()) */
     uint64_t tmp[8];                    /* carries values across basic blocks of one instruction */
     struct float_status sse_status, x87_status;

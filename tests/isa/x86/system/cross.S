@@ -1,6 +1,7 @@
 /* A bare-metal program for cross-modifying code (SDM vol. 3, 9.1.3): processor 0 rewrites instructions that the others call
  * all the time; once it says so, and they have executed a serializing instruction, they must see what it wrote. Prints
- * "ok" and the number of processors, or what was stale, to port E9. A firmware image of 64 KiB, copied to 20000h.
+ * "ok" and the number of processors, or what was stale, to port E9. Then the others sleep by MWAIT until a store of
+ * processor 0 wakes them: "w", or "v" if they woke in vain (as QEMU has it, whose MWAIT is a pause). A firmware image of 64 KiB, copied to 20000h.
  *
  * Three functions are rewritten: one in a page of its own, one in the page of the running program, and one in a page that
  * nobody has run before (each round another), while the others begin to call it. */
@@ -10,6 +11,10 @@
     .set FRESH, 0x200003        /* the like, a page a round */
     .set GO, 0x50000            /* round that may be checked */
     .set BEGIN, 0x500c0         /* round whose fresh page may be called */
+    .set WAITING, 0x50100       /* rounds are over: MWAIT until LINE is not 0 */
+    .set LINE, 0x50200
+    .set AWAKE, 0x50240
+    .set VAIN, 0x50280          /* times that MWAIT ended */
     .set COUNT, 0x50040         /* application processors that run */
     .set FAILED, 0x50080
     .set ACKS, 0x51000          /* a cache line a processor */
@@ -128,6 +133,21 @@ round_over:
     out %al, $0xe9
     lea '1'(%ebp), %eax
     out %al, $0xe9
+    mov $10, %al
+    out %al, $0xe9
+    movl $1, WAITING
+    mov $20000000, %ecx                 /* long enough for them to fall asleep */
+1:  dec %ecx
+    jnz 1b
+    movl $1, LINE
+1:  pause
+    cmpl $APS, AWAKE
+    jne 1b
+    mov $'w', %al                       /* woken by a store, and not many times before it */
+    cmpl $20, VAIN
+    jb 1f
+    mov $'v', %al
+1:  out %al, $0xe9
     jmp over
 failed:
     mov $'s', %al
@@ -176,7 +196,9 @@ other:
     sub %ebp, %eax
     cmp $1, %eax
     jne stale
-2:  cmp GO, %ebp
+2:  cmpl $0, WAITING
+    jne sleep
+    cmp GO, %ebp
     je 1b
     inc %ebp
     xor %eax, %eax
@@ -194,6 +216,20 @@ other:
     jne stale
     mov %ebp, ACKS(%edi)
     jmp 1b
+sleep:
+    mov $LINE, %eax
+    xor %ecx, %ecx
+    xor %edx, %edx
+    monitor
+    cmpl $0, LINE
+    jne 1f
+    xor %eax, %eax
+    mwait
+    lock incl VAIN
+    jmp sleep
+1:  lock incl AWAKE
+    cli
+    hlt
 fresh:
     shl $12, %eax
     add $FRESH, %eax
