@@ -255,7 +255,8 @@ static bool convert_target(struct convert *v, const char *name)
     if (c->no_create && c->backing)
         v->has_backing = true;
     v->backing_size = v->target->backing ? (uint64_t)v->target->backing->size : v->starts[v->count];
-    v->target_zero = (c->target_is_zero || (!c->no_create && v->target->file && v->target->file->zero_past_end)) &&
+    v->target_zero = (c->target_is_zero || (!c->no_create && v->target->file && v->target->file->zero_past_end &&
+                                            !v->target->drv->fresh_noise)) &&
                      !v->has_backing && c->sparse;
     v->cluster = v->target->drv->cluster_size ? v->target->drv->cluster_size(v->target) : 65536;
     return true;

@@ -110,6 +110,7 @@ struct block_driver {
     const char *const *options; /* its own, NULL-terminated, beside the common ones */
     const char *const *create_options;
     bool growable;              /* writes past the end extend it */
+    bool fresh_noise;           /* what was never written of a new image does not read as zeroes (encryption of a whole disk) */
     /* How sure it is (0 to 100) that an image that starts with these bytes is its own. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
     bool (*open)(struct block_node *n, struct json_object *opts, struct error *err);    /* [co] */

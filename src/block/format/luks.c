@@ -178,6 +178,7 @@ BLOCK_DRIVER = {
     .summary = "an encrypted image, as cryptsetup's (version 1)",
     .kind = DRIVER_FORMAT,
     .size = sizeof(struct luks_image),
+    .fresh_noise = true,
     .options = luks_options,
     .create_options = create_options,
     .probe = luks_format_probe,
