@@ -70,6 +70,9 @@ void vcpus_ack(struct vcpu *self) { not_here("other vCPUs"); }
 void vm_request_stop(struct vm *vm, enum stop_reason why, int exit_code) { not_here("power off"); }
 void vm_request_reset(struct vm *vm, enum reset_kind kind) { not_here("reset"); }
 
+/* MONITOR is for a kernel. */
+void cpu_watch(struct cpu *cpu, uint64_t va, unsigned mmu) { not_here("MONITOR"); }
+
 /* There is no soft TLB. */
 void cpu_tlb_flush(struct cpu *cpu, uint32_t mmu_set) { }
 void cpu_tlb_flush_local(struct cpu *cpu, uint32_t mmu_set) { }
