@@ -10,6 +10,7 @@
 #include "block/format/qcow2.h"
 #include "block/protocol/crashlog.h"
 #include "rhea/base/options.h"
+#include "rhea/block/bitmap.h"
 
 static char *dir;
 static struct loop *loop;
@@ -638,6 +639,7 @@ struct cut {
     char *log;
     uint32_t tag;
     bool snapshots;             /* and resizing */
+    bool compressed;            /* an image being filled: convert -c */
     uint32_t now[CUT_SECTORS], *kept[SNAPSHOTS_MAX];
 };
 
@@ -689,7 +691,19 @@ static void cut_workload(void *arg)
 
     for (uint32_t s = 0; c->n->backing && s < CUT_SECTORS; s++)
         c->now[s] = CUT_BACKING + s;
-    for (int i = 0; i < CUT_STEPS; i++) {
+    for (int i = 0; c->compressed && i < CUT_SECTORS / 8; i++) {        /* clusters of 4 KiB in any order, each once */
+        struct cut_event e = { .sector = (i * 37u) % (CUT_SECTORS / 8) * 8, .count = 8, .tag = ++c->tag };
+
+        for (uint32_t k = 0; k < 8 * 128; k++)
+            buf[k] = e.tag;
+        g_assert_cmpint(node_pwrite_compressed(c->n, e.sector * 512ull, buf, 4096), ==, 0);
+        cut_add(c, e);
+        if (i % 50 == 49) {
+            g_assert_cmpint(node_flush(c->n), ==, 0);
+            cut_add(c, (struct cut_event){ .flush = true });
+        }
+    }
+    for (int i = 0; i < (c->compressed ? 50 : CUT_STEPS); i++) {
         struct cut_event e = { .sector = g_rand_int_range(c->rand, 0, CUT_SECTORS) };
         int kind = g_rand_int_range(c->rand, 0, 10), ret;
 
@@ -830,7 +844,7 @@ static void cut_check(struct block_node *n, const char *path, bool foreign)
     g_assert_cmpint(system(cmd), ==, 0);
 }
 
-struct cut_shape { const char *name, *options; bool snapshots; };
+struct cut_shape { const char *name, *options; bool snapshots, compressed; };
 
 static void test_power_cut(const void *arg)
 {
@@ -846,6 +860,7 @@ static void test_power_cut(const void *arg)
     c->log = log;
     c->events = g_array_new(FALSE, FALSE, sizeof(struct cut_event));
     c->snapshots = shape->snapshots;
+    c->compressed = shape->compressed;
     cut_backing();
     create(path, "qcow2", shape->options);
     g_assert_true(g_file_get_contents(path, &base, &base_len, NULL));
@@ -879,11 +894,60 @@ static void test_power_cut(const void *arg)
     g_free(c);
 }
 
+/* The end of a commit: the base holds all that the overlay does, which is emptied. Cut anywhere, the same shows. */
+struct emptying { struct block_node *n; uint8_t *data; };
+
+static void emptying_run(void *arg)
+{
+    struct emptying *e = arg;
+
+    g_assert_cmpint(node_pwrite(e->n, 0, e->data, CUT_SIZE), ==, 0);
+    g_assert_cmpint(node_flush(e->n), ==, 0);
+    g_assert_cmpint(e->n->drv->make_empty(e->n), ==, 0);
+}
+
+static void test_power_cut_emptying(void)
+{
+    g_autofree char *path = path_of("empty.qcow2"), *log = path_of("empty.log"), *out = path_of("cut.out");
+    g_autofree char *bytes = NULL, *base = NULL, *raw = path_of("cut.raw"), *data = NULL;
+    struct emptying e = { 0 };
+    uint64_t written = 0;
+    gsize len, base_len;
+    GRand *rand = g_rand_new_with_seed(g_test_rand_int());
+
+    cut_backing();
+    g_assert_true(g_file_get_contents(raw, &data, NULL, NULL));
+    e.data = (uint8_t *)data;
+    create(path, "qcow2", "{\"size\":2097152,\"cluster_size\":4096,\"backing_file\":\"cut.raw\",\"backing_fmt\":\"raw\"}");
+    g_assert_true(g_file_get_contents(path, &base, &base_len, NULL));
+    e.n = open_node(json("{\"driver\":\"qcow2\",\"file\":{\"driver\":\"crashlog\",\"log\":\"%s\",\"file\":"
+                         "{\"driver\":\"file\",\"cache\":{\"no-flush\":true},\"filename\":\"%s\"}}}", log, path));
+    block_run(graph, emptying_run, &e);
+    node_unref(e.n);
+    g_assert_true(g_file_get_contents(log, &bytes, &len, NULL));
+    for (uint64_t at = 0; at < len; at = record_end((uint8_t *)bytes, at)) {
+        g_autoptr(GByteArray) image = g_byte_array_new();
+        struct block_node *n;
+
+        g_byte_array_append(image, (guint8 *)base, base_len);
+        cut_replay(rand, image, (const uint8_t *)bytes, at);
+        put_file(out, image->data, image->len);
+        n = open_image(out);
+        cut_check(n, out, written++ % 8 == 0);
+        check_same(n, e.data, CUT_SIZE);
+        node_unref(n);
+    }
+    g_assert_cmpuint(written, >, 10);
+    g_rand_free(rand);
+}
+
 /* ---- hostile images: anything may stand in the tables; nothing may crash, hang or reach out of the file */
 
 static void hostile_use(void *arg)
 {
     struct job *j = arg;
+    struct block_snapshot snapshot = { .name = "new", .icount = UINT64_MAX };
+    const struct block_driver *drv = j->n->drv;
     g_autofree uint8_t *buf = g_malloc0(1 << 20);
 
     for (int i = 0; i < 24; i++) {
@@ -898,6 +962,29 @@ static void hostile_use(void *arg)
         }
     }
     node_flush(j->n);
+    switch (g_test_rand_int_range(0, 8)) {
+    case 0: drv->snapshot_create(j->n, &snapshot, NULL); break;
+    case 1: drv->snapshot_apply(j->n, "one", NULL); break;
+    case 2: drv->snapshot_delete(j->n, "one", NULL); break;
+    case 3: node_truncate(j->n, g_test_rand_int_range(0, 4000) * 512ull, NULL); break;
+    case 4: drv->make_empty(j->n); break;
+    case 5: drv->change_backing(j->n, "some.raw", "raw", NULL); break;
+    case 6: drv->bitmap_remove(j->n, "bitmap", NULL); break;
+    default: break;
+    }
+    json_object_put(drv->info(j->n));
+    json_object_put(drv->snapshots(j->n));
+}
+
+/* Words of the header, of the first clusters (tables), or anywhere. */
+static uint64_t hostile_place(gsize len)
+{
+    switch (g_test_rand_int_range(0, 4)) {
+    case 0: return g_test_rand_int_range(0, len / 8) * 8;
+    case 1: return g_test_rand_int_range(0, MIN(len, 16 * 4096) / 8) * 8;
+    case 2: return g_test_rand_int_range(0, 300) & ~3;          /* and extensions */
+    default: return g_test_rand_int_range(0, 112) & ~3;
+    }
 }
 
 static void hostile_mutate(uint8_t *data, gsize len)
@@ -916,8 +1003,7 @@ static void hostile_mutate(uint8_t *data, gsize len)
     int n = g_test_rand_int_range(1, 6);
 
     while (n--) {
-        uint64_t at = g_test_rand_int_range(0, 3) ? g_test_rand_int_range(0, 112) & ~3
-                                                  : g_test_rand_int_range(0, len / 8) * 8;
+        uint64_t at = hostile_place(len);
         uint64_t v = evil[g_test_rand_int_range(0, G_N_ELEMENTS(evil))];
 
         if (at + 8 > len)
@@ -933,16 +1019,19 @@ static void hostile_mutate(uint8_t *data, gsize len)
     }
 }
 
-static void test_hostile(void)
+static void test_hostile(const void *options)
 {
     g_autofree char *path = path_of("hostile.qcow2"), *bytes = NULL;
     struct storm s = { .size = 1 << 20, .shadow = g_malloc0(1 << 20), .rand = g_rand_new_with_seed(5), .kinds = 8 };
-    unsigned opened = 0, rounds = g_test_thorough() ? 20000 : 600;
+    unsigned opened = 0, rounds = g_test_thorough() ? 20000 : g_getenv("SOAK") ? 4000 : 300;
     gsize len;
 
-    create(path, "qcow2", "{\"size\":1048576,\"cluster_size\":4096}");
+    create(path, "qcow2", options);
     s.n = open_image(path);
-    storm_run(&s, 100, 4);
+    g_assert_true(!strstr(options, "0.10") ? bitmap_add(s.n, "bitmap", 0, true, true, NULL) != NULL : true);
+    storm_run(&s, 50, 4);
+    g_assert_true(snap(s.n, 'c', "one", 0, NULL));
+    storm_run(&s, 50, 4);
     node_unref(s.n);
     g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
     for (unsigned i = 0; i < rounds; i++) {
@@ -1072,6 +1161,7 @@ static const struct cut_shape cut_shapes[] = {
     { "4k", "{\"size\":2097152,\"cluster_size\":4096,\"refcount_bits\":8}", false },
     { "backing", "{\"size\":2097152,\"cluster_size\":16384,\"backing_file\":\"cut.raw\",\"backing_fmt\":\"raw\"}", false },
     { "extended", "{\"size\":2097152,\"cluster_size\":16384,\"extended_l2\":true}", false },
+    { "compressed", "{\"size\":2097152,\"cluster_size\":4096}", false, true },
     { "snapshots", "{\"size\":2097152,\"cluster_size\":4096}", true },
     { "snapshots-512", "{\"size\":2097152,\"cluster_size\":512}", true },
     { "snapshots-extended", "{\"size\":2097152,\"cluster_size\":16384,\"extended_l2\":true}", true },
@@ -1110,9 +1200,12 @@ int main(int argc, char **argv)
         if (!strstr(snapshot_shapes[i], "backing"))
             g_test_add_data_func(shrink, snapshot_shapes[i], test_shrink);
     }
+    g_test_add_func("/qcow2/power-cut-emptying", test_power_cut_emptying);
     g_test_add_func("/qcow2/snapshot-overflow", test_snapshot_overflow);
     g_test_add_func("/qcow2/vmstate", test_vmstate);
-    g_test_add_func("/qcow2/hostile", test_hostile);
+    g_test_add_data_func("/qcow2/hostile/4k", "{\"size\":1048576,\"cluster_size\":4096}", test_hostile);
+    g_test_add_data_func("/qcow2/hostile/extended", "{\"size\":1048576,\"cluster_size\":16384,\"extended_l2\":true}", test_hostile);
+    g_test_add_data_func("/qcow2/hostile/v2", "{\"size\":1048576,\"cluster_size\":512,\"compat\":\"0.10\"}", test_hostile);
     g_test_add_func("/qcow2/backing-loop", test_backing_loop);
     g_test_add_func("/qcow2/chain", test_chain);
     g_test_add_func("/qcow2/repair", test_repair);
