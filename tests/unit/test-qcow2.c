@@ -969,7 +969,10 @@ static void hostile_use(void *arg)
     case 3: node_truncate(j->n, g_test_rand_int_range(0, 4000) * 512ull, NULL); break;
     case 4: drv->make_empty(j->n); break;
     case 5: drv->change_backing(j->n, "some.raw", "raw", NULL); break;
-    case 6: drv->bitmap_remove(j->n, "bitmap", NULL); break;
+    case 6:
+        if (bitmap_find(j->n, "bitmap", NULL))
+            bitmap_remove(bitmap_find(j->n, "bitmap", NULL), NULL);
+        break;
     default: break;
     }
     json_object_put(drv->info(j->n));

@@ -321,7 +321,7 @@ bool qcow2_bitmaps_store(struct qcow2 *q, struct error *err)
     for (struct dirty_bitmap *b = q->node->bitmaps; b && !ret; b = b->next) {
         struct qcow2_bitmap *old = b->persistent ? stored_find(q, b->name) : NULL, *s;
 
-        if (!b->persistent)
+        if (!b->persistent || (b->inconsistent && !old))
             continue;
         s = old ? stored_copy(old) : g_new0(struct qcow2_bitmap, 1);
         g_ptr_array_add(list, s);
