@@ -300,6 +300,7 @@ static const struct shape shapes[] = {
     { "4k-refcount64", "{\"size\":4194304,\"cluster_size\":4096,\"refcount_bits\":64}", NO_FLUSH, 4 << 20, false },
     { "2M-clusters", "{\"size\":16777216,\"cluster_size\":2097152}", NO_FLUSH, 16 << 20, false },
     { "v2", "{\"size\":4194304,\"compat\":\"0.10\",\"cluster_size\":4096}", NO_FLUSH, 4 << 20, false },
+    { "no-unref", "{\"size\":4194304,\"cluster_size\":4096}", ",\"discard-no-unref\":true" NO_FLUSH, 4 << 20, false },
     { "odd-size", "{\"size\":4195840,\"cluster_size\":16384}", NO_FLUSH, 4195840, false },
     { "direct", "{\"size\":4194304,\"cluster_size\":8192}", ",\"cache\":{\"direct\":true,\"no-flush\":true}", 4 << 20, false },
     { "backing", "{\"size\":8388608,\"cluster_size\":16384,\"backing_file\":\"base.raw\",\"backing_fmt\":\"raw\"}", NO_FLUSH, 8 << 20, true },
@@ -740,10 +741,19 @@ static void put_file(const char *path, const void *data, size_t len)
     close(fd);
 }
 
+static uint64_t record_type(const uint8_t *log, uint64_t at)
+{
+    uint64_t type;
+
+    memcpy(&type, log + at, sizeof(type));
+    return type;
+}
+
 static uint64_t record_end(const uint8_t *log, uint64_t at)
 {
-    const uint64_t *h = (const uint64_t *)(log + at);
+    uint64_t h[3];
 
+    memcpy(h, log + at, sizeof(h));
     return at + 24 + (h[0] == CRASHLOG_WRITE ? h[2] : 0);
 }
 
@@ -753,14 +763,15 @@ static void cut_replay(GRand *rand, GByteArray *image, const uint8_t *log, uint6
     uint64_t durable = 0;
 
     for (uint64_t at = 0; at < end; at = record_end(log, at))
-        if (*(const uint64_t *)(log + at) == CRASHLOG_FLUSH)
+        if (record_type(log, at) == CRASHLOG_FLUSH)
             durable = at;
     for (uint64_t at = 0; at < end; at = record_end(log, at)) {
-        const uint64_t *h = (const uint64_t *)(log + at);
-        const uint8_t *data = h[0] == CRASHLOG_WRITE ? log + at + 24 : NULL;
+        const uint8_t *data = record_type(log, at) == CRASHLOG_WRITE ? log + at + 24 : NULL;
         bool sure = at < durable;
         guint old = image->len;
+        uint64_t h[3];
 
+        memcpy(h, log + at, sizeof(h));
         if (h[0] == CRASHLOG_FLUSH || (!sure && g_rand_boolean(rand)))
             continue;
         if (old < h[1] + h[2]) {

@@ -382,7 +382,7 @@ static void frees_apply(struct qcow2 *q, GArray *frees)
         g_array_append_val(gone, offset);
     }
     q->inflated_entry = 0;
-    if (!q->node->discard || !gone->len) {
+    if (!q->node->discard || q->keep_discards || !gone->len) {
         co_mutex_unlock(&q->lock);
         return;
     }

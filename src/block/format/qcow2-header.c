@@ -253,7 +253,8 @@ static void put_bytes(struct put *w, const void *data, uint64_t len)
         w->full = true;
         return;
     }
-    memcpy(w->p + w->at, data, len);
+    if (len)
+        memcpy(w->p + w->at, data, len);
     w->at += len;
 }
 

@@ -231,7 +231,8 @@ static int create_locked(struct qcow2 *q, struct qcow2_snapshot *s)
     co_mutex_unlock(&q->lock);
     ret = qcow2_l1_write(q, q->l1, q->l1_size, &s->l1_offset);
     all = g_new(struct qcow2_snapshot, q->snapshot_count + 1);
-    memcpy(all, q->snapshots, q->snapshot_count * sizeof(*all));
+    if (q->snapshot_count)
+        memcpy(all, q->snapshots, q->snapshot_count * sizeof(*all));
     all[q->snapshot_count] = *s;
     if (!ret)
         ret = table_switch(q, all, q->snapshot_count + 1);

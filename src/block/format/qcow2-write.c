@@ -410,15 +410,19 @@ static struct l2_entry zeroed_entry(const struct qcow2 *q, struct l2_entry v, en
     }
 }
 
-static void zero_entry(struct qcow2 *q, struct meta_entry *e, unsigned i, uint64_t guest, enum qcow2_zero how)
+static void zero_entry(struct qcow2 *q, struct meta_entry *e, unsigned i, enum qcow2_zero how)
 {
-    struct l2_entry old = l2_load(q, e->data, i), new = zeroed_entry(q, old, how);
+    struct l2_entry old = l2_load(q, e->data, i), new;
+    bool stays = q->discard_no_unref && (how == QCOW2_ZERO_DISCARD || how == QCOW2_ZERO_UNMAP) && own_place(q, old.desc);
 
+    new = zeroed_entry(q, old, stays ? QCOW2_ZERO_KEEP : how);
     if (new.desc == old.desc && new.bitmap == old.bitmap)
         return;
     if (!qcow2_has_host(q, new.desc))
         qcow2_free_entry_later(q, old.desc);
     l2_store(q, e, i, new);
+    if (stays && q->node->discard && !q->keep_discards)         /* it reads as zeroes now whatever is there */
+        node_discard(q->data, new.desc & QCOW2_OFFSET_MASK, q->cluster_size);
 }
 
 static int zero_slice(struct qcow2 *q, uint64_t off, uint64_t bytes, enum qcow2_zero how)
@@ -446,7 +450,7 @@ static int zero_slice(struct qcow2 *q, uint64_t off, uint64_t bytes, enum qcow2_
     }
     busy = qcow2_alloc_find(q, off, off + bytes);       /* the lock may have been let go */
     for (unsigned k = 0; k < n && !busy; k++)
-        zero_entry(q, e, i + k, off + k * q->cluster_size, how);
+        zero_entry(q, e, i + k, how);
     meta_put(e);
     co_mutex_unlock(&q->lock);
     if (busy)

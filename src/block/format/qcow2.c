@@ -14,7 +14,7 @@ enum { SLICE_MAX = 16384, L2_CACHE_BYTES = 32 << 20, REFBLOCK_CACHE_BYTES = 4 <<
 static const char *const qcow2_options[] = { "file", "backing", "lazy-refcounts", "pass-discard-request",
                                              "pass-discard-snapshot", "pass-discard-other", "overlap-check", "cache-size",
                                              "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
-                                             "cache-clean-interval", "data-file", "encrypt", NULL };
+                                             "cache-clean-interval", "data-file", "encrypt", "discard-no-unref", NULL };
 
 static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
 {
@@ -108,6 +108,14 @@ static bool init_state(struct block_node *n, struct qcow2 *q, struct json_object
 {
     uint64_t l2, refcounts, slice, align = MAX(q->file->limits.align, q->data->limits.align);
 
+    bool pass;
+
+    if (!option_bool(opts, "discard-no-unref", false, &q->discard_no_unref, err) ||
+        !option_bool(opts, "pass-discard-request", true, &pass, err))
+        return false;
+    q->keep_discards = !pass;
+    if (q->discard_no_unref && q->version < 3)
+        return error_set(err, ERR_GENERIC, "discard-no-unref is only supported since qcow2 version 3", "leave it out");
     if (!cache_sizes(q, opts, &l2, &refcounts, &slice, err))
         return false;
     co_mutex_init(&q->lock);

@@ -119,6 +119,8 @@ struct qcow2 {
     struct block_node *node, *file;
     struct block_node *data;    /* where guest clusters lie: `file`, or an external data file */
     bool data_external, data_raw, extended;
+    bool discard_no_unref;      /* discarded clusters keep their place, so that the file stays in order */
+    bool keep_discards;         /* pass-discard-request=off: the host is told of none */
     unsigned l2_shift, sub_bits;                /* bytes an L2 entry: 1 << l2_shift; a subcluster: 1 << sub_bits */
     unsigned version, cluster_bits, l2_bits, refcount_order, refblock_bits;
     uint64_t cluster_size;
