@@ -48,6 +48,9 @@ struct block_backend *backend_find(struct block_graph *g, const char *name);
 void backend_quiesce(struct block_backend *b);  /* no new requests start; returns when none is in flight */
 void backend_resume(struct block_backend *b);
 void backends_running(void *graph, bool running);
+/* The node that a device's or node's name means. */
+struct block_node *block_lookup(struct block_graph *g, const char *name, struct error *err);
+void backends_on_node(struct block_graph *g, const struct block_node *n, void (*fn)(struct block_backend *b));
 void backends_changed(struct block_graph *g, const struct block_node *n);
 /* For tools: a back end without a device. */
 struct block_backend *backend_open(struct block_graph *g, struct block_node *root, bool write, struct error *err);

@@ -451,7 +451,17 @@ static void resize_run(void *arg)
     r->ret = node_truncate(r->n, r->size, r->err);
 }
 
-static void each_on_node(struct block_graph *g, const struct block_node *n, void (*fn)(struct block_backend *b))
+struct block_node *block_lookup(struct block_graph *g, const char *name, struct error *err)
+{
+    struct block_backend *b = backend_find(g, name);
+    struct block_node *n = b ? b->root : node_find(g, name);
+
+    if (!n)
+        error_setf(err, ERR_GENERIC, "query-block lists them", "Cannot find device='%s' nor node-name='%s'", name, name);
+    return n;
+}
+
+void backends_on_node(struct block_graph *g, const struct block_node *n, void (*fn)(struct block_backend *b))
 {
     for (unsigned i = 0; i < g->backends->len; i++) {
         struct block_backend *b = g_ptr_array_index(g->backends, i);
@@ -464,18 +474,16 @@ static void each_on_node(struct block_graph *g, const struct block_node *n, void
 bool block_resize(struct vm *vm, const char *name, uint64_t size, struct error *err)
 {
     struct block_graph *g = block_graph_of(vm);
-    struct block_backend *b = backend_find(g, name);
-    struct resize r = { b ? b->root : node_find(g, name), size, err, 0 };
+    struct resize r = { block_lookup(g, name, err), size, err, 0 };
 
     if (!r.n)
-        return error_setf(err, ERR_GENERIC, "query-block lists them",
-                          "Cannot find device='%s' nor node-name='%s'", name, name);
+        return false;
     if (size & 511 || size > INT64_MAX)
         return error_setf(err, ERR_GENERIC, "disks have whole sectors of 512 bytes",
                           "cannot resize to %" PRIu64 " bytes", size);
-    each_on_node(g, r.n, backend_quiesce);
+    backends_on_node(g, r.n, backend_quiesce);
     block_run(g, resize_run, &r);
-    each_on_node(g, r.n, backend_resume);
+    backends_on_node(g, r.n, backend_resume);
     if (!r.ret)
         backends_changed(g, r.n);
     return r.ret == 0;
