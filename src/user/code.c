@@ -155,7 +155,8 @@ static void kick_all(struct engine *e)
 {
     pthread_mutex_lock(&e->lock);
     for (struct jit_cpu *jc = e->cpus; jc; jc = jc->next)
-        cpu_kick(jc->cpu, CPU_EXIT_FLUSH);
+        if (atomic_load(&jc->running))  /* one in a system call comes back to the loop, and its call is not to be interrupted */
+            cpu_kick(jc->cpu, CPU_EXIT_FLUSH);
     pthread_mutex_unlock(&e->lock);
 }
 

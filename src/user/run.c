@@ -393,8 +393,8 @@ static bool host_fault(struct cpu *cpu, struct user_event *ev)
     }
     jc->one_insn = jc->interpret_here = false;
     *ev = (struct user_event){ .kind = EVENT_SIGNAL, .signal = f.signal, .code = f.code, .addr = u->bits == 32 ? (uint32_t)f.va : f.va };
-    if (ev->code == SI_KERNEL)
-        ev->code = SEGV_MAPERR;
+    if (f.signal == SIGSEGV)            /* what is free is reserved on the host where the guest has 32 bits */
+        ev->code = mem_prot(jc->thread->process, ev->addr) < 0 ? SEGV_MAPERR : SEGV_ACCERR;
     u->fault(cpu, ev, f.access);
     return true;
 }
