@@ -1,10 +1,19 @@
-/* QMP: what a disk keeps beside its contents: dirty bitmaps, internal snapshots. */
+/* QMP: the size of a disk, and what it keeps beside its contents: dirty bitmaps, internal snapshots. */
 #include <errno.h>
 #include <string.h>
 #include "block/backend.h"
 #include "control/qmp-schema.h"
 #include "rhea/base/options.h"
 #include "rhea/block/bitmap.h"
+
+bool qmp_block_resize(struct vm *vm, const struct block_resize_args *args, struct error *err)
+{
+    if (!args->device == !args->node_name)
+        return error_set(err, ERR_GENERIC, "Need exactly one of 'device' and 'node-name'", NULL);
+    if (args->size < 0)
+        return error_set(err, ERR_GENERIC, "Parameter 'size' expects a >0 size", NULL);
+    return block_resize(vm, args->device ? args->device : args->node_name, args->size, err);
+}
 
 /* ---- dirty bitmaps */
 

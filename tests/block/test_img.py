@@ -430,7 +430,7 @@ def test_luks():
     image = ['--image-opts', 'driver=qcow2,encrypt.key-secret=s,file.filename=e.qcow2']
     for shape in ('', ',cluster_size=4k', ',extended_l2=on'):
         for tool in TOOLS:
-            tool('convert', *secrets, '-O', 'qcow2', '-o', 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10' + shape, 'src.raw',
+            tool('convert', *secrets, '-O', 'qcow2', '-o', 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=200' + shape, 'src.raw',
                  'e.qcow2')
             with open('e.qcow2', 'rb') as e, open('src.raw', 'rb') as f:
                 f.seek(next(o for o in range(0, 2 * MiB, 512) if any(os.pread(f.fileno(), 512, o))))
@@ -453,7 +453,7 @@ def test_luks():
     assert 'key-secret' in rhea('resize', 'e.qcow2', '+1M', ok=(1,)).stderr
     rhea('convert', '-O', 'raw', 'e.qcow2', 'x.raw', ok=(1,))
     rhea('convert', '--object', 'secret,id=s,file=wrong', *image, '-O', 'raw', 'x.raw', ok=(1,))
-    rhea('amend', *secrets, '--object', 'secret,id=n,file=new', '-o', 'encrypt.state=active,encrypt.new-secret=n,encrypt.iter-time=10', *image)
+    rhea('amend', *secrets, '--object', 'secret,id=n,file=new', '-o', 'encrypt.state=active,encrypt.new-secret=n,encrypt.iter-time=200', *image)
     for tool in TOOLS:
         tool('convert', '--object', 'secret,id=s,file=new', *image, '-O', 'raw', 'out.raw')
         run('cmp', 'out.raw', 'rhea.raw')

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""What a disk keeps beside its contents, by QMP: dirty bitmaps, internal snapshots, an encrypted image as a node."""
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'client'))
+from rhea_client import CommandError, Rhea, main  # noqa: E402
+
+MiB = 1 << 20
+
+
+def image(d, *options):
+    path = os.path.join(d, 'disk.qcow2')
+    subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', *options, path, '16M'], check=True)
+    return path
+
+
+def blockdev(path, **more):
+    return {'driver': 'qcow2', 'node-name': 'disk', 'file': {'driver': 'file', 'filename': path}, **more}
+
+
+def refused(session, word, command, arguments):
+    try:
+        session.run(command, arguments)
+    except CommandError as e:
+        assert word in e.desc, e.desc
+    else:
+        raise AssertionError('%s was not refused' % command)
+
+
+def bitmaps(session):
+    node = next(n for n in session.run('query-named-block-nodes') if n['node-name'] == 'disk')
+    return {b['name']: b for b in node.get('dirty-bitmaps', [])}
+
+
+def test_bitmaps():
+    with tempfile.TemporaryDirectory() as d:
+        path = image(d)
+        with Rhea() as r, r.connect() as s:
+            s.run('blockdev-add', blockdev(path))
+            s.run('block-dirty-bitmap-add', {'node': 'disk', 'name': 'kept', 'persistent': True})
+            s.run('block-dirty-bitmap-add', {'node': 'disk', 'name': 'off', 'granularity': 4096, 'disabled': True})
+            refused(s, 'already exists', 'block-dirty-bitmap-add', {'node': 'disk', 'name': 'kept'})
+            refused(s, 'power of 2', 'block-dirty-bitmap-add', {'node': 'disk', 'name': 'x', 'granularity': 1000})
+            refused(s, 'Cannot find', 'block-dirty-bitmap-add', {'node': 'nowhere', 'name': 'x'})
+            refused(s, 'not found', 'block-dirty-bitmap-clear', {'node': 'disk', 'name': 'x'})
+            b = bitmaps(s)
+            assert (b['kept']['recording'], b['kept']['persistent'], b['kept']['granularity']) == (True, True, 65536), b
+            assert (b['off']['recording'], b['off']['granularity']) == (False, 4096), b
+            s.run('block_resize', {'node-name': 'disk', 'size': 17 * MiB})      # what is new counts as written
+            assert bitmaps(s)['kept']['count'] == MiB and bitmaps(s)['off']['count'] == 0
+            s.run('block-dirty-bitmap-merge', {'node': 'disk', 'target': 'off', 'bitmaps': [{'node': 'disk', 'name': 'kept'}]})
+            assert bitmaps(s)['off']['count'] == MiB
+            s.run('block-dirty-bitmap-clear', {'node': 'disk', 'name': 'kept'})
+            s.run('block-dirty-bitmap-disable', {'node': 'disk', 'name': 'kept'})
+            s.run('block-dirty-bitmap-merge', {'node': 'disk', 'target': 'kept', 'bitmaps': ['off']})
+            s.run('block-dirty-bitmap-enable', {'node': 'disk', 'name': 'kept'})
+            refused(s, 'not found', 'block-dirty-bitmap-merge', {'node': 'disk', 'target': 'kept', 'bitmaps': ['off', 'x']})
+            s.run('block-dirty-bitmap-remove', {'node': 'disk', 'name': 'off'})
+            assert list(bitmaps(s)) == ['kept']
+            s.run('blockdev-del', {'node-name': 'disk'})
+            info = json.loads(subprocess.check_output(['qemu-img', 'info', '--output=json', path]))
+            assert info['format-specific']['data']['bitmaps'] == [{'flags': ['auto'], 'name': 'kept', 'granularity': 65536}], info
+            s.run('blockdev-add', blockdev(path))
+            assert bitmaps(s)['kept']['count'] == MiB
+            s.run('block-dirty-bitmap-remove', {'node': 'disk', 'name': 'kept'})
+            s.run('blockdev-del', {'node-name': 'disk'})
+        subprocess.run(['qemu-img', 'check', '-q', path], check=True)
+
+
+def test_internal_snapshots():
+    with tempfile.TemporaryDirectory() as d:
+        path = image(d)
+        subprocess.run(['qemu-io', '-c', 'write -P 7 0 1M', path], check=True, stdout=subprocess.DEVNULL)
+        with Rhea() as r, r.connect() as s:
+            s.run('blockdev-add', blockdev(path))
+            s.run('blockdev-snapshot-internal-sync', {'device': 'disk', 'name': 'one'})
+            s.run('blockdev-snapshot-internal-sync', {'device': 'disk', 'name': 'two'})
+            refused(s, 'already exists', 'blockdev-snapshot-internal-sync', {'device': 'disk', 'name': 'one'})
+            gone = s.run('blockdev-snapshot-delete-internal-sync', {'device': 'disk', 'name': 'one'})
+            assert (gone['name'], gone['id']) == ('one', '1'), gone
+            refused(s, 'does not exist', 'blockdev-snapshot-delete-internal-sync', {'device': 'disk', 'name': 'one'})
+            refused(s, 'Name or id', 'blockdev-snapshot-delete-internal-sync', {'device': 'disk'})
+            s.run('blockdev-del', {'node-name': 'disk'})
+        out = subprocess.check_output(['qemu-img', 'snapshot', '-l', path], text=True)
+        assert 'two' in out and 'one' not in out, out
+        subprocess.run(['qemu-img', 'check', '-q', path], check=True)
+
+
+def test_encrypted_node():
+    with tempfile.TemporaryDirectory() as d:
+        secret = ['--object', 'secret,id=s,data=open']
+        path = image(d, *secret, '-o', 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=300')
+        with Rhea() as r, r.connect() as s:
+            refused(s, 'key-secret', 'blockdev-add', blockdev(path))
+            s.run('object-add', {'qom-type': 'secret', 'id': 'k', 'data': 'wrong'})
+            s.run('object-add', {'qom-type': 'secret', 'id': 's', 'format': 'base64', 'data': base64.b64encode(b'open').decode()})
+            encrypt = {'format': 'luks', 'key-secret': 'k'}
+            refused(s, '', 'blockdev-add', blockdev(path, encrypt=encrypt))
+            encrypt['key-secret'] = 's'
+            s.run('blockdev-add', blockdev(path, encrypt=encrypt))
+            node = next(n for n in s.run('query-named-block-nodes') if n['node-name'] == 'disk')
+            assert node['encrypted'] and node['image']['encrypted'], node
+
+
+main(globals())
