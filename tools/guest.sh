@@ -148,6 +148,7 @@ arm64-trixie-cloud  trixie    arm64    linux-image-cloud-arm64
 arm64-trixie        trixie    arm64    linux-image-arm64
 arm64-installer     bookworm  arm64    debian-installer-12-netboot-arm64
 armhf               bookworm  armhf    linux-image-armmp-lpae
+armhf-installer     bookworm  armhf    debian-installer-12-netboot-armhf
 armhf-trixie        trixie    armhf    linux-image-armmp-lpae
 riscv64-trixie      trixie    riscv64  linux-image-riscv64
 riscv64-installer   trixie    riscv64  debian-installer-13-netboot-riscv64
@@ -161,8 +162,9 @@ kernel() { # name
     [ "$arch" = amd64 ] && arch=
     progress "Fetching the $name kernel" fetch "$suite" "$tmp/pkg" "$package" $arch
     if [[ $name == *installer ]]; then
-        cp "$tmp"/pkg/usr/lib/debian-installer/images/1?/*/text/debian-installer/*/{linux,initrd.gz} "$tmp/"
-        mv "$tmp/linux" "$tmp/vmlinuz"
+        cp "$tmp"/pkg/usr/lib/debian-installer/images/1?/*/text/debian-installer/*/initrd.gz "$tmp/"
+        cp "$tmp"/pkg/usr/lib/debian-installer/images/1?/*/text/debian-installer/*/linux "$tmp/vmlinuz" 2>/dev/null ||
+            cp "$tmp"/pkg/usr/lib/debian-installer/images/1?/*/text/debian-installer/*/vmlinuz "$tmp/vmlinuz"     # armhf
     else
         cp "$tmp"/pkg/boot/vmlinu[xz]-* "$tmp/vmlinuz"
         cp "$tmp"/pkg/boot/System.map-* "$tmp/System.map" 2>/dev/null || true

@@ -15,12 +15,14 @@ firmware = "/usr/share/AAVMF/AAVMF_CODE.fd"
 
 
 def to_userspace(smp=1, gic=2, kernel="arm64-cloud", cpu="cortex-a57", accel="jit", more=""):
+    emulator, name = ("rhea-system-arm", "armv7l") if kernel.startswith("armhf") else (a64, "aarch64")
+
     def test():
         k = asset("kernel", kernel)
         args = ["-cpu", cpu, "-kernel", f"{k}/vmlinuz", "-initrd", f"{k}/initrd.gz", "-append",
                 'console=ttyAMA0 panic=-1 rhea.run="dmesg -r | grep ^.[0-3]; echo end of dmesg"']
-        with Machine(*args, machine=f"virt,gic-version={gic}{more}", smp=smp, accel=accel, emulator=a64) as m:
-            m.expect(rf"userspace is up on aarch64, {smp} CPUs", 240)
+        with Machine(*args, machine=f"virt,gic-version={gic}{more}", smp=smp, accel=accel, emulator=emulator) as m:
+            m.expect(rf"userspace is up on {name}, {smp} CPUs", 240)
             errors = m.expect(r"(?s)(.*)end of dmesg", 60)[1]
             status = m.wait(120)
             assert status == 0, f"power-off gave status {status}"
@@ -42,6 +44,17 @@ def edk2(more="", smp=1):
                 assert m.wait(60) == 0
             assert open(variables, "rb").read() != before, "no variable was kept"
     return f"edk2{more}-{smp}", test
+
+
+def installer(kernel, cpu, emulator):
+    """Debian's installer to its first question."""
+    def test():
+        k = asset("kernel", kernel)
+        with Machine("-cpu", cpu, "-kernel", f"{k}/vmlinuz", "-initrd", f"{k}/initrd.gz", "-append", "console=ttyAMA0", machine="virt",
+                     smp=2, memory="1G", emulator=emulator) as m:
+            m.expect(r"Choose the language|Select a language", 300)
+            m.clean()
+    return f"installer-{kernel}", test
 
 
 def firmware_args(d):
@@ -244,7 +257,10 @@ tests = [device_tree(2, "v2m@8020000"), device_tree(3, "its@8080000"), refused, 
          acpi_tables("virt", COMMON_TABLES), acpi_tables("virt,gic-version=3,virtualization=on", COMMON_TABLES | {"IORT"}, 4),
          loader_starts_kernel("systemd-boot", "virt", "acpi"), loader_starts_kernel("grub", "virt,gic-version=3", "acpi"),
          loader_starts_kernel("grub", "virt,acpi=off", "devicetree"), boots_from((2, 1), "VenHw(837DCA9E"), boots_from((1, 2), "/Pci("),
-         xen(2, "cortex-a72"), xen(3, "cortex-a57"), power_button("virt"), debian(2, 2), debian(3, 4)]
+         xen(2, "cortex-a72"), xen(3, "cortex-a57"), power_button("virt"),
+         to_userspace(1, 2, "armhf", "cortex-a15"), to_userspace(2, 2, "armhf", "cortex-a7"), to_userspace(4, 2, "armhf", "cortex-a15"),
+         to_userspace(2, 3, "arm64-trixie"), installer("arm64-installer", "cortex-a57", a64),
+         installer("armhf-installer", "cortex-a15", "rhea-system-arm"), debian(2, 2), debian(3, 4)]
 if soak:
     tests += [to_userspace(smp, gic, accel=f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for gic in (2, 3) for n in range(20)]
 run(tests)

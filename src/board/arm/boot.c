@@ -3,9 +3,8 @@
 #include <elf.h>
 #include <inttypes.h>
 #include <string.h>
-#include <zlib.h>
-#include <zstd.h>
 #include "board/fw_config.h"
+#include "board/image.h"
 #include "rhea/device/fw_cfg.h"
 #include "virt.h"
 
@@ -17,20 +16,6 @@ static uint32_t get32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v
 static uint64_t get64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
 static uint32_t get_be32(const uint8_t *p) { return __builtin_bswap32(get32(p)); }
 
-struct image { const char *path; uint8_t *data; size_t len; };
-
-/* ---- files */
-
-static bool read_file(const char *what, const char *path, struct image *out, struct error *err)
-{
-    g_autoptr(GError) e = NULL;
-
-    out->path = path;
-    if (g_file_get_contents(path, (char **)&out->data, &out->len, &e))
-        return true;
-    return error_setf(err, ERR_GENERIC, "check the path and its permissions", "cannot read the %s: %s", what, e->message);
-}
-
 bool virt_blob(struct virt *v, uint64_t addr, void *data, size_t len, struct error *err)
 {
     uint64_t end = VIRT_RAM + v->vm->config.ram_size;
@@ -41,87 +26,6 @@ bool virt_blob(struct virt *v, uint64_t addr, void *data, size_t len, struct err
                           " MiB of memory", len >> 10, addr, v->vm->config.ram_size / MIB);
     }
     v->blob[v->nblobs++] = (struct virt_blob){ addr, data, len };
-    return true;
-}
-
-/* ---- unpacking; no more than the machine has memory */
-
-static bool inflate_gzip(const uint8_t *in, size_t n, struct image *out, size_t limit)
-{
-    z_stream z = { .next_in = (Bytef *)in, .avail_in = (uInt)MIN(n, (size_t)UINT32_MAX) };
-    size_t room = MIN(MAX(n * 4, (size_t)MIB), limit), len = 0;
-    uint8_t *buf = g_malloc(room);
-    int r = inflateInit2(&z, 16 + MAX_WBITS);
-
-    while (r == Z_OK) {
-        z.next_out = buf + len;
-        z.avail_out = (uInt)MIN(room - len, (size_t)UINT32_MAX);
-        r = inflate(&z, Z_NO_FLUSH);
-        len = (size_t)(z.next_out - buf);
-        if (r == Z_OK && len == room) {
-            if (room == limit)
-                break;
-            room = MIN(room * 2, limit);
-            buf = g_realloc(buf, room);
-        }
-    }
-    inflateEnd(&z);
-    if (r != Z_STREAM_END) {
-        g_free(buf);
-        return false;
-    }
-    g_free(out->data);
-    out->data = buf;
-    out->len = len;
-    return true;
-}
-
-static bool inflate_zstd(const uint8_t *in, size_t n, struct image *out, size_t limit)
-{
-    unsigned long long size = ZSTD_getFrameContentSize(in, n);
-    uint8_t *buf;
-    size_t len;
-
-    if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN || size > limit)
-        return false;
-    buf = g_malloc(size ? size : 1);
-    len = ZSTD_decompress(buf, size, in, n);
-    if (ZSTD_isError(len)) {
-        g_free(buf);
-        return false;
-    }
-    g_free(out->data);
-    out->data = buf;
-    out->len = len;
-    return true;
-}
-
-/* Linux' EFI zboot: a small loader, with where the compressed image is and how in its header. */
-static bool unpack_zboot(struct image *k, size_t limit, struct error *err)
-{
-    uint32_t at, n;
-    bool ok = false;
-
-    if (k->len < 64 || memcmp(k->data, "MZ", 2) || memcmp(k->data + 4, "zimg", 4))
-        return true;
-    at = get32(k->data + 8);
-    n = get32(k->data + 12);
-    if (at <= k->len && n <= k->len - at) {
-        if (!memcmp(k->data + 24, "gzip", 5))
-            ok = inflate_gzip(k->data + at, n, k, limit);
-        else if (!memcmp(k->data + 24, "zstd", 5))
-            ok = inflate_zstd(k->data + at, n, k, limit);
-    }
-    return ok || error_setf(err, ERR_GENERIC, "gzip and zstd are understood; unpack others first", "cannot unpack the kernel %s", k->path);
-}
-
-static bool unpack(struct image *k, size_t limit, struct error *err)
-{
-    if (!unpack_zboot(k, limit, err))
-        return false;
-    if (k->len > 18 && k->data[0] == 0x1f && k->data[1] == 0x8b && !inflate_gzip(k->data, k->len, k, limit))
-        return error_setf(err, ERR_GENERIC, "gunzip -t FILE tells more", "cannot unpack the kernel %s: it is broken, or larger than memory",
-                          k->path);
     return true;
 }
 
@@ -137,11 +41,13 @@ static bool place_rest(struct virt *v, uint64_t kernel_end, struct error *err)
     struct image initrd = { 0 };
 
     if (c->initrd) {
-        if (!read_file("initrd", c->initrd, &initrd, err))
-            return false;
+        bool ok = image_read(&initrd, "initrd", c->initrd, err);
+
         v->initrd = at;
         v->initrd_size = initrd.len;
-        if (!virt_blob(v, at, initrd.data, initrd.len, err))
+        ok = ok && virt_blob(v, at, g_steal_pointer(&initrd.data), initrd.len, err);
+        image_free(&initrd);
+        if (!ok)
             return false;
     }
     v->dtb_addr = (at + v->initrd_size + align - 1) & ~(align - 1);
@@ -198,8 +104,8 @@ static bool load_uimage(struct virt *v, struct image *k, struct error *err)
         return error_setf(err, ERR_GENERIC, "a kernel, plain or compressed with gzip, is understood", "%s is no such uImage", k->path);
     memmove(k->data, k->data + UIMAGE_HEADER, size);
     k->len = size;
-    if (compression == 1 && !inflate_gzip(k->data, k->len, k, v->vm->config.ram_size))
-        return error_setf(err, ERR_GENERIC, "mkimage -l FILE tells more", "cannot unpack the kernel %s", k->path);
+    if (compression == 1 && !image_unpack(k, v->vm->config.ram_size, err))
+        return false;
     if (type == UIMAGE_KERNEL_NOLOAD) {
         entry += VIRT_RAM + 2 * (uint32_t)MIB;
         load = VIRT_RAM + 2 * MIB;
@@ -214,73 +120,22 @@ static bool load_uimage(struct virt *v, struct image *k, struct error *err)
 
 /* ---- ELF: a program that is alone on the machine */
 
-struct segment { uint64_t offset, addr, filesz, memsz; bool load; };
-
-static bool elf_segment(const struct image *k, unsigned i, struct segment *s)
+static bool put_segment(void *opaque, uint64_t addr, void *data, size_t len, struct error *err)
 {
-    if (k->data[EI_CLASS] == ELFCLASS64) {
-        Elf64_Ehdr h;
-        Elf64_Phdr p;
-
-        memcpy(&h, k->data, sizeof(h));
-        if (h.e_phentsize != sizeof(p) || h.e_phoff > k->len || (i + 1) * sizeof(p) > k->len - h.e_phoff)
-            return false;
-        memcpy(&p, k->data + h.e_phoff + i * sizeof(p), sizeof(p));
-        *s = (struct segment){ p.p_offset, p.p_paddr, p.p_filesz, p.p_memsz, p.p_type == PT_LOAD && p.p_memsz };
-    } else {
-        Elf32_Ehdr h;
-        Elf32_Phdr p;
-
-        memcpy(&h, k->data, sizeof(h));
-        if (h.e_phentsize != sizeof(p) || h.e_phoff > k->len || (i + 1) * sizeof(p) > k->len - h.e_phoff)
-            return false;
-        memcpy(&p, k->data + h.e_phoff + i * sizeof(p), sizeof(p));
-        *s = (struct segment){ p.p_offset, p.p_paddr, p.p_filesz, p.p_memsz, p.p_type == PT_LOAD && p.p_memsz };
-    }
-    return !s->load || (s->offset <= k->len && s->filesz <= k->len - s->offset && s->memsz >= s->filesz);
-}
-
-static bool elf_header(struct virt *v, const struct image *k, unsigned *count, struct error *err)
-{
-    bool wide = k->data[EI_CLASS] == ELFCLASS64;
-    uint16_t machine, n;
-
-    memcpy(&machine, k->data + offsetof(Elf64_Ehdr, e_machine), 2);
-    if (k->data[EI_DATA] != ELFDATA2LSB || machine != (wide ? EM_AARCH64 : EM_ARM) || wide != v->wide)
-        return error_setf(err, ERR_GENERIC, v->wide ? "these CPUs start in AArch64" : "-cpu cortex-a57 and like models run AArch64",
-                          "%s is an ELF file for another machine", k->path);
-    memcpy(&n, k->data + (wide ? offsetof(Elf64_Ehdr, e_phnum) : offsetof(Elf32_Ehdr, e_phnum)), 2);
-    v->entry = wide ? get64(k->data + offsetof(Elf64_Ehdr, e_entry)) : get32(k->data + offsetof(Elf32_Ehdr, e_entry));
-    *count = n;
-    return true;
+    return virt_blob(opaque, addr, data, len, err);
 }
 
 static bool load_elf(struct virt *v, struct image *k, struct error *err)
 {
-    uint64_t low = UINT64_MAX, high = VIRT_RAM;
-    struct segment s;
-    unsigned count = 0;
+    struct image_elf e = { .machine = v->wide ? EM_AARCH64 : EM_ARM, .wide = v->wide, .limit = v->vm->config.ram_size, .put = put_segment,
+                           .opaque = v };
 
-    if (!elf_header(v, k, &count, err))
+    if (!image_load_elf(k, &e, err))
         return false;
     v->how = ENTRY_BARE;
-    for (unsigned i = 0; i < count; i++) {
-        uint8_t *data;
-
-        if (!elf_segment(k, i, &s) || (s.load && s.memsz > v->vm->config.ram_size))
-            return error_setf(err, ERR_GENERIC, "readelf -l FILE shows them", "%s: a broken ELF program header, or a segment larger than memory",
-                              k->path);
-        if (!s.load)
-            continue;
-        data = g_malloc0(s.memsz);
-        memcpy(data, k->data + s.offset, s.filesz);
-        if (!virt_blob(v, s.addr, data, s.memsz, err))
-            return false;
-        low = MIN(low, s.addr);
-        high = MAX(high, s.addr + s.memsz);
-    }
+    v->entry = e.entry;
     /* The tree is at the start of memory if the program leaves room there, else behind it. */
-    v->dtb_addr = low >= VIRT_RAM + 2 * MIB ? VIRT_RAM : (high + 0xfff) & ~UINT64_C(0xfff);
+    v->dtb_addr = e.low >= VIRT_RAM + 2 * MIB ? VIRT_RAM : (MAX(e.high, (uint64_t)VIRT_RAM) + 0xfff) & ~UINT64_C(0xfff);
     return virt_describe(v, err);
 }
 
@@ -288,9 +143,9 @@ static bool load_elf(struct virt *v, struct image *k, struct error *err)
 
 static bool load_kernel(struct virt *v, struct image *k, struct error *err)
 {
-    if (!read_file("kernel", v->vm->config.kernel, k, err) || !unpack(k, v->vm->config.ram_size, err))
+    if (!image_read(k, "kernel", v->vm->config.kernel, err) || !image_unpack(k, v->vm->config.ram_size, err))
         return false;
-    if (k->len >= sizeof(Elf64_Ehdr) && !memcmp(k->data, ELFMAG, SELFMAG))
+    if (image_is_elf(k))
         return load_elf(v, k, err);
     if (k->len > UIMAGE_HEADER && get_be32(k->data) == UIMAGE_MAGIC)
         return load_uimage(v, k, err);
@@ -315,14 +170,17 @@ static bool load_kernel(struct virt *v, struct image *k, struct error *err)
 static bool offer_file(struct virt *v, const char *what, const char *path, uint16_t size_key, uint16_t data_key, struct error *err)
 {
     struct image f = { 0 };
+    bool ok;
 
     if (!path)
         return true;
-    if (!read_file(what, path, &f, err))
-        return false;
-    fw_cfg_add_int(v->fw_cfg, size_key, f.len, 4);
-    fw_cfg_add_item(v->fw_cfg, data_key, f.data, f.len);
-    return true;
+    ok = image_read(&f, what, path, err);
+    if (ok) {
+        fw_cfg_add_int(v->fw_cfg, size_key, f.len, 4);
+        fw_cfg_add_item(v->fw_cfg, data_key, g_steal_pointer(&f.data), f.len);
+    }
+    image_free(&f);
+    return ok;
 }
 
 static bool start_firmware(struct virt *v, struct error *err)
@@ -351,7 +209,7 @@ bool virt_load(struct virt *v, struct error *err)
         return virt_describe(v, err);
     }
     ok = load_kernel(v, &k, err);
-    g_free(k.data);
+    image_free(&k);
     return ok;
 }
 

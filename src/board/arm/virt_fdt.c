@@ -66,6 +66,8 @@ static void add_cpus(struct virt *v, struct dt *dt)
         dt_node(dt, path);
         dt_string(dt, path, "device_type", "cpu");
         dt_string(dt, path, "compatible", compatible);
+        if (!v->wide)                   /* 32-bit kernels weigh CPUs by it, and miss it */
+            DT_CELLS(dt, path, "clock-frequency", 1000000000);
         if (v->psci != ARM_PSCI_NONE && v->vm->nvcpus > 1)
             dt_string(dt, path, "enable-method", "psci");
         if (wide)

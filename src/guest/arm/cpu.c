@@ -304,8 +304,13 @@ static void leave_el3(struct arm_cpu *c)
     c->sys.scr &= ~SCR_SMD;
 }
 
+enum { MIDR_PART_A15 = 0xc0f, A15_ACTLR_IBE = 1 };
+
+/* Cortex-A15: firmware enables invalidation of the branch target buffer (DDI 0438, 4.3.28), as kernels expect since Spectre. */
 static void boot32(struct arm_cpu *c, uint64_t entry)
 {
+    if (bits(arm_id(c, ARM_SYSREG(3, 0, 0, 0, 0)), 15, 4) == MIDR_PART_A15)
+        c->sys.actlr[1] |= A15_ACTLR_IBE;
     if (has_el3(c))
         c->sys.scr |= SCR_NS;
     c->sys.nsacr |= 0xc00;              /* floating point and SIMD for the Non-secure side */
