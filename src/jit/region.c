@@ -6,6 +6,7 @@
 #include "rhea/jit/jit.h"
 
 enum { MAX_JUMPS = 6 };         /* unconditional ones that a region goes through */
+static GPrivate scan_insns = G_PRIVATE_INIT(g_free);    /* a thread that ends gives its buffer back */
 
 /* The instructions of a region, decoded, in the order in which they are emitted; one buffer a thread. */
 struct scan {
@@ -49,6 +50,7 @@ static bool scan_run(struct scan *s, const struct guest *g, struct code_fetch *f
     if (s->size < max * g->insn_size) {
         s->size = REGION_MAX_INSNS * g->insn_size;
         s->insns = g_realloc(s->insns, s->size);
+        g_private_set(&scan_insns, s->insns);
     }
     memset(s->starts, 0, sizeof(s->starts));
     s->straddles = false;

@@ -83,7 +83,7 @@ static bool event_entry(struct its *s, uint32_t device, uint32_t event, uint64_t
 {
     uint64_t d;
 
-    if (!table_read(s, BASER_DEVICES, device, &d) || event >> ((d >> 58 & 31) + 1))
+    if (!table_read(s, BASER_DEVICES, device, &d) || (uint64_t)event >> ((d >> 58 & 31) + 1))
         return false;
     *at = (d & ITT_ADDR) + (uint64_t)event * ENTRY;
     return true;
