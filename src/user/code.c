@@ -1,8 +1,9 @@
 /* Translated code of a process: found by virtual address and mode; which pages it lies in; what makes it go.
  *
  * Arm and RISC-V say themselves that they wrote code (engine_code_changed()). x86 does not: a page that code was translated
- * from loses its write permission on the host; a store there faults, drops the code and gets it back (code_write_fault()). A
- * page where that happens all the time is interpreted instead.
+ * from loses its write permission on the host; a store there faults, drops the code and gets it back (code_write_fault()). Where
+ * that happens all the time, and in shared memory (whose other mappings, here or elsewhere, are not protected), regions keep a
+ * copy of their bytes, are neither linked nor in a jump cache, and compare at each entry.
  *
  * Dropped regions stay where they are, for threads that are in them, until the whole cache is flushed. Jump caches are
  * cleared by whoever drops: the owner looks at pc before code, and a region that died meanwhile is still there to be run to
@@ -12,10 +13,19 @@
 #include "internal.h"
 #include "rhea/base/log.h"
 
-enum { THRASH_LIMIT = 64 };     /* lifts of a page's protection after which it is interpreted */
+enum { THRASH_LIMIT = 64 };     /* lifts of a page's protection after which its regions are checked */
 
-void code_init(struct engine *e) { e->pages = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free); }
-void code_free(struct engine *e) { g_clear_pointer(&e->pages, g_hash_table_destroy); }
+void code_init(struct engine *e)
+{
+    e->pages = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
+    e->copies = g_ptr_array_new_with_free_func(g_free);
+}
+
+void code_free(struct engine *e)
+{
+    g_clear_pointer(&e->pages, g_hash_table_destroy);
+    g_ptr_array_free(e->copies, true);
+}
 
 /* Under engine.lock, as all that follows up to the next section. */
 static struct code_page *page_get(struct engine *e, uint64_t va, bool make)
@@ -143,8 +153,10 @@ static void mapping_changed(struct engine *e, uint64_t va, uint64_t n)
     drop_locked(e, va, va + n < va ? 0 : va + n);
     g_hash_table_iter_init(&i, e->pages);
     while (g_hash_table_iter_next(&i, NULL, (gpointer *)&p))
-        if (p->va - va < n)
-            p->is_protected = false;
+        if (p->va - va < n) {
+            p->is_protected = p->checked = p->writes_itself = false;
+            p->thrash = 0;
+        }
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -203,8 +215,10 @@ bool code_write_fault(struct cpu *cpu, uint64_t va, unsigned n)
         ours = true;
         drop_locked(e, page, page + CPU_PAGE_SIZE);
         page_lift(e, p);
-        if (p->thrash < THRASH_LIMIT)
-            p->thrash++;
+        if (++p->thrash >= THRASH_LIMIT) {
+            p->checked = true;
+            p->writes_itself = (cpu->pc & PAGE_MASK) == page;
+        }
     }
     pthread_mutex_unlock(&e->lock);
     return ours;
@@ -224,6 +238,7 @@ void code_flush(void *opaque)
         p->writes++;
     }
     jit_flush(e->jit);
+    g_ptr_array_set_size(e->copies, 0);
     for (struct jit_cpu *jc = e->cpus; jc; jc = jc->next)
         for (unsigned k = 0; k < JUMP_SLOTS; k++)
             if (jc->jump[k].entry) {
@@ -312,27 +327,42 @@ bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f)
     return true;
 }
 
-/* x86: from here on stores to the page are seen. false: it is one to be interpreted. */
-static bool page_watch(struct engine *e, struct process *proc, uint64_t va, uint32_t *writes)
+/* What was known of a region's pages before its bytes were read. */
+struct watch { uint32_t writes[2]; unsigned pages; bool checked, one_insn; };
+
+/* x86: from here on stores to the page are seen, or the region is to be checked. */
+static void page_watch(struct engine *e, struct process *proc, uint64_t va, struct watch *w)
 {
-    int prot = e->user->code_protect ? mem_prot(proc, va) : 0;
+    bool protects = e->user->code_protect, shared = protects && mem_shared(proc, va);
+    int prot = protects ? mem_prot(proc, va) : 0;
     struct code_page *p;
-    bool fine;
 
     pthread_mutex_lock(&e->lock);
     p = page_get(e, va, true);
-    fine = p->thrash < THRASH_LIMIT;
-    if (fine && prot >= 0 && prot & PROT_WRITE && !p->is_protected) {
+    p->checked |= shared;
+    if (!p->checked && prot >= 0 && prot & PROT_WRITE && !p->is_protected) {
         mprotect(host_of(e, p->va), CPU_PAGE_SIZE, PROT_READ);
         p->is_protected = true;
     }
-    *writes = p->writes;
+    w->writes[w->pages++] = p->writes;
+    w->checked |= p->checked;
+    w->one_insn |= p->checked && p->writes_itself;
     pthread_mutex_unlock(&e->lock);
-    return fine;
+}
+
+/* Bytes of the region, from its first to its last, in one or two pages. */
+static unsigned region_bytes(const struct region *r) { return r->len2 ? CPU_PAGE_SIZE - r->lo + r->len2 : r->hi - r->lo; }
+
+static bool still_same(struct cpu *cpu, const struct region *r)
+{
+    unsigned n = region_bytes(r);
+    uint8_t *now = cpu->jit->fetch;
+
+    return !user_copy(now, host_of(cpu->jit->engine, (r->phys & PAGE_MASK) + r->lo), n) && !memcmp(now, r->bytes, n);
 }
 
 /* The region is published if nothing changed since its bytes were read. */
-static bool region_enter(struct engine *e, struct region *r, uint64_t pc, const uint32_t writes[2])
+static bool region_enter(struct engine *e, struct region *r, uint64_t pc, const struct watch *w, const uint8_t *fetched)
 {
     struct code_page *p, *p2 = NULL;
     bool same;
@@ -341,7 +371,11 @@ static bool region_enter(struct engine *e, struct region *r, uint64_t pc, const 
     p = page_get(e, pc, true);
     if (r->len2)
         p2 = page_get(e, r->phys2, true);
-    same = p->writes == writes[0] && (!p2 || p2->writes == writes[1]);
+    same = p->writes == w->writes[0] && (!p2 || p2->writes == w->writes[1]);
+    if (same && w->checked) {
+        r->bytes = g_memdup2(fetched + r->lo, region_bytes(r));
+        g_ptr_array_add(e->copies, r->bytes);
+    }
     if (same) {
         *link_of(p, r) = p->regions;
         p->regions = r;
@@ -363,19 +397,18 @@ static struct region *translate(struct cpu *cpu, uint64_t pc)
     struct jit_source src = { .cpu = cpu, .pc = pc, .mode = cpu->mode, .phys = pc, .phys_of_next = key_of_next };
 
     for (unsigned tries = 0; tries < 8; tries++) {
-        uint32_t writes[2] = { 0, 0 };
+        struct watch w = { 0 };
         enum jit_failure why;
         struct region *r;
 
-        if (!page_watch(e, proc, pc, &writes[0]) ||
-            ((pc & ~PAGE_MASK) > CPU_PAGE_SIZE - 16 && !page_watch(e, proc, pc + CPU_PAGE_SIZE, &writes[1]))) {
-            jc->interpret_here = true;
-            return NULL;
-        }
+        page_watch(e, proc, pc, &w);
+        if ((pc & ~PAGE_MASK) > CPU_PAGE_SIZE - 16)     /* an instruction may straddle */
+            page_watch(e, proc, pc + CPU_PAGE_SIZE, &w);
         if (!code_fetch_fill(cpu, pc, &src.fetch))
             return NULL;
+        src.max_insns = w.one_insn ? 1 : 0;
         r = jit_translate(e->jit, &src, &why);
-        if (r && region_enter(e, r, pc, writes))
+        if (r && region_enter(e, r, pc, &w, jc->fetch))
             return r;
         if (r)
             continue;
@@ -396,5 +429,9 @@ struct region *code_find(struct cpu *cpu, uint64_t pc)
 {
     struct region *r = jit_find(cpu->jit->engine->jit, pc, cpu->mode, (pc & PAGE_MASK) + CPU_PAGE_SIZE);
 
+    if (r && r->bytes && !still_same(cpu, r)) {
+        code_drop(cpu->jit->engine, (r->phys & PAGE_MASK) + r->lo, region_bytes(r));
+        r = NULL;
+    }
     return r ? r : translate(cpu, pc);
 }

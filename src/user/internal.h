@@ -26,6 +26,8 @@ struct code_page {
     uint32_t writes;            /* changes whenever something there may have changed */
     uint16_t thrash;            /* times that its protection was lifted by a store */
     bool is_protected;          /* PROT_WRITE is taken away on the host */
+    bool checked;               /* its regions compare their bytes instead: shared memory, or written all the time */
+    bool writes_itself;         /* by code of its own, all the time: checked at each instruction */
 };
 
 enum { JUMP_SLOTS = 8 };
@@ -40,7 +42,6 @@ struct jit_cpu {                /* cpu->jit in user mode */
     uint64_t jump_clock;
     struct ir *ir;              /* for single instructions */
     bool one_insn;              /* run just one, by the interpreter, next */
-    bool interpret_here;        /* the page at pc changes too often: the interpreter runs it */
     _Atomic bool running;       /* in translated code, or in the loop: not in a system call */
     /* C code is accessing guest memory: a fault there is the guest's. */
     volatile bool accessing;
@@ -60,6 +61,7 @@ struct engine {
     struct jit *jit;
     pthread_mutex_t lock;
     GHashTable *pages;          /* va of the page -> struct code_page; under lock */
+    GPtrArray *copies;          /* region.bytes of all regions, dead ones too: until the next flush */
     struct jit_cpu *cpus;       /* under lock */
     /* stop the world */
     pthread_mutex_t ex_turn;

@@ -596,6 +596,18 @@ int mem_prot(struct process *p, uint64_t addr)
     return prot;
 }
 
+bool mem_shared(struct process *p, uint64_t addr)
+{
+    const struct map *m;
+    bool shared;
+
+    mem_lock(p->mm);
+    m = map_at(p->mm, addr);
+    shared = m && (m->shared || m->shm);
+    mem_unlock(p->mm);
+    return shared;
+}
+
 bool mem_covered(struct process *p, uint64_t addr, uint64_t n)
 {
     bool r;

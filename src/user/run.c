@@ -298,7 +298,7 @@ static void run_one(struct cpu *cpu)
     }
     cpu->pc_page = cpu->pc & PAGE_MASK;
     interp_run(cpu, jc->ir);
-    jc->one_insn = jc->interpret_here = false;
+    jc->one_insn = false;
 }
 
 static uint64_t exit_pc(const struct region_exit *e) { return (e->from->phys & PAGE_MASK) + (uint64_t)e->target; }
@@ -321,9 +321,11 @@ static void run_regions(struct cpu *cpu)
                 run_one(cpu);
             return;
         }
-        if (from && generation == jit_generation(jit) && !nochain)
+        if (nochain || r->bytes)
+            ;
+        else if (from && generation == jit_generation(jit))
             jit_link(jit, from, r);
-        else if (!from && !nochain)
+        else if (!from)
             jump_fill(cpu, cpu->pc, r);
         if (log_enabled(LOG_EXEC | LOG_CPU))
             log_entry(cpu, r);
@@ -391,7 +393,7 @@ static bool host_fault(struct cpu *cpu, struct user_event *ev)
         jc->one_insn = true;            /* C code takes the tag off */
         return false;
     }
-    jc->one_insn = jc->interpret_here = false;
+    jc->one_insn = false;
     *ev = (struct user_event){ .kind = EVENT_SIGNAL, .signal = f.signal, .code = f.code, .addr = u->bits == 32 ? (uint32_t)f.va : f.va };
     if (f.signal == SIGSEGV)            /* what is free is reserved on the host where the guest has 32 bits */
         ev->code = mem_prot(jc->thread->process, ev->addr) < 0 ? SEGV_MAPERR : SEGV_ACCERR;
@@ -454,7 +456,7 @@ _Noreturn void engine_thread_run(struct thread *t)
         mode = cpu->guest->mode_bits(cpu);
         if (mode != cpu->mode)
             jump_select(cpu, mode);
-        if (jc->one_insn || jc->interpret_here || jc->engine->opts.one_insn)
+        if (jc->one_insn || jc->engine->opts.one_insn)
             run_one(cpu);
         else if (jc->engine->opts.interp)
             run_interp(cpu);

@@ -61,6 +61,7 @@ struct region {
     _Atomic bool jump_many;
     struct ir *ir;              /* with jit_options.keep_ir: as the front end made it */
     struct region *page_next[2];        /* of the lists of their pages (the accelerator's) */
+    uint8_t *bytes;             /* user mode: what it was made from, to be compared at each entry; NULL: not needed */
 };
 
 struct jit_options {

@@ -82,6 +82,7 @@ int64_t mem_remap(struct process *p, uint64_t addr, uint64_t old_n, uint64_t new
 int64_t mem_brk(struct process *p, uint64_t end);
 /* Protection that the guest asked for at an address, PROT_*; -1: nothing is mapped. */
 int mem_prot(struct process *p, uint64_t addr);
+bool mem_shared(struct process *p, uint64_t addr);       /* it is a shared mapping: others may write there */
 void mem_lock(struct mm *mm);   /* around fork(), before engine_fork_prepare(): engine locks are taken below this one */
 void mem_unlock(struct mm *mm);
 
