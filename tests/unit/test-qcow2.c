@@ -550,6 +550,56 @@ static void test_snapshots(const void *options)
     g_free(s.shadow);
 }
 
+struct under_load { struct block_node *n; bool done; };
+
+static void under_load_run(void *arg)
+{
+    struct under_load *u = arg;
+    struct block_snapshot b = { .name = "load", .icount = UINT64_MAX };
+
+    for (int i = 0; i < 20; i++) {
+        g_assert_true(u->n->drv->snapshot_create(u->n, &b, NULL));
+        coroutine_sleep_ns(2000000);
+        g_assert_true(u->n->drv->snapshot_delete(u->n, "load", NULL));
+        g_assert_cmpint(node_truncate(u->n, (17 + i % 2) << 20, NULL), ==, 0);
+    }
+    u->done = true;
+}
+
+/* Snapshots and resizing while two threads write: each waits for the other, and nothing is mixed up. */
+static void test_snapshots_under_load(void)
+{
+    g_autofree char *path = path_of("load.qcow2");
+    uint64_t half = 8 << 20;
+    g_autofree uint8_t *shadow = g_malloc0(2 * half);
+    struct loop *other = loop_new("other");
+    struct under_load u = { 0 };
+    struct storm s[2];
+
+    create(path, "qcow2", "{\"size\":16777216,\"cluster_size\":16384,\"extended_l2\":true}");
+    u.n = open_image(path);
+    loop_thread_start(other);
+    for (int i = 0; i < 2; i++) {
+        s[i] = (struct storm){ .n = u.n, .b = backend_new(graph, "", u.n), .shadow = shadow + i * half, .base = i * half, .size = half,
+                               .rand = g_rand_new_with_seed(i + 10), .kinds = 8, .left = 1500, .running = 6,
+                               .busy = g_new0(bool, half / 512) };
+        for (int k = 0; k < 6; k++)
+            loop_post(i ? other : loop, storm_thread, &s[i]);
+    }
+    coroutine_start(under_load_run, &u);
+    while (!u.done || __atomic_load_n(&s[0].running, __ATOMIC_SEQ_CST) || __atomic_load_n(&s[1].running, __ATOMIC_SEQ_CST))
+        loop_step(loop, false);
+    loop_free(other);
+    for (int i = 0; i < 2; i++) {
+        backend_free(s[i].b);
+        g_rand_free(s[i].rand);
+        g_free(s[i].busy);
+    }
+    check_same(u.n, shadow, 2 * half);
+    check_sound(u.n, true);
+    node_unref(u.n);
+}
+
 /* Counts of one bit have no room for a second reference: refused, and all is as it was. */
 static void test_snapshot_overflow(void)
 {
@@ -1217,6 +1267,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/power-cut-emptying", test_power_cut_emptying);
     g_test_add_func("/qcow2/snapshot-overflow", test_snapshot_overflow);
     g_test_add_func("/qcow2/vmstate", test_vmstate);
+    g_test_add_func("/qcow2/snapshots-under-load", test_snapshots_under_load);
     g_test_add_data_func("/qcow2/hostile/4k", "{\"size\":1048576,\"cluster_size\":4096}", test_hostile);
     g_test_add_data_func("/qcow2/hostile/extended", "{\"size\":1048576,\"cluster_size\":16384,\"extended_l2\":true}", test_hostile);
     g_test_add_data_func("/qcow2/hostile/v2", "{\"size\":1048576,\"cluster_size\":512,\"compat\":\"0.10\"}", test_hostile);

@@ -118,7 +118,8 @@ static int bits_read(struct qcow2 *q, const struct qcow2_bitmap *s, struct dirty
     return ret;
 }
 
-static bool bitmap_load(struct qcow2 *q, const struct qcow2_bitmap *s, struct error *err)
+/* *room: bytes that the bitmaps of one image may still take. */
+static bool bitmap_load(struct qcow2 *q, const struct qcow2_bitmap *s, uint64_t *room, struct error *err)
 {
     bool known = s->type == TYPE_DIRTY && s->granularity_bits >= MIN_GRANULARITY_BITS &&
                  s->granularity_bits <= MAX_GRANULARITY_BITS && !(s->flags & ~7u) &&
@@ -127,13 +128,14 @@ static bool bitmap_load(struct qcow2 *q, const struct qcow2_bitmap *s, struct er
     struct dirty_bitmap *b;
 
     bytes = known ? ((size >> s->granularity_bits) + 1) / 8 + 1 : 0;
-    if (!known || bytes > BITMAP_BYTES_MAX) {
+    if (!known || bytes > *room) {
         warn_report("%s: bitmap '%s' is of a kind this build cannot use", q->file->filename, s->name);
         b = bitmap_add(q->node, s->name, 1u << MAX_GRANULARITY_BITS, true, false, err);
         if (b)
             b->inconsistent = true;
         return b != NULL;
     }
+    *room -= bytes;
     b = bitmap_add(q->node, s->name, 1ull << s->granularity_bits, true, s->flags & FLAG_AUTO, err);
     if (!b)
         return false;
@@ -145,13 +147,15 @@ static bool bitmap_load(struct qcow2 *q, const struct qcow2_bitmap *s, struct er
 
 bool qcow2_bitmaps_load(struct qcow2 *q, struct error *err)
 {
+    uint64_t room = BITMAP_BYTES_MAX;
+
     q->bitmaps = g_ptr_array_new_with_free_func(stored_free);
     if (!q->bitmap_count)
         return true;
     if (!directory_read(q, err))
         return false;
     for (unsigned i = 0; i < q->bitmaps->len; i++)
-        if (!bitmap_load(q, g_ptr_array_index(q->bitmaps, i), err))
+        if (!bitmap_load(q, g_ptr_array_index(q->bitmaps, i), &room, err))
             return false;
     return true;
 }
