@@ -12,7 +12,7 @@
 #include <glib.h>
 #include "rhea/base/coroutine.h"
 
-enum { RING_ENTRIES = 256, RING_MAX_INFLIGHT = 1024, POOL_THREADS_MAX = 16, POOL_IDLE_S = 10 };
+enum { RING_ENTRIES = 256, RING_MAX_INFLIGHT = 1024, POOL_THREADS_MAX = 16, POOL_IDLE_S = 10, ASYNC_BYTES = 512 << 10 };
 
 struct ring {
     struct io_uring uring;
@@ -139,6 +139,9 @@ static bool ring_push(struct ring *g, struct aio_req *r)
         io_uring_prep_fallocate(sqe, r->fd, r->mode, r->off, r->bytes);
         break;
     }
+    /* what the page cache has is copied when it is submitted: much of it on one of the kernel's threads instead */
+    if ((r->op == AIO_READ || r->op == AIO_WRITE) && r->bytes - r->progress >= ASYNC_BYTES)
+        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
     io_uring_sqe_set_data(sqe, r);
     g->unsubmitted++;
     g->inflight++;
