@@ -443,6 +443,82 @@ static void test_timer_never_lost(void)
     irq_free(line);
 }
 
+/* ---- the cycle counter: counts where its filter lets it, and its overflow interrupts */
+
+static uint64_t pmu_get(struct machine *m, unsigned crm, unsigned op2)
+{
+    uint64_t v = 0;
+
+    g_assert_true(arm_sysreg_raw_read(m->c, ARM_SYSREG(3, 3, 9, crm, op2), &v));
+    return v;
+}
+
+static void pmu_set(struct machine *m, unsigned op1, unsigned crn, unsigned crm, unsigned op2, uint64_t v)
+{
+    g_assert_true(arm_sysreg_raw_write(m->c, ARM_SYSREG(3, op1, crn, crm, op2), v));
+}
+
+enum { CYCLE_COUNTER = 1u << 31 };
+
+static void test_cycle_counter(void)
+{
+    struct machine m;
+    struct irq *line = irq_new(ignore, NULL, 0);
+    uint64_t before;
+
+    machine_new(&m, "aarch64", "cortex-a57", false);
+    m.c->sys.pmu_irq = line;
+    vm_clock_run(m.vm, true);
+    pmu_set(&m, 3, 9, 12, 0, 1 | 64);                           /* E, LC */
+    before = pmu_get(&m, 13, 0);
+    g_usleep(1000);
+    g_assert_cmpuint(pmu_get(&m, 13, 0), ==, before);           /* not enabled yet */
+    pmu_set(&m, 3, 9, 12, 1, CYCLE_COUNTER);
+    g_usleep(1000);
+    g_assert_cmpuint(pmu_get(&m, 13, 0) - before, >=, 1000000);
+    pmu_set(&m, 3, 14, 15, 7, 1u << 31);                        /* not at EL1 */
+    before = pmu_get(&m, 13, 0);
+    g_usleep(1000);
+    g_assert_cmpuint(pmu_get(&m, 13, 0), ==, before);
+    arm_set_sp_el(m.c, 0, 0);
+    g_usleep(1000);
+    arm_set_sp_el(m.c, 1, 1);
+    g_assert_cmpuint(pmu_get(&m, 13, 0) - before, >=, 1000000);
+    pmu_set(&m, 3, 14, 15, 7, 0);
+    /* overflow: a timer while the interrupt is enabled, then a level until the flag is cleared */
+    pmu_set(&m, 3, 9, 13, 0, -UINT64_C(3600000000000));
+    g_assert_cmpint(vm_timer_expiry(m.c->sys.pmu_timer), <, 0);
+    pmu_set(&m, 0, 9, 14, 1, CYCLE_COUNTER);
+    g_assert_cmpint(vm_timer_expiry(m.c->sys.pmu_timer), >, 0);
+    g_assert_false(irq_level(line));
+    pmu_set(&m, 3, 9, 13, 0, UINT64_MAX);
+    g_usleep(10);
+    g_assert_cmphex(pmu_get(&m, 12, 3), ==, CYCLE_COUNTER);
+    g_assert_true(irq_level(line));
+    pmu_set(&m, 3, 9, 12, 3, CYCLE_COUNTER);
+    g_assert_false(irq_level(line));
+    pmu_set(&m, 3, 9, 12, 0, 1);                                /* LC clear: from bit 31 */
+    pmu_set(&m, 3, 9, 13, 0, 0xffffffff);
+    g_usleep(10);
+    g_assert_cmphex(pmu_get(&m, 12, 3), ==, CYCLE_COUNTER);
+    m.c->sys.pmu_irq = NULL;
+    machine_free(&m);
+    irq_free(line);
+}
+
+/* What is not kept is not promised. */
+static void test_identity(void)
+{
+    struct machine m;
+
+    machine_new(&m, "aarch64", "max", false);
+    g_assert_cmpuint(arm_id(m.c, ARM_SYSREG(3, 0, 0, 7, 2)) >> 32 & 15, ==, 0);        /* AT: FEAT_LSE2 */
+    g_assert_cmpuint(arm_id(m.c, ARM_SYSREG(3, 0, 0, 4, 0)) >> 8 & 15, ==, 0);         /* EL2 */
+    arm_configure(m.c, &(struct arm_config){ .el2 = true });
+    g_assert_cmpuint(arm_id(m.c, ARM_SYSREG(3, 0, 0, 4, 0)) >> 8 & 15, >, 0);
+    machine_free(&m);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -457,5 +533,7 @@ int main(int argc, char **argv)
     g_test_add_func("/arm-mmu/short-descriptors", test_short);
     g_test_add_func("/arm-mmu/lpae", test_lpae);
     g_test_add_func("/arm-timer/never-lost", test_timer_never_lost);
+    g_test_add_func("/arm-pmu/cycle-counter", test_cycle_counter);
+    g_test_add_func("/arm-id/promises", test_identity);
     return g_test_run();
 }

@@ -206,6 +206,7 @@ void arm_set_sp_el(struct arm_cpu *c, unsigned el, unsigned spsel)
     c->el = (uint8_t)el;
     c->spsel = (uint8_t)spsel;
     c->sp = c->sys.sp[spsel ? el : 0];
+    arm_pmu_level(c);
 }
 
 /* ---- reset */

@@ -426,6 +426,10 @@ uint64_t arm_id(const struct arm_cpu *c, unsigned key)
         v |= BIT(24);
     if (crm == 1 && op2 == 1 && c->sys.gic)
         v |= BIT(28);
+    /* FEAT_LSE2 promises that LDP and STP within 16 bytes are single-copy atomic; they are two accesses. Its rule for unaligned
+     * ordered accesses holds all the same. */
+    if (crm == 7 && op2 == 2)
+        v &= ~(UINT64_C(15) << 32);
     return v;
 }
 

@@ -72,6 +72,7 @@ void arm_set_mode32(struct arm_cpu *c, unsigned mode)
     }
     c->mode32 = (uint8_t)mode;
     c->el = (uint8_t)arm_el_of_mode32(c, mode);
+    arm_pmu_level(c);
 }
 
 /* D1.20.2: which X register is which banked one. User mode's are in place. */

@@ -75,6 +75,8 @@ struct arm_system {
     /* performance monitors */
     uint64_t pmcr, pmcnten, pmovs, pminten, pmselr, pmuserenr, pmccfiltr, pmevtyper[8], pmevcntr[8], pmccntr_base, pmccntr_at;
     struct irq *pmu_irq;
+    struct vm_timer *pmu_timer;
+    bool pmu_runs;              /* the cycle counter does, since pmccntr_at */
     /* machine */
     struct vm *vm;
     struct arm_config config;

@@ -218,6 +218,10 @@ uint64_t arm_timer_tval(struct arm_cpu *c, enum arm_timer t);
 void arm_timer_set(struct arm_cpu *c, enum arm_timer t, unsigned what, uint64_t v);     /* 0 ctl, 1 cval, 2 tval */
 void arm_wait_until(struct arm_cpu *c, uint64_t virtual_count);         /* wakes a WFIT */
 
+/* ---- system_pmu.c */
+void arm_pmu_expired(void *opaque);                     /* the cycle counter overflows */
+void arm_pmu_level(struct arm_cpu *c);                  /* the exception level has changed */
+
 /* ---- cpu_models.c */
 bool arm_model_parse(struct arm_cpu *c, const char *spec, struct error *err);
 /* ID registers: from the model, less what configuration took away. */

@@ -105,6 +105,7 @@ void arm_timers_init(struct arm_cpu *c)
         c->sys.timer[t].cpu = c;
         c->sys.timer[t].timer = vm_timer_new(c->sys.vm, NULL, timer_expired, &c->sys.timer[t]);
     }
+    c->sys.pmu_timer = vm_timer_new(c->sys.vm, NULL, arm_pmu_expired, c);
     c->sys.wait_timer = vm_timer_new(c->sys.vm, NULL, wait_expired, c);
     c->sys.timers_ready = true;
 }
@@ -116,6 +117,7 @@ void arm_timers_free(struct arm_cpu *c)
     for (unsigned t = 0; t < ARM_TIMER_COUNT; t++)
         vm_timer_free(c->sys.timer[t].timer);
     vm_timer_free(c->sys.wait_timer);
+    vm_timer_free(c->sys.pmu_timer);
     pthread_mutex_destroy(&c->sys.timer_lock);
     c->sys.timers_ready = false;
 }

@@ -88,15 +88,15 @@ static void hwcaps_of(const struct cpu *cpu, uint64_t out[2], const struct hwcap
             out[h[k].word] |= UINT64_C(1) << h[k].bit;
 }
 
-/* Documentation/arch/arm64/elf_hwcaps.rst. Pointer authentication is not announced: its keys are off (PACIASP and the like do
- * nothing). */
+/* Documentation/arch/arm64/elf_hwcaps.rst. USCAT is left out as arm_id() leaves out FEAT_LSE2. Pointer authentication is not
+ * announced: its keys are off (PACIASP and the like do nothing). */
 static void hwcaps64(const struct cpu *cpu, uint64_t out[2])
 {
     static const struct hwcap table[] = {
         { AF_FP, 0, 0 }, { AF_AdvSIMD, 0, 1 }, { AF_AES, 0, 3 }, { AF_PMULL, 0, 4 }, { AF_SHA1, 0, 5 }, { AF_SHA256, 0, 6 },
         { AF_CRC32, 0, 7 }, { AF_LSE, 0, 8 }, { AF_FP16, 0, 9 }, { AF_FP16, 0, 10 }, { AF_RDM, 0, 12 }, { AF_JSCVT, 0, 13 },
         { AF_FCMA, 0, 14 }, { AF_LRCPC, 0, 15 }, { AF_DPB, 0, 16 }, { AF_SHA3, 0, 17 }, { AF_SM3, 0, 18 }, { AF_SM4, 0, 19 },
-        { AF_DotProd, 0, 20 }, { AF_SHA512, 0, 21 }, { AF_FHM, 0, 23 }, { AF_DIT, 0, 24 }, { AF_LSE2, 0, 25 },
+        { AF_DotProd, 0, 20 }, { AF_SHA512, 0, 21 }, { AF_FHM, 0, 23 }, { AF_DIT, 0, 24 },
         { AF_LRCPC2, 0, 26 }, { AF_FlagM, 0, 27 }, { AF_SSBS2, 0, 28 }, { AF_SB, 0, 29 }, { AF_DPB2, 1, 0 }, { AF_FlagM2, 1, 7 },
         { AF_FRINTTS, 1, 8 }, { AF_I8MM, 1, 13 }, { AF_BF16, 1, 14 }, { AF_RNG, 1, 16 }, { AF_AFP, 1, 20 }, { AF_RPRES, 1, 21 },
         { AF_WFxT, 1, 31 }, { AF_CSSC, 1, 34 }, { AF_MOPS, 1, 43 }, { AF_HBC, 1, 44 },
