@@ -148,6 +148,20 @@ SYS(set_tls)
 
 SYS(get_tls) { return t->process->guest->tls(t->cpu); }
 
+/* i386: a descriptor for TLS; the entry it got is told. */
+SYS(set_thread_area)
+{
+    uint32_t desc[4];
+    int r;
+
+    if (!t->process->guest->set_thread_area)
+        return -ENOSYS;
+    if (guest_read(t, desc, a[0], sizeof(desc)))
+        return -EFAULT;
+    r = t->process->guest->set_thread_area(t->cpu, desc);
+    return r ? r : guest_write(t, a[0], desc, 4);
+}
+
 SYS(arch_prctl)
 {
     uint64_t v;
@@ -158,6 +172,12 @@ SYS(arch_prctl)
         return 0;
     case ARCH_GET_FS:
         v = t->process->guest->tls(t->cpu);
+        return guest_write(t, a[1], &v, sizeof(v));
+    case ARCH_SET_GS:
+        t->process->guest->set_gs_base(t->cpu, a[1]);
+        return 0;
+    case ARCH_GET_GS:
+        v = t->process->guest->gs_base(t->cpu);
         return guest_write(t, a[1], &v, sizeof(v));
     default:
         log_at(LOG_UNIMP, "arch_prctl: code %#" PRIx64 " is not implemented\n", a[0]);

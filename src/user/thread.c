@@ -171,8 +171,14 @@ static void child_registers(struct thread *t, const struct clone_request *r)
     g->syscall_result(t->cpu, 0);
     if (r->stack)
         g->set_stack_pointer(t->cpu, r->stack + r->stack_size);
-    if (r->flags & CLONE_SETTLS)
+    if (r->flags & CLONE_SETTLS && g->set_thread_area && g->bits == 32) {
+        uint32_t desc[4];
+
+        if (!guest_read(t, desc, r->tls, sizeof(desc)))
+            g->set_thread_area(t->cpu, desc);
+    } else if (r->flags & CLONE_SETTLS) {
         g->set_tls(t->cpu, r->tls);
+    }
 }
 
 static void *thread_start(void *opaque)
