@@ -955,6 +955,53 @@ static void test_power_cut(const void *arg)
     g_free(c);
 }
 
+/* Another backing file is named: cut anywhere, the old name stands there or the new one. */
+struct renaming { struct block_node *n; const char *name; };
+
+static void renaming_run(void *arg)
+{
+    struct renaming *r = arg;
+
+    g_assert_true(r->n->drv->change_backing(r->n, r->name, "raw", NULL));
+}
+
+static void test_power_cut_renaming(void)
+{
+    static const char *const names[] = { "a.raw", "a-much-longer-name-of-a-backing-file-than-the-first.raw", "b.raw", NULL, "c.raw" };
+    g_autofree char *path = path_of("rename.qcow2"), *log = path_of("rename.log"), *out = path_of("cut.out");
+    GRand *rand = g_rand_new_with_seed(g_test_rand_int());
+    const char *before = "first.raw";
+
+    create(path, "qcow2", "{\"size\":2097152,\"cluster_size\":4096,\"backing_file\":\"first.raw\",\"backing_fmt\":\"raw\"}");
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); before = names[i++]) {
+        g_autofree char *bytes = NULL, *base = NULL;
+        struct renaming r = { .name = names[i] };
+        gsize len, base_len;
+
+        g_assert_true(g_file_get_contents(path, &base, &base_len, NULL));
+        r.n = open_node(json("{\"driver\":\"qcow2\",\"backing\":\"\",\"file\":{\"driver\":\"crashlog\",\"log\":\"%s\",\"file\":"
+                             "{\"driver\":\"file\",\"cache\":{\"no-flush\":true},\"filename\":\"%s\"}}}", log, path));
+        block_run(graph, renaming_run, &r);
+        node_unref(r.n);
+        g_assert_true(g_file_get_contents(log, &bytes, &len, NULL));
+        for (uint64_t at = 0, k = 0; at < len; at = ++k % 8 ? at : record_end((uint8_t *)bytes, at)) {
+            g_autoptr(GByteArray) image = g_byte_array_new();
+            g_autofree char *seen = NULL, *format = NULL;
+            struct block_node *n;
+
+            g_byte_array_append(image, (guint8 *)base, base_len);
+            cut_replay(rand, image, (const uint8_t *)bytes, record_end((uint8_t *)bytes, at));
+            put_file(out, image->data, image->len);
+            n = open_node(json("{\"driver\":\"qcow2\",\"backing\":\"\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", out));
+            seen = n->drv->backing_filename(n, &format);
+            if (g_strcmp0(seen, before) && g_strcmp0(seen, names[i]))
+                g_error("the backing file is '%s', neither '%s' nor '%s'", seen, before, names[i]);
+            node_unref(n);
+        }
+    }
+    g_rand_free(rand);
+}
+
 /* The end of a commit: the base holds all that the overlay does, which is emptied. Cut anywhere, the same shows. */
 struct emptying { struct block_node *n; uint8_t *data; };
 
@@ -1264,6 +1311,7 @@ int main(int argc, char **argv)
         if (!strstr(snapshot_shapes[i], "backing"))
             g_test_add_data_func(shrink, snapshot_shapes[i], test_shrink);
     }
+    g_test_add_func("/qcow2/power-cut-renaming", test_power_cut_renaming);
     g_test_add_func("/qcow2/power-cut-emptying", test_power_cut_emptying);
     g_test_add_func("/qcow2/snapshot-overflow", test_snapshot_overflow);
     g_test_add_func("/qcow2/vmstate", test_vmstate);

@@ -6,7 +6,7 @@
 
 enum { EXT_END = 0, EXT_BACKING_FORMAT = 0xe2792aca, EXT_FEATURES = 0x6803f857, EXT_CRYPT = 0x0537be77,
        EXT_DATA_FILE = 0x44415441, EXT_BITMAPS = 0x23852875 };
-enum { NAME_MAX_BYTES = 1023, FEATURE_BYTES = 48 };
+enum { NAME_MAX_BYTES = 1023, FEATURE_BYTES = 48, BACKING_SLACK = 256 };
 
 bool qcow2_bad(struct qcow2 *q, struct error *err, const char *fmt, ...)
 {
@@ -312,6 +312,17 @@ static void put_fields(const struct qcow2_header *h, uint8_t *p)
         memcpy(p + QCOW2_HEADER_KNOWN, h->more, h->length - QCOW2_HEADER_KNOWN);
 }
 
+/* Where a name of `len` bytes goes behind extensions that end at `at`: where it is already, else with space before it, so
+ * that it can stay when they grow. */
+static uint64_t backing_place(const struct qcow2_header *h, uint64_t at, uint64_t len, uint64_t room)
+{
+    uint64_t want = h->backing_at >= at ? h->backing_at : at + BACKING_SLACK;
+
+    if (want < h->avoid_to && h->avoid_from < want + len)
+        want = h->avoid_to >= at ? h->avoid_to : at;
+    return want <= room && len <= room - want ? want : at;
+}
+
 bool qcow2_header_put(const struct qcow2_header *h, uint8_t *cluster)
 {
     struct put w = { .p = cluster, .at = h->length, .room = 1ull << h->cluster_bits };
@@ -344,6 +355,7 @@ bool qcow2_header_put(const struct qcow2_header *h, uint8_t *cluster)
         put_features(&w);       /* no more than help to others: left out where space is short */
     put_extension(&w, EXT_END, NULL, 0);
     if (h->backing) {
+        w.at = backing_place(h, w.at, backing_room, w.room);
         be64_put(cluster + 8, w.at);
         be32_put(cluster + 16, backing_room);
         put_bytes(&w, h->backing, backing_room);
@@ -367,22 +379,56 @@ void qcow2_header_of(const struct qcow2 *q, struct qcow2_header *h)
     };
 }
 
+/* The name of the backing file stays where it is, or goes where the old one is not: the header that names it, one sector,
+ * can then be written after it. */
+static void keep_backing(struct qcow2_header *h, const uint8_t *old, uint64_t room)
+{
+    uint64_t at = be64_get(old + 8), len = be32_get(old + 16);
+
+    if (!at || !len || at > room || len > room - at)
+        return;
+    if (h->backing && strlen(h->backing) == len && !memcmp(old + at, h->backing, len)) {
+        h->backing_at = at;
+    } else {
+        h->avoid_from = at;
+        h->avoid_to = at + len;
+    }
+}
+
+static int name_write(struct qcow2 *q, const uint8_t *new, uint8_t *old)
+{
+    uint64_t at = be64_get(new + 8), len = be32_get(new + 16);
+    int ret = node_pwrite(q->file, at, new + at, len);
+
+    memcpy(old + at, new + at, len);
+    return ret ? ret : node_flush(q->file);
+}
+
 bool qcow2_header_update(struct qcow2 *q, struct error *err)
 {
     uint8_t *new = node_buffer(q->file, q->cluster_size), *old = node_buffer(q->file, q->cluster_size);
-    uint64_t from = 0, to = q->cluster_size;
+    uint64_t from = 0, to = q->cluster_size, stale;
     struct qcow2_header h;
     int ret = new && old ? node_flush(q->file) : -ENOMEM;
 
+    if (!ret)
+        ret = node_pread(q->file, 0, old, q->cluster_size);
     qcow2_header_of(q, &h);
+    if (!ret)
+        keep_backing(&h, old, q->cluster_size);
     if (!ret && !qcow2_header_put(&h, new)) {
         free(new);
         free(old);
         return error_setf(err, ERR_GENERIC, "names of files are kept there: use shorter ones",
                           "'%s': the header does not fit the first cluster", q->file->filename);
     }
-    if (!ret)
-        ret = node_pread(q->file, 0, old, q->cluster_size);
+    if (!ret && h.backing && !h.backing_at)     /* a new name: nothing refers to it yet */
+        ret = name_write(q, new, old);
+    stale = h.avoid_to - h.avoid_from;
+    if (!ret && stale && buffer_is_zero(new + h.avoid_from, stale))
+        memcpy(new + h.avoid_from, old + h.avoid_from, stale);  /* named until the header is written */
+    else
+        stale = 0;
     while (!ret && from < to && new[from] == old[from])
         from++;
     while (!ret && from < to && new[to - 1] == old[to - 1])
@@ -391,6 +437,8 @@ bool qcow2_header_update(struct qcow2 *q, struct error *err)
         ret = node_pwrite(q->file, from, new + from, to - from);
     if (!ret)
         ret = node_flush(q->file);
+    if (!ret && stale)
+        ret = node_write_zeroes(q->file, h.avoid_from, stale, 0);
     free(new);
     free(old);
     if (ret)

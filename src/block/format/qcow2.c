@@ -206,7 +206,7 @@ static void qcow2_close(struct block_node *n)
     struct qcow2 *q = n->state;
 
     if (q->l2.hash) {
-        if (!n->read_only && !q->corrupt && q->l1 && q->opened)
+        if (!n->read_only && !q->corrupt && q->l1 && q->opened && !n->graph->repairing)
             close_bitmaps(q);
         if (!n->read_only && !q->corrupt && q->l1)
             qcow2_flush_cache(n);               /* what was freed since the last flush */

@@ -105,6 +105,8 @@ struct qcow2_header {
     uint32_t length, l1_size, reftable_clusters, snapshot_count;
     uint64_t size, l1_offset, reftable_offset, snapshots_offset, incompatible, compatible, autoclear;
     const char *backing, *backing_format, *data_file;
+    uint64_t backing_at;        /* where its name is best put; 0: anywhere */
+    uint64_t avoid_from, avoid_to;              /* and where not: another name stands there */
     uint64_t crypt_offset, crypt_length;
     uint32_t bitmap_count;
     uint64_t bitmaps_offset, bitmaps_size;
