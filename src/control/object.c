@@ -77,7 +77,7 @@ static const struct object_class *class_of(struct json_object *opts, struct erro
 {
     static const char *const later[] = {
         "tls-creds-x509", "tls-creds-anon", "tls-creds-psk", "authz-simple", "authz-list", "authz-pam",
-        "authz-list-file", "throttle-group", "cryptodev-backend-builtin", "input-linux", "can-bus", "filter-dump",
+        "authz-list-file", "cryptodev-backend-builtin", "input-linux", "can-bus", "filter-dump",
         "filter-mirror", "filter-redirector", "filter-buffer", "filter-rewriter", "filter-replay", "colo-compare",
         "rng-egd", "sev-guest", "sev-snp-guest", "tdx-guest", "sgx-epc", "pr-manager-helper", "dbus-vmstate",
         "thread-context", "memory-backend-epc", "memory-backend-shm", "secret_keyring", "main-loop", NULL };
