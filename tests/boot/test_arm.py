@@ -57,6 +57,27 @@ def installer(kernel, cpu, emulator):
     return f"installer-{kernel}", test
 
 
+def debug_and_profile(cpu):
+    """What gdb and perf ask of the kernel: watchpoints, breakpoints, steps, cycles that interrupt (arm/debug.c)."""
+    def test():
+        k = asset("kernel", "arm64-cloud")
+        with tempfile.TemporaryDirectory() as d:
+            source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "arm", "debug.c")
+            subprocess.run(["aarch64-linux-gnu-gcc", "-O1", "-static", "-Wall", "-o", "debug", source], cwd=d, check=True)
+            initrd = os.path.join(d, "initrd.gz")
+            with open(initrd, "wb") as f:
+                more = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=b"debug\n", cwd=d, stdout=subprocess.PIPE, check=True)
+                f.write(open(f"{k}/initrd.gz", "rb").read() + gzip.compress(more.stdout))
+            with Machine("-cpu", cpu, "-kernel", f"{k}/vmlinuz", "-initrd", initrd, "-append",
+                         'console=ttyAMA0 panic=-1 rhea.run="/debug; echo end of debug"', machine="virt", smp=2, emulator=a64) as m:
+                m.expect(r"userspace is up", 120)
+                said = m.expect(r"(?s)(.*)end of debug", 120)[1]
+                assert m.wait(60) == 0
+                for what in ("watchpoint", "step", "breakpoint", "profile"):
+                    assert f"{what} works" in said, f"{what}: {said}"
+    return f"debug-{cpu}", test
+
+
 def firmware_args(d):
     """EDK2 with variables of its own."""
     variables = os.path.join(d, "vars.fd")
@@ -257,7 +278,7 @@ tests = [device_tree(2, "v2m@8020000"), device_tree(3, "its@8080000"), refused, 
          acpi_tables("virt", COMMON_TABLES), acpi_tables("virt,gic-version=3,virtualization=on", COMMON_TABLES | {"IORT"}, 4),
          loader_starts_kernel("systemd-boot", "virt", "acpi"), loader_starts_kernel("grub", "virt,gic-version=3", "acpi"),
          loader_starts_kernel("grub", "virt,acpi=off", "devicetree"), boots_from((2, 1), "VenHw(837DCA9E"), boots_from((1, 2), "/Pci("),
-         xen(2, "cortex-a72"), xen(3, "cortex-a57"), power_button("virt"),
+         debug_and_profile("cortex-a57"), debug_and_profile("max"), xen(2, "cortex-a72"), xen(3, "cortex-a57"), power_button("virt"),
          to_userspace(1, 2, "armhf", "cortex-a15"), to_userspace(2, 2, "armhf", "cortex-a7"), to_userspace(4, 2, "armhf", "cortex-a15"),
          to_userspace(2, 3, "arm64-trixie"), installer("arm64-installer", "cortex-a57", a64),
          installer("armhf-installer", "cortex-a15", "rhea-system-arm"), debian(2, 2), debian(3, 4)]

@@ -8,7 +8,7 @@
 
 enum { PMCR_E = 1, PMCR_P = 2, PMCR_C = 4, PMCR_D = 8, PMCR_LC = 64 };
 #define PMCNTEN_C BIT(31)
-enum { CYCLES_DIVIDED = 64 };
+enum { CYCLES_DIVIDED = 64, EVENT_CPU_CYCLES = 0x11 /* which the cycle counter counts: the one event there is */ };
 
 static bool divided(const struct arm_cpu *c) { return c->sys.pmcr & PMCR_D && !(c->sys.pmcr & PMCR_LC); }
 
@@ -152,6 +152,7 @@ static void write_ovsclr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t
 static void write_intenset(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { change(c, &c->sys.pminten, v, 0); }
 static void write_intenclr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { change(c, &c->sys.pminten, 0, v); }
 static uint64_t read_zero(struct arm_cpu *c, const struct arm_sysreg *r) { return 0; }
+static uint64_t read_pmceid0(struct arm_cpu *c, const struct arm_sysreg *r) { return BIT(EVENT_CPU_CYCLES); }
 static void write_nothing(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { }
 
 /* The selected event's type: number 31 is the cycle counter's filter. */
@@ -184,7 +185,7 @@ const struct arm_sysreg arm_pmu_sysregs[] = {
     PMU(12, 3, "PMOVSCLR_EL0"), .read = read_pmovs, .write = write_ovsclr },
     PMU(12, 4, "PMSWINC_EL0"), .read = read_zero, .write = write_nothing },
     PMU(12, 5, "PMSELR_EL0"), .field = F(pmselr) },
-    PMU(12, 6, "PMCEID0_EL0"), .read = read_zero, .write = write_nothing },
+    PMU(12, 6, "PMCEID0_EL0"), .read = read_pmceid0, .write = write_nothing },
     PMU(12, 7, "PMCEID1_EL0"), .read = read_zero, .write = write_nothing },
     { K(3, 3, 9, 13, 0), "PMCCNTR_EL0", .r = 0, .w = 0, .trap = T_PM, .feature = AF_PMU, .check = check_ccntr, .read = read_ccntr, .write = write_ccntr },
     PMU(13, 1, "PMXEVTYPER_EL0"), .read = read_xevtyper, .write = write_xevtyper },
