@@ -8,14 +8,14 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'client'))
-from rhea_client import CommandError, Rhea, main  # noqa: E402
+from rhea_client import CommandError, Rhea, main, program  # noqa: E402
 
 MiB = 1 << 20
 
 
 def image(d, *options):
     path = os.path.join(d, 'disk.qcow2')
-    subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', *options, path, '16M'], check=True)
+    subprocess.run([program('rhea-img'), 'create', '-q', '-f', 'qcow2', *options, path, '16M'], check=True)
     return path
 
 
@@ -94,7 +94,7 @@ def test_internal_snapshots():
 def test_encrypted_node():
     with tempfile.TemporaryDirectory() as d:
         secret = ['--object', 'secret,id=s,data=open']
-        path = image(d, *secret, '-o', 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=300')
+        path = image(d, *secret, '-o', 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10')
         with Rhea() as r, r.connect() as s:
             refused(s, 'key-secret', 'blockdev-add', blockdev(path))
             s.run('object-add', {'qom-type': 'secret', 'id': 'k', 'data': 'wrong'})
