@@ -180,11 +180,11 @@ kernel() { # name
 # A FAT file system without partitions, as EDK2 takes it from any disk. Its kernel shows what it complains of and how it was
 # told of the machine, and powers off.
 efi() { # kernel loader
-    local out=$cache/efi-$1-$2-v$version tmp=$cache/efi-$1-$2.tmp kernel=$cache/kernel-$1-v$version suite arch console=ttyAMA0 efi_name size
+    local out=$cache/efi-$1-$2-v$version tmp=$cache/efi-$1-$2.tmp kernel=$cache/kernel-$1-v$version suite arch console=ttyAMA0 efi_name size grub=bin
     read -r _ suite arch _ < <(grep "^$1 " <<<"$kernel_rows")
     case $arch in
     arm64) efi_name=AA64 ;;
-    riscv64) efi_name=RISCV64 console=ttyS0 ;;
+    riscv64) efi_name=RISCV64 console=ttyS0 grub=unsigned ;;
     *) efi_name=X64 console=ttyS0 ;;
     esac
     rm -rf "$tmp" "$out"; mkdir -p "$tmp"
@@ -193,7 +193,7 @@ efi() { # kernel loader
         progress "Fetching $2" fetch "$suite" "$tmp/pkg" systemd-boot-efi "$arch"
         cp "$tmp"/pkg/usr/lib/systemd/boot/efi/systemd-boot*.efi "$tmp/boot.efi" ;;
     grub)
-        progress "Fetching $2" fetch "$suite" "$tmp/pkg" "grub-efi-${arch}-bin" "$arch"
+        progress "Fetching $2" fetch "$suite" "$tmp/pkg" "grub-efi-$arch-$grub" "$arch"
         cp "$tmp"/pkg/usr/lib/grub/*-efi/monolithic/grub"${efi_name,,}.efi" "$tmp/boot.efi" ;;
     xen)
         progress "Fetching $2" fetch "$suite" "$tmp/pkg" "xen-hypervisor-4.17-$arch" "$arch"
