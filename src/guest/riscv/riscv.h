@@ -72,6 +72,7 @@ struct riscv_cpu {
     uint64_t fault_value;               /* mtval/stval of cpu.exception */
     bool halted;                        /* WFI */
     unsigned vain_waits;                /* WFIs in a row that found their interrupt pending, but not taken */
+    _Atomic bool napping;               /* such a WFI lasts until an interrupt's line is set anew, or some time has passed */
     struct riscv_features features;
     const struct cpu_model *model;
     void *identity;                     /* models.c's own; owned */

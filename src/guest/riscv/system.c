@@ -118,6 +118,8 @@ uint64_t riscv_helper_sret(struct cpu *cpu)
     return return_pc(c, c->sepc);
 }
 
+static int interrupt_to_take(const struct riscv_cpu *c, uint64_t pending);
+
 /* ---- waiting: 3.3.3. User mode may not hold the hart (mstatus.TW says "bounded time": none at all). */
 
 static bool may_wait(const struct riscv_cpu *c)
@@ -133,16 +135,27 @@ static void relax(struct cpu *cpu)
         vcpu_relax(cpu->vcpu);
 }
 
-/* A WFI whose interrupt is pending, but disabled, ends at once. Harts that OpenSBI has not started yet loop so until
- * a word of memory changes: they leave the host's cores to those that do something. */
+/* A WFI whose interrupt is pending, but disabled, ends at once. Harts that OpenSBI has not started yet loop so until a word of
+ * memory changes: after a while of it they sleep until a line is set again, as by the interrupt that starts them, and leave
+ * the host's cores to those that do something. OpenSBI 1.1 depends on it: it says that a hart is to start before it says
+ * where, and interrupts it then. A hart that looks in between goes through the firmware's early code, and if the other
+ * was held up for so long, it starts the kernel once more. */
 static void wait_in_vain(struct riscv_cpu *c)
 {
-    enum { VAIN_MAX = 100, VAIN_NAP_US = 50 };
+    enum { VAIN_MAX = 100, NAP_NS = 50000, NAP_DOUBLINGS = 12 };
 
-    if (++c->vain_waits > VAIN_MAX)
-        usleep(VAIN_NAP_US);
-    else
+    if (++c->vain_waits <= VAIN_MAX || !riscv_sys(c)) {
         relax(&c->cpu);
+        return;
+    }
+    atomic_store(&c->napping, true);
+    vm_timer_set(riscv_sys(c)->nap, vm_clock_ns(riscv_sys(c)->vm) + ((int64_t)NAP_NS << MIN(c->vain_waits - VAIN_MAX, NAP_DOUBLINGS)));
+}
+
+void riscv_nap_end(struct riscv_cpu *c)
+{
+    if (atomic_exchange(&c->napping, false))
+        cpu_kick(&c->cpu, CPU_EXIT_KICK);
 }
 
 void riscv_helper_wfi(struct cpu *cpu)
@@ -152,7 +165,7 @@ void riscv_helper_wfi(struct cpu *cpu)
     if (!may_wait(c) && (c->priv == PRV_S || RISCV_HAS(&c->features, S) || (c->mstatus & MSTATUS_TW)))
         riscv_raise_illegal(c, INSN_WFI);
     c->halted = true;
-    if (riscv_pending(c) & c->mie)
+    if ((riscv_pending(c) & c->mie) && interrupt_to_take(c, riscv_pending(c) & c->mie) < 0)
         wait_in_vain(c);
 }
 
@@ -181,6 +194,8 @@ void riscv_set_irq(struct riscv_cpu *c, unsigned bit, bool level)
 {
     if (bit > 63)
         return;
+    if (level)
+        riscv_nap_end(c);
     if (!level)
         atomic_fetch_and(&c->mip, ~IRQ_BIT(bit));
     else if (!(atomic_fetch_or(&c->mip, IRQ_BIT(bit)) >> bit & 1))
@@ -210,7 +225,7 @@ bool riscv_has_work(const struct cpu *cpu)
 {
     const struct riscv_cpu *c = (const struct riscv_cpu *)cpu;
 
-    return !c->halted || cpu->exception >= 0 || (riscv_pending(c) & c->mie);
+    return !c->halted || cpu->exception >= 0 || (!atomic_load(&c->napping) && (riscv_pending(c) & c->mie));
 }
 
 bool riscv_deliver(struct cpu *cpu)
@@ -406,6 +421,7 @@ void riscv_reset(struct cpu *cpu)
     /* Lines are their devices' own, and follow them; these software had set. */
     atomic_fetch_and(&c->mip, ~(IRQ_BIT(IRQ_S_SOFT) | IRQ_BIT(IRQ_S_TIMER) | IRQ_BIT(IRQ_LCOF)));
     c->halted = false;
+    atomic_store(&c->napping, false);
     c->fault_value = 0;
     cpu->exception = -1;
     cpu->pc = riscv_identity(c)->reset_vector;

@@ -59,6 +59,7 @@ struct riscv_system {
     struct vm *vm;
     pthread_mutex_t timer_lock;         /* stimecmp against the main loop's look at it */
     struct vm_timer *stimer;
+    struct vm_timer *nap;               /* ends a WFI in vain */
     int64_t time_offset;                /* ticks that mtime was set ahead, under timer_lock */
     uint64_t stopped[RISCV_COUNTERS];   /* values of counters that mcountinhibit holds */
     bool seip_soft;                     /* mip.SEIP as machine mode wrote it; the line is in mip */
@@ -71,6 +72,7 @@ uint32_t riscv_fflags(struct riscv_cpu *c) __attribute__((weak));
 void riscv_set_fflags(struct riscv_cpu *c, uint32_t v) __attribute__((weak));
 void riscv_set_frm(struct riscv_cpu *c, uint32_t frm) __attribute__((weak));
 /* system.c */
+void riscv_nap_end(struct riscv_cpu *c);                /* any thread */
 uint64_t riscv_pending(const struct riscv_cpu *c);      /* mip as it reads */
 void riscv_status_set(struct riscv_cpu *c, uint64_t mstatus, uint64_t mask);    /* legal bits of mask */
 _Noreturn void riscv_raise_illegal(struct riscv_cpu *c, uint32_t insn);

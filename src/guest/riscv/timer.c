@@ -63,13 +63,16 @@ void riscv_time_set_offset(struct cpu *cpu, int64_t ticks)
     pthread_mutex_unlock(&s->timer_lock);
 }
 
+static void nap_ended(void *opaque) { riscv_nap_end(opaque); }
+
 bool riscv_timer_init(struct riscv_cpu *c)
 {
     struct riscv_system *s = riscv_sys(c);
 
     pthread_mutex_init(&s->timer_lock, NULL);
     s->stimer = vm_timer_new(s->vm, NULL, stimer_fired, c);
-    return s->stimer != NULL;
+    s->nap = vm_timer_new(s->vm, NULL, nap_ended, c);
+    return s->stimer && s->nap;
 }
 
 void riscv_timer_free(struct riscv_cpu *c)
@@ -78,7 +81,9 @@ void riscv_timer_free(struct riscv_cpu *c)
 
     if (s->stimer)
         vm_timer_free(s->stimer);
-    s->stimer = NULL;
+    if (s->nap)
+        vm_timer_free(s->nap);
+    s->stimer = s->nap = NULL;
     pthread_mutex_destroy(&s->timer_lock);
 }
 
