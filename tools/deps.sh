@@ -8,7 +8,8 @@ declare -A packages=(
   [guest]="mmdebstrap debootstrap kmod e2fsprogs cpio gzip xz-utils ca-certificates apt-utils openssh-client busybox-static iproute2 qemu-user-static arch-test mtools"
   [test]="qemu-utils qemu-system-x86 binutils openssh-client python3-pexpect socat acpica-tools dmidecode seabios gdb busybox-static
           libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu iproute2 kmod
-          gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu
+          gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu libc6-dev-arm64-cross libc6-dev-armhf-cross
+          libc6-dev-riscv64-cross libc6-dev-i386-cross libgcc-12-dev-i386-cross
           opensbi device-tree-compiler qemu-efi-aarch64 u-boot-qemu
           snek picolibc-riscv64-unknown-elf picolibc-arm-none-eabi picolibc-aarch64-linux-gnu"
   [bench]="qemu-system-x86 qemu-system-arm qemu-system-misc qemu-utils hyperfine gcc-aarch64-linux-gnu libc6-dev-arm64-cross

@@ -53,6 +53,22 @@ static void segment(struct x86_cpu *c, unsigned seg, uint16_t selector)
     c->seg[seg] = (struct x86_segment){ selector, desc_attr(&d), desc_limit(&d), desc_base(&d) };
 }
 
+/* As execve() leaves it, and as a handler finds it. */
+static void fpu_init(struct x86_cpu *c)
+{
+    c->fpcw = 0x37f;
+    c->fpsw = 0;
+    c->fptop = 0;
+    c->fptag = 0xff;
+    c->fpop = 0;
+    c->fpip = c->fpdp = 0;
+    memset(c->fpregs, 0, sizeof(c->fpregs));
+    memset(c->ymm, 0, sizeof(c->ymm));
+    x86_x87_changed(c);
+    c->mxcsr = 0x1f80;
+    x86_mxcsr_changed(c);
+}
+
 static bool cpu_init(struct cpu *cpu, const char *model, struct error *err)
 {
     struct x86_cpu *c = x86(cpu);
@@ -81,10 +97,7 @@ static bool cpu_init(struct cpu *cpu, const char *model, struct error *err)
     x86_set_cpl(c, 3);
     x86_set_eflags(c, EF_IF | 2, UINT64_MAX);
     c->halted = c->wait_for_sipi = false;
-    c->fpcw = 0x37f;
-    c->fpsw = 0;
-    c->fptag = 0xff;
-    x86_x87_changed(c);
+    fpu_init(c);
     return true;
 }
 
@@ -395,6 +408,7 @@ static bool push64(struct cpu *cpu, const struct signal_frame *f)
     c->regs[R_RAX] = 0;
     c->regs[R_RSP] = sp;
     x86_set_eflags(c, x86_eflags(c) & ~(uint64_t)(EF_DF | EF_TF | EF_RF), UINT64_MAX);
+    fpu_init(c);
     cpu->pc = f->handler;
     return true;
 }
@@ -503,6 +517,7 @@ static void handler32(struct cpu *cpu, const struct signal_frame *f, uint32_t sp
     segment(c, S_SS, SEL_SS);
     segment(c, S_CS, SEL_CS32);
     x86_set_eflags(c, x86_eflags(c) & ~(uint64_t)(EF_DF | EF_TF | EF_RF), UINT64_MAX);
+    fpu_init(c);
     cpu->pc = (uint32_t)f->handler;
 }
 
