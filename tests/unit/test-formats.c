@@ -554,6 +554,56 @@ static void test_sizes_refused(void)
     }
 }
 
+/* ---- VHDX's log: power is lost after the log came to rest, before the table did */
+
+static void job_flush(void *arg)
+{
+    ((struct job *)arg)->ret = node_flush(((struct job *)arg)->n);
+}
+
+static void test_vhdx_log(void)
+{
+    enum { BAT = 3 * MiB };     /* of an image with a log of 1 MiB */
+    g_autofree char *path = path_of("log.vhdx"), *cut = path_of("cut.vhdx"), *theirs = path_of("theirs.vhdx"), *bytes = NULL;
+    g_autofree uint8_t *shadow = g_malloc0(9 * MiB);
+    struct error err = ERROR_INIT;
+    struct block_node *n;
+    struct job j = { .bytes = MiB, .buf = shadow + 8 * MiB, .off = 8 * MiB };
+    gsize len;
+
+    memset(shadow + 8 * MiB, 0x5a, MiB);
+    create(path, "vhdx", "\"size\":\"9M\",\"block_size\":\"1M\"", &err);
+    check_ok(&err);
+    n = j.n = open_image(path, "vhdx", "", true, &err);
+    check_ok(&err);
+    block_run(graph, job_write, &j);
+    g_assert_cmpint(j.ret, ==, 0);
+    block_run(graph, job_flush, &j);
+    g_assert_cmpint(j.ret, ==, 0);
+    g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
+    node_unref(n);
+    g_assert_cmphex(le64(bytes + BAT + 8 * 8) & 7, ==, 6);
+    memset(bytes + BAT, 0, 4096);
+    g_assert_true(g_file_set_contents(cut, bytes, len, NULL));
+    g_assert_true(g_file_set_contents(theirs, bytes, len, NULL));
+    g_assert_null(open_image(cut, "vhdx", "", false, &err));    /* read-only, it cannot be mended */
+    g_assert_nonnull(strstr(err.msg, "log"));
+    error_clear(&err);
+    n = open_image(cut, "vhdx", "", true, &err);
+    check_ok(&err);
+    check_same(n, shadow, 9 * MiB);
+    node_unref(n);
+    n = open_image(cut, "vhdx", "", false, &err);
+    check_ok(&err);
+    check_same(n, shadow, 9 * MiB);
+    node_unref(n);
+    shell("qemu-img check -q cut.vhdx && qemu-img check -q -r all theirs.vhdx && qemu-img compare -q cut.vhdx theirs.vhdx");
+    bytes[MiB + 4096 + 100] ^= 1;               /* a log that is torn itself */
+    g_assert_true(g_file_set_contents(cut, bytes, len, NULL));
+    g_assert_null(open_image(cut, "vhdx", "", true, &err));
+    error_clear(&err);
+}
+
 /* ---- key slots */
 
 static int slot_read(void *opaque, uint64_t off, void *buf, uint64_t bytes)
@@ -645,6 +695,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/formats/refused", test_sizes_refused);
     g_test_add_func("/formats/luks-slots", test_luks_slots);
+    g_test_add_func("/formats/vhdx-log", test_vhdx_log);
     ret = g_test_run();
     block_graph_free(graph);
     object_cleanup(&tool);
