@@ -3,12 +3,14 @@
 made; formats that neither makes are put together here."""
 import base64
 import bz2
+import http.server
 import json
 import os
 import random
 import struct
 import sys
 import tempfile
+import threading
 import zlib
 
 from test_img import IMG, MiB, qemu, rhea, run
@@ -220,6 +222,74 @@ def test_read_only_formats():
             qemu('compare', '-q', '-f', fmt, '-F', 'raw', 'r.img', 'r.raw')
         p = rhea('resize', '-f', fmt, 'r.img', '+1M', ok=(1,))
         assert 'only read' in p.stderr, p.stderr
+
+
+# ---- a server that can be told to lie
+
+class Server(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    mode = ''
+
+    def log_message(self, *args):
+        pass
+
+    def do_HEAD(self):
+        self.send_file(False)
+
+    def do_GET(self):
+        self.send_file(True)
+
+    def send_file(self, body):
+        if self.path == '/redirect':
+            self.send_response(302)
+            self.send_header('Location', 'file:///etc/passwd' if self.mode == 'file' else '/h.img')
+            self.send_header('Content-Length', '0')
+            self.end_headers()
+            return
+        try:
+            data = open(self.path[1:], 'rb').read()
+        except OSError:
+            self.send_error(404)
+            return
+        size, first = len(data), 0
+        if 'Range' in self.headers and self.mode != 'whole':
+            first, last = (int(n) for n in self.headers['Range'].split('=')[1].split('-'))
+            data = data[first:last + 1]
+        self.send_response(206 if 'Range' in self.headers else 200)
+        if self.mode != 'no-ranges':
+            self.send_header('Accept-Ranges', 'bytes')
+        if self.mode == 'short' and body:
+            data = data[:len(data) // 2]
+        self.send_header('Content-Length', str(len(data)))
+        self.send_header('Content-Range', 'bytes %d-%d/%d' % (first, first + len(data) - 1, size))
+        self.end_headers()
+        if body:
+            try:
+                self.wfile.write(data)
+            except OSError:
+                pass
+
+
+def test_http():
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Server)
+    server.handle_error = lambda *args: None    # a client that hangs up on a liar
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = 'http://127.0.0.1:%d/' % server.server_port
+    random_raw('h.raw', 5 * MiB + 512, 21)
+    rhea('convert', '-O', 'vmdk', '-o', 'subformat=streamOptimized', 'h.raw', 'h.img')
+    rhea('compare', '-q', '-f', 'raw', '-F', 'raw', url + 'h.raw', 'h.raw')
+    rhea('compare', '-q', '-F', 'raw', url + 'h.img', 'h.raw')
+    rhea('compare', '-q', '-f', 'vmdk', '-F', 'raw', url + 'redirect', 'h.raw')
+    rhea('convert', '-f', 'raw', '-O', 'qcow2', url + 'h.raw', 'h.qcow2')
+    qemu('compare', '-q', '-F', 'raw', 'h.qcow2', 'h.raw')
+    assert '404' in rhea('info', url + 'nothing', ok=(1,)).stderr
+    assert 'only read' in rhea('resize', '-f', 'raw', url + 'h.raw', '+1M', ok=(1,)).stderr
+    for mode, path, text in (('no-ranges', 'h.raw', 'ranges'), ('whole', 'h.raw', ''), ('short', 'h.raw', ''),
+                             ('file', 'redirect', '')):
+        Server.mode = mode
+        p = rhea('compare', '-f', 'raw', '-F', 'raw', url + path, 'h.raw', ok=(2,))
+        assert text in p.stderr, p.stderr
+    server.shutdown()
 
 
 def test_probing():
