@@ -5,7 +5,7 @@
 #include <xmmintrin.h>
 #include "accel.h"
 
-static struct address_space *memory_of(struct cpu *cpu) { return &cpu->vcpu->vm->memory; }
+static struct address_space *memory_of(struct cpu *cpu) { return vcpu_memory(cpu->vcpu); }
 
 static inline struct tlb_entry *tlb_at(const struct cpu *cpu, unsigned mmu, uint64_t va)
 {

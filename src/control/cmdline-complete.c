@@ -144,7 +144,7 @@ static bool check_common_property(const char *key, const char *value, struct err
 {
     static const struct { const char *key, *ok, *why; } limits[] = {
         { "usb", "off", "this build has no USB yet" }, { "nvdimm", "off", "this build has no NVDIMM yet" },
-        { "hmat", "off", "this build has no NUMA topology yet" }, { "smm", "off auto", "this build has no SMM yet" },
+        { "hmat", "off", "this build has no NUMA topology yet" },
         { "vmport", "off auto", "this build has no VMware port" },
         { "pflash0", "", "this build has no flash yet" }, { "pflash1", "", "this build has no flash yet" },
         { "confidential-guest-support", "", "this build cannot protect guests from the host" },

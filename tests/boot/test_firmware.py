@@ -32,6 +32,7 @@ def boots(name, machine, disks, *args, smp=1):
 
 run([
     boots("q35", "q35", 1, "-device", "virtio-blk-pci,drive=d0", smp=2),
+    boots("smm", "q35,smm=on", 1, "-device", "virtio-blk-pci,drive=d0", smp=2),     # SeaBIOS calls its drivers by SMIs
     boots("pc", "pc", 1, "-device", "virtio-blk-pci,drive=d0"),
     boots("bootindex", "q35", 2, "-device", "virtio-blk-pci,drive=d0,bootindex=2", "-device", "virtio-blk-pci,drive=d1,bootindex=1"),
     boots("root-port", "q35", 2, "-device", "pcie-root-port,id=p1,chassis=1", "-device", "virtio-blk-pci,drive=d0,bootindex=2",

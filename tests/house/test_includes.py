@@ -26,7 +26,7 @@ BELOW = {
     "main": "base ir guest vm accel jit device board block net chardev control user",
 }
 # Files of a guest that are its system side and so rest on vm (DESIGN.md, "User mode").
-SYSTEM = re.compile(r"src/guest/[^/]+/(mmu|exceptions?|interrupts?|system|syscall|kvmclock|msr|control|cpuid|cpu|state|helpers?|registers|debug|task|deliver|csr|pmp|timer|models|semihosting)[_\w]*\.c$"
+SYSTEM = re.compile(r"src/guest/[^/]+/(mmu|exceptions?|interrupts?|system|syscall|kvmclock|msr|control|cpuid|cpu|state|helpers?|registers|debug|task|deliver|csr|pmp|timer|models|semihosting|monitor|smm)[_\w]*\.c$"
                     r"|src/guest/guest\.c$|src/guest/riscv/system\.h$")
 # The local APIC hands a CPU its interrupts and so knows one guest's state; likewise an x86 board sets CPU state.
 KNOWS_GUEST = re.compile(r"src/device/irq/|src/board/")

@@ -37,6 +37,7 @@ enum {
 };
 
 struct guest;
+struct address_space;
 struct jit_cpu;                 /* the accelerator's own part */
 struct vcpu;
 
@@ -57,6 +58,7 @@ struct cpu {
     struct vcpu *vcpu;          /* system mode: the machine's side; NULL in user mode */
     /* User mode: the guest says that code there was written (IC IVAU, FENCE.I); NULL in system mode, which sees writes. */
     void (*code_changed)(struct cpu *cpu, uint64_t va, uint64_t n);
+    struct address_space *memory;       /* what it sees, NULL: the machine's (x86 in system management mode: another) */
     sigjmp_buf *loop_exit;      /* set while guest code runs */
     bool sleeps_on_memory;      /* it may be woken by a store: has_work() is asked again now and then */
     int exception;              /* guest's number of the exception being raised, -1: none */

@@ -130,12 +130,15 @@ struct vm {
     struct mem_state *mem;      /* memory.c's own */
     struct address_space nowhere;       /* DMA of devices that may not: nobody answers */
     struct address_space *address_spaces;
+    struct address_space *smm_memory;   /* what x86 CPUs see in system management mode; NULL: there is none */
     struct vm_private *priv;    /* vm.c's own: requests, vCPU parking, notifiers */
     unsigned device_count, anon_count;  /* numbers of /machine/unattached/device[N], /machine/peripheral-anon/device[N] */
     /* Where message signalled interrupts go (set by the board): false: not an interrupt address, a plain write. */
     bool (*msi)(void *opaque, uint64_t addr, uint32_t data, uint16_t requester);
     void *msi_opaque;
 };
+
+static inline struct address_space *vcpu_memory(const struct vcpu *v) { return v->cpu->memory ? v->cpu->memory : &v->vm->memory; }
 
 /* Lifecycle. vm_create makes board and devices (CPUs reset, paused); vm_start runs; vm_destroy joins all threads. */
 struct vm *vm_create(const struct vm_config *config, struct loop *loop, struct error *err);

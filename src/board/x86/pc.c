@@ -5,6 +5,7 @@
 #include "acpi_tables.h"
 #include "common.h"
 #include "firmware.h"
+#include "smm.h"
 #include "rhea/vm/pci_host.h"
 
 enum { ECAM_BASE = 0xb0000000u, ECAM_SIZE = 0x10000000, MCH_PCIEXBAR = 0x60, LPC_PMBASE = 0x40, LPC_ACPI_CTRL = 0x44,
@@ -15,6 +16,7 @@ struct pc {
     bool q35;
     struct device *host, *lpc, *pm;
     struct x86_firmware firmware;
+    struct x86_smm system_management;
     struct acpi_config acpi_config;
     /* -machine */
     bool hpet, usb, dump_guest_core, mem_merge, nvdimm, hmat, sata, smbus, graphics, i8042;
@@ -36,8 +38,6 @@ static bool refuse_missing(struct pc *p, struct error *err)
 
     if (p->usb)
         return error_set(err, ERR_GENERIC, "-machine usb=on: this build has no USB controller", hint);
-    if (p->smm == OOA_ON)
-        return error_set(err, ERR_GENERIC, "-machine smm=on: system management mode is not modelled yet", hint);
     if (p->nvdimm)
         return error_set(err, ERR_GENERIC, "-machine nvdimm=on: NVDIMMs are not modelled yet", hint);
     if (p->hmat)
@@ -103,6 +103,8 @@ static bool pc_init(struct vm *vm, bool q35, struct error *err)
     choose_holes(p);
     if (!refuse_missing(p, err) || !x86_machine_init(&p->m, err) || !make_chipset(p, err) || !x86_firmware_init(&p->m, &p->firmware, err))
         return false;
+    if (p->smm == OOA_ON)
+        x86_smm_init(&p->system_management, &p->m, p->host, p->pm);
     if (p->i8042 && device_class_find("i8042") && !x86_isa_device(&p->m, "i8042", err))
         return false;
     return x86_serials(&p->m, err) && x86_isa_device(&p->m, "port92", err);
@@ -179,14 +181,15 @@ static void pc_reset(struct vm *vm)
         without_firmware(p);
     } else {
         x86_firmware_reset(&p->m, &p->firmware);
-        /* There is no SMM: firmware that finds SMIs set up already does not wait for one. */
-        mmio_write(&p->pm->mmio[0], PM_SMI_EN, SMI_EN_APMC | SMI_EN_GLOBAL, 4, NULL);
+        if (p->smm != OOA_ON)           /* firmware that finds SMIs set up already does not wait for one */
+            mmio_write(&p->pm->mmio[0], PM_SMI_EN, SMI_EN_APMC | SMI_EN_GLOBAL, 4, NULL);
     }
     x86_machine_reset(&p->m);
 }
 
 static void pc_free(struct vm *vm)
 {
+    x86_smm_free(&pc_of(vm)->system_management);
     x86_firmware_free(&pc_of(vm)->firmware);
     x86_machine_free(&pc_of(vm)->m);
 }

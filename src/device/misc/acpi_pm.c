@@ -6,6 +6,7 @@
 
 enum { PM1_STS = 0x00, PM1_EN = 0x02, PM1_CNT = 0x04, PM_TMR = 0x08, GPE0_STS = 0x20, GPE0_EN = 0x28, SMI_EN = 0x30,
        SMI_STS = 0x34, PM_SIZE = 0x80, GPE_BYTES = 8 };
+enum { SMI_EN_GLOBAL = 1, SMI_EN_APMC = 1 << 5, SMI_STS_APM = 1 << 5 };
 enum { STS_TMR = 1 << 0, STS_GBL = 1 << 5, STS_PWRBTN = 1 << 8, STS_RTC = 1 << 10, STS_WAKE = 1 << 15 };
 enum { CNT_SCI_EN = 1, CNT_SLP_EN = 1 << 13, PM_TIMER_HZ = 3579545, SLP_S5 = 0 };
 
@@ -17,6 +18,8 @@ struct acpi_pm {
     uint8_t s5_type;                    /* SLP_TYP that the board's \_S5 package names */
     int64_t overflow;                   /* virtual ns when bit 23 of the timer next changes */
     struct vm_timer *timer;
+    void (*smi)(void *opaque);
+    void *smi_opaque;
 };
 
 static uint64_t pm_ticks(const struct acpi_pm *p) { return muldiv64(vm_clock_ns(p->dev.vm), PM_TIMER_HZ, 1000000000); }
@@ -158,14 +161,28 @@ void acpi_pm_gpe(struct device *dev, unsigned gpe)
 void acpi_pm_smi_command(struct device *dev, uint8_t v)
 {
     struct acpi_pm *p = device_cast(dev, struct acpi_pm);
+    bool smi;
 
     g_rec_mutex_lock(&dev->lock);
-    if (v == ACPI_ENABLE_COMMAND)
+    smi = p->smi && (p->smi_en & (SMI_EN_APMC | SMI_EN_GLOBAL)) == (SMI_EN_APMC | SMI_EN_GLOBAL);
+    if (smi)
+        p->smi_sts |= SMI_STS_APM;
+    else if (v == ACPI_ENABLE_COMMAND)
         p->cnt |= CNT_SCI_EN;
     else if (v == ACPI_DISABLE_COMMAND)
         p->cnt &= ~CNT_SCI_EN;
     pm_update_sci(p);
     g_rec_mutex_unlock(&dev->lock);
+    if (smi)
+        p->smi(p->smi_opaque);
+}
+
+void acpi_pm_on_smi(struct device *dev, void (*fn)(void *opaque), void *opaque)
+{
+    struct acpi_pm *p = device_cast(dev, struct acpi_pm);
+
+    p->smi = fn;
+    p->smi_opaque = opaque;
 }
 
 static void pm_powerdown(void *opaque)

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <glib.h>
+#include "rhea/device/smram.h"
 #include "pci_internal.h"
 #include "rhea/vm/pci_host.h"
 #include "rhea/vm/vm.h"
@@ -16,6 +17,8 @@ struct pci_host {
     uint8_t reset_control;      /* CF9h (ICH9 13.7.5) */
     uint64_t mch_mem_size, hole64_size, pci_hole64;
     bool has_ecam;
+    void (*smram)(void *opaque, uint8_t value);
+    void *smram_opaque;
 };
 
 /* ---- CF8h, CFCh */
@@ -137,6 +140,35 @@ static bool add_function0(struct pci_host *h, const char *class_name, struct err
     return false;
 }
 
+/* ---- SMRAM control: Q35 5.1.19, 440FX 3.2.22. Once locked it stays so until a reset. */
+
+static void smram_changed(struct pci_device *pd, unsigned reg)
+{
+    struct pci_host *h = (struct pci_host *)pd->dev.parent;
+
+    if (pd->config[reg] & SMRAM_D_LCK) {
+        pd->config[reg] &= ~SMRAM_D_OPEN;
+        pd->wmask[reg] = 0;
+    }
+    if (h->smram)
+        h->smram(h->smram_opaque, pd->config[reg]);
+}
+
+static void smram_reset(struct pci_device *pd, unsigned reg)
+{
+    pd->config[reg] = 0x02;
+    pd->wmask[reg] = 0x78;
+    smram_changed(pd, reg);
+}
+
+void pci_host_watch_smram(struct device *host, void (*fn)(void *opaque, uint8_t smram), void *opaque)
+{
+    struct pci_host *h = (struct pci_host *)host;
+
+    h->smram_opaque = opaque;
+    h->smram = fn;
+}
+
 /* ---- Q35 */
 
 enum { MCH_PCIEXBAR = 0x60, MCH_PAM0 = 0x90, MCH_SMRAM = 0x9d };
@@ -147,6 +179,8 @@ static void mch_written(struct pci_device *pd, unsigned offset, unsigned size, u
     static const uint64_t sizes[4] = { 256ull << 20, 128ull << 20, 64ull << 20, 0 };
     uint64_t bar, len;
 
+    if (offset <= MCH_SMRAM && offset + size > MCH_SMRAM)
+        smram_changed(pd, MCH_SMRAM);
     if (offset >= MCH_PCIEXBAR + 8 || offset + size <= MCH_PCIEXBAR)
         return;
     bar = pci_long(pd->config + MCH_PCIEXBAR) | (uint64_t)pci_long(pd->config + MCH_PCIEXBAR + 4) << 32;
@@ -165,13 +199,13 @@ static bool mch_realize(struct device *dev, struct error *err)
     pd->wmask[MCH_PCIEXBAR + 4] = 0xff;
     for (unsigned i = 0; i < 7; i++)
         pd->wmask[MCH_PAM0 + i] = 0x33;
-    pd->config[MCH_SMRAM] = 0x02;
-    pd->wmask[MCH_SMRAM] = 0x78;
+    smram_reset(pd, MCH_SMRAM);
     return true;
 }
 
 static void mch_reset_exit(struct device *dev)
 {
+    smram_reset(pci_device(dev), MCH_SMRAM);
     mch_written(pci_device(dev), MCH_PCIEXBAR, 8, 0);
 }
 
@@ -210,15 +244,27 @@ DEVICE = {
 
 /* ---- 440FX */
 
+enum { PMC_SMRAM = 0x72 };
+
 static bool pmc_realize(struct device *dev, struct error *err)
 {
     struct pci_device *pd = pci_device(dev);
 
     for (unsigned i = 0; i < 7; i++)
         pd->wmask[0x59 + i] = 0x33;     /* PAM0 to PAM6 */
-    pd->config[0x72] = 0x02;            /* SMRAM control */
-    pd->wmask[0x72] = 0x78;
+    smram_reset(pd, PMC_SMRAM);
     return true;
+}
+
+static void pmc_written(struct pci_device *pd, unsigned offset, unsigned size, uint32_t value)
+{
+    if (offset <= PMC_SMRAM && offset + size > PMC_SMRAM)
+        smram_changed(pd, PMC_SMRAM);
+}
+
+static void pmc_reset_exit(struct device *dev)
+{
+    smram_reset(pci_device(dev), PMC_SMRAM);
 }
 
 DEVICE = {
@@ -229,8 +275,9 @@ DEVICE = {
     .summary = "Host bridge (440FX PMC)",
     .size = sizeof(struct pci_device),
     .realize = pmc_realize,
+    .reset_exit = pmc_reset_exit,
     .kind_data = &(const struct pci_info){ .vendor = 0x8086, .device = 0x1237, .revision = 2, .class_code = 0x060000,
-                                           .host_only = true },
+                                           .host_only = true, .config_written = pmc_written },
 };
 
 static bool i440fx_realize(struct device *dev, struct error *err)

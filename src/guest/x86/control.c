@@ -182,7 +182,7 @@ static void write_cr3(struct x86_cpu *c, uint64_t v)
     x86_set_cr3(c, v | keep);
 }
 
-static uint64_t cr4_allowed(const struct x86_cpu *c)
+uint64_t x86_cr4_allowed(const struct x86_cpu *c)
 {
     static const struct { uint32_t bit; uint16_t feature; } bits[] = {
         { CR4_VME | CR4_PVI, XF_VME }, { CR4_TSD, XF_TSC }, { CR4_DE, XF_DE }, { CR4_PSE, XF_PSE }, { CR4_PAE, XF_PAE },
@@ -213,7 +213,7 @@ static void write_cr4(struct x86_cpu *c, uint64_t v)
 {
     uint64_t changed = c->cr4 ^ v;
 
-    if (v & ~cr4_allowed(c))
+    if (v & ~x86_cr4_allowed(c))
         x86_raise(c, X_GP, 0);
     if (x86_long_mode(c) && ((changed & CR4_LA57) || !(v & CR4_PAE)))
         x86_raise(c, X_GP, 0);

@@ -63,6 +63,7 @@ static void reset_core(struct x86_cpu *c)
     c->cpl = 0;
     c->trap_pending = c->shadow = c->watch_hits = 0;
     c->nmi_pending = c->nmi_masked = c->smi_pending = c->in_smm = false;
+    c->cpu.memory = NULL;
     x86_mwait_end(c);
     c->monitor_armed = false;
     c->cpu.exception = -1;

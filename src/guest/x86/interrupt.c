@@ -270,7 +270,7 @@ static unsigned combine(unsigned first, unsigned second)
     return second;
 }
 
-static void shutdown(struct x86_cpu *c)
+void x86_shutdown(struct x86_cpu *c)
 {
     log_at(LOG_INT | LOG_CPU_RESET, "x86 cpu %d: triple fault\n", c->cpu.index);
     c->cpu.exception = -1;
@@ -300,7 +300,7 @@ static void deliver_event(struct x86_cpu *c, unsigned vector, enum x86_event kin
         if (c->cpu.exception < 0)
             break;
         if (k == EVENT_EXCEPTION && v == X_DF && !(c->cpu.exception == X_DB)) {
-            shutdown(c);
+            x86_shutdown(c);
             break;
         }
         v = k == EVENT_EXCEPTION ? combine(v, (unsigned)c->cpu.exception) : (unsigned)c->cpu.exception;
@@ -335,7 +335,7 @@ bool x86_has_work(const struct cpu *cpu)
         return c->sipi_pending || c->init_pending;
     if (!c->halted || cpu->exception >= 0 || c->trap_pending || x86_mwait_over(c))
         return true;
-    return c->nmi_pending || c->init_pending || irq_ready(c);
+    return (c->nmi_pending && !c->nmi_masked) || (c->init_pending && !c->in_smm) || x86_smi_ready(c) || irq_ready(c);
 }
 
 /* INIT: everything but what SDM vol. 3, table 9-1 keeps; application processors then wait for a start-up message. */
@@ -365,12 +365,17 @@ bool x86_deliver(struct cpu *cpu)
 
     if (cpu->exception >= 0)
         return deliver_exception(c);
-    if (c->init_pending)
+    if (c->init_pending && !c->in_smm)
         return deliver_init(c);
     if (c->sipi_pending && deliver_sipi(c))
         return true;
     if (c->wait_for_sipi)
         return false;
+    if (x86_smi_ready(c)) {                 /* before traps: SDM vol. 3, table 6-2; those are lost, as debuggers know */
+        c->smi_pending = false;
+        x86_smm_enter(c);
+        return true;
+    }
     if (c->trap_pending || c->watch_hits) {
         c->dr[6] |= (c->trap_pending ? 1 << 14 : 0) | c->watch_hits;
         c->trap_pending = c->watch_hits = 0;

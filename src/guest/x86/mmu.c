@@ -26,7 +26,7 @@ struct walk {
 /* Host address of an entry in guest RAM, or NULL. */
 static void *entry_host(struct walk *w, uint64_t addr, struct ram_block **rb, uint64_t *offset)
 {
-    const struct mem_range *r = address_space_lookup(&w->vm->memory, addr);
+    const struct mem_range *r = address_space_lookup(vcpu_memory(w->c->cpu.vcpu), addr);
 
     if (!r || r->mr->kind != MEMK_RAM || addr + 7 > r->end)
         return NULL;
@@ -42,7 +42,7 @@ static uint64_t entry_read(struct walk *w, uint64_t addr)
     void *p = entry_host(w, addr, &rb, &offset);
 
     if (!p)
-        return as_load(&w->vm->memory, addr, w->entry_bytes, MEM_ATTRS_NONE, NULL);
+        return as_load(vcpu_memory(w->c->cpu.vcpu), addr, w->entry_bytes, MEM_ATTRS_NONE, NULL);
     return w->entry_bytes == 8 ? GUINT64_FROM_LE(__atomic_load_n((uint64_t *)p, __ATOMIC_RELAXED))
                                : GUINT32_FROM_LE(__atomic_load_n((uint32_t *)p, __ATOMIC_RELAXED));
 }
@@ -274,7 +274,7 @@ void x86_load_pdptes(struct x86_cpu *c, bool check)
     struct walk w = { .c = c, .vm = c->cpu.vcpu ? c->cpu.vcpu->vm : NULL, .pae = true, .entry_bytes = 8 };
 
     for (unsigned n = 0; w.vm && n < 4; n++) {
-        uint64_t e = as_load(&w.vm->memory, (c->cr3 & 0xffffffe0) + 8 * n, 8, MEM_ATTRS_NONE, NULL);
+        uint64_t e = as_load(vcpu_memory(c->cpu.vcpu), (c->cr3 & 0xffffffe0) + 8 * n, 8, MEM_ATTRS_NONE, NULL);
 
         if ((e & PTE_P) && reserved_bits(&w, e, 3, false))
             x86_raise(c, X_GP, 0);

@@ -10,9 +10,8 @@ enum { LINE_BYTES = 64, MWAIT_WAITS = 1, MWAIT_MASKED = 2 /* interrupts end it t
 /* False: not plain memory, which cannot be watched. */
 static bool line_read(struct x86_cpu *c, uint64_t phys, uint64_t line[LINE_BYTES / 8])
 {
-    struct vm *vm = c->cpu.vcpu->vm;
     unsigned token = mem_read_begin();
-    const struct mem_range *r = address_space_lookup(&vm->memory, phys);
+    const struct mem_range *r = address_space_lookup(vcpu_memory(c->cpu.vcpu), phys);
     bool ram = r && (r->mr->kind == MEMK_RAM || r->mr->kind == MEMK_ROM) && phys + LINE_BYTES - 1 <= r->end;
 
     if (ram) {

@@ -99,12 +99,6 @@ uint64_t helper_sysexit(struct cpu *cpu, uint32_t wide)
     return cpu->pc;
 }
 
-/* There is no way into system management mode, so outside it. */
-uint64_t helper_rsm(struct cpu *cpu)
-{
-    x86_raise(x86(cpu), X_UD, -1);
-}
-
 /* ---- ports: SDM vol. 1, 19.5 */
 
 void x86_io_check(struct x86_cpu *c, uint16_t port, unsigned bytes)

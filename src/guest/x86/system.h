@@ -86,7 +86,12 @@ enum x86_event { EVENT_EXCEPTION, EVENT_INTERRUPT, EVENT_SOFTWARE, EVENT_ICEBP }
 void x86_interrupt(struct x86_cpu *c, unsigned vector, enum x86_event kind, int error_code, uint64_t ip);
 bool x86_deliver(struct cpu *cpu);
 bool x86_has_work(const struct cpu *cpu);
+void x86_shutdown(struct x86_cpu *c);                   /* triple fault and kin */
 void x86_tss_stack(struct x86_cpu *c, unsigned dpl, uint16_t *ss, uint32_t *esp);
+
+/* smm.c */
+bool x86_smi_ready(const struct x86_cpu *c);
+void x86_smm_enter(struct x86_cpu *c);
 
 /* monitor.c */
 bool x86_mwait_over(const struct x86_cpu *c);
@@ -100,6 +105,7 @@ void x86_task_switch(struct x86_cpu *c, uint16_t selector, enum x86_task_reason 
 void x86_set_cr0(struct x86_cpu *c, uint64_t v);
 void x86_set_cr3(struct x86_cpu *c, uint64_t v);
 void x86_set_cr4(struct x86_cpu *c, uint64_t v);
+uint64_t x86_cr4_allowed(const struct x86_cpu *c);      /* by CPUID */
 void x86_mode_changed(struct x86_cpu *c);               /* EFER.LMA, PAE pointers after CR0, CR3, CR4, EFER */
 uint64_t x86_mode_bits(const struct cpu *cpu);
 unsigned x86_mmu_index(const struct cpu *cpu, bool code);

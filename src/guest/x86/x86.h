@@ -89,6 +89,7 @@ struct x86_cpu {
     uint64_t fault_cr2;
     uint8_t cpl;
     bool halted, nmi_pending, init_pending, sipi_pending, smi_pending, nmi_masked, in_smm, wait_for_sipi;
+    bool smm_nmi_masked;                /* as it was when system management mode was entered */
     bool monitor_armed;
     uint8_t mwait;                      /* halted by MWAIT: see monitor.c */
     uint64_t monitor_line, monitor_was[8];      /* physical address and content of the line */
