@@ -403,6 +403,15 @@ void lower_atomic(struct codegen *b, const struct ir_op *op)
     d = slow_desc_of(b, s);
     d->data = rv;
     d->cmp = rc;
+    if (op->mem & MEM_BE && size != MEM_8) {    /* the host has no such atomics: always by the slow path */
+        s->jump = jmp(&b->c);
+        if (wanted || in_rax) {
+            def_in(b, rd = in_rax ? RAX : t.page);
+            slow_desc_of(b, s)->dst = rd;
+        }
+        s->resume = b->c.p;
+        return;
+    }
     if (b->memory == MEMORY_TLB) {
         tlb_check(b, op, ra, true, s, t, op->disp, memop_bytes(op->mem));
         m = mem_sib(ra, t.entry, 0, op->disp);

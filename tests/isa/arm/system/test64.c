@@ -594,6 +594,66 @@ static void test_step(void)
     msr(DBGBCR0_EL1, 0);
 }
 
+/* ---- big-endian data at EL0 (SCTLR_EL1.E0E) */
+
+static volatile uint64_t big[8] __attribute__((aligned(64)));
+#define BIG(name, text)                                                                                                    \
+    USER uint64_t big_##name(uint64_t p)                                                                                   \
+    {                                                                                                                      \
+        uint64_t v;                                                                                                        \
+        __asm__ volatile(text : "=&r"(v) : "r"(p) : "memory", "x9", "x10", "x11", "v0", "v1");                             \
+        return v;                                                                                                          \
+    }
+BIG(load8, "ldr %0, [%1]")
+BIG(load4, "ldr %w0, [%1, #4]")
+BIG(loads2, "ldrsh %0, [%1, #2]")
+BIG(load1, "ldrb %w0, [%1, #3]")
+BIG(pair, "ldp x9, x10, [%1]; add %0, x9, x10, lsl #1")
+BIG(pair4, "ldp w9, w10, [%1, #8]; add %0, x9, x10, lsl #1")
+BIG(store8, "mov x9, #0x1234; str x9, [%1, #16]; mov %0, #0")
+BIG(store2, "mov x9, #0x5678; strh w9, [%1, #26]; mov %0, #0")
+BIG(store_pair, "mov x9, #0x11; mov x10, #0x22; stp x9, x10, [%1, #32]; mov %0, #0")
+BIG(exclusive, "ldaxr %0, [%1]; add x9, %0, #1; stlxr w10, x9, [%1]")
+BIG(exclusive_pair, "ldxp %0, x9, [%1]; mov x11, #5; stxp w10, x9, x11, [%1]")
+BIG(acquire, "ldar %w0, [%1]")
+BIG(vector, "ldr q0, [%1]; mov %0, v0.d[1]")
+BIG(vector4, "ldr s0, [%1, #4]; fmov %0, d0")
+BIG(vector_pair, "ldp d0, d1, [%1]; fmov %0, d1")
+BIG(elements2, "ld1 {v0.8h}, [%1]; fmov %0, d0")
+BIG(structure, "ld2 {v0.4s, v1.4s}, [%1]; fmov %0, d1")
+BIG(replicate, "ld1r {v0.4s}, [%1]; fmov %0, d0")
+BIG(lane, "movi v0.16b, #0; ld1 {v0.s}[1], [%1]; fmov %0, d0")
+BIG(store_elements, "movi v0.4s, #0x12; st1 {v0.4s}, [%1]; mov %0, #0")
+BIG(store_vector, "movi v0.4s, #0x34; mov v0.s[0], wzr; str q0, [%1, #48]; mov %0, #0")
+
+static void test_big_endian(void)
+{
+    static const struct { const char *name; uint64_t (*fn)(uint64_t); } rows[] = {
+        { "load8", big_load8 }, { "load4", big_load4 }, { "loads2", big_loads2 }, { "load1", big_load1 }, { "pair", big_pair },
+        { "pair4", big_pair4 }, { "store8", big_store8 }, { "store2", big_store2 }, { "store pair", big_store_pair },
+        { "exclusive", big_exclusive }, { "exclusive pair", big_exclusive_pair }, { "acquire", big_acquire }, { "vector", big_vector },
+        { "vector4", big_vector4 }, { "vector pair", big_vector_pair }, { "elements2", big_elements2 }, { "structure", big_structure },
+        { "replicate", big_replicate }, { "lane", big_lane }, { "store elements", big_store_elements }, { "store vector", big_store_vector },
+    };
+    uint64_t sctlr = mrs(SCTLR_EL1), cpacr = mrs(CPACR_EL1);
+
+    for (unsigned i = 0; i < 8; i++)
+        big[i] = 0x8182838485868788ul + i * 0x1010101010101010ul;
+    msr(CPACR_EL1, cpacr | 3 << 20);
+    msr(SCTLR_EL1, sctlr | 1 << 24);
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint64_t mix = 0;
+
+        print("big-endian ");
+        line(rows[i].name, at_el0(rows[i].fn, (uint64_t)big));
+        for (unsigned n = 0; n < 8; n++)
+            mix = (mix << 7 | mix >> 57) ^ big[n];
+        line("  memory", mix);
+    }
+    msr(SCTLR_EL1, sctlr);
+    msr(CPACR_EL1, cpacr);
+}
+
 /* ---- watchpoints: which accesses meet them, what is told, and that the access has not happened */
 
 static volatile uint64_t watched[8] __attribute__((aligned(64)));
@@ -672,6 +732,7 @@ void main(void)
 {
     test_exceptions();
     test_return();
+    test_big_endian();
     mmu_on();
     print("mmu on\n");
     test_permissions();
