@@ -1,32 +1,81 @@
 /* Random regions, run by the interpreter and by the host code of the back end from equal states: both must end alike,
  * also where the guest faults. RHEA_TEST_SEED=N starts elsewhere, SOAK=1 runs many more; a failure prints the seed, the
- * region and its host code. */
+ * region and its host code. The second half is user mode's: memory is reached directly, faults are the host's. */
+#include <asm/prctl.h>
 #include <glib.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "ir-random.h"
 #include "rhea/jit/codegen.h"
 #include "rhea/jit/jit.h"
 
-enum { CODE_SIZE = 1 << 20 };
+enum { CODE_SIZE = 1 << 20, LEFT_FAULT = 2, ARENA = 1 << 30 };
 
 static struct jit_env {
+    bool direct;
+    uint8_t *arena;             /* direct: the guest's addresses from 0 on; the run's memory is copied to TOY_BASE */
+    struct compiled *running;
+    struct cpu *cpu;
     uint8_t *code, *regions;
     struct codegen *backend;
     struct codegen_stubs stubs;
     struct jump_entry *jump_cache;
 } env;
 
-struct compiled { const uint8_t *entry; size_t size; };
+struct compiled { const uint8_t *entry; size_t size; uint32_t faults, nfaults; };
 
-static void env_init(void)
+/* As the soft MMU tells it: the first byte that cannot be accessed. */
+static void host_fault(int sig, siginfo_t *info, void *context)
+{
+    const struct compiled *code = env.running;
+    struct toy_cpu *c = (struct toy_cpu *)env.cpu;
+    struct code_fault f;
+    uint64_t end;
+
+    g_assert_true(codegen_fault(env.cpu, context, code->entry, code->entry + code->faults, code->nfaults, &f));
+    env.cpu->exception = 14;
+    end = TOY_BASE + (TOY_PAGES - (f.write ? 2 : 1)) * (uint64_t)CPU_PAGE_SIZE;
+    c->fault_va = f.va < end && f.va >= TOY_BASE ? end : f.va;
+    c->fault_access = f.write ? ACCESS_WRITE : ACCESS_READ;
+    codegen_leave(&env.stubs, context, LEFT_FAULT);
+}
+
+static void direct_init(void)
+{
+    struct sigaction a = { .sa_sigaction = host_fault, .sa_flags = SA_SIGINFO };
+
+    env.direct = true;
+    env.arena = mmap(NULL, ARENA, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    g_assert_true(env.arena != MAP_FAILED);
+    g_assert_cmpint(syscall(SYS_arch_prctl, ARCH_SET_GS, env.arena), ==, 0);
+    sigaction(SIGSEGV, &a, NULL);
+}
+
+static uint64_t enter_direct(struct cpu *cpu, struct compiled *code)
+{
+    uint8_t *memory = env.arena + TOY_BASE;
+    struct toy_cpu *c = (struct toy_cpu *)cpu;
+
+    mprotect(memory, TOY_PAGES * CPU_PAGE_SIZE, PROT_READ | PROT_WRITE);
+    memcpy(memory, c->memory, TOY_PAGES * CPU_PAGE_SIZE);
+    mprotect(memory + (TOY_PAGES - 2) * CPU_PAGE_SIZE, CPU_PAGE_SIZE, PROT_READ);
+    mprotect(memory + (TOY_PAGES - 1) * CPU_PAGE_SIZE, CPU_PAGE_SIZE, PROT_NONE);
+    env.cpu = cpu;
+    env.running = code;
+    return env.stubs.enter(cpu, code->entry);
+}
+
+static void env_init(enum codegen_memory kind)
 {
     struct code_out out = { 0 };
 
     env.code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert_true(env.code != MAP_FAILED);
-    env.backend = codegen_new(MEMORY_TLB);
+    env.backend = codegen_new(kind);
     out.rw = env.code;
     out.limit = env.code + CODE_SIZE;
     codegen_make_stubs(&out, &env.stubs);
@@ -37,18 +86,20 @@ static void env_init(void)
 
 static struct interp_result run_host(struct cpu *cpu, const struct ir *ir, void *opaque)
 {
-    const struct compiled *code = opaque;
+    struct compiled *code = opaque;
     struct interp_result result = { .exit = -1, .kind = EXIT_TO_LOOP };
     uint64_t left;
 
     cpu->jump_cache = env.jump_cache;
     cpu->fp_control = 0x1f80;
-    left = env.stubs.enter(cpu, code->entry);
+    left = env.direct ? enter_direct(cpu, code) : env.stubs.enter(cpu, code->entry);
+    if (left == LEFT_FAULT)
+        cpu_loop_exit(cpu);
     if (left >= JIT_EXIT_FIRST) {
         const struct ir_exit *e = &ir->exits[left - JIT_EXIT_FIRST];
 
         result.kind = e->kind;
-        cpu->pc = cpu->pc_page + e->target;
+        cpu->pc = (env.direct ? ir->page : cpu->pc_page) + (uint64_t)e->target;
     } else if (left == JIT_LEFT_LOOKUP) {
         result.kind = EXIT_INDIRECT_JUMP;
     }
@@ -77,6 +128,8 @@ static void compare(uint64_t seed, uint64_t state, uint64_t slide, uint32_t requ
     }
     ra = toy_run(a, built, slide, run_plain, NULL);
     rb = toy_run(b, ir, slide, run_host, code);
+    if (env.direct)
+        memcpy(b->memory, env.arena + TOY_BASE, (TOY_PAGES - 1) * CPU_PAGE_SIZE);
     rb.icount = ra.icount;              /* host code does not count */
     b->cpu.icount_left = a->cpu.icount_left;
     if (rb.kind == EXIT_INDIRECT_JUMP && ra.kind != EXIT_TO_LOOP)
@@ -99,7 +152,7 @@ static struct compiled compile(const struct ir *ir, const struct ir_analysis *an
 
     if (!codegen_compile(env.backend, &env.stubs, ir, an, &out))
         return (struct compiled){ 0 };
-    return (struct compiled){ env.regions, out.size };
+    return (struct compiled){ env.regions, out.size, out.faults, out.nfaults };
 }
 
 static void check_many(struct ir_random options)
@@ -124,7 +177,7 @@ static void check_many(struct ir_random options)
         if (options.seed % 16 == 0)
             compare(options.seed, options.seed, 0, CPU_EXIT_KICK, built, optimized, an, &code);
         for (unsigned k = 0; k < 3; k++)
-            compare(options.seed, options.seed * 3 + k, k * 0x20000, 0, built, optimized, an, &code);
+            compare(options.seed, options.seed * 3 + k, env.direct ? 0 : k * 0x20000, 0, built, optimized, an, &code);
     }
     g_assert_cmpuint(refused * 100, <=, count);
     ir_free(built);
@@ -141,8 +194,12 @@ static void test_long(void) { check_many((struct ir_random){ .ninsns = 60, .faul
 
 int main(int argc, char **argv)
 {
+    const char *direct = g_getenv("RHEA_TEST_MEMORY");     /* direct, direct32, or none */
+
     g_test_init(&argc, &argv, NULL);
-    env_init();
+    env_init(!direct ? MEMORY_TLB : strcmp(direct, "direct") ? MEMORY_DIRECT_32 : MEMORY_DIRECT);
+    if (direct)
+        direct_init();
     g_test_add_func("/jit/random/integer", test_integer);
     g_test_add_func("/jit/random/straight", test_straight);
     g_test_add_func("/jit/random/faults", test_faults);
