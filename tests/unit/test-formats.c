@@ -554,6 +554,101 @@ static void test_sizes_refused(void)
     }
 }
 
+/* ---- what parsers of these formats were caught with elsewhere, one field at a time (docs/block.md) */
+
+struct patch { const char *what, *format; uint64_t at; const char *bytes; unsigned len; };
+#define P(what, format, at, bytes) { what, format, at, bytes, sizeof(bytes) - 1 }
+static const struct patch patches[] = {
+    P("division by zero: clusters of 0 sectors", "parallels", 28, "\0\0\0\0"),
+    P("division by zero: block size 0", "vdi", 376, "\0\0\0\0"),
+    P("division by zero: block size 0", "vpc", 512 + 32, "\0\0\0\0"),
+    P("division by zero: block size 0", "vhdx", (2 << 20) + (64 << 10), "\0\0\0\0"),
+    P("division by zero: cluster size 0", "qed", 4, "\0\0\0\0"),
+    P("division by zero: grain size 0", "vmdk", 20, "\0\0\0\0\0\0\0\0"),
+    P("division by zero: tables of 0 entries", "vmdk", 44, "\0\0\0\0"),
+    P("table larger than memory", "vdi", 384, "\xff\xff\xff\xff"),
+    P("table larger than memory", "vpc", 512 + 32, "\0\0\2\0"),
+    P("table larger than memory", "parallels", 32, "\xff\xff\xff\x7f"),
+    P("table larger than memory", "vmdk", 12, "\xff\xff\xff\xff\xff\xff\xff\x7f"),
+    P("table larger than memory", "qed", 48, "\0\xfe\xff\xff\xff\xff\xff\x7f"),
+    P("size wraps around", "parallels", 36, "\0\0\0\0\0\0\0\x80"),
+    P("size wraps around", "vhdx", (2 << 20) + (64 << 10) + 8, "\0\xfe\xff\xff\xff\xff\xff\xff"),
+    P("size wraps around", "vdi", 368, "\xff\xff\xff\xff\xff\xff\xff\xff"),
+    P("table outside the file", "qed", 40, "\0\0\0\0\1\0\0\0"),
+    P("table outside the file", "vmdk", 56, "\0\0\0\0\1\0\0\0"),
+    P("table outside the file", "vpc", 512 + 16, "\0\0\0\1\0\0\0\0"),
+    P("table over the header", "vdi", 340, "\0\0\0\0"),
+    P("descriptor outside the file", "vmdk", 28, "\0\0\0\0\0\0\1\0"),
+    P("descriptor too long", "vmdk", 36, "\xff\xff\xff\x7f\0\0\0\0"),
+    P("footer that is not there", "vmdk", 56, "\xff\xff\xff\xff\xff\xff\xff\xff"),
+    P("backing file's name outside the header", "qed", 16, "\1\0\0\0\0\0\0\0"),
+    P("metadata item outside its region", "vhdx", (2 << 20) + 32 + 16, "\xff\xff\xff\xff"),
+    P("header fields that do not end", "luks", 8, "aesaesaesaesaesaesaesaesaesaesaesaesaes"),
+    P("key of 0 bytes", "luks", 108, "\0\0\0\0"),
+    P("key larger than its buffer", "luks", 108, "\0\0\x10\0"),
+    P("iterations without end", "luks", 208 + 4, "\xff\xff\xff\xff"),
+    P("stripes without end", "luks", 208 + 44, "\xff\xff\xff\xff"),
+    P("key material over the header", "luks", 208 + 40, "\0\0\0\0"),
+    P("key material over the payload", "luks", 208 + 48 + 40, "\0\1\0\0"),
+    P("key slots that overlap", "luks", 208 + 48 + 40, "\0\0\0\x08"),
+    P("payload outside the file", "luks", 104, "\xff\xff\xff\xff"),
+};
+
+static void test_patch(const void *arg)
+{
+    const struct patch *p = arg;
+    bool luks = !strcmp(p->format, "luks");
+    g_autofree char *path = g_strdup_printf("%s/patch.%s", dir, p->format), *bytes = NULL;
+    struct error err = ERROR_INIT;
+    gsize len;
+
+    g_test_message("%s: %s", p->format, p->what);
+    create(path, p->format, luks ? "\"size\":\"1M\",\"key-secret\":\"sec0\",\"iter-time\":1" : "\"size\":\"9M\"", &err);
+    check_ok(&err);
+    g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
+    g_assert_cmpuint(p->at + p->len, <=, len);
+    memcpy(bytes + p->at, p->bytes, p->len);
+    g_assert_true(g_file_set_contents(path, bytes, len, NULL));
+    for (unsigned write = 0; write < 2; write++) {
+        g_assert_null(open_image(path, p->format, luks ? ",\"key-secret\":\"sec0\"" : "", write, &err));
+        g_assert_nonnull(err.msg);
+        error_clear(&err);
+    }
+}
+
+/* Tables that open lets pass are an error of the request that meets them. */
+static void test_bad_entries(void)
+{
+    static const struct patch bad[] = {
+        P("more blocks than the disk has", "vdi", 512, "\xff\xff\xff\x7f"),
+        P("a block over the log", "vhdx", 3 << 20, "\6\0\x10\0\0\0\0\0"),
+        P("a block over the headers", "vhdx", 3 << 20, "\6\0\0\0\0\0\0\0"),
+        P("a table outside the file", "qed", 65536, "\0\0\xff\xff\0\0\0\0"),
+        P("a table that is not aligned", "qed", 65536, "\1\2\3\0\0\0\0\0"),
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autofree char *path = g_strdup_printf("%s/bad.%s", dir, bad[i].format), *bytes = NULL;
+        struct error err = ERROR_INIT;
+        uint8_t buf[4096];
+        struct job j = { .bytes = sizeof(buf), .buf = buf };
+        gsize len;
+
+        create(path, bad[i].format, "\"size\":\"9M\"", &err);
+        check_ok(&err);
+        g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
+        memcpy(bytes + bad[i].at, bad[i].bytes, bad[i].len);
+        g_assert_true(g_file_set_contents(path, bytes, len, NULL));
+        j.n = open_image(path, bad[i].format, "", true, &err);
+        check_ok(&err);
+        block_run(graph, job_read, &j);
+        g_assert_cmpint(j.ret, ==, -EIO);
+        block_run(graph, job_write, &j);
+        g_assert_cmpint(j.ret, ==, -EIO);
+        node_unref(j.n);
+    }
+}
+
 /* ---- VHDX's log: power is lost after the log came to rest, before the table did */
 
 static void job_flush(void *arg)
@@ -688,6 +783,12 @@ int main(int argc, char **argv)
         if (!g_str_has_prefix(shapes[i].name, "luks-"))         /* one header is as the other */
             g_test_add_data_func(hostile, &shapes[i], test_hostile);
     }
+    for (unsigned i = 0; i < G_N_ELEMENTS(patches); i++) {
+        g_autofree char *name = g_strdup_printf("/formats/patch/%s-%u", patches[i].format, i);
+
+        g_test_add_data_func(name, &patches[i], test_patch);
+    }
+    g_test_add_func("/formats/bad-entries", test_bad_entries);
     for (unsigned i = 0; i < G_N_ELEMENTS(large); i++) {
         g_autofree char *name = g_strdup_printf("/formats/large/%s", large[i]);
 
