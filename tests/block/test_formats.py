@@ -224,6 +224,41 @@ def test_read_only_formats():
         assert 'only read' in p.stderr, p.stderr
 
 
+def patched(name, at, data):
+    with open(name, 'r+b') as f:
+        f.seek(at, 0 if at >= 0 else 2)
+        f.write(data)
+
+
+def test_hostile_readers():
+    """Fields of formats that are only read: refused when opened (0), or where they are met (1)."""
+    data = random.Random(12).randbytes(MiB)
+    bad = struct.pack
+    cases = [
+        (bochs, 72, bad('<I', 0xffffffff), 'info'), (bochs, 72, bad('<I', 1), 'info'), (bochs, 80, bad('<I', 0), 'info'),
+        (bochs, 80, bad('<I', 0x80000000), 'info'), (bochs, 76, bad('<I', 0), 'info'), (bochs, 68, bad('<I', 0xfffffff0), 'info'),
+        (bochs, 88, bad('<Q', 1 << 63), 'info'),
+        (cloop, 128, bad('>I', 0), 'info'), (cloop, 128, bad('>I', 0x80000000), 'info'), (cloop, 128, bad('>I', 513), 'info'),
+        (cloop, 132, bad('>I', 0xffffffff), 'info'), (cloop, 136, bad('>Q', 1 << 62), 'read'),
+        (cloop, 144, bad('>Q', 0), 'read'), (cloop, 136, bad('>Q', 136), 'read'), (cloop, 128, bad('>I', 512), 'read'),
+        (dmg, -512, b'nope', 'info'), (dmg, -512 + 216, bad('>Q', 1 << 60), 'info'), (dmg, -512 + 224, bad('>Q', 1 << 40), 'info'),
+        (dmg, -512 + 24, bad('>Q', 1 << 63), 'info'),
+    ]
+    for make, at, value, when in cases:
+        make('h.bad', data)
+        patched('h.bad', at, value)
+        fmt = make.__name__
+        rhea(*(('info', '-f', fmt, 'h.bad') if when == 'info' else ('convert', '-f', fmt, '-O', 'raw', 'h.bad', 'o.raw')), ok=(1,),
+             timeout=60)
+    # block lists: the checksum of nothing guards them
+    for field, value in ((16, 1 << 55), (8, 1 << 60), (24, 1 << 62), (32, 1 << 62), (16, 1 << 20), (8, 5)):
+        dmg('h.bad', data, chunk=9 * 512, fork=True)
+        with open('h.bad', 'rb') as f:
+            at = f.read().index(b'mish') + 204 + 40 + field     # the second chunk
+        patched('h.bad', at, bad('>Q', value))
+        rhea('convert', '-f', 'dmg', '-O', 'raw', 'h.bad', 'o.raw', ok=(1,), timeout=60)
+
+
 # ---- a server that can be told to lie
 
 class Server(http.server.BaseHTTPRequestHandler):
