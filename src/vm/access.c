@@ -147,18 +147,20 @@ static void deferred_run(void *arg)
 
 enum { DEFERRED_MAX = 1024 };           /* a device that floods another is cut off */
 
-void mem_defer_write(struct vm *vm, struct address_space *as, uint64_t addr, uint64_t value, unsigned size)
+bool mem_defer_write(struct vm *vm, struct address_space *as, uint64_t addr, uint64_t value, unsigned size)
 {
     struct deferred *d;
 
     if (g_atomic_int_add(&vm->mem->deferred, 1) >= DEFERRED_MAX) {
         g_atomic_int_add(&vm->mem->deferred, -1);
-        log_at(LOG_GUEST_ERRORS, "%s: too many DMA writes to registers at %#" PRIx64 "\n", as->name, addr);
-        return;
+        if (g_atomic_int_compare_and_exchange(&vm->mem->flooded, 0, 1))
+            log_at(LOG_GUEST_ERRORS, "%s: too many DMA writes to registers at %#" PRIx64 " (further ones are not shown)\n", as->name, addr);
+        return false;
     }
     d = g_new(struct deferred, 1);
     *d = (struct deferred){ vm, as, addr, value, size };
     loop_post(vm->loop, deferred_run, d);
+    return true;
 }
 
 /* ---- RAM */
@@ -218,7 +220,8 @@ static enum mem_result write_range(struct address_space *as, const struct mem_ra
 
         memcpy(&v, p, n);
         if (!reachable(r->mr) && device_current != r->mr->owner) {
-            mem_defer_write(as->vm, as, addr, v, n);
+            if (!mem_defer_write(as->vm, as, addr, v, n))
+                return MEM_DEVICE_ERROR;        /* and the rest of a long transfer is not tried */
         } else {
             mmio_write(r->mr, r->offset + (addr - r->start), v, n, &one);
             res = one != MEM_OK ? one : res;

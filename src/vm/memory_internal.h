@@ -16,12 +16,13 @@ struct mem_state {
     unsigned epoch;             /* counts publications */
     GPtrArray *retired;         /* struct retired_flat */
     int deferred;               /* writes queued by mem_defer_write() */
+    int flooded;                /* too many were, and it has been said */
 };
 
 enum { RAM_BLOCKS_MAX = 256 };
 
-/* Deferred writes of devices to other devices' registers. */
-void mem_defer_write(struct vm *vm, struct address_space *as, uint64_t addr, uint64_t value, unsigned size);
+/* Deferred writes of devices to other devices' registers; false: too many wait. */
+bool mem_defer_write(struct vm *vm, struct address_space *as, uint64_t addr, uint64_t value, unsigned size);
 
 /* The device whose lock this thread took last and still holds (device_lock() keeps it), or NULL. */
 extern _Thread_local struct device *device_current;

@@ -259,6 +259,16 @@ static void test_dma_reentry(void)
     while (loop_step(loop, false))
         ;
     g_assert_cmphex(b->reg[1], ==, 0x12345678);
+    /* without end: cut off, and the device is told */
+    for (unsigned n = 0; n < 100000 && a->dma_result == MEM_OK; n++)
+        as_store(&vm->memory, 0x100c, 1, 4, MEM_ATTRS_NONE, NULL);
+    g_assert_cmpint(a->dma_result, ==, MEM_DEVICE_ERROR);
+    while (loop_step(loop, false))
+        ;
+    as_store(&vm->memory, 0x100c, 1, 4, MEM_ATTRS_NONE, NULL);
+    g_assert_cmpint(a->dma_result, ==, MEM_OK);
+    while (loop_step(loop, false))
+        ;
     vm_destroy(vm);
     loop_free(loop);
 }
