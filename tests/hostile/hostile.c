@@ -434,7 +434,7 @@ static void act_fw_cfg(void)
     if (c > ARENA + ARENA_SIZE - 16)
         return;
     REG32(c) = swap(one_in(4) ? (uint32_t)value() : (uint32_t)(below(64) << 16 | below(32)));
-    REG32(c + 4) = swap(a_length());
+    REG32(c + 4) = swap(one_in(64) ? a_length() : a_length() & 0xfffff);    /* a long one zeroes us */
     REG32(c + 8) = swap((uint32_t)(to >> 32));
     REG32(c + 12) = swap((uint32_t)to);
     fw_cfg_dma(one_in(16) ? (uintptr_t)value() : c);
