@@ -575,14 +575,19 @@ static uint64_t addend_of(const struct cpu *cpu, uint64_t va, unsigned n, unsign
     return first && last && first->addend == last->addend ? first->addend : 0;
 }
 
-/* In one piece, as the host's own instruction: up to 8 bytes are single-copy atomic. */
+/* In one piece, as the host's own instruction: up to 8 bytes are single-copy atomic. Guest addresses may be odd ones, and so
+ * are those of immediates in the code. */
+typedef uint16_t __attribute__((aligned(1), may_alias)) any16;
+typedef uint32_t __attribute__((aligned(1), may_alias)) any32;
+typedef uint64_t __attribute__((aligned(1), may_alias)) any64;
+
 static void copy_whole(void *to, const void *from, unsigned n)
 {
     switch (n) {
     case 1: *(volatile uint8_t *)to = *(const volatile uint8_t *)from; break;
-    case 2: *(volatile uint16_t *)to = *(const volatile uint16_t *)from; break;
-    case 4: *(volatile uint32_t *)to = *(const volatile uint32_t *)from; break;
-    case 8: *(volatile uint64_t *)to = *(const volatile uint64_t *)from; break;
+    case 2: *(volatile any16 *)to = *(const volatile any16 *)from; break;
+    case 4: *(volatile any32 *)to = *(const volatile any32 *)from; break;
+    case 8: *(volatile any64 *)to = *(const volatile any64 *)from; break;
     default: memcpy(to, from, n);
     }
 }
