@@ -39,7 +39,7 @@ struct pflash {
     uint32_t buffer_left;       /* bus words */
     /* pages to be written to the drive; one run is under way */
     uint8_t *dirty;
-    bool writing, posted;
+    bool writing, posted, closing;      /* closing: unrealize() writes what is left */
     uint8_t *bounce;
     uint64_t bounce_at, bounce_len;
 };
@@ -55,7 +55,7 @@ static void write_next(void *opaque);
 /* Under the lock: sees to it that write_next() runs. */
 static void write_post(struct pflash *f)
 {
-    if (f->posted || f->writing || !f->backend)
+    if (f->posted || f->writing || f->closing || !f->backend)
         return;
     f->posted = true;
     loop_post(f->dev.loop, write_next, f);
@@ -435,6 +435,9 @@ static void pflash_unrealize(struct device *dev)
 {
     struct pflash *f = pflash_of(dev);
 
+    device_lock(dev);
+    f->closing = true;          /* the end of the write that is under way must not post for another */
+    device_unlock(dev);
     while (f->posted && loop_step(dev->loop, false))
         ;
     if (f->ram) {
