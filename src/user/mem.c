@@ -418,9 +418,15 @@ int64_t mem_protect(struct process *p, uint64_t addr, uint64_t n, int prot)
     if (addr >= mm->end || n > mm->end - addr)
         return -ENOMEM;
     mem_lock(mm);
-    if (!map_covered(mm, addr, addr + n)) {
+    if (!map_covered(mm, addr, addr + n)) {     /* what lies before the hole is changed, as the kernel does */
+        uint64_t end = addr;
+
         r = -ENOMEM;
-    } else {
+        for (unsigned k = map_find(mm, addr); k < mm->count && mm->maps[k].start <= end; k++)
+            end = mm->maps[k].end;
+        n = end - addr;
+    }
+    if (n) {
         if (mprotect(host_of(p, addr), n, host_prot(prot)) < 0) {
             r = -errno;
         } else {

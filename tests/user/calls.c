@@ -1,0 +1,758 @@
+/* What a Linux program may expect of its kernel, by areas: each check prints "ok NAME" or "FAILED NAME (line)". Run natively,
+ * under Rhea and under the incumbent for each architecture (test_user.py); the answers must be the same: all ok. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <mqueue.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/msg.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/sysinfo.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/timerfd.h>
+#include <sys/times.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+#include <utime.h>
+
+static int failures;
+static const char *self;        /* argv[0] */
+
+static void check(bool ok, const char *name, int line)
+{
+    printf(ok ? "ok %s\n" : "FAILED %s (line %d, errno %d)\n", name, line, errno);
+    fflush(stdout);
+    failures += !ok;
+}
+#define OK(name, condition) check(condition, name, __LINE__)
+
+/* ---- files */
+
+static void files(void)
+{
+    char dir[] = "/tmp/rhea-user-XXXXXX", path[300], buf[256] = "";
+    struct iovec v[2] = { { "hello ", 6 }, { "world", 5 } };
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 2 };
+    struct statx sx;
+    struct statfs fs;
+    struct statvfs vfs;
+    struct stat st;
+    struct dirent *e;
+    int fd, n = 0;
+    DIR *d;
+
+    OK("mkdtemp", mkdtemp(dir) != NULL);
+    snprintf(path, sizeof(path), "%s/file", dir);
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    OK("open", fd >= 0);
+    OK("open excl", open(path, O_RDWR | O_CREAT | O_EXCL, 0640) == -1 && errno == EEXIST);
+    OK("writev", writev(fd, v, 2) == 11);
+    OK("pread", pread(fd, buf, 5, 6) == 5 && !memcmp(buf, "world", 5));
+    OK("lseek", lseek(fd, 0, SEEK_END) == 11);
+    OK("fstat", fstat(fd, &st) == 0 && st.st_size == 11 && S_ISREG(st.st_mode) && (st.st_mode & 0777) == 0640 && st.st_nlink == 1
+       && st.st_blksize >= 512 && st.st_uid == getuid() && st.st_mtime > 1000000000);
+    OK("statx", statx(AT_FDCWD, path, 0, STATX_ALL, &sx) == 0 && sx.stx_size == 11 && sx.stx_ino == st.st_ino);
+    OK("lstat", lstat(path, &st) == 0 && st.st_size == 11);
+    OK("fstatat", fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size == 11);
+    OK("ftruncate", ftruncate(fd, 5) == 0 && fstat(fd, &st) == 0 && st.st_size == 5);
+    OK("truncate", truncate(path, 4096) == 0 && stat(path, &st) == 0 && st.st_size == 4096);
+    OK("fallocate", fallocate(fd, 0, 4096, 8192) == 0 && fstat(fd, &st) == 0 && st.st_size == 12288);
+    OK("fadvise", posix_fadvise(fd, 0, 100, POSIX_FADV_WILLNEED) == 0);
+    OK("large offset", pwrite64(fd, "x", 1, 0x123456789) == 1 && lseek64(fd, 0, SEEK_END) == 0x12345678a);
+    v[0].iov_base = buf, v[0].iov_len = 2;
+    OK("preadv", preadv64(fd, v, 1, 0x123456788) == 2 && buf[0] == 0 && buf[1] == 'x');
+    OK("readahead", readahead(fd, 0, 100) == 0);
+    OK("sync_file_range", sync_file_range(fd, 0, 4096, SYNC_FILE_RANGE_WRITE) == 0);
+    OK("fcntl lock", fcntl(fd, F_SETLK, &lock) == 0);
+    if (fork() == 0) {
+        lock = (struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 100 };
+        _exit(fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type == F_WRLCK && lock.l_start == 1 && lock.l_len == 2 && lock.l_pid == getppid() ? 0 : 1);
+    }
+    OK("fcntl getlk in a child", wait(&n) > 0 && n == 0);
+    OK("flock", flock(fd, LOCK_EX | LOCK_NB) == 0);
+    OK("fcntl getfl", (fcntl(fd, F_GETFL) & (O_ACCMODE | O_APPEND | O_DIRECTORY | O_DIRECT | O_NOFOLLOW)) == O_RDWR && fcntl(fd, F_GETFD) == FD_CLOEXEC);
+    OK("fcntl setfl", fcntl(fd, F_SETFL, O_APPEND | O_NONBLOCK) == 0 && (fcntl(fd, F_GETFL) & (O_APPEND | O_NONBLOCK)) == (O_APPEND | O_NONBLOCK));
+    OK("dup", (n = dup(fd)) > fd && close(n) == 0 && dup3(fd, fd, 0) == -1 && errno == EINVAL);
+    close(fd);
+    OK("close twice", close(fd) == -1 && errno == EBADF);
+    OK("open directory", (fd = open(dir, O_RDONLY | O_DIRECTORY)) >= 0);
+    OK("open no directory", open(path, O_RDONLY | O_DIRECTORY) == -1 && errno == ENOTDIR);
+    OK("openat", (n = openat(fd, "file", O_RDONLY | O_NOFOLLOW)) >= 0 && close(n) == 0);
+    OK("symlinkat", symlinkat("file", fd, "link") == 0 && readlinkat(fd, "link", buf, sizeof(buf)) == 4 && !memcmp(buf, "file", 4));
+    OK("nofollow", openat(fd, "link", O_RDONLY | O_NOFOLLOW) == -1 && errno == ELOOP);
+    OK("linkat", linkat(fd, "file", fd, "hard", 0) == 0 && fstatat(fd, "hard", &st, 0) == 0 && st.st_nlink == 2);
+    OK("renameat", renameat(fd, "hard", fd, "renamed") == 0 && faccessat(fd, "hard", F_OK, 0) == -1 && errno == ENOENT);
+    OK("fchmodat", fchmodat(fd, "file", 0600, 0) == 0 && fstatat(fd, "file", &st, 0) == 0 && (st.st_mode & 07777) == 0600);
+    {
+        struct timespec times[2] = { { 1000000000, 123456789 }, { 1100000000, 987654321 } };
+        struct utimbuf u = { 900000000, 950000000 };
+
+        OK("utimensat", utimensat(fd, "file", times, 0) == 0 && fstatat(fd, "file", &st, 0) == 0 && st.st_atim.tv_sec == 1000000000
+           && st.st_mtim.tv_nsec == 987654321);
+        OK("utime", utime(path, &u) == 0 && stat(path, &st) == 0 && st.st_mtime == 950000000);
+    }
+    OK("opendir", (d = opendir(dir)) != NULL);
+    for (n = 0; d && (e = readdir(d)); n++)
+        if (!strcmp(e->d_name, "link"))
+            OK("dirent type", e->d_type == DT_LNK && e->d_ino != 0);
+    OK("readdir", n == 5 && closedir(d) == 0);
+    OK("statfs", statfs(dir, &fs) == 0 && fs.f_bsize > 0 && fs.f_blocks > 0 && fs.f_namelen == 255);
+    OK("statvfs", fstatvfs(fd, &vfs) == 0 && vfs.f_bsize > 0 && vfs.f_namemax == 255);
+    OK("chdir", fchdir(fd) == 0 && getcwd(buf, sizeof(buf)) && !strcmp(buf, dir) && access("file", R_OK) == 0);
+    OK("unlinkat", unlinkat(fd, "file", 0) == 0 && unlink("link") == 0 && unlink("renamed") == 0 && chdir("/") == 0 && rmdir(dir) == 0);
+    close(fd);
+    OK("bad address", write(1, (void *)16, 1) == -1 && errno == EFAULT);
+    OK("bad path", open((void *)16, O_RDONLY) == -1 && errno == EFAULT);
+    OK("memfd", (fd = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING)) >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) == 0
+       && write(fd, "abc", 3) == -1 && errno == EPERM);
+    close(fd);
+    OK("proc exe", readlink("/proc/self/exe", buf, sizeof(buf)) > 0 && strstr(buf, "calls"));
+    OK("open exe", (fd = open("/proc/self/exe", O_RDONLY)) >= 0 && read(fd, buf, 20) == 20 && !memcmp(buf, "\177ELF", 4)
+       && buf[4] == (sizeof(long) == 8 ? 2 : 1));
+    close(fd);
+    {
+        FILE *f = fopen("/proc/self/maps", "r");
+        char line[512];
+        bool stack = false, code = false;
+
+        while (f && fgets(line, sizeof(line), f)) {
+            unsigned long a, b;
+
+            if (sscanf(line, "%lx-%lx", &a, &b) != 2)
+                break;
+            stack |= (uintptr_t)&line >= a && (uintptr_t)&line < b && strstr(line, "rw") && strstr(line, "[stack]");
+            code |= (uintptr_t)files >= a && (uintptr_t)files < b && strstr(line, "r-xp");
+        }
+        OK("proc maps", f && stack && code && fclose(f) == 0);
+        f = fopen("/proc/self/cmdline", "r");
+        OK("proc cmdline", f && fgets(line, sizeof(line), f) && !strcmp(line, self) && fclose(f) == 0);
+    }
+}
+
+/* ---- pipes, sockets, waiting */
+
+static int tcp_pair(int out[2])
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, peer;
+    socklen_t n = sizeof(a);
+    int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+    if (setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) || bind(s, (struct sockaddr *)&a, n) || listen(s, 1)
+        || getsockname(s, (struct sockaddr *)&a, &n))
+        return -1;
+    out[0] = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(out[0], (struct sockaddr *)&a, sizeof(a)))
+        return -1;
+    n = sizeof(peer);
+    out[1] = accept4(s, (struct sockaddr *)&peer, &n, SOCK_NONBLOCK);
+    close(s);
+    return n == sizeof(peer) && peer.sin_family == AF_INET ? 0 : -1;
+}
+
+static void sockets(void)
+{
+    union { char buf[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } control = { 0 };
+    struct timeval tv = { 1, 500000 };
+    struct iovec iov = { "data", 4 };
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf) };
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    int s[2], p[2], fds[2], n;
+    char buf[64] = "";
+    socklen_t len;
+
+    OK("pipe", pipe2(p, O_CLOEXEC) == 0);
+    OK("socketpair", socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0);
+    c->cmsg_level = SOL_SOCKET, c->cmsg_type = SCM_RIGHTS, c->cmsg_len = CMSG_LEN(2 * sizeof(int));
+    memcpy(CMSG_DATA(c), p, sizeof(p));
+    OK("sendmsg with descriptors", sendmsg(s[0], &m, 0) == 4);
+    memset(&control, 0, sizeof(control));
+    iov.iov_base = buf, iov.iov_len = sizeof(buf);
+    m.msg_controllen = sizeof(control.buf);
+    OK("recvmsg", recvmsg(s[1], &m, MSG_CMSG_CLOEXEC) == 4 && !memcmp(buf, "data", 4));
+    c = CMSG_FIRSTHDR(&m);
+    OK("descriptors came", c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(2 * sizeof(int)) && !CMSG_NXTHDR(&m, c));
+    memcpy(fds, CMSG_DATA(c), sizeof(fds));
+    OK("they work", write(fds[1], "pipe", 4) == 4 && read(p[0], buf, 10) == 4);
+    OK("sockopt timeout", setsockopt(s[0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) == 0);
+    memset(&tv, 0, sizeof(tv));
+    len = sizeof(tv);
+    OK("sockopt read back", getsockopt(s[0], SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0 && tv.tv_sec == 1 && tv.tv_usec >= 490000);
+    OK("FIONREAD", write(s[0], "123", 3) == 3 && ioctl(s[1], FIONREAD, &n) == 0 && n == 3);
+    OK("send, recv", send(s[0], "45", 2, MSG_NOSIGNAL) == 2 && recv(s[1], buf, 10, MSG_WAITALL * 0) == 5 && !memcmp(buf, "12345", 5));
+    OK("shutdown", shutdown(s[0], SHUT_WR) == 0 && read(s[1], buf, 1) == 0);
+    close(s[0]), close(s[1]);
+    OK("tcp", tcp_pair(s) == 0);
+    OK("tcp data", write(s[0], "over tcp", 8) == 8 && poll(&(struct pollfd){ s[1], POLLIN, 0 }, 1, 5000) == 1 && read(s[1], buf, 20) == 8);
+    OK("would block", read(s[1], buf, 1) == -1 && errno == EAGAIN);
+    {
+        struct epoll_event ev = { EPOLLIN | EPOLLOUT, { .u64 = 0x123456789abcdef0 } }, out[4];
+        int ep = epoll_create1(EPOLL_CLOEXEC), efd = eventfd(5, EFD_NONBLOCK);
+        uint64_t count;
+
+        OK("epoll_ctl", epoll_ctl(ep, EPOLL_CTL_ADD, s[1], &ev) == 0);
+        ev.events = EPOLLIN, ev.data.u64 = 77;
+        OK("epoll two", epoll_ctl(ep, EPOLL_CTL_ADD, efd, &ev) == 0 && epoll_wait(ep, out, 4, 1000) == 2);
+        OK("epoll data", (out[0].data.u64 == 77 && out[1].data.u64 == 0x123456789abcdef0) || (out[1].data.u64 == 77 && out[0].data.u64 == 0x123456789abcdef0));
+        OK("eventfd", read(efd, &count, 8) == 8 && count == 5 && read(efd, &count, 8) == -1 && errno == EAGAIN);
+        close(ep), close(efd);
+    }
+    {
+        struct timespec ts = { 0, 1000000 };
+        fd_set r;
+
+        tv = (struct timeval){ 0, 1000 };
+        FD_ZERO(&r);
+        FD_SET(p[0], &r);
+        OK("select empty", select(p[0] + 1, &r, NULL, NULL, &tv) == 0 && !FD_ISSET(p[0], &r));
+        OK("select ready", write(p[1], "x", 1) == 1 && (FD_SET(p[0], &r), pselect(p[0] + 1, &r, NULL, NULL, &ts, NULL)) == 1 && FD_ISSET(p[0], &r));
+        OK("ppoll", ppoll(&(struct pollfd){ p[0], POLLIN, 0 }, 1, &ts, NULL) == 1);
+    }
+    {
+        struct itimerspec it = { { 0, 0 }, { 0, 2000000 } }, now;
+        int t = timerfd_create(CLOCK_MONOTONIC, 0);
+        uint64_t count = 0;
+
+        OK("timerfd", t >= 0 && timerfd_settime(t, 0, &it, NULL) == 0 && timerfd_gettime(t, &now) == 0 && now.it_value.tv_sec == 0
+           && now.it_value.tv_nsec <= 2000000 && read(t, &count, 8) == 8 && count == 1);
+        close(t);
+    }
+    {
+        struct sockaddr_un a = { AF_UNIX, "" };
+        struct mmsghdr mm[2] = { 0 };
+        struct iovec two[2] = { { "one", 3 }, { "three", 5 } };
+        int d = socket(AF_UNIX, SOCK_DGRAM, 0), d2 = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+        snprintf(a.sun_path + 1, 90, "rhea-user-%d", getpid());
+        OK("abstract socket", bind(d, (struct sockaddr *)&a, sizeof(a)) == 0 && connect(d2, (struct sockaddr *)&a, sizeof(a)) == 0);
+        mm[0].msg_hdr.msg_iov = &two[0], mm[0].msg_hdr.msg_iovlen = 1;
+        mm[1].msg_hdr.msg_iov = &two[1], mm[1].msg_hdr.msg_iovlen = 1;
+        OK("sendmmsg", sendmmsg(d2, mm, 2, 0) == 2 && mm[0].msg_len == 3 && mm[1].msg_len == 5);
+        OK("recvfrom", recv(d, buf, 10, 0) == 3 && recvfrom(d, buf, 10, 0, NULL, NULL) == 5 && !memcmp(buf, "three", 5));
+        close(d), close(d2);
+    }
+    close(s[0]), close(s[1]), close(p[0]), close(p[1]);
+}
+
+/* ---- memory */
+
+static volatile uintptr_t fault_addr;
+static volatile int fault_signal, fault_code, fault_expected;
+static sigjmp_buf fault_buf;
+
+static void on_fault(int sig, siginfo_t *info, void *uc)
+{
+    fault_signal = sig;
+    fault_code = info->si_code;
+    fault_addr = (uintptr_t)info->si_addr;
+    if (!fault_expected)
+        _exit(99);
+    siglongjmp(fault_buf, 1);
+}
+
+/* 0: read went well; else the signal */
+static int touch(volatile char *p, bool write)
+{
+    fault_signal = 0;
+    fault_expected = 1;
+    if (sigsetjmp(fault_buf, 1) == 0) {
+        if (write)
+            *p = 1;
+        else
+            (void)*p;
+    }
+    fault_expected = 0;
+    return fault_signal;
+}
+
+static void memory(void)
+{
+    struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO }, old[2];
+    size_t page = sysconf(_SC_PAGESIZE);
+    char *p, *q;
+    int fd;
+
+    sigaction(SIGSEGV, &sa, &old[0]);
+    sigaction(SIGBUS, &sa, &old[1]);
+    p = mmap(NULL, 8 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    OK("mmap", p != MAP_FAILED && touch(p + 8 * page - 1, true) == 0);
+    OK("munmap middle", munmap(p + 2 * page, page) == 0 && touch(p + 2 * page + 5, false) == SIGSEGV && fault_code == SEGV_MAPERR
+       && fault_addr == (uintptr_t)p + 2 * page + 5);
+    OK("mprotect", mprotect(p + 4 * page, page, PROT_READ) == 0 && touch(p + 4 * page, false) == 0 && touch(p + 4 * page + 9, true) == SIGSEGV
+       && fault_code == SEGV_ACCERR && fault_addr == (uintptr_t)p + 4 * page + 9);
+    OK("mprotect hole", mprotect(p, 8 * page, PROT_READ) == -1 && errno == ENOMEM && touch(p, true) == SIGSEGV && touch(p + 6 * page, true) == 0);
+    mprotect(p, page * 2, PROT_READ | PROT_WRITE);
+    OK("write to read-only", pread(open("/proc/self/exe", O_RDONLY), p + 4 * page, 4, 0) == -1 && errno == EFAULT);
+    OK("fixed", mmap(p + 2 * page, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + 2 * page);
+    OK("noreplace", mmap(p + 2 * page, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED && errno == EEXIST);
+    q = mmap(NULL, 4 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    strcpy(q + 3 * page, "moved");
+    q = mremap(q, 4 * page, 64 * page, MREMAP_MAYMOVE);
+    OK("mremap grows", q != MAP_FAILED && !strcmp(q + 3 * page, "moved") && touch(q + 63 * page, true) == 0);
+    OK("mremap shrinks", mremap(q, 64 * page, page, 0) == q && touch(q + page, false) == SIGSEGV);
+    OK("mremap fixed", mremap(q, page, page, MREMAP_MAYMOVE | MREMAP_FIXED, p + 5 * page) == p + 5 * page && touch(q, false) == SIGSEGV);
+    OK("madvise", (p[page] = 7, madvise(p + page, page, MADV_DONTNEED)) == 0 && p[page] == 0);
+    OK("munmap", munmap(p, 8 * page) == 0 && touch(p, false) == SIGSEGV);
+    fd = memfd_create("map", 0);
+    OK("map a file", ftruncate(fd, page) == 0 && pwrite(fd, "file", 4, 0) == 4
+       && (p = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) != MAP_FAILED && !memcmp(p, "file", 4));
+    OK("shared write", (memcpy(p, "FILE", 4), pread(fd, (char[4]){ 0 }, 4, 0)) == 4 && touch(p + page, false) == SIGBUS && fault_code == BUS_ADRERR);
+    OK("msync", msync(p, page, MS_SYNC) == 0);
+    munmap(p, 2 * page), close(fd);
+    p = sbrk(0);
+    OK("brk", sbrk(1 << 20) == p && touch(p + (1 << 20) - 1, true) == 0 && sbrk(-(1 << 20)) == p + (1 << 20) && sbrk(0) == p);
+    OK("bad unmap", munmap((void *)1, page) == -1 && errno == EINVAL && mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
+       && errno == EINVAL);
+    OK("null", touch(NULL, false) == SIGSEGV && fault_addr == 0 && fault_code == SEGV_MAPERR);
+    sigaction(SIGSEGV, &old[0], NULL);
+    sigaction(SIGBUS, &old[1], NULL);
+}
+
+/* ---- processes */
+
+static void processes(void)
+{
+    char *const bad[] = { "/nonexistent/x", NULL };
+    struct rusage usage;
+    siginfo_t info;
+    int status, p[2];
+    char buf[64];
+    pid_t pid;
+
+    fflush(stdout);
+    pid = fork();
+    if (pid == 0)
+        _exit(getppid() > 0 ? 42 : 1);
+    OK("fork", pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 42);
+    if ((pid = fork()) == 0)
+        raise(SIGKILL);
+    OK("killed", wait4(pid, &status, 0, &usage) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    if ((pid = fork()) == 0)
+        abort();
+    OK("aborted", waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    if ((pid = fork()) == 0) {
+        setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+        *(volatile int *)8 = 1;
+    }
+    OK("segmentation fault", waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+    if ((pid = fork()) == 0)
+        _exit(9);
+    OK("waitid", waitid(P_PID, pid, &info, WEXITED) == 0 && info.si_pid == pid && info.si_code == CLD_EXITED && info.si_status == 9
+       && info.si_signo == SIGCHLD);
+    OK("no child", wait(NULL) == -1 && errno == ECHILD);
+    pipe(p);
+    if ((pid = vfork()) == 0) {
+        dup2(p[1], 1);
+        execl(self, self, "echo", "from exec", NULL);
+        _exit(127);
+    }
+    close(p[1]);
+    OK("vfork and exec", pid > 0 && read(p[0], buf, sizeof(buf)) == 10 && !memcmp(buf, "from exec\n", 10) && waitpid(pid, &status, 0) == pid && status == 0);
+    close(p[0]);
+    OK("posix_spawn tells failure", posix_spawn(&pid, bad[0], NULL, NULL, bad, NULL) == ENOENT);
+    OK("posix_spawn", posix_spawn(&pid, self, NULL, NULL, (char *const[]){ (char *)self, "exit", "5", NULL }, (char *const[]){ "A=b", NULL }) == 0
+       && waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 5);
+    {
+        char script[] = "/tmp/rhea-script-XXXXXX";
+        int fd = mkstemp(script);
+
+        dprintf(fd, "#!%s exit\n", self);
+        fchmod(fd, 0755);
+        close(fd);
+        if ((pid = fork()) == 0) {
+            execl(script, "x", NULL);
+            _exit(1);
+        }
+        /* its arguments: exit SCRIPT */
+        OK("script", waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 77);
+        unlink(script);
+    }
+    OK("environment of exec", system("exit 3") != -1);
+    OK("getpgid", getpgid(0) == getpgrp() && getsid(0) > 0);
+    OK("exec of nothing", execl("/nonexistent", "x", NULL) == -1 && errno == ENOENT);
+    OK("exec of a folder", execl("/tmp", "x", NULL) == -1 && errno == EACCES);
+}
+
+/* ---- threads */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+static long counter;
+static atomic_long atomic_counter;
+static __thread int tls_value = 5;
+static int turn;
+
+static void *count_up(void *arg)
+{
+    tls_value += (int)(intptr_t)arg;
+    for (int n = 0; n < 20000; n++) {
+        pthread_mutex_lock(&lock);
+        counter++;
+        pthread_mutex_unlock(&lock);
+        atomic_fetch_add(&atomic_counter, 1);
+    }
+    return (void *)(intptr_t)tls_value;
+}
+
+static void *ping(void *arg)
+{
+    int me = (int)(intptr_t)arg;
+
+    for (int n = 0; n < 1000; n++) {
+        pthread_mutex_lock(&lock);
+        while (turn != me)
+            pthread_cond_wait(&cond, &lock);
+        turn = !me;
+        pthread_cond_broadcast(&cond);
+        pthread_mutex_unlock(&lock);
+    }
+    return NULL;
+}
+
+static pthread_mutex_t robust;
+static void *die_with_lock(void *arg)
+{
+    pthread_mutex_lock(&robust);
+    return NULL;
+}
+
+static void *cancelled(void *arg)
+{
+    for (;;)
+        pause();
+}
+
+static void *forker(void *arg)
+{
+    int status = 1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        void *p = malloc(1000);
+
+        free(p);
+        _exit(23);
+    }
+    waitpid(pid, &status, 0);
+    return (void *)(intptr_t)WEXITSTATUS(status);
+}
+
+static void threads(void)
+{
+    pthread_t t[8];
+    pthread_mutexattr_t attr;
+    struct timespec ts;
+    void *r;
+    long sum = 0;
+
+    for (intptr_t n = 0; n < 8; n++)
+        pthread_create(&t[n], NULL, count_up, (void *)n);
+    for (int n = 0; n < 8; n++) {
+        pthread_join(t[n], &r);
+        sum += (intptr_t)r;
+    }
+    OK("mutex", counter == 160000);
+    OK("atomics", atomic_counter == 160000);
+    OK("thread-local", sum == 8 * 5 + 28 && tls_value == 5);
+    pthread_create(&t[0], NULL, ping, (void *)0);
+    pthread_create(&t[1], NULL, ping, (void *)1);
+    OK("condition", pthread_join(t[0], NULL) == 0 && pthread_join(t[1], NULL) == 0);
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(&robust, &attr);
+    pthread_create(&t[0], NULL, die_with_lock, NULL);
+    pthread_join(t[0], NULL);
+    OK("robust mutex", pthread_mutex_lock(&robust) == EOWNERDEAD && pthread_mutex_consistent(&robust) == 0 && pthread_mutex_unlock(&robust) == 0);
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
+    pthread_mutex_init(&robust, &attr);
+    OK("priority inheritance", pthread_mutex_lock(&robust) == 0 && pthread_mutex_unlock(&robust) == 0);
+    pthread_create(&t[0], NULL, cancelled, NULL);
+    OK("cancel", pthread_cancel(t[0]) == 0 && pthread_join(t[0], &r) == 0 && r == PTHREAD_CANCELED);
+    clock_gettime(CLOCK_REALTIME, &ts);
+    ts.tv_nsec += 1000000;
+    ts.tv_sec += ts.tv_nsec / 1000000000;
+    ts.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&lock);
+    OK("timed wait", pthread_cond_timedwait(&cond, &lock, &ts) == ETIMEDOUT);
+    pthread_mutex_unlock(&lock);
+    pthread_create(&t[0], NULL, forker, NULL);
+    OK("fork in a thread", pthread_join(t[0], &r) == 0 && (intptr_t)r == 23);
+    for (int round = 0, bad = 0; round <= 50; round++) {
+        if (round == 50) {
+            OK("threads come and go", bad == 0);
+            break;
+        }
+        for (int n = 0; n < 4; n++)
+            bad += pthread_create(&t[n], NULL, count_up, NULL) != 0;
+        for (int n = 0; n < 4; n++)
+            pthread_join(t[n], NULL);
+    }
+}
+
+/* ---- signals */
+
+static volatile sig_atomic_t got, got_value, depth, max_depth;
+static volatile pid_t got_pid;
+
+static void count_signal(int sig) { got++; }
+static void info_signal(int sig, siginfo_t *info, void *uc)
+{
+    got = sig;
+    got_value = info->si_value.sival_int;
+    got_pid = info->si_pid;
+}
+static void nested_signal(int sig)
+{
+    depth++;
+    max_depth = depth > max_depth ? depth : max_depth;
+    if (depth < 4)
+        raise(SIGUSR1);
+    depth--;
+}
+static volatile uintptr_t handler_sp;
+static void stack_signal(int sig) { int here; handler_sp = (uintptr_t)&here; }
+
+static void *interrupter(void *arg)
+{
+    struct timespec ts = { 0, 20000000 };
+
+    for (int n = 0; n < 3; n++) {
+        nanosleep(&ts, NULL);
+        pthread_kill(*(pthread_t *)arg, SIGUSR2);
+    }
+    nanosleep(&ts, NULL);
+    write(*((int *)((pthread_t *)arg + 1)), "x", 1);
+    return NULL;
+}
+
+static void signals(void)
+{
+    struct sigaction sa = { .sa_handler = count_signal };
+    struct { pthread_t t; int fd; } who = { pthread_self(), 0 };
+    static char alt[65536];
+    stack_t ss = { .ss_sp = alt, .ss_size = sizeof(alt) }, old_ss;
+    struct itimerval it = { { 0, 0 }, { 0, 3000 } };
+    struct timespec ts = { 0, 200000000 };
+    siginfo_t info;
+    sigset_t set, old;
+    pthread_t t;
+    int p[2];
+    char c;
+
+    sigaction(SIGUSR1, &sa, NULL);
+    sigaction(SIGUSR2, &sa, NULL);
+    OK("raise", raise(SIGUSR1) == 0 && got == 1);
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, &old);
+    raise(SIGUSR1);
+    OK("blocked", got == 1 && sigpending(&set) == 0 && sigismember(&set, SIGUSR1) == 1);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    OK("delivered when unblocked", got == 2);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    raise(SIGUSR1);
+    sigemptyset(&old);
+    OK("sigsuspend", sigsuspend(&old) == -1 && errno == EINTR && got == 3);
+    raise(SIGUSR1);
+    OK("sigtimedwait", sigtimedwait(&set, &info, &ts) == SIGUSR1 && info.si_pid == getpid() && got == 3);
+    ts.tv_nsec = 1000000;
+    OK("sigtimedwait ends", sigtimedwait(&set, &info, &ts) == -1 && errno == EAGAIN);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    sa.sa_sigaction = info_signal, sa.sa_flags = SA_SIGINFO;
+    sigaction(SIGRTMIN + 3, &sa, NULL);
+    OK("sigqueue", sigqueue(getpid(), SIGRTMIN + 3, (union sigval){ .sival_int = 4711 }) == 0 && got == SIGRTMIN + 3 && got_value == 4711
+       && got_pid == getpid());
+    sa.sa_handler = nested_signal, sa.sa_flags = SA_NODEFER;
+    sigaction(SIGUSR1, &sa, NULL);
+    raise(SIGUSR1);
+    OK("nested", max_depth == 4 && depth == 0);
+    sa.sa_handler = count_signal, sa.sa_flags = SA_RESETHAND;
+    sigaction(SIGUSR1, &sa, NULL);
+    got = 0;
+    raise(SIGUSR1);
+    OK("once", got == 1 && sigaction(SIGUSR1, NULL, &sa) == 0 && sa.sa_handler == SIG_DFL);
+    OK("sigaltstack", sigaltstack(&ss, NULL) == 0);
+    sa.sa_handler = stack_signal, sa.sa_flags = SA_ONSTACK;
+    sigaction(SIGUSR1, &sa, NULL);
+    raise(SIGUSR1);
+    OK("on the other stack", handler_sp >= (uintptr_t)alt && handler_sp < (uintptr_t)alt + sizeof(alt));
+    OK("sigaltstack back", sigaltstack(NULL, &old_ss) == 0 && old_ss.ss_sp == alt && old_ss.ss_size == sizeof(alt) && old_ss.ss_flags == 0);
+    ss.ss_flags = SS_DISABLE;
+    sigaltstack(&ss, NULL);
+    sa.sa_handler = count_signal, sa.sa_flags = 0;
+    sigaction(SIGALRM, &sa, NULL);
+    got = 0;
+    setitimer(ITIMER_REAL, &it, NULL);
+    OK("setitimer", pause() == -1 && errno == EINTR && got == 1);
+    pipe(p);
+    who.fd = p[1];
+    got = 0;
+    sa.sa_flags = SA_RESTART;
+    sigaction(SIGUSR2, &sa, NULL);
+    pthread_create(&t, NULL, interrupter, &who);
+    OK("restarted read", read(p[0], &c, 1) == 1 && got == 3);
+    pthread_join(t, NULL);
+    got = 0;
+    sa.sa_flags = 0;
+    sigaction(SIGUSR2, &sa, NULL);
+    pthread_create(&t, NULL, interrupter, &who);
+    OK("interrupted read", read(p[0], &c, 1) == -1 && errno == EINTR && got >= 1);
+    while (read(p[0], &c, 1) != 1)
+        ;
+    pthread_join(t, NULL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    {
+        struct signalfd_siginfo si;
+        int fd = signalfd(-1, &set, SFD_CLOEXEC);
+
+        sigqueue(getpid(), SIGRTMIN + 1, (union sigval){ .sival_int = 9 });
+        OK("signalfd", fd >= 0 && read(fd, &si, sizeof(si)) == sizeof(si) && si.ssi_signo == (unsigned)SIGRTMIN + 1 && si.ssi_int == 9);
+        close(fd);
+    }
+    {
+        struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 1, .sigev_value.sival_int = 31 };
+        struct itimerspec its = { { 0, 0 }, { 0, 1000000 } };
+        timer_t timer;
+
+        ts = (struct timespec){ 5, 0 };
+        OK("timer", timer_create(CLOCK_MONOTONIC, &ev, &timer) == 0 && timer_settime(timer, 0, &its, NULL) == 0
+           && sigtimedwait(&set, &info, &ts) == SIGRTMIN + 1 && info.si_code == SI_TIMER && info.si_value.sival_int == 31
+           && timer_delete(timer) == 0);
+    }
+    close(p[0]), close(p[1]);
+}
+
+/* ---- time, limits, names, IPC */
+
+static void others(void)
+{
+    struct timespec a, b, c = { 0, 2000000 };
+    struct rlimit limit;
+    struct sysinfo si;
+    struct utsname u;
+    struct timeval tv;
+    struct rusage ru;
+    struct tms tms;
+    cpu_set_t cpus;
+    int id;
+
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    OK("nanosleep", nanosleep(&c, NULL) == 0 && clock_gettime(CLOCK_MONOTONIC, &b) == 0
+       && (b.tv_sec - a.tv_sec) * 1000000000LL + b.tv_nsec - a.tv_nsec >= 2000000);
+    OK("clock_getres", clock_getres(CLOCK_REALTIME, &a) == 0 && a.tv_sec == 0 && a.tv_nsec > 0);
+    OK("gettimeofday", gettimeofday(&tv, NULL) == 0 && labs(tv.tv_sec - time(NULL)) <= 1 && tv.tv_usec < 1000000);
+    OK("times", times(&tms) != (clock_t)-1 && getrusage(RUSAGE_SELF, &ru) == 0 && ru.ru_maxrss > 0);
+    OK("getrlimit", getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur > 0 && limit.rlim_cur <= limit.rlim_max);
+    OK("setrlimit", (limit.rlim_cur = 200, setrlimit(RLIMIT_NOFILE, &limit)) == 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == 200);
+    OK("core limit", getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max == RLIM_INFINITY ? limit.rlim_max == RLIM_INFINITY : true);
+    OK("sysinfo", sysinfo(&si) == 0 && si.totalram > 0 && si.mem_unit > 0 && si.uptime > 0 && si.procs > 0);
+    OK("uname", uname(&u) == 0 && !strcmp(u.sysname, "Linux") && u.machine[0]);
+    OK("affinity", sched_getaffinity(0, sizeof(cpus), &cpus) == 0 && CPU_COUNT(&cpus) == sysconf(_SC_NPROCESSORS_ONLN));
+    OK("ids", getuid() == geteuid() && getgid() == getegid() && getgroups(0, NULL) >= 0);
+    OK("sched", sched_yield() == 0 && sched_get_priority_max(SCHED_FIFO) == 99 && getpriority(PRIO_PROCESS, 0) >= -20);
+    OK("unknown call", syscall(999) == -1 && errno == ENOSYS);
+    id = shmget(IPC_PRIVATE, 10000, IPC_CREAT | 0600);
+    {
+        struct shmid_ds ds;
+        char *p = shmat(id, NULL, 0);
+
+        OK("shmat", p != (void *)-1 && (strcpy(p + 9000, "shared"), fork()) == 0 ? (strcpy(p, "child"), _exit(0), 0) : 1);
+        wait(NULL);
+        OK("shared memory", !strcmp(p, "child") && shmctl(id, IPC_STAT, &ds) == 0 && ds.shm_segsz == 10000 && ds.shm_nattch == 1
+           && ds.shm_perm.mode == 0600 && ds.shm_cpid == getpid());
+        OK("shmdt", shmdt(p) == 0 && shmctl(id, IPC_RMID, NULL) == 0);
+    }
+    id = semget(IPC_PRIVATE, 2, IPC_CREAT | 0600);
+    {
+        union { int val; struct semid_ds *buf; unsigned short *array; } arg;
+        unsigned short values[2] = { 3, 4 };
+        struct semid_ds ds;
+
+        arg.array = values;
+        OK("semctl SETALL", semctl(id, 0, SETALL, arg) == 0 && semctl(id, 1, GETVAL) == 4);
+        arg.buf = &ds;
+        OK("semop", semop(id, &(struct sembuf){ 0, -2, 0 }, 1) == 0 && semctl(id, 0, GETVAL) == 1 && semctl(id, 0, IPC_STAT, arg) == 0
+           && ds.sem_nsems == 2 && ds.sem_otime > 1000000000);
+        semctl(id, 0, IPC_RMID);
+    }
+    id = msgget(IPC_PRIVATE, IPC_CREAT | 0600);
+    {
+        struct { long type; char text[16]; } m = { 7, "message" }, r = { 0 };
+        struct msqid_ds ds;
+
+        OK("message queue", msgsnd(id, &m, 8, 0) == 0 && msgctl(id, IPC_STAT, &ds) == 0 && ds.msg_qnum == 1
+           && msgrcv(id, &r, 16, 7, 0) == 8 && r.type == 7 && !strcmp(r.text, "message"));
+        msgctl(id, IPC_RMID, NULL);
+    }
+    {
+        struct mq_attr attr = { .mq_maxmsg = 4, .mq_msgsize = 32 }, back;
+        char name[32], buf[32];
+        unsigned prio;
+        mqd_t q;
+
+        snprintf(name, sizeof(name), "/rhea-user-%d", getpid());
+        q = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &attr);
+        OK("POSIX message queue", q != (mqd_t)-1 && mq_send(q, "posix", 6, 5) == 0 && mq_getattr(q, &back) == 0 && back.mq_curmsgs == 1
+           && back.mq_msgsize == 32 && mq_receive(q, buf, sizeof(buf), &prio) == 6 && prio == 5 && !strcmp(buf, "posix"));
+        mq_close(q);
+        mq_unlink(name);
+    }
+}
+
+static const struct { const char *name; void (*run)(void); } areas[] = {
+    { "files", files }, { "sockets", sockets }, { "memory", memory }, { "processes", processes }, { "threads", threads },
+    { "signals", signals }, { "others", others },
+};
+
+int main(int argc, char **argv)
+{
+    self = argv[0];
+    if (argc > 2 && !strcmp(argv[1], "echo")) {
+        puts(argv[2]);
+        return 0;
+    }
+    if (argc > 2 && !strcmp(argv[1], "exit"))
+        return strchr(argv[2], '/') ? 77 : atoi(argv[2]);
+    for (size_t n = 0; n < sizeof(areas) / sizeof(areas[0]); n++)
+        if (argc < 2 || !strcmp(argv[1], areas[n].name))
+            areas[n].run();
+    printf("%d failures\n", failures);
+    return failures != 0;
+}
