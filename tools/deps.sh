@@ -9,7 +9,7 @@ declare -A packages=(
   [test]="qemu-utils qemu-system-x86 binutils openssh-client python3-pexpect socat acpica-tools dmidecode seabios gdb busybox-static
           libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu iproute2 kmod
           gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu libc6-dev-arm64-cross libc6-dev-armhf-cross
-          libc6-dev-riscv64-cross libc6-dev-i386-cross libgcc-12-dev-i386-cross
+          libc6-dev-riscv64-cross libc6-dev-i386-cross libgcc-12-dev-i386-cross gcc-i686-linux-gnu
           opensbi device-tree-compiler qemu-efi-aarch64 u-boot-qemu
           snek picolibc-riscv64-unknown-elf picolibc-arm-none-eabi picolibc-aarch64-linux-gnu"
   [bench]="qemu-system-x86 qemu-system-arm qemu-system-misc qemu-utils hyperfine gcc-aarch64-linux-gnu libc6-dev-arm64-cross

@@ -116,11 +116,55 @@ SYS(umount)
 
 /* ---- offsets of 64 bits */
 
+/* Positions in directories are hashes of 64 bits to a 64-bit process (ext4), which a 32-bit guest's off_t cannot hold: its
+ * readdir() would fail. It gets a number of 31 bits, and lseek() finds what that stands for, of the last ones given. */
+enum { DIR_OFFSETS = 4096, DIR_OFFSET_MARK = 0x40000000 };
+struct dir_offsets { struct { uint32_t cookie; uint64_t real; } slot[DIR_OFFSETS]; };
+
+static uint64_t dir_offset_to_guest(struct process *p, uint64_t real)
+{
+    uint32_t cookie = DIR_OFFSET_MARK | ((uint32_t)(real ^ real >> 30) & (DIR_OFFSET_MARK - 1));
+
+    if (real < DIR_OFFSET_MARK || real == INT64_MAX)
+        return real == INT64_MAX ? INT32_MAX : real;
+    pthread_mutex_lock(&p->lock);
+    if (!p->dir_offsets)
+        p->dir_offsets = g_new0(struct dir_offsets, 1);
+    p->dir_offsets->slot[cookie % DIR_OFFSETS].cookie = cookie;
+    p->dir_offsets->slot[cookie % DIR_OFFSETS].real = real;
+    pthread_mutex_unlock(&p->lock);
+    return cookie;
+}
+
+static uint64_t dir_offset_to_host(struct process *p, int fd, uint64_t offset)
+{
+    struct stat st;
+
+    if (offset == INT32_MAX && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode))
+        return INT64_MAX;
+    if (offset < DIR_OFFSET_MARK || offset > INT32_MAX || !p->dir_offsets || fstat(fd, &st) < 0 || !S_ISDIR(st.st_mode))
+        return offset;
+    pthread_mutex_lock(&p->lock);
+    if (p->dir_offsets->slot[offset % DIR_OFFSETS].cookie == offset)
+        offset = p->dir_offsets->slot[offset % DIR_OFFSETS].real;
+    pthread_mutex_unlock(&p->lock);
+    return offset;
+}
+
+static int64_t do_seek(struct thread *t, int fd, uint64_t offset, int whence)
+{
+    if (is_32bit(t) && whence == SEEK_SET)
+        offset = dir_offset_to_host(t->process, fd, offset);
+    return user_safe_syscall(t, SYS_lseek, fd, offset, whence, 0, 0, 0);
+}
+
+SYS(lseek) { return do_seek(t, (int)a[0], is_32bit(t) ? (uint64_t)(int32_t)a[1] : a[1], (int)a[2]); }
+
 SYS(llseek)
 {
-    int64_t r = lseek((int)a[0], (int64_t)(a[1] << 32 | (uint32_t)a[2]), (int)a[4]);
+    int64_t r = do_seek(t, (int)a[0], a[1] << 32 | (uint32_t)a[2], (int)a[4]);
 
-    return r < 0 ? -errno : guest_write(t, a[3], &r, sizeof(r));
+    return r < 0 ? r : guest_write(t, a[3], &r, sizeof(r));
 }
 
 SYS(pread64)
@@ -414,11 +458,31 @@ SYS(getcwd)
     return (uint64_t)r > a[1] ? -ERANGE : guest_write(t, a[0], path, r) ? -EFAULT : r;
 }
 
+struct host_dirent { uint64_t ino, off; uint16_t reclen; uint8_t type; char name[]; };
+
+SYS(getdents64)
+{
+    unsigned count = MIN((unsigned)a[2], 65536);
+    g_autofree uint8_t *buf = NULL;
+    int64_t r;
+
+    if (!is_32bit(t))
+        return user_safe_syscall(t, SYS_getdents64, (int32_t)a[0], (uint64_t)user_ptr_write(t, a[1], a[2]), (uint32_t)a[2], 0, 0, 0);
+    buf = g_malloc(count + 8);
+    r = user_safe_syscall(t, SYS_getdents64, (int32_t)a[0], (uint64_t)buf, count, 0, 0, 0);
+    for (int64_t at = 0; at < r; at += ((struct host_dirent *)(buf + at))->reclen) {
+        struct host_dirent *d = (struct host_dirent *)(buf + at);
+
+        d->off = dir_offset_to_guest(t->process, d->off);
+    }
+    return r > 0 && guest_write(t, a[1], buf, r) ? -EFAULT : r;
+}
+
 /* struct linux_dirent of 32-bit guests: ino, off, reclen, name, and the type in the record's last byte. Records shrink, so
  * what the host gave fits. */
 SYS(getdents)
 {
-    struct host_dirent { uint64_t ino, off; uint16_t reclen; uint8_t type; char name[]; } *d;
+    struct host_dirent *d;
     unsigned count = MIN((unsigned)a[2], 65536), at = 0, out = 0;
     g_autofree uint8_t *buf = NULL, *guest = NULL;
     int64_t r;
@@ -435,7 +499,7 @@ SYS(getdents)
         d = (struct host_dirent *)(buf + at);
         len = strlen(d->name);
         size = (10 + len + 2 + 3) & ~3u;
-        v[0] = d->ino, v[1] = d->off;
+        v[0] = d->ino, v[1] = dir_offset_to_guest(t->process, d->off);
         memset(guest + out, 0, size);
         memcpy(guest + out, v, 8);
         memcpy(guest + out + 8, &(uint16_t){ size }, 2);

@@ -159,8 +159,9 @@ int user_path(struct thread *t, uint64_t va, bool existing, char buf[PATH_BYTES]
     buf[n] = 0;
     if (!existing || buf[0] != '/')
         return 0;
-    if (p->exe && !strncmp(buf, "/proc/", 6) && procfs_is_exe(t, buf)) {
-        g_strlcpy(buf, p->exe, PATH_BYTES);
+    if (!strncmp(buf, "/proc/", 6)) {           /* never below the prefix */
+        if (p->exe && procfs_is_exe(t, buf))
+            g_strlcpy(buf, p->exe, PATH_BYTES);
     } else if (p->options->prefix) {
         g_autofree char *full = g_strconcat(p->options->prefix, buf, NULL);
 

@@ -328,6 +328,71 @@ static int64_t clone_process(struct thread *t, const struct clone_request *r)
     return pid;
 }
 
+/* A vfork() child runs in its parent's memory, with a thread and signal actions of its own; the kernel holds the parent's
+ * thread until it ends or execs, so it may use that thread's thread-local data (fs) meanwhile. */
+static int shared_child(void *opaque)
+{
+    struct start *s = opaque;
+    struct thread *t = s->t;
+    uint32_t tid = gettid();
+
+    t->tid = tid;
+    thread_set_self(t);
+    if (!engine_thread_begin(t))
+        _exit(127);
+    if (s->r->flags & CLONE_CHILD_SETTID)
+        guest_write(t, s->r->child_tid, &tid, sizeof(tid));
+    for (int sig = 1; s->r->flags & CLONE_CLEAR_SIGHAND && sig <= 64; sig++) {
+        struct signal_action set = { 0 }, old;
+
+        if (!signal_set_action(t, sig, NULL, &old) && old.handler > 1)
+            signal_set_action(t, sig, &set, NULL);
+    }
+    engine_thread_run(t);
+}
+
+static int64_t clone_shared(struct thread *t, const struct clone_request *r)
+{
+    uint64_t flags = r->flags & ~(uint64_t)(CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID
+                                            | CLONE_DETACHED | CLONE_CLEAR_SIGHAND);
+    struct process *p = t->process, child = *p;
+    struct start s = { .r = r };
+    sigset_t all, old;
+    void *stack = mmap(NULL, THREAD_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    int32_t pidfd = -1;
+    int64_t pid;
+
+    if (stack == MAP_FAILED)
+        return -errno;
+    s.t = thread_copy(t, &child);
+    child.threads = s.t;
+    child.nthreads = 1;
+    pthread_mutex_init(&child.lock, NULL);
+    pthread_mutex_lock(&p->sig.lock);
+    child.sig = p->sig;
+    pthread_mutex_unlock(&p->sig.lock);
+    pthread_mutex_init(&child.sig.lock, NULL);
+    child_registers(s.t, r);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);   /* the child's loop sets its own */
+    pid = clone(shared_child, (char *)stack + THREAD_STACK, (int)(flags | r->exit_signal), &s, &pidfd);
+    pid = pid < 0 ? -errno : pid;
+    thread_set_self(t);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    munmap(stack, THREAD_STACK);
+    engine_cpu_free(p->engine, s.t->cpu);
+    signal_thread_free(&s.t->sig);
+    g_free(s.t);
+    if (pid > 0 && r->flags & CLONE_PARENT_SETTID) {
+        uint32_t id = pid;
+
+        guest_write(t, r->parent_tid, &id, sizeof(id));
+    }
+    if (pid > 0 && r->flags & CLONE_PIDFD)
+        guest_write(t, r->pidfd, &pidfd, sizeof(pidfd));
+    return pid;
+}
+
 static int64_t do_clone(struct thread *t, const struct clone_request *r)
 {
     uint64_t thread_flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
@@ -341,7 +406,7 @@ static int64_t do_clone(struct thread *t, const struct clone_request *r)
         log_at(LOG_UNIMP, "clone: flags %#" PRIx64 ": memory shared between processes is not modelled\n", r->flags);
         return -EINVAL;
     }
-    return clone_process(t, r);
+    return r->flags & CLONE_VM && !r->set_tid_size ? clone_shared(t, r) : clone_process(t, r);
 }
 
 SYS(clone)

@@ -46,6 +46,7 @@ struct process {
     uint64_t brk_start, brk_end;        /* guarded by mm's lock */
     uint64_t trampoline;        /* guest address of guest->trampoline, 0: none */
     uint64_t stack_start, stack_end, args_start, args_end, env_start, env_end, auxv_start, auxv_end;
+    struct dir_offsets *dir_offsets;    /* sys_file.c: of directories, for 32-bit guests; guarded by lock */
     char *exe;                  /* absolute path of the program, as /proc/self/exe says */
     _Atomic bool ending;        /* exit_group: threads leave at their next look */
 };

@@ -1,0 +1,170 @@
+#!/usr/bin/python3
+"""User mode: programs of each architecture under rhea-user. calls.c is what a program may expect of the kernel; it runs natively
+and under the incumbent too, so that a check that is wrong itself is found. Options, environment, -strace, -L, exec across
+architectures are tested with the same program and with small ones.
+
+usage: test_user.py BUILD-FOLDER [PART...]"""
+import os
+import subprocess
+import sys
+import tempfile
+
+here = os.path.dirname(os.path.abspath(__file__))
+build = os.path.abspath(sys.argv[1])
+only = sys.argv[2:]
+work = tempfile.TemporaryDirectory(prefix="rhea-user-")
+passed = failed = 0
+
+# guest: compiler, -L folder, incumbent
+GUESTS = {
+    "x86_64": ("gcc", "/", None),
+    "i386": ("i686-linux-gnu-gcc", "/usr/i686-linux-gnu", "qemu-i386-static"),
+    "aarch64": ("aarch64-linux-gnu-gcc", "/usr/aarch64-linux-gnu", "qemu-aarch64-static"),
+    "arm": ("arm-linux-gnueabihf-gcc", "/usr/arm-linux-gnueabihf", "qemu-arm-static"),
+    "riscv64": ("riscv64-linux-gnu-gcc", "/usr/riscv64-linux-gnu", "qemu-riscv64-static"),
+}
+AREAS = ["files", "sockets", "memory", "processes", "threads", "signals", "others"]
+
+
+def report(name, ok, detail=""):
+    global passed, failed
+    passed += bool(ok)
+    failed += not ok
+    if not ok:
+        print(f"FAILED {name}\n{detail}", flush=True)
+
+
+def run(argv, timeout=120, env=None, **kw):
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout, stdin=subprocess.DEVNULL,
+                              env={**os.environ, **(env or {})}, **kw)
+    except subprocess.TimeoutExpired as e:
+        return subprocess.CompletedProcess(argv, -1, (e.stdout or b"").decode(errors="replace"), "no end within the time given")
+
+
+def rhea(guest):
+    return os.path.join(build, "bin", "rhea-" + guest)
+
+
+def compile_for(guest, source, name, *flags):
+    out = os.path.join(work.name, f"{name}-{guest}")
+    r = run([GUESTS[guest][0], "-O1", "-w", "-o", out, source, "-pthread", "-lrt", *flags])
+    if r.returncode:
+        report(f"compile {name} for {guest}", False, r.stderr)
+    return out
+
+
+def source(name, text):
+    path = os.path.join(work.name, name)
+    with open(path, "w") as f:
+        f.write(text)
+    return path
+
+
+def calls(argv, name):
+    for area in AREAS:
+        r = run([*argv, area])
+        bad = "\n".join(line for line in r.stdout.splitlines() if not line.startswith("ok "))
+        report(f"calls {name}: {area}", r.returncode == 0 and "\n0 failures\n" in r.stdout, f"{bad}\n{r.stderr}exit {r.returncode}")
+
+
+def test_calls():
+    for guest in GUESTS:
+        program = compile_for(guest, os.path.join(here, "calls.c"), "calls-static", "-static")
+        calls([rhea(guest), program], guest + " static")
+        program = compile_for(guest, os.path.join(here, "calls.c"), "calls")
+        # the host's ld.so.cache may name libraries for i386 too, of another version
+        calls([rhea(guest), "-L", GUESTS[guest][1], "-E", f"LD_LIBRARY_PATH={GUESTS[guest][1]}/lib", program], guest + " dynamic")
+        if guest == "x86_64":
+            calls([program], "native")
+
+
+HELLO = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/utsname.h>
+#include <sys/auxv.h>
+int main(int argc, char **argv) {
+    struct utsname u;
+    uname(&u);
+    if (argc > 2 && !strcmp(argv[1], "exec")) {
+        fflush(stdout);
+        execv(argv[2], argv + 2);
+        perror("exec");
+        return 9;
+    }
+    printf("%s|%s|%d", argv[0], u.machine, argc);
+    for (int n = 1; n < argc; n++) printf("|%s", argv[n]);
+    printf("|X=%s|%s|%d\n", getenv("X") ? getenv("X") : "-", u.release, getauxval(AT_PAGESZ) == 4096 && getauxval(AT_HWCAP) + 1 && getauxval(AT_ENTRY));
+    return 3;
+}
+"""
+MACHINE = {"x86_64": "x86_64", "i386": "i686", "aarch64": "aarch64", "arm": "armv7l", "riscv64": "riscv64"}
+
+
+def test_options():
+    program = {g: compile_for(g, source("hello.c", HELLO), "hello", "-static") for g in GUESTS}
+    release = os.uname().release
+    for guest, path in program.items():
+        machine = MACHINE[guest]
+        r = run([rhea(guest), path, "a", "b c"], env={"X": "y"})
+        report(f"{guest}: arguments", r.stdout == f"{path}|{machine}|3|a|b c|X=y|{release}|1\n" and r.returncode == 3, r.stdout + r.stderr)
+        r = run([os.path.join(build, "bin", "rhea-user"), "-0", "zero", "-r", "9.8.7", "-E", "X=new", path, "-L"])
+        report(f"{guest}: by its ELF header, -0 -r -E", r.stdout == f"zero|{machine}|2|-L|X=new|9.8.7|1\n", r.stdout + r.stderr)
+        r = run([rhea(guest), "-U", "X", "-strace", path], env={"X": "y"})
+        report(f"{guest}: -U, -strace", "|X=-|" in r.stdout and " uname(0x" in r.stderr and "exit_group(3)" in r.stderr, r.stdout + r.stderr)
+        r = run([rhea(guest), "-interp", path])
+        report(f"{guest}: interpreted", r.returncode == 3 and machine in r.stdout, r.stdout + r.stderr)
+        r = run([os.path.join(build, "bin", "compat", "qemu-" + guest), path], env={"QEMU_UNAME": "5.4.3", "QEMU_SET_ENV": "X=q"})
+        report(f"{guest}: compatible name and environment", "|X=q|5.4.3|" in r.stdout, r.stdout + r.stderr)
+    for guest in GUESTS:            # each to each, no binfmt_misc needed
+        for other in GUESTS:
+            r = run([rhea(guest), program[guest], "exec", program[other], "x"])
+            report(f"{guest} executes {other}", r.stdout.startswith(f"{program[other]}|{MACHINE[other]}|2|x|") and r.returncode == 3,
+                   r.stdout + r.stderr)
+    script = source("script", f"#!{program['riscv64']} one two\n")
+    os.chmod(script, 0o755)
+    r = run([rhea("aarch64"), program["aarch64"], "exec", script, "three"])
+    report("a script with a foreign interpreter", f"|riscv64|4|one two|{script}|three|" in r.stdout, r.stdout + r.stderr)
+    r = run([rhea("arm"), program["riscv64"]])
+    report("wrong architecture", r.returncode == 1 and "is for riscv64, not for arm" in r.stderr, r.stderr)
+    r = run([rhea("arm"), "/nonexistent"])
+    report("no such program", r.returncode == 1 and "No such file" in r.stderr, r.stderr)
+    r = run([rhea("arm"), source("text", "text\n" * 40)])
+    report("not a program", r.returncode == 1 and "not a program" in r.stderr, r.stderr)
+    r = run([rhea("arm"), "-g", "1234", program["arm"]])
+    report("-g is refused", r.returncode == 1 and "-g" in r.stderr, r.stderr)
+
+
+def test_hostile_elf():
+    """Damaged ELF files end as an error or as the guest's own signal, never as a crash of Rhea."""
+    import random
+    rng = random.Random(1)
+    path = compile_for("riscv64", source("small.c", "int main(void) { return 0; }"), "small", "-static")
+    good = open(path, "rb").read()
+    target = os.path.join(work.name, "hostile")
+    bad = []
+    for n in range(200 if not os.environ.get("SOAK") else 5000):
+        data = bytearray(good)
+        if n % 5 == 0:
+            data = data[:rng.randrange(len(data))]
+        for _ in range(rng.randrange(1, 4)):
+            at = rng.randrange(min(len(data), 600)) if data else 0
+            if data:
+                data[at] = rng.choice([0, 1, 0x7f, 0x80, 0xff, rng.randrange(256)])
+        with open(target, "wb") as f:
+            f.write(data)
+        r = run([rhea("riscv64"), "-d", "int", target], timeout=20)
+        if r.returncode < 0 and f"killed by signal {-r.returncode} " not in r.stderr:       # Rhea's own end, or none
+            bad.append(f"{n}: exit {r.returncode} {r.stderr[-200:]}")
+    report("hostile ELF files", not bad, "\n".join(bad))
+
+
+parts = {"calls": test_calls, "options": test_options, "hostile": test_hostile_elf}
+for name, part in parts.items():
+    if not only or name in only:
+        part()
+print(f"{passed} passed, {failed} failed")
+sys.exit(failed != 0)
