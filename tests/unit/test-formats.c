@@ -488,6 +488,40 @@ static void test_hostile(const void *arg)
     g_assert_cmpint(peak_kib() - before, <, 400 << 10);
 }
 
+/* ---- a guest must not turn a disk whose format was guessed as raw into an image that names files of the host */
+
+static int write_head(const char *path, const char *format, const char *image)
+{
+    struct error err = ERROR_INIT;
+    g_autofree char *bytes = NULL;
+    struct block_node *n = node_open_file(graph, path, format, NULL, &err);
+    struct job j = { .n = n, .bytes = 512 };
+    gsize len;
+
+    check_ok(&err);
+    g_assert_true(g_file_get_contents(image, &bytes, &len, NULL));
+    j.buf = bytes;
+    block_run(graph, job_write, &j);
+    node_unref(n);
+    return j.ret;
+}
+
+static void test_raw_stays_raw(void)
+{
+    static const char *const formats[] = { "qcow2", "vmdk", "vdi", "vpc", "vhdx", "qed", "parallels" };
+    g_autofree char *raw = path_of("guessed.raw"), *image = path_of("image");
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(formats); i++) {
+        struct error err = ERROR_INIT;
+
+        create(raw, "raw", "\"size\":\"1M\"", &err);
+        create(image, formats[i], "\"size\":\"1M\"", &err);
+        check_ok(&err);
+        g_assert_cmpint(write_head(raw, NULL, image), ==, -EPERM);
+        g_assert_cmpint(write_head(raw, "raw", image), ==, 0);
+    }
+}
+
 /* ---- sizes */
 
 static void test_large(const void *arg)
@@ -796,6 +830,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/formats/refused", test_sizes_refused);
     g_test_add_func("/formats/luks-slots", test_luks_slots);
+    g_test_add_func("/formats/raw-stays-raw", test_raw_stays_raw);
     g_test_add_func("/formats/vhdx-log", test_vhdx_log);
     ret = g_test_run();
     block_graph_free(graph);
