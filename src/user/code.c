@@ -143,7 +143,13 @@ void code_drop(struct engine *e, uint64_t va, uint64_t n)
     pthread_mutex_unlock(&e->lock);
 }
 
-/* Not after a change of the mapping itself, which made the host's protection anew. */
+static void page_forget(struct code_page *p)
+{
+    p->is_protected = p->checked = p->writes_itself = false;
+    p->thrash = 0;
+}
+
+/* The change of the mapping made the host's protection anew. */
 static void mapping_changed(struct engine *e, uint64_t va, uint64_t n)
 {
     GHashTableIter i;
@@ -151,12 +157,16 @@ static void mapping_changed(struct engine *e, uint64_t va, uint64_t n)
 
     pthread_mutex_lock(&e->lock);
     drop_locked(e, va, va + n < va ? 0 : va + n);
-    g_hash_table_iter_init(&i, e->pages);
-    while (g_hash_table_iter_next(&i, NULL, (gpointer *)&p))
-        if (p->va - va < n) {
-            p->is_protected = p->checked = p->writes_itself = false;
-            p->thrash = 0;
-        }
+    if (n >> CPU_PAGE_BITS < g_hash_table_size(e->pages)) {
+        for (uint64_t page = va & PAGE_MASK; page - (va & PAGE_MASK) < n; page += CPU_PAGE_SIZE)
+            if ((p = page_get(e, page, false)))
+                page_forget(p);
+    } else {
+        g_hash_table_iter_init(&i, e->pages);
+        while (g_hash_table_iter_next(&i, NULL, (gpointer *)&p))
+            if (p->va - (va & PAGE_MASK) < n)
+                page_forget(p);
+    }
     pthread_mutex_unlock(&e->lock);
 }
 
