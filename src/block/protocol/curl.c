@@ -1,4 +1,5 @@
 /* http, https, ftp, ftps: images of a server, read in ranges through libcurl. A transfer runs on a thread of the pool. */
+#define CURL_DISABLE_TYPECHECK
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -6,10 +7,33 @@
 #include "block/aio.h"
 #include "rhea/base/options.h"
 #include "rhea/block/crypto.h"
+#include "rhea/block/library.h"
 #include "rhea/block/node.h"
 
 enum { READAHEAD = 256 << 10, READAHEAD_MAX = 64 << 20, TIMEOUT = 5, IDLE_MAX = 8 };
 #define PROTOCOLS "http,https,ftp,ftps"
+
+#undef curl_easy_setopt
+#undef curl_easy_getinfo
+/* The library comes with thirty others: it is loaded when the first such image is opened. */
+static struct {
+    typeof(curl_global_init) *global_init;
+    typeof(curl_easy_init) *init;
+    typeof(curl_easy_reset) *reset;
+    typeof(curl_easy_cleanup) *cleanup;
+    typeof(curl_easy_setopt) *setopt;
+    typeof(curl_easy_getinfo) *getinfo;
+    typeof(curl_easy_perform) *perform;
+    typeof(curl_easy_strerror) *strerror;
+} api;
+static const struct library_symbol api_symbols[] = {
+    { "curl_global_init", (void **)&api.global_init }, { "curl_easy_init", (void **)&api.init },
+    { "curl_easy_reset", (void **)&api.reset }, { "curl_easy_cleanup", (void **)&api.cleanup },
+    { "curl_easy_setopt", (void **)&api.setopt }, { "curl_easy_getinfo", (void **)&api.getinfo },
+    { "curl_easy_perform", (void **)&api.perform }, { "curl_easy_strerror", (void **)&api.strerror }, { NULL, NULL },
+};
+static struct library libcurl = { .sonames = { "libcurl-gnutls.so.4", "libcurl.so.4" }, .hint = "install libcurl3-gnutls",
+                                  .symbols = api_symbols };
 
 struct handle { CURL *curl; struct handle *next; };
 
@@ -77,10 +101,10 @@ static CURL *handle_take(struct curl *s)
     }
     g_mutex_unlock(&s->lock);
     if (!h)
-        return curl_easy_init();
+        return api.init();
     c = h->curl;
     g_free(h);
-    curl_easy_reset(c);
+    api.reset(c);
     return c;
 }
 
@@ -98,36 +122,36 @@ static void handle_give(struct curl *s, CURL *c)
     }
     g_mutex_unlock(&s->lock);
     if (!h)
-        curl_easy_cleanup(c);
+        api.cleanup(c);
 }
 
 static void handle_setup(struct transfer *t, CURL *c)
 {
     struct curl *s = t->s;
 
-    curl_easy_setopt(c, CURLOPT_URL, s->url);
-    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(c, CURLOPT_FAILONERROR, 1L);
-    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
-    curl_easy_setopt(c, CURLOPT_MAXREDIRS, 8L);
-    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, PROTOCOLS);
-    curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, PROTOCOLS);      /* never file: */
-    curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, (long)s->verify);
-    curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, s->verify ? 2L : 0L);
-    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)s->timeout);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)s->timeout);
-    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, t->error);
+    api.setopt(c, CURLOPT_URL, s->url);
+    api.setopt(c, CURLOPT_NOSIGNAL, 1L);
+    api.setopt(c, CURLOPT_FAILONERROR, 1L);
+    api.setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
+    api.setopt(c, CURLOPT_MAXREDIRS, 8L);
+    api.setopt(c, CURLOPT_PROTOCOLS_STR, PROTOCOLS);
+    api.setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, PROTOCOLS);      /* never file: */
+    api.setopt(c, CURLOPT_SSL_VERIFYPEER, (long)s->verify);
+    api.setopt(c, CURLOPT_SSL_VERIFYHOST, s->verify ? 2L : 0L);
+    api.setopt(c, CURLOPT_CONNECTTIMEOUT, (long)s->timeout);
+    api.setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    api.setopt(c, CURLOPT_LOW_SPEED_TIME, (long)s->timeout);
+    api.setopt(c, CURLOPT_ERRORBUFFER, t->error);
     if (s->user)
-        curl_easy_setopt(c, CURLOPT_USERNAME, s->user);
+        api.setopt(c, CURLOPT_USERNAME, s->user);
     if (s->password)
-        curl_easy_setopt(c, CURLOPT_PASSWORD, s->password);
+        api.setopt(c, CURLOPT_PASSWORD, s->password);
     if (s->proxy_user)
-        curl_easy_setopt(c, CURLOPT_PROXYUSERNAME, s->proxy_user);
+        api.setopt(c, CURLOPT_PROXYUSERNAME, s->proxy_user);
     if (s->proxy_password)
-        curl_easy_setopt(c, CURLOPT_PROXYPASSWORD, s->proxy_password);
+        api.setopt(c, CURLOPT_PROXYPASSWORD, s->proxy_password);
     if (s->cookie)
-        curl_easy_setopt(c, CURLOPT_COOKIE, s->cookie);
+        api.setopt(c, CURLOPT_COOKIE, s->cookie);
 }
 
 static int transfer_job(void *arg)
@@ -143,19 +167,19 @@ static int transfer_job(void *arg)
     handle_setup(t, c);
     if (t->buf) {
         range = g_strdup_printf("%" PRIu64 "-%" PRIu64, t->off, t->off + t->want - 1);
-        curl_easy_setopt(c, CURLOPT_RANGE, range);
-        curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
-        curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
+        api.setopt(c, CURLOPT_RANGE, range);
+        api.setopt(c, CURLOPT_WRITEFUNCTION, on_data);
+        api.setopt(c, CURLOPT_WRITEDATA, t);
     } else {
-        curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
-        curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
-        curl_easy_setopt(c, CURLOPT_HEADERDATA, t);
+        api.setopt(c, CURLOPT_NOBODY, 1L);
+        api.setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+        api.setopt(c, CURLOPT_HEADERDATA, t);
     }
-    e = curl_easy_perform(c);
-    curl_easy_getinfo(c, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &size);
+    e = api.perform(c);
+    api.getinfo(c, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &size);
     t->size = size;
     if (e && !*t->error)
-        g_strlcpy(t->error, curl_easy_strerror(e), sizeof(t->error));
+        g_strlcpy(t->error, api.strerror(e), sizeof(t->error));
     handle_give(t->s, c);
     return e ? -EIO : t->buf && t->got < t->want ? -EIO : 0;
 }
@@ -205,14 +229,17 @@ static bool options_take(struct block_node *n, struct json_object *opts, struct 
            secret_take(n, opts, "cookie-secret", &s->cookie, err);
 }
 
-static void library_start(void)
+static bool library_start(struct error *err)
 {
     static gsize once;
 
+    if (!library_load(&libcurl, err))
+        return false;
     if (g_once_init_enter(&once)) {
-        curl_global_init(CURL_GLOBAL_ALL);
+        api.global_init(CURL_GLOBAL_ALL);
         g_once_init_leave(&once, 1);
     }
+    return true;
 }
 
 static bool curl_open(struct block_node *n, struct json_object *opts, struct error *err)
@@ -221,9 +248,10 @@ static bool curl_open(struct block_node *n, struct json_object *opts, struct err
     struct transfer t = { .s = s, .size = -1 };
     int ret;
 
-    library_start();
     g_mutex_init(&s->lock);
     co_mutex_init(&s->ahead_lock);
+    if (!library_start(err))
+        return false;
     if (!n->read_only && !n->auto_read_only)
         return error_setf(err, ERR_GENERIC, "add read-only=on", "%s images are only read", n->drv->name);
     n->read_only = true;
@@ -249,7 +277,7 @@ static void curl_close(struct block_node *n)
         struct handle *h = s->idle;
 
         s->idle = h->next;
-        curl_easy_cleanup(h->curl);
+        api.cleanup(h->curl);
         g_free(h);
     }
     if (s->password)
