@@ -1,6 +1,7 @@
 /* See fw_config.h. The table loader's script: the interface that SeaBIOS and EDK2 execute to place ACPI tables. */
 #include <inttypes.h>
 #include <string.h>
+#include "board/image.h"
 #include "fw_config.h"
 #include "rhea/base/options.h"
 #include "rhea/device/fw_cfg.h"
@@ -101,6 +102,29 @@ void fw_config_command_line(struct device *fw_cfg, struct vm *vm)
         return;
     fw_cfg_add_int(fw_cfg, FW_CFG_CMDLINE_SIZE, len, 4);
     fw_cfg_add_item(fw_cfg, FW_CFG_CMDLINE_DATA, g_strdup(append), len);
+}
+
+static bool add_file(struct device *fw_cfg, const char *what, const char *path, uint16_t size_key, uint16_t data_key, struct error *err)
+{
+    struct image i = { 0 };
+    bool ok = !path || image_read(&i, what, path, err);
+
+    if (ok && path) {
+        fw_cfg_add_int(fw_cfg, size_key, i.len, 4);
+        fw_cfg_add_item(fw_cfg, data_key, g_steal_pointer(&i.data), i.len);
+    }
+    image_free(&i);
+    return ok;
+}
+
+bool fw_config_kernel(struct device *fw_cfg, struct vm *vm, struct error *err)
+{
+    const struct vm_config *c = &vm->config;
+
+    if (c->kernel)
+        fw_config_command_line(fw_cfg, vm);
+    return add_file(fw_cfg, "kernel", c->kernel, FW_CFG_KERNEL_SIZE, FW_CFG_KERNEL_DATA, err) &&
+           add_file(fw_cfg, "initrd", c->initrd, FW_CFG_INITRD_SIZE, FW_CFG_INITRD_DATA, err);
 }
 
 /* ---- boot order */

@@ -5,7 +5,6 @@
 #include <string.h>
 #include "board/fw_config.h"
 #include "board/image.h"
-#include "rhea/device/fw_cfg.h"
 #include "virt.h"
 
 #define MIB UINT64_C(0x100000)
@@ -167,34 +166,11 @@ static bool load_kernel(struct virt *v, struct image *k, struct error *err)
 
 /* ---- firmware: starts at 0, finds the tree at the start of memory, and -kernel in fw_cfg */
 
-static bool offer_file(struct virt *v, const char *what, const char *path, uint16_t size_key, uint16_t data_key, struct error *err)
-{
-    struct image f = { 0 };
-    bool ok;
-
-    if (!path)
-        return true;
-    ok = image_read(&f, what, path, err);
-    if (ok) {
-        fw_cfg_add_int(v->fw_cfg, size_key, f.len, 4);
-        fw_cfg_add_item(v->fw_cfg, data_key, g_steal_pointer(&f.data), f.len);
-    }
-    image_free(&f);
-    return ok;
-}
-
 static bool start_firmware(struct virt *v, struct error *err)
 {
-    const struct vm_config *c = &v->vm->config;
-
     v->how = ENTRY_FIRMWARE;
     v->dtb_addr = VIRT_RAM;
-    if (!offer_file(v, "kernel", c->kernel, FW_CFG_KERNEL_SIZE, FW_CFG_KERNEL_DATA, err) ||
-        !offer_file(v, "initrd", c->initrd, FW_CFG_INITRD_SIZE, FW_CFG_INITRD_DATA, err))
-        return false;
-    if (c->kernel)
-        fw_config_command_line(v->fw_cfg, v->vm);
-    return virt_describe(v, err);
+    return fw_config_kernel(v->fw_cfg, v->vm, err) && virt_describe(v, err);
 }
 
 bool virt_load(struct virt *v, struct error *err)

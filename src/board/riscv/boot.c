@@ -6,7 +6,6 @@
 #include <string.h>
 #include "board/fw_config.h"
 #include "board/image.h"
-#include "rhea/device/fw_cfg.h"
 #include "virt.h"
 
 #define MIB UINT64_C(0x100000)
@@ -190,31 +189,7 @@ static void reset_vector(struct rvirt *v, uint64_t entry, uint64_t next)
         memcpy(p, &info[n], v->wide ? 8 : 4);
 }
 
-/* ---- -kernel, -initrd, -append beside firmware in flash: it takes them from fw_cfg */
-
-static bool offer_file(struct rvirt *v, const char *what, const char *path, uint16_t size_key, uint16_t data_key, struct error *err)
-{
-    struct image i = { 0 };
-    bool ok = !path || image_read(&i, what, path, err);
-
-    if (ok && path) {
-        fw_cfg_add_int(v->fw_cfg, size_key, i.len, 4);
-        fw_cfg_add_item(v->fw_cfg, data_key, g_steal_pointer(&i.data), i.len);
-    }
-    image_free(&i);
-    return ok;
-}
-
-static bool offer_kernel(struct rvirt *v, struct error *err)
-{
-    const struct vm_config *c = &v->vm->config;
-
-    if (c->kernel)
-        fw_config_command_line(v->fw_cfg, v->vm);
-    return offer_file(v, "kernel", c->kernel, FW_CFG_KERNEL_SIZE, FW_CFG_KERNEL_DATA, err) &&
-           offer_file(v, "initrd", c->initrd, FW_CFG_INITRD_SIZE, FW_CFG_INITRD_DATA, err);
-}
-
+/* Beside firmware in flash it is that which starts -kernel, from fw_cfg. */
 bool rvirt_load(struct rvirt *v, struct error *err)
 {
     bool flash = v->pflash[0];
@@ -223,7 +198,7 @@ bool rvirt_load(struct rvirt *v, struct error *err)
     if (!load_firmware(v, &firmware, &firmware_end, err))
         return false;
     kernel_end = firmware_end;
-    if (!(flash ? offer_kernel(v, err) : load_kernel(v, firmware_end, &kernel, &kernel_end, err)) ||
+    if (!(flash ? fw_config_kernel(v->fw_cfg, v->vm, err) : load_kernel(v, firmware_end, &kernel, &kernel_end, err)) ||
         !place_rest(v, flash ? NULL : v->vm->config.initrd, kernel_end, err))
         return false;
     /* What is in the first flash is a kernel to firmware, and without firmware what the harts start with. */
