@@ -5,6 +5,7 @@
 #   make test       build and run the tests; SUITE=isa/x86 runs a part, SOAK=1 the long forms
 #   make bench      Rhea against Debian's QEMU and native, medians and ratios; BENCH=boot runs a part
 #   make install    PREFIX=/usr/local
+#   make install-binfmt    foreign programs run by themselves (DESTDIR= for a package); then restart systemd-binfmt
 #   make SAN=1 ...  the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build-san/
 
 BUILD := $(if $(SAN),build-san,build)
@@ -13,7 +14,7 @@ SETUP := $(if $(SAN),-Db_sanitize=address$(,)undefined -Db_lundef=false) --prefi
 , := ,
 export CC := $(if $(shell command -v ccache),ccache gcc,gcc)
 
-.PHONY: all deps run test bench install clean lint
+.PHONY: all deps run test bench install install-binfmt clean lint
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) $(if $(V),-v) | tail -n 20; exit $${PIPESTATUS[0]}
 SHELL := /bin/bash
@@ -41,6 +42,9 @@ bench: deps
 
 install: all
 	@ninja -C $(BUILD) install
+
+install-binfmt:
+	@tools/binfmt.sh $(PREFIX)/bin/rhea-user $(DESTDIR)/usr/lib/binfmt.d
 
 lint: all
 	@git ls-files 'src/*.c' | xargs -r -n 8 -P 2 clang-tidy -p $(BUILD) --quiet

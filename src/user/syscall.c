@@ -159,7 +159,7 @@ int user_path(struct thread *t, uint64_t va, bool existing, char buf[PATH_BYTES]
     buf[n] = 0;
     if (!existing || buf[0] != '/')
         return 0;
-    if (!strncmp(buf, "/proc/", 6)) {           /* never below the prefix */
+    if (!strncmp(buf, "/proc/", 6) || !strncmp(buf, "/dev/", 5) || !strncmp(buf, "/sys/", 5)) {     /* never below -L */
         if (p->exe && procfs_is_exe(t, buf))
             g_strlcpy(buf, p->exe, PATH_BYTES);
     } else if (p->options->prefix) {
