@@ -401,11 +401,21 @@ static bool host_fault(struct cpu *cpu, struct user_event *ev)
     return true;
 }
 
+static void event_signal(struct thread *t, const struct user_event *ev)
+{
+    siginfo_t info = { .si_signo = ev->signal, .si_code = ev->code };
+
+    info.si_addr = (void *)(uintptr_t)ev->addr;
+    t->sig.trapno = ev->trapno;
+    t->sig.error = ev->error;
+    t->sig.fault_addr = ev->addr;
+    signal_force(t, &info);
+}
+
 static void handle_exception(struct thread *t)
 {
     struct cpu *cpu = t->cpu;
     struct user_event ev = { .kind = EVENT_NONE };
-    siginfo_t info = { 0 };
     bool host = cpu->exception == EXCEPTION_HOST;
 
     if (!host)
@@ -413,17 +423,10 @@ static void handle_exception(struct thread *t)
     else if (!host_fault(cpu, &ev))
         ev.kind = EVENT_NONE;
     cpu->exception = -1;
-    if (ev.kind == EVENT_SYSCALL) {
+    if (ev.kind == EVENT_SYSCALL)
         do_syscall(t);
-    } else if (ev.kind == EVENT_SIGNAL) {
-        info.si_signo = ev.signal;
-        info.si_code = ev.code;
-        info.si_addr = (void *)(uintptr_t)ev.addr;
-        t->sig.trapno = ev.trapno;
-        t->sig.error = ev.error;
-        t->sig.fault_addr = ev.addr;
-        signal_force(t, &info);
-    }
+    else if (ev.kind == EVENT_SIGNAL)
+        event_signal(t, &ev);
 }
 
 static bool look(struct thread *t)
@@ -437,6 +440,8 @@ _Noreturn void engine_thread_run(struct thread *t)
 {
     struct cpu *cpu = t->cpu;
     struct jit_cpu *jc = cpu->jit;
+    const struct guest_user *u = jc->engine->user;
+    struct user_event ev;
     sigjmp_buf out;
 
     cpu->loop_exit = &out;
@@ -462,5 +467,7 @@ _Noreturn void engine_thread_run(struct thread *t)
             run_interp(cpu);
         else
             run_regions(cpu);
+        if (cpu->exception < 0 && u->trap && u->trap(cpu, &ev))
+            event_signal(t, &ev);
     }
 }

@@ -22,7 +22,6 @@ struct user_event {
     int signal, code;           /* host's numbers of SIGSEGV ..., SEGV_MAPERR ... */
     uint64_t addr;              /* si_addr */
     uint32_t trapno, error;     /* x86: vector, error code; Arm: 0, ESR_ELx */
-    bool compat;                /* x86-64: int 0x80 */
 };
 
 /* A signal about to be delivered: what a frame is made of. */
@@ -62,6 +61,8 @@ struct guest_user {
 
     /* After cpu_loop_exit() with cpu->exception: what it means to a Linux program. */
     void (*event)(struct cpu *cpu, struct user_event *ev);
+    /* Between instructions, back in the loop: a trap that the last one leaves behind (x86: single-step). NULL: there is none. */
+    bool (*trap)(struct cpu *cpu, struct user_event *ev);
     /* A host fault at ev->addr, which is filled in with signal, code and address: adds trapno and error, changes what Linux on
      * this processor says otherwise (x86: an address that is not canonical). */
     void (*fault)(struct cpu *cpu, struct user_event *ev, enum mmu_access access);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <string.h>
+#include "rhea/base/log.h"
 #include "rhea/user/guest_user.h"
 #include "cpuid.h"
 
@@ -173,9 +174,10 @@ static void software_interrupt(struct x86_cpu *c, struct user_event *ev)
 {
     unsigned n = c->error_code >> 3;
 
-    if (n == 0x80) {
+    if (n == 0x80 && is_64(&c->cpu)) {  /* a 32-bit call of a 64-bit program: as a kernel without CONFIG_IA32_EMULATION */
+        log_at(LOG_UNIMP, "int 0x80 in a 64-bit program\n");
+    } else if (n == 0x80) {
         ev->kind = EVENT_SYSCALL;
-        ev->compat = is_64(&c->cpu);
         c->cpu.pc += 2;
     } else if (n == X_BP || n == X_DB) {
         uint8_t byte;
@@ -199,6 +201,7 @@ static void event(struct cpu *cpu, struct user_event *ev)
 {
     struct x86_cpu *c = x86(cpu);
 
+    c->trap_pending = 0;
     *ev = (struct user_event){ .kind = EVENT_SIGNAL, .signal = SIGSEGV, .code = SI_KERNEL, .trapno = (uint32_t)cpu->exception,
                                .error = c->has_error_code ? c->error_code : 0 };
     switch (cpu->exception) {
@@ -245,6 +248,18 @@ static void event(struct cpu *cpu, struct user_event *ev)
     default:
         break;
     }
+}
+
+/* EFLAGS.TF was set when the last instruction began. */
+static bool trap(struct cpu *cpu, struct user_event *ev)
+{
+    struct x86_cpu *c = x86(cpu);
+    bool due = c->trap_pending;
+
+    c->trap_pending = c->shadow = 0;
+    if (due)
+        *ev = (struct user_event){ .kind = EVENT_SIGNAL, .signal = SIGTRAP, .code = TRAP_TRACE, .addr = cpu->pc, .trapno = X_DB };
+    return due;
 }
 
 /* Linux: an address that is not canonical is a general protection fault without an address. */
@@ -599,7 +614,7 @@ static bool pop32(struct cpu *cpu, bool rt, struct signal_return *out)
 
 #define COMMON                                                                                                         \
     .cpu_init = cpu_init, .cpu_copy = cpu_copy, .cpu_free = cpu_free, .start = start, .hwcaps = hwcaps,                \
-    .cpuinfo = cpuinfo, .event = event, .fault = fault, .syscall_number = syscall_number, .syscall_args = syscall_args, \
+    .cpuinfo = cpuinfo, .event = event, .trap = trap, .fault = fault, .syscall_number = syscall_number, .syscall_args = syscall_args, \
     .syscall_result = syscall_result, .syscall_again = syscall_again, .stack_pointer = stack_pointer,                  \
     .set_stack_pointer = set_stack_pointer, .set_thread_area = set_thread_area, .code_protect = true, .default_model = "max"
 
