@@ -513,6 +513,7 @@ static struct json_object *protocol_options(const char *filename, struct error *
     const char *colon = strchr(filename, ':'), *slash = strchr(filename, '/');
     unsigned count;
     const struct block_driver *const *d = block_drivers(&count);
+    g_autoptr(GString) hint = g_string_new("a file whose name has a colon is written ./a:b; of protocols there are:");
     struct stat st;
     bool device;
 
@@ -534,9 +535,10 @@ static struct json_object *protocol_options(const char *filename, struct error *
         }
     }
     json_object_put(o);
-    error_setf(err, ERR_GENERIC,
-               "a file whose name has a colon is written ./a:b; of protocols there are file and null-co",
-               "Unknown protocol '%.*s'", (int)(colon - filename), filename);
+    for (unsigned i = 0; i < count; i++)
+        if (d[i]->scheme)
+            g_string_append_printf(hint, " %s", d[i]->scheme);
+    error_setf(err, ERR_GENERIC, hint->str, "Unknown protocol '%.*s'", (int)(colon - filename), filename);
     return NULL;
 }
 

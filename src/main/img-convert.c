@@ -250,6 +250,8 @@ static bool convert_target(struct convert *v, const char *name)
         return false;
     if (v->target->size < v->starts[v->count])
         return error_setf(&c->err, ERR_GENERIC, "rhea-img resize makes it larger", "'%s' is smaller than the source", name);
+    if (v->target->drv->needs_compressed && v->target->drv->needs_compressed(v->target))
+        c->compress = true;
     if (c->compress && !v->target->drv->pwrite_compressed)
         return error_setf(&c->err, ERR_GENERIC, "use -O qcow2", "Compression not supported for this file format");
     if (c->no_create && c->backing)

@@ -116,6 +116,18 @@ def test_vmdk_chain():
     assert 'has changed since' in rhea('compare', 'top.vmdk', 'base.raw', '-F', 'raw', ok=(2,)).stderr
 
 
+def test_vmdk_stream_grains_are_written_once():
+    r = random.Random(1)
+    with open('alt.raw', 'wb') as f:            # holes smaller than a grain
+        for _ in range(256):
+            f.write(r.randbytes(4096) + bytes(4096))
+    for tool in (rhea, qemu):
+        tool('convert', '-f', 'raw', '-O', 'vmdk', '-o', 'subformat=streamOptimized', 'alt.raw', tool.__name__ + '.vmdk')
+        rhea('compare', '-q', '-F', 'raw', tool.__name__ + '.vmdk', 'alt.raw')
+    assert os.path.getsize('rhea.vmdk') < 1.1 * os.path.getsize('qemu.vmdk')
+    rhea('convert', '-c', '-f', 'raw', '-O', 'vmdk', 'alt.raw', 'no.vmdk', ok=(1,))
+
+
 def test_vmdk_is_its_own_base():
     qemu('create', '-q', '-f', 'vmdk', 'x.vmdk', '1M')
     qemu('create', '-q', '-f', 'vmdk', '-b', 'x.vmdk', '-F', 'vmdk', 'y.vmdk')

@@ -120,6 +120,7 @@ struct block_driver {
     int (*preadv)(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);       /* [co] */
     int (*pwritev)(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);      /* [co] */
     int (*pwrite_compressed)(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes);              /* [co] */
+    bool (*needs_compressed)(struct block_node *n);     /* each block is best written once, whole: it is compressed */
     int (*flush)(struct block_node *n);                                                 /* [co] to stable storage */
     int (*flush_cache)(struct block_node *n);           /* [co] its own metadata to its file, no barrier */
     int (*discard)(struct block_node *n, uint64_t off, uint64_t bytes);                 /* [co] -ENOTSUP: cannot */

@@ -426,6 +426,21 @@ static int vmdk_flush_cache(struct block_node *n)
     return ret;
 }
 
+static bool vmdk_needs_compressed(struct block_node *n)
+{
+    struct vmdk *s = n->state;
+
+    return s->count && s->extents[0].compressed;
+}
+
+/* Sparse extents that are not compressed have no way to tell that a grain is. */
+static int vmdk_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes)
+{
+    struct iovec iov = { (void *)buf, bytes };
+
+    return vmdk_needs_compressed(n) ? blockmap_pwritev(n, off, bytes, &iov, 1) : -ENOTSUP;
+}
+
 static int vmdk_flush(struct block_node *n)
 {
     struct vmdk *s = n->state;
@@ -543,6 +558,8 @@ BLOCK_DRIVER = {
     .close = vmdk_close,
     .preadv = blockmap_preadv,
     .pwritev = blockmap_pwritev,
+    .pwrite_compressed = vmdk_pwrite_compressed,
+    .needs_compressed = vmdk_needs_compressed,
     .write_zeroes = blockmap_write_zeroes,
     .flush = vmdk_flush,
     .flush_cache = vmdk_flush_cache,
