@@ -257,6 +257,21 @@ static void senvcfg_write(struct riscv_cpu *c, unsigned csr, uint64_t v)
     c->senvcfg = cbie_legal(v, c->senvcfg) & cbo_mask(c);
 }
 
+/* State enables (Smstateen): of what they guard, envcfg alone is here; the other registers of the kind hold nothing, and so keep
+ * supervisor mode from its own. */
+#define STATEEN_ENVCFG (UINT64_C(1) << 62)
+#define STATEEN_SE0 (UINT64_C(1) << 63)
+
+static bool sstateen_legal(const struct riscv_cpu *c, unsigned csr, bool write)
+{
+    return c->priv == PRV_M || (csr == 0x10c && c->mstateen0 & STATEEN_SE0);
+}
+
+static bool senvcfg_legal(const struct riscv_cpu *c, unsigned csr, bool write)
+{
+    return c->priv == PRV_M || !RISCV_HAS(&c->features, Smstateen) || (c->mstateen0 & STATEEN_ENVCFG);
+}
+
 static bool stimecmp_legal(const struct riscv_cpu *c, unsigned csr, bool write)
 {
     return c->priv == PRV_M || ((c->menvcfg & MENVCFG_STCE) && (c->mcounteren & 2));
@@ -301,7 +316,8 @@ static const struct csr csrs[] = {
     { ONE(0x104), .name = "sie", RVF_S, .read = sie_read, .write = sie_write },
     { ONE(0x105), .name = "stvec", RVF_S, KEEPS_MODE, FIELD(stvec), .write = stvec_write },
     { ONE(0x106), .name = "scounteren", RVF_S, FIELD(scounteren), .mask = 0xffffffff },
-    { ONE(0x10a), .name = "senvcfg", RVF_S, FIELD(senvcfg), .write = senvcfg_write },
+    { ONE(0x10a), .name = "senvcfg", RVF_S, .legal = senvcfg_legal, FIELD(senvcfg), .write = senvcfg_write },
+    { 0x10c, 0x10f, .name = "sstateen", RVF_Smstateen, .legal = sstateen_legal, .read = zero_read, .write = ignore_write },
     { ONE(0x140), .name = "sscratch", RVF_S, KEEPS_MODE, FIELD(sscratch), .mask = ALL64 },
     { ONE(0x141), .name = "sepc", RVF_S, KEEPS_MODE, .read = sepc_read, .write = sepc_write },
     { ONE(0x142), .name = "scause", RVF_S, KEEPS_MODE, FIELD(scause), .mask = ALL64 },
@@ -319,9 +335,13 @@ static const struct csr csrs[] = {
     { ONE(0x305), .name = "mtvec", .flags = KEEPS_MODE, FIELD(mtvec), .write = mtvec_write },
     { ONE(0x306), .name = "mcounteren", RVF_U, FIELD(mcounteren), .mask = 0xffffffff },
     { ONE(0x30a), .name = "menvcfg", .flags = WIDE, .legal = envcfg_legal, FIELD(menvcfg), .write = menvcfg_write },
+    { ONE(0x30c), .name = "mstateen0", RVF_Smstateen, WIDE, FIELD(mstateen0), .mask = STATEEN_SE0 | STATEEN_ENVCFG },
+    { 0x30d, 0x30f, .name = "mstateen", RVF_Smstateen, .read = zero_read, .write = ignore_write },
     { ONE(0x310), .name = "mstatush", .flags = HIGH, .base = 0x300 },
     { ONE(0x312), .name = "medelegh", RVF_S, HIGH, 0x302 },
     { ONE(0x31a), .name = "menvcfgh", .flags = HIGH, .base = 0x30a, .legal = envcfg_legal },
+    { ONE(0x31c), .name = "mstateen0h", RVF_Smstateen, HIGH, 0x30c },
+    { 0x31d, 0x31f, .name = "mstateenh", RVF_Smstateen, RV32_ONLY, .read = zero_read, .write = ignore_write },
     { ONE(0x320), .name = "mcountinhibit", FIELD(mcountinhibit), .write = riscv_countinhibit_write },
     { 0x323, 0x33f, .name = "mhpmevent", .read = zero_read, .write = ignore_write },
     { ONE(0x340), .name = "mscratch", .flags = KEEPS_MODE, FIELD(mscratch), .mask = ALL64 },

@@ -29,7 +29,7 @@ static const struct riscv_model models[] = {
 };
 
 /* Not in this build. */
-static const uint8_t missing[] = { RVF_E, RVF_V, RVF_H, RVF_Zfinx, RVF_Zdinx, RVF_Sdtrig, RVF_Smstateen, RVF_Sscofpmf };
+static const uint8_t missing[] = { RVF_E, RVF_V, RVF_H, RVF_Zfinx, RVF_Zdinx, RVF_Sdtrig, RVF_Sscofpmf };
 /* What main memory and supervisor mode do here whatever the model. */
 static const uint8_t always[] = { RVF_Ziccamoa, RVF_Ziccif, RVF_Zicclsm, RVF_Ziccrse, RVF_Za64rs, RVF_Ssccptr,
                                   RVF_Sscounterenw, RVF_Sstvala, RVF_Sstvecd, RVF_Svvptc };

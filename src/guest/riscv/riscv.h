@@ -60,7 +60,7 @@ struct riscv_cpu {
     /* ---- system */
     uint8_t priv;                       /* enum riscv_priv */
     uint8_t xlen;                       /* 32 or 64: of this mode */
-    uint64_t mstatus, medeleg, mideleg, mtvec, mepc, mcause, mtval, mscratch, mie, mcounteren, menvcfg, mcountinhibit, mseccfg;
+    uint64_t mstatus, medeleg, mideleg, mtvec, mepc, mcause, mtval, mscratch, mie, mcounteren, menvcfg, mcountinhibit, mseccfg, mstateen0;
     uint64_t stvec, sepc, scause, stval, sscratch, scounteren, senvcfg, satp, stimecmp;
     _Atomic uint64_t mip;               /* lines of CLINT and PLIC set it from other threads */
     uint64_t mvendorid, marchid, mimpid, misa;

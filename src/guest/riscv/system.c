@@ -392,6 +392,7 @@ static void reset_machine_csrs(struct riscv_cpu *c)
     c->mseccfg = RISCV_HAS(f, Zkr) && RISCV_HAS(f, S) ? MSECCFG_SSEED : 0;
     /* Where A and D may be either kind and software was not asked, hardware updates them (Svadu alone). */
     c->menvcfg = RISCV_HAS(f, Svadu) && !RISCV_HAS(f, Svade) ? MENVCFG_ADUE : 0;
+    c->mstateen0 = 0;
     memset(c->pmpcfg, 0, sizeof(c->pmpcfg));
     memset(c->pmpaddr, 0, sizeof(c->pmpaddr));
     memset(c->mhpmevent, 0, sizeof(c->mhpmevent));

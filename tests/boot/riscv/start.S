@@ -98,6 +98,9 @@ STUB(do_lr)         lr.w a0, (a0); ecall
 STUB(do_jump)       jr a0
 STUB(do_csr_mstatus) csrr a0, mstatus; ecall
 STUB(do_csr_satp)   csrr a0, satp; ecall
+STUB(do_csr_senvcfg) csrr a0, senvcfg; ecall
+STUB(do_csr_sstateen) csrr a0, 0x10c; ecall
+STUB(do_csr_mstateen) csrr a0, 0x30c; ecall
 STUB(do_csr_time)   csrr a0, time; ecall
 STUB(do_write_time) csrw time, a0; ecall
 STUB(do_sfence)     sfence.vma; ecall

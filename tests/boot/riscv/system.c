@@ -6,7 +6,7 @@ typedef unsigned long long u64;
 
 struct trap { ul cause, epc, tval, status, a0, unused[3], sp; } trap;
 struct trap *enter(ul mstatus, const void *pc, ul a0);
-extern char do_ecall[], do_load[], do_store[], do_amo[], do_amomax[], do_lr[], do_jump[], do_csr_mstatus[], do_csr_satp[], do_csr_time[], do_write_time[], do_sfence[],
+extern char do_ecall[], do_load[], do_store[], do_amo[], do_amomax[], do_lr[], do_jump[], do_csr_mstatus[], do_csr_satp[], do_csr_time[], do_csr_senvcfg[], do_csr_sstateen[], do_csr_mstateen[], do_write_time[], do_sfence[],
     do_sret[], do_mret[], do_wfi[], do_spin[], do_fp[], do_cbo_zero[], s_handler[], vectors[];
 
 #define READ(csr) ({ ul v_; __asm__ volatile("csrr %0, " #csr : "=r"(v_)); v_; })
@@ -108,6 +108,34 @@ static void exceptions(void)
     WRITE(medeleg, -1);
     check("ecall from M is never delegated", READ(medeleg) >> 11 & 1, 0);
     WRITE(medeleg, 0);
+}
+
+/* ---- state enables, where there are any */
+static void state_enables(void)
+{
+    ul word = *(unsigned *)do_csr_senvcfg, sword = *(unsigned *)do_csr_sstateen;
+
+    if (enter(MPP(M), do_csr_mstateen, 0)->cause == 2)
+        return;
+    check("mstateen0 after reset", trap.a0, 0);
+    traps("senvcfg without leave", MPP(S), do_csr_senvcfg, 0, 2, word);
+    traps("sstateen0 without leave", MPP(S), do_csr_sstateen, 0, 2, sword);
+    traps("mstateen0 from S", MPP(S), do_csr_mstateen, 0, 2, *(unsigned *)do_csr_mstateen);
+#if __riscv_xlen == 64
+    WRITE(0x30c, 1UL << 62);
+#else
+    WRITE(0x31c, 1UL << 30);
+#endif
+    traps("senvcfg with leave", MPP(S), do_csr_senvcfg, 0, 9, 0);
+    traps("sstateen0 still without", MPP(S), do_csr_sstateen, 0, 2, sword);
+#if __riscv_xlen == 64
+    WRITE(0x30c, -1);
+    check("what mstateen0 holds", READ(0x30c), 3UL << 62);
+#else
+    WRITE(0x31c, -1);
+    check("what mstateen0h holds", READ(0x31c), 3UL << 30);
+#endif
+    traps("sstateen0 with leave", MPP(S), do_csr_sstateen, 0, 9, 0);
 }
 
 /* ---- counters' permissions */
@@ -411,6 +439,7 @@ int main(void)
     WRITE(pmpaddr0, -1);
     WRITE(pmpcfg0, R | WR | X | NAPOT);
     exceptions();
+    state_enables();
     counters();
     protection();
     translation();
