@@ -300,6 +300,7 @@ static const struct shape shapes[] = {
     { "4k-refcount64", "{\"size\":4194304,\"cluster_size\":4096,\"refcount_bits\":64}", NO_FLUSH, 4 << 20, false },
     { "2M-clusters", "{\"size\":16777216,\"cluster_size\":2097152}", NO_FLUSH, 16 << 20, false },
     { "v2", "{\"size\":4194304,\"compat\":\"0.10\",\"cluster_size\":4096}", NO_FLUSH, 4 << 20, false },
+    { "tiny-caches", "{\"size\":4194304,\"cluster_size\":4096}", ",\"l2-cache-size\":8192,\"l2-cache-entry-size\":512,\"refcount-cache-size\":4096" NO_FLUSH, 4 << 20, false },
     { "no-unref", "{\"size\":4194304,\"cluster_size\":4096}", ",\"discard-no-unref\":true" NO_FLUSH, 4 << 20, false },
     { "odd-size", "{\"size\":4195840,\"cluster_size\":16384}", NO_FLUSH, 4195840, false },
     { "direct", "{\"size\":4194304,\"cluster_size\":8192}", ",\"cache\":{\"direct\":true,\"no-flush\":true}", 4 << 20, false },

@@ -3,12 +3,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "block/aio.h"
 #include "block/format/qcow2.h"
 #include "block/graph.h"
 #include "rhea/base/options.h"
 #include "rhea/block/crypto.h"
 
-enum { CHUNK = 1 << 20 };
+enum { CHUNK = 1 << 20, POOL_BYTES = 64 << 10 };
 
 /* ---- the header's area */
 
@@ -85,6 +86,23 @@ bool qcow2_crypt_open(struct qcow2 *q, struct json_object *opts, struct error *e
 
 /* ---- data */
 
+/* Much is done on a thread of the pool, which also keeps the loop free. */
+struct cipher { struct luks *luks; bool encrypt; uint64_t off, bytes; void *buf; };
+
+static int cipher_job(void *arg)
+{
+    struct cipher *c = arg;
+
+    return c->encrypt ? luks_encrypt(c->luks, c->off, c->buf, c->bytes) : luks_decrypt(c->luks, c->off, c->buf, c->bytes);
+}
+
+static int cipher_run(struct qcow2 *q, bool encrypt, uint64_t off, void *buf, uint64_t bytes)
+{
+    struct cipher c = { q->luks, encrypt, off, bytes, buf };
+
+    return bytes < POOL_BYTES ? cipher_job(&c) : pool_run(cipher_job, &c);
+}
+
 static int read_decrypting(struct qcow2 *q, uint64_t host, uint64_t bytes, const struct iovec *iov, int niov)
 {
     uint64_t chunk = MIN(bytes, CHUNK);
@@ -95,7 +113,7 @@ static int read_decrypting(struct qcow2 *q, uint64_t host, uint64_t bytes, const
         n = MIN(chunk, bytes - done);
         ret = node_pread(q->data, host + done, buf, n);
         if (!ret)
-            ret = luks_decrypt(q->luks, host + done, buf, n);
+            ret = cipher_run(q, false, host + done, buf, n);
         if (!ret)
             iov_write(iov, niov, done, buf, n);
     }
@@ -127,7 +145,7 @@ int qcow2_data_pwritev(struct qcow2 *q, uint64_t host, uint64_t guest, uint64_t 
     for (uint64_t done = 0, n; done < bytes && !ret; done += n) {
         n = MIN(chunk, bytes - done);
         iov_read(iov, niov, done, buf, n);
-        ret = luks_encrypt(q->luks, host + done, buf, n);
+        ret = cipher_run(q, true, host + done, buf, n);
         if (!ret)
             ret = node_pwrite(q->data, host + done, buf, n);
     }
