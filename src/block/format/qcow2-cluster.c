@@ -140,6 +140,17 @@ uint64_t qcow2_vmstate_start(const struct qcow2 *q)
 
 /* ---- reading */
 
+/* Bytes from off to the next guest offset that has an L2 table, or to the end of what L1 covers. */
+static uint64_t hole_from(const struct qcow2 *q, uint64_t off)
+{
+    unsigned shift = q->cluster_bits + q->l2_bits;
+    uint64_t index = (off >> shift) + 1;
+
+    while (index < q->l1_size && !(q->l1[index] & QCOW2_OFFSET_MASK))
+        index++;
+    return (index << shift) - off;
+}
+
 int qcow2_map(struct qcow2 *q, uint64_t off, struct qcow2_mapping *m)
 {
     struct meta_entry *e;
@@ -154,9 +165,7 @@ int qcow2_map(struct qcow2 *q, uint64_t off, struct qcow2_mapping *m)
     m->kind = QCOW2_UNALLOCATED;
     m->entry = (struct l2_entry){ 0, 0 };
     if (!e) {
-        uint64_t span = 1ull << (q->cluster_bits + q->l2_bits);
-
-        m->bytes = MIN(m->bytes, span - (off & (span - 1)));
+        m->bytes = MIN(m->bytes, hole_from(q, off));
     } else {
         m->entry = l2_load(q, e->data, qcow2_slice_index(q, off));
         m->kind = qcow2_sub_kind(q, m->entry, qcow2_sub_index(q, off));
