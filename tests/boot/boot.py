@@ -119,6 +119,12 @@ class Machine:
             return reply["return"]
 
 
+def complaints(text):
+    """Fails for what `dmesg -r` shows as an error or worse."""
+    errors = re.findall(r"<[0-3]>.*", text)
+    assert not errors, "the guest complains:\n" + "\n".join(errors[:10])
+
+
 def run(tests):
     """Runs functions (or (name, function) pairs); those named on the command line if any."""
     passed = failed = 0

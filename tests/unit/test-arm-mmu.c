@@ -506,6 +506,23 @@ static void test_cycle_counter(void)
     irq_free(line);
 }
 
+/* MRS and MSR of banked registers came with the Virtualization Extensions; Armv8 has them without. */
+static void test_banked(void)
+{
+    struct machine m;
+
+    machine_new(&m, "arm", "cortex-a15", false);
+    g_assert_false(arm_has(&m.c->features, AF_VE32));
+    arm_configure(m.c, &(struct arm_config){ .el2 = true });
+    g_assert_true(arm_has(&m.c->features, AF_VE32));
+    machine_free(&m);
+    machine_new(&m, "arm", "max", false);
+    g_assert_true(arm_has(&m.c->features, AF_VE32));
+    arm_configure(m.c, &(struct arm_config){ .el2 = true });
+    g_assert_true(arm_has(&m.c->features, AF_VE32));
+    machine_free(&m);
+}
+
 /* What is not kept is not promised. */
 static void test_identity(void)
 {
@@ -534,6 +551,7 @@ int main(int argc, char **argv)
     g_test_add_func("/arm-mmu/lpae", test_lpae);
     g_test_add_func("/arm-timer/never-lost", test_timer_never_lost);
     g_test_add_func("/arm-pmu/cycle-counter", test_cycle_counter);
+    g_test_add_func("/arm-id/banked", test_banked);
     g_test_add_func("/arm-id/promises", test_identity);
     return g_test_run();
 }

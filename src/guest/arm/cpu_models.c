@@ -231,6 +231,7 @@ static void derived_features(struct arm_cpu *c, const struct arm_identity *id, c
     feature_set(f, AF_AdvSIMD, bits(id->id[ID_AA64PFR0], 23, 20) != 15);
     for (unsigned n = AF_VFP2; n <= AF_NEON; n++)
         feature_set(f, n, true);
+    feature_set(f, AF_VE32, true);
     feature_set(f, AF_LPA, bits(id->id[ID_AA64MMFR0], 3, 0) >= 6);
     if (bits(id->id[ID_AA64MMFR0], 31, 28) == 1 || bits(id->id[ID_AA64MMFR0], 23, 20) == 2)
         feature_set(f, AF_LPA2, true);
@@ -335,7 +336,6 @@ static void make_32(struct arm_cpu *c)
 
     for (unsigned n = 0; n < G_N_ELEMENTS(off); n++)
         feature_set(&c->features, off[n], false);
-    feature_set(&c->features, AF_VE32, true);
     feature_set(&c->features, AF_TZ, true);
 }
 
@@ -386,7 +386,7 @@ void arm_model_configure(struct arm_cpu *c)
     memcpy(id->id, id->given, sizeof(id->id));
     if (!c->sys.config.el2) {
         feature_set(&c->features, AF_EL2, false);
-        feature_set(&c->features, AF_VE32, false);
+        feature_set(&c->features, AF_VE32, arm_has(&c->features, AF_V8));  /* ERET, MRS and MSR of banked registers: F5.1.120 */
         id->id[ID_PFR1] &= ~UINT64_C(0xf000);
     }
     if (!c->sys.config.el3) {
