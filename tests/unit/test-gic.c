@@ -346,6 +346,29 @@ static void its_messages(void)
     finish(&r);
 }
 
+/* A queue of any length does not keep the CPU that wrote it: the machine's loop runs on through it. */
+static void its_long_queue(void)
+{
+    struct rig r = machine3();
+    uint64_t last;
+
+    its_setup(&r);
+    put(&r, ITS, 0, 4);
+    put(&r, ITS + 0x80, VALID | QUEUE | 15, 8);         /* 64 KiB: 2048 commands */
+    for (unsigned n = 0; n < 2048; n++)
+        put(&r, QUEUE + 32 * n, 0x05, 8);               /* SYNC */
+    put(&r, ITS, 1, 4);
+    put(&r, ITS + 0x88, 2047 * 32, 8);
+    last = get(&r, ITS + 0x90, 8);
+    g_assert_cmpuint(last, >, 0);
+    g_assert_cmpuint(last, <, 2047 * 32);
+    vm_clock_run(r.vm, true);
+    for (unsigned n = 0; n < 100000 && get(&r, ITS + 0x90, 8) != 2047 * 32; n++)
+        loop_step(r.loop, false);
+    g_assert_cmpuint(get(&r, ITS + 0x90, 8), ==, 2047 * 32);
+    finish(&r);
+}
+
 /* Pending LPIs are in memory while they are off, and come back. */
 static void lpi_pending_table(void)
 {
@@ -530,6 +553,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gicv3/virtual", v3_virtual);
     g_test_add_func("/its/messages", its_messages);
     g_test_add_func("/its/pending-table", lpi_pending_table);
+    g_test_add_func("/its/long-queue", its_long_queue);
     g_test_add_func("/its/hostile", its_hostile);
     g_test_add_func("/gic/hostile-registers", registers_hostile);
     g_test_add_func("/flash/commands", flash_commands);

@@ -6,10 +6,12 @@
  *                            collection: valid 63, CPU 15-0
  *                            interrupt: valid 63, collection 47-32, LPI 31-0 */
 #include "arm_gicv3.h"
+#include "rhea/vm/clock.h"
+#include "rhea/vm/vm.h"
 
 enum { GITS_CTLR = 0x0000, GITS_IIDR = 0x0004, GITS_TYPER = 0x0008, GITS_CBASER = 0x0080, GITS_CWRITER = 0x0088, GITS_CREADR = 0x0090,
        GITS_BASER = 0x0100, GITS_ID = 0xffd0, GITS_TRANSLATER = 0x10040 };
-enum { DEVICE_BITS = 16, EVENT_BITS = 16, ENTRY = 8, COMMAND = 32, BASERS = 2, BASER_DEVICES = 0, BASER_COLLECTIONS = 1 };
+enum { DEVICE_BITS = 16, EVENT_BITS = 16, ENTRY = 8, COMMAND = 32, BATCH = 256, BASERS = 2, BASER_DEVICES = 0, BASER_COLLECTIONS = 1 };
 enum { CMD_MOVI = 0x01, CMD_INT = 0x03, CMD_CLEAR = 0x04, CMD_SYNC = 0x05, CMD_MAPD = 0x08, CMD_MAPC = 0x09, CMD_MAPTI = 0x0a, CMD_MAPI = 0x0b,
        CMD_INV = 0x0c, CMD_INVALL = 0x0d, CMD_MOVALL = 0x0e, CMD_DISCARD = 0x0f };
 #define VALID (UINT64_C(1) << 63)
@@ -25,6 +27,7 @@ struct its {
     bool enabled;               /* these are read without a lock */
     uint64_t baser[BASERS];
     uint64_t cbaser, cwriter, creadr;
+    struct vm_timer *more;      /* runs on through a long queue */
 };
 
 static struct its *its_of(struct device *dev) { return device_cast(dev, struct its); }
@@ -235,14 +238,22 @@ static void run_command(struct its *s, const uint64_t c[4])
     guest_error(&s->dev, "unknown command %#x", (unsigned)(c[0] & 0xff));
 }
 
-/* Runs what is between the reader and the writer. The queue has at most 1 MiB, so this ends. */
-static void run_queue(struct its *s)
+/* Runs what is between the reader and the writer, and leaves what is much to the machine's loop: a queue of 32768 commands
+ * that each look through all LPIs would keep the CPU that writes for minutes. */
+static void run_queue(void *opaque)
 {
+    struct its *s = opaque;
+    unsigned budget = BATCH;
+
     uint64_t base = s->cbaser & CBASER_ADDR, size = ((s->cbaser & 0xff) + 1) << 12, c[4];
 
     if (!s->enabled || !(s->cbaser & VALID) || s->cwriter >= size)
         return;
     while (s->creadr != s->cwriter) {
+        if (!budget--) {
+            vm_timer_set(s->more, vm_clock_ns(s->dev.vm));
+            return;
+        }
         for (unsigned i = 0; i < 4; i++) {
             if (!gic_ram_read(s->dev.vm, base + s->creadr + 8 * i, &c[i], 8)) {
                 guest_error(&s->dev, "the command queue is not in memory");
@@ -369,7 +380,13 @@ static bool its_realize(struct device *dev, struct error *err)
 {
     if (!its_of(dev)->gic || !its_of(dev)->gic->lpis)
         return error_set(err, ERR_GENERIC, "arm-gicv3-its needs a GICv3 with LPIs", NULL);
+    its_of(dev)->more = vm_timer_new(dev->vm, dev, run_queue, dev);
     return true;
+}
+
+static void its_unrealize(struct device *dev)
+{
+    vm_timer_free(its_of(dev)->more);
 }
 
 DEVICE = {
@@ -384,5 +401,6 @@ DEVICE = {
     .state = (const struct state_field[]){ STATE_BOOL(struct its, enabled), STATE_BYTES(struct its, baser), STATE_U64(struct its, cbaser),
                                            STATE_U64(struct its, cwriter), STATE_U64(struct its, creadr), { 0 } },
     .realize = its_realize,
+    .unrealize = its_unrealize,
     .reset_enter = its_reset,
 };
