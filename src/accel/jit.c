@@ -101,6 +101,7 @@ static void accel_vcpu_exit(struct vcpu *v)
 
     if (!jc)
         return;
+    work_run(v);                /* what was queued after its thread's last look */
     verify_free(jc);
     tlb_free(jc);
     jump_free(jc);
