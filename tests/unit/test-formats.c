@@ -458,6 +458,11 @@ static void test_hostile(const void *arg)
     long before;
     gsize len;
 
+    if (shape->backing) {
+        g_autofree uint8_t *shadow = g_malloc(shape->size);
+
+        make_base(shape, shadow);
+    }
     create(path, shape->format, opts, &err);
     check_ok(&err);
     before = peak_kib();
