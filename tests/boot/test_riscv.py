@@ -44,7 +44,7 @@ def debian(smp):
         with tempfile.TemporaryDirectory() as d:
             disk = os.path.join(d, "disk.qcow2")
             subprocess.run([program("rhea-img"), "create", "-q", "-f", "qcow2", "-b", f"{guest}/root.qcow2", "-F", "qcow2", disk], check=True)
-            with Machine("-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/initrd.img", "-append", "root=/dev/vda rw console=ttyS0",
+            with Machine("-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/initrd.img", "-append", "root=/dev/vda rw console=ttyS0 systemd.default_device_timeout_sec=900",
                          "-drive", f"file={disk},if=virtio,format=qcow2", "-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n",
                          "-device", "virtio-rng-pci", "-fw_cfg", "name=opt/me,string=told", machine="virt", memory="1G", smp=smp, emulator=rv64) as m:
                 m.expect(r"login: ", 600)
@@ -169,7 +169,7 @@ def power_button():
         disk = os.path.join(d, "disk.qcow2")
         subprocess.run([program("rhea-img"), "create", "-q", "-f", "qcow2", "-b", f"{guest}/root.qcow2", "-F", "qcow2", disk], check=True)
         with Machine(*firmware_args(d), "-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/initrd.img", "-append",
-                     "root=/dev/vda rw console=ttyS0", "-drive", f"file={disk},if=virtio,format=qcow2", machine="virt", memory="1G", smp=2,
+                     "root=/dev/vda rw console=ttyS0 systemd.default_device_timeout_sec=900", "-drive", f"file={disk},if=virtio,format=qcow2", machine="virt", memory="1G", smp=2,
                      emulator=rv64) as m:
             m.expect(r"login: ", 600)
             m.send("root\n")
