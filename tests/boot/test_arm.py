@@ -79,6 +79,7 @@ def debian(gic, smp):
                 m.send("ping -c 1 -W 5 10.0.2.2 >/dev/null; echo ping-$?; systemctl is-system-running --wait | tr a-z A-Z\n")
                 m.expect(r"ping-0", 60)
                 m.expect(r"RUNNING", 120)
+                m.expect(r"# ", 60)              # type at a prompt, as a user does
                 m.clean()
                 m.send("poweroff\n")     # this kernel has no driver for the button
                 assert m.wait(120) == 0

@@ -159,7 +159,8 @@ class Life:
 def board(name, images, first):
     lives = actions = 0
     end = time.monotonic() + seconds
-    while lives == 0 or time.monotonic() < end:
+    # A guest may undo itself at once, or switch itself off; but not each time.
+    while lives == 0 or time.monotonic() < end or (actions == 0 and lives < 8):
         seed = first + lives
         life = Life(name, seed, images)
         try:
@@ -173,6 +174,9 @@ def board(name, images, first):
         actions += life.actions
         if "SEED" in os.environ:
             break
+    if not actions and "SEED" not in os.environ:
+        print(f"not ok - {name}: from seed {first} on the guest did nothing", flush=True)
+        return False
     print(f"ok: {name}, {lives} lives from seed {first}, {actions} actions", flush=True)
     return True
 
