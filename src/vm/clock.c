@@ -79,7 +79,8 @@ static void timer_arm(struct vm_timer *t)
 
     if (expiry < 0 || !atomic_load(&c->running))
         return;
-    host = expiry + atomic_load(&c->offset);
+    if (__builtin_add_overflow(expiry, atomic_load(&c->offset), &host))
+        return;                 /* centuries away: a comparator that a guest has set to its largest value */
     if (host < t->armed) {
         t->armed = host;
         loop_timer_set(t->host, host);

@@ -441,6 +441,7 @@ static void test_lines(void)
 
 static void test_clock_stops_with_the_machine(void)
 {
+    unsigned steps;
     struct loop *loop = loop_new("test");
     struct vm *vm = machine(loop, 0);
     struct thing *t = thing_new(vm, NULL, 0x1000);
@@ -470,6 +471,12 @@ static void test_clock_stops_with_the_machine(void)
     while (loop_step(loop, false))
         ;
     g_assert_cmpuint(t->ticks, <=, 4);          /* late ticks do not burst */
+    /* at the end of time: the loop has nothing to do until then */
+    vm_timer_set(t->timer, INT64_MAX);
+    usleep(5000);
+    for (steps = 0; steps < 1000 && loop_step(loop, false); steps++)
+        ;
+    g_assert_cmpuint(steps, <, 1000);
     vm_timer_cancel(t->timer);
     g_assert_cmpint(vm_timer_expiry(t->timer), ==, -1);
     vm_destroy(vm);
