@@ -74,7 +74,8 @@ static void rtc_take(struct rtc *s)             /* the guest wrote a time */
                    ((s->cmos[R_CENTURY] >> 4) * 10 + (s->cmos[R_CENTURY] & 15)) * 100 - 1900,
     };
 
-    s->offset = (int64_t)timegm(&tm) * second - vm_rtc_ns(s->isa.dev.vm);
+    /* Any century can be written; nanoseconds hold some 146 years about 1970 with room to add. */
+    s->offset = CLAMP((int64_t)timegm(&tm), -(INT64_MAX / 2 / second), INT64_MAX / 2 / second) * second - vm_rtc_ns(s->isa.dev.vm);
 }
 
 static void rtc_raise(struct rtc *s, uint8_t flag)
