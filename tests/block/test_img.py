@@ -430,7 +430,7 @@ def test_luks():
     image = ['--image-opts', 'driver=qcow2,encrypt.key-secret=s,file.filename=e.qcow2']
     for shape in ('', ',cluster_size=4k', ',extended_l2=on'):
         for tool in TOOLS:
-            for _ in range(20):             # qemu-img gives up where it cannot measure how fast it hashes: on busy machines
+            for _ in range(100):            # qemu-img gives up where it cannot measure how fast it hashes: on busy machines
                 p = tool('convert', *secrets, '-O', 'qcow2', '-o', 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=100' + shape,
                          'src.raw', 'e.qcow2', ok=(0, 1))
                 if 'accurate CPU usage' not in p.stderr:

@@ -378,7 +378,7 @@ static void test_foreign(const void *arg)
     if (shape->backing)
         make_base(shape, s.shadow);
     /* "Unable to get accurate CPU usage": on a fast or busy machine qemu-img 7.2 fails to time its key derivation */
-    shell("for i in 1 2 3 4 5 6 7 8 9 10; do qemu-img create -q %s -f %s %s%s foreign.%s %" PRIu64 " && exit 0; done; exit 1", *shape->open ? SECRET : "", shape->format,
+    shell("for i in $(seq 100); do qemu-img create -q %s -f %s %s%s foreign.%s %" PRIu64 " && exit 0; done; exit 1", *shape->open ? SECRET : "", shape->format,
           list->len ? "-o " : "", list->str, shape->format, shape->size);
     storm_on(shape, path, &s, true);
     g_rand_free(s.rand);
