@@ -5,8 +5,8 @@
 #include "rhea/base/options.h"
 
 /* Those of the protocol's events that this layer sees; the ones inside image formats are not raised. */
-static const char *const events[] = { "none", "read_aio", "write_aio", "pwritev", "flush_to_disk", "flush_to_os", NULL };
-enum event { EV_NONE, EV_READ, EV_WRITE, EV_PWRITEV, EV_FLUSH, EV_FLUSH_OS };
+static const char *const events[] = { "none", "read_aio", "write_aio", "flush_to_disk", NULL };
+enum event { EV_NONE, EV_READ, EV_WRITE, EV_FLUSH };
 static const char *const io_types[] = { "read", "write", "write-zeroes", "discard", "flush", "block-status", NULL };
 enum io { IO_READ, IO_WRITE, IO_ZERO, IO_DISCARD, IO_FLUSH, IO_STATUS, IO_ANY = -1 };
 
