@@ -103,6 +103,17 @@ static void add_arg(struct thread *t, const struct call *c, unsigned n, const ui
     }
 }
 
+/* Shown before they are made. */
+static bool may_not_return(const struct call *c)
+{
+    static const unsigned which[] = { CALL_exit, CALL_exit_group, CALL_execve, CALL_execveat, CALL_kill, CALL_tkill, CALL_tgkill };
+
+    for (unsigned n = 0; n < G_N_ELEMENTS(which); n++)
+        if (c == &calls[which[n]])
+            return true;
+    return false;
+}
+
 void strace_enter(struct thread *t, const struct call *c, uint64_t nr, const uint64_t *a)
 {
     line_len = 0;
@@ -118,8 +129,7 @@ void strace_enter(struct thread *t, const struct call *c, uint64_t nr, const uin
         add_arg(t, c, n, a);
     }
     add(")");
-    if (c == &calls[CALL_exit] || c == &calls[CALL_exit_group] || c == &calls[CALL_execve] || c == &calls[CALL_execveat]) {
-        /* these may not come back */
+    if (may_not_return(c)) {
         size_t len = line_len;
 
         add("\n");

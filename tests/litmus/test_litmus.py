@@ -43,7 +43,7 @@ def litmus(name, accel, seconds):
             with Machine(*files, "-cpu", cpu, "-append", f'console={console} quiet panic=-1 rhea.run="litmus {seconds}"', machine=machine,
                          smp=4, accel=accel, emulator=f"rhea-system-{emulator}") as m:
                 m.expect(r"userspace is up on \S+, 4 CPUs", 240)
-                said = m.expect(r"(?s)(.*)litmus: (\d+) laps, (\d+) forbidden, (\d+) lost(, LSE)?", seconds * 4 + 240)
+                said = m.expect(r"(?s)(.*)litmus: (\d+) laps, (\d+) forbidden, (\d+) lost(, LSE)?\r?\n", seconds * 4 + 240)
                 print(f"{name}: {said[2]} laps;", *re.findall(r"allowed (.*?)\r?\n", said[1]), sep="  ", flush=True)
                 assert said[3] == said[4] == "0", said[0]
                 assert ("lse" in name) == bool(said[5])
