@@ -188,7 +188,7 @@ void chaos_step(struct cpu *cpu);               /* between regions */
 bool chaos_keep_notice(struct jit_cpu *jc);
 bool chaos_impatient(struct jit_cpu *jc);
 bool chaos_no_link(struct jit_cpu *jc);
-void chaos_store(struct jit_cpu *jc);
+void chaos_store(struct jit_cpu *jc, const struct ram_block *rb, uint64_t offset);
 
 /* loop.c */
 void accel_vcpu_loop(struct vcpu *v);

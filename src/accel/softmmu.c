@@ -643,7 +643,7 @@ static struct tlb_entry *notice_store(struct cpu *cpu, unsigned mmu, struct tlb_
         code_written(cpu->jit->av, cpu, full.ram, full.offset + (va & ~PAGE_MASK), n);
     if (__atomic_load_n(f, __ATOMIC_SEQ_CST) & PAGE_WATCHED)
         watch_written(cpu->jit->av, full.ram, full.offset);
-    chaos_store(cpu->jit);
+    chaos_store(cpu->jit, full.ram, full.offset);
     __atomic_fetch_or(f, PAGE_DIRTY | PAGE_DIRTY_DISPLAY, __ATOMIC_SEQ_CST);
     tlb_lock(cpu->jit);
     if (!page_wants_notice(&full) && tag_match(e->write, va) && !chaos_keep_notice(cpu->jit))
