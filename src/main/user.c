@@ -52,6 +52,18 @@ static bool opt_cache(struct command *c, const char *v, struct error *err)
     return true;
 }
 
+static bool opt_self(struct command *c, const char *v, struct error *err) { c->user.self = v; return true; }
+
+static bool opt_seccomp(struct command *c, const char *v, struct error *err)
+{
+    uint64_t fd;
+
+    if (!parse_uint(v, INT32_MAX, &fd, err))
+        return false;
+    c->user.seccomp_fd = fd;
+    return true;
+}
+
 static bool opt_set(struct command *c, const char *v, struct error *err)
 {
     g_auto(GStrv) parts = g_strsplit(v, ",", -1);
@@ -117,6 +129,8 @@ static const struct option {
     { "singlestep", opt_one, NULL, "SINGLESTEP", NULL },
     { "interp", opt_interp, NULL, "INTERP", "interpret, do not translate" },
     { "tb-size", opt_cache, "MEBIBYTES", "TB_SIZE", "size of the code cache" },
+    { "self", opt_self, "PATH", NULL, NULL },
+    { "seccomp-fd", opt_seccomp, "NUMBER", NULL, NULL },         /* from our own execve() */
     { "perfmap", opt_perf, NULL, "PERFMAP", "write /tmp/perf-PID.map" },
     { "version", opt_version, NULL, NULL, "print the version" },
     { "v", opt_version, NULL, NULL, NULL },
@@ -250,6 +264,18 @@ static int fail(struct error *err)
     return 1;
 }
 
+/* Where this program lies; one that could still ask tells it to the next. */
+static void own_path(struct user_options *o)
+{
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+    if (n > 0)
+        o->self = g_strndup(path, n);
+    else if (!o->self && *(const char *)getauxval(AT_EXECFN) == '/')
+        o->self = (const char *)getauxval(AT_EXECFN);
+}
+
 /* Lives as long as the process: execve() hands its options on. */
 static struct command command;
 
@@ -280,6 +306,7 @@ int main(int argc, char **argv)
     if (!start_log(&command, &err))
         return fail(&err);
     path = argv[next];
+    own_path(&command.user);
     args = argv + next;
     /* binfmt_misc with its P flag: the path, then the program's own argv[0] (AT_FLAGS_PRESERVE_ARGV0) */
     if (getauxval(AT_FLAGS) & 1 && next + 1 < argc)

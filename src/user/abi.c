@@ -1,16 +1,17 @@
 /* The kernel ABIs of the guests: their facts, and structures converted by their fields. */
+#include <linux/audit.h>
 #include <string.h>
 #include "user/abi.h"
 
 static const struct abi abis[] = {
-    { "x86_64", ABI_X86_64, 64, 8, .packed_epoll = true, .clone_tls_last = true },
-    { "i386", ABI_I386, 32, 4, .packed_epoll = true },
-    { "arm", ABI_ARM, 32, 8, .pairs_even = true, .arm_open_flags = true },
-    { "aarch64", ABI_AARCH64, 64, 8, .arm_open_flags = true, .stat_generic = true },
-    { "riscv64", ABI_RISCV64, 64, 8, .stat_generic = true, .no_restorer = true },
-    { "riscv32", ABI_RISCV32, 32, 8, .no_restorer = true },
+    { "x86_64", ABI_X86_64, 64, AUDIT_ARCH_X86_64, 8, .packed_epoll = true, .clone_tls_last = true },
+    { "i386", ABI_I386, 32, AUDIT_ARCH_I386, 4, .packed_epoll = true },
+    { "arm", ABI_ARM, 32, AUDIT_ARCH_ARM, 8, .pairs_even = true, .arm_open_flags = true },
+    { "aarch64", ABI_AARCH64, 64, AUDIT_ARCH_AARCH64, 8, .arm_open_flags = true, .stat_generic = true },
+    { "riscv64", ABI_RISCV64, 64, AUDIT_ARCH_RISCV64, 8, .stat_generic = true, .no_restorer = true },
+    { "riscv32", ABI_RISCV32, 32, AUDIT_ARCH_RISCV32, 8, .no_restorer = true },
 };
-static const struct abi host_abi = { "host", ABI_X86_64, 64, 8 };
+static const struct abi host_abi = { "host", ABI_X86_64, 64, AUDIT_ARCH_X86_64, 8 };
 
 const struct abi *abi_find(const char *guest)
 {

@@ -12,6 +12,7 @@ struct abi {
     const char *guest;          /* guest_user.name */
     enum abi_column column;     /* of syscall_numbers.def */
     uint8_t bits;
+    uint32_t audit_arch;        /* AUDIT_ARCH_*, of seccomp */
     uint8_t align64;            /* alignment of a 64-bit field in a struct: i386 has 4 */
     bool pairs_even;            /* a 64-bit argument of a 32-bit guest begins at an even one */
     bool arm_open_flags;        /* O_DIRECTORY, O_NOFOLLOW, O_DIRECT, O_LARGEFILE as Arm has them */

@@ -7,7 +7,9 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "rhea/base/log.h"
 #include "user/elf.h"
+#include "user/seccomp.h"
 #include "user/syscall.h"
 
 enum { SCRIPT_DEPTH = 5, HEAD_BYTES = 256, STRINGS_MAX = 1 << 20, STRING_MOST = 128 << 10 };
@@ -42,7 +44,7 @@ static void add_option(GPtrArray *v, const char *name, const char *value)
 }
 
 /* The command line that runs path as this process runs. */
-static char **rhea_argv(const struct user_options *o, const char *path, char **argv)
+static char **rhea_argv(const struct user_options *o, int seccomp_fd, const char *path, char **argv)
 {
     GPtrArray *v = g_ptr_array_new();
 
@@ -67,6 +69,12 @@ static char **rhea_argv(const struct user_options *o, const char *path, char **a
         add_option(v, "-one-insn-per-tb", NULL);
     if (o->engine.interp)
         add_option(v, "-interp", NULL);
+    if (o->self)
+        add_option(v, "-self", o->self);
+    if (seccomp_fd >= 0) {
+        g_ptr_array_add(v, g_strdup("-seccomp-fd"));
+        g_ptr_array_add(v, g_strdup_printf("%d", seccomp_fd));
+    }
     add_option(v, "-0", argv[0] ? argv[0] : "");
     add_option(v, "--", path);
     for (unsigned n = 1; argv[0] && argv[n]; n++)
@@ -75,9 +83,30 @@ static char **rhea_argv(const struct user_options *o, const char *path, char **a
     return (char **)g_ptr_array_free(v, FALSE);
 }
 
-static int64_t exec_host(const char *path, char **argv, char **envp)
+/* The host's kernel cannot judge a native program by filters for the guest's numbers, so that it is not run under them. */
+static int64_t exec_host(struct thread *t, const char *path, char **argv, char **envp)
 {
+    if (t->seccomp) {
+        log_at(LOG_UNIMP, "execve: %s is a program for the host, which seccomp filters of a guest cannot watch\n", path);
+        return -EACCES;
+    }
     return execve(path, argv, envp) < 0 ? -errno : 0;
+}
+
+static int64_t exec_rhea(struct thread *t, const char *path, char **argv, char **envp)
+{
+    int seccomp_fd = t->seccomp ? seccomp_save(t) : -1;
+    g_auto(GStrv) v = rhea_argv(t->process->options, seccomp_fd, path, argv);
+    int64_t r;
+
+    if (t->seccomp && seccomp_fd < 0)
+        return -ENOMEM;
+    r = execve("/proc/self/exe", v, envp) < 0 ? -errno : 0;
+    if (r == -ENOENT && t->process->options->self)      /* /proc is not mounted: in a fresh chroot, say */
+        r = execve(t->process->options->self, v, envp) < 0 ? -errno : 0;
+    if (seccomp_fd >= 0)
+        close(seccomp_fd);
+    return r;
 }
 
 static int64_t exec_depth(struct thread *t, const char *path, char **argv, char **envp, int depth)
@@ -92,7 +121,7 @@ static int64_t exec_depth(struct thread *t, const char *path, char **argv, char 
         return -errno;
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)                 /* one may run what one may not read */
-        return exec_host(path, argv, envp);
+        return exec_host(t, path, argv, envp);
     n = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? pread(fd, head, HEAD_BYTES, 0) : -1;
     close(fd);
     if (n < 0)
@@ -124,13 +153,12 @@ static int64_t exec_depth(struct thread *t, const char *path, char **argv, char 
     guest = elf_guest((uint8_t *)head, n);
     /* A program for the host is the host's, unless this process is itself such a one that is emulated. */
     if (guest && (guest == own || strcmp(guest->name, "x86_64"))) {
-        g_auto(GStrv) v = rhea_argv(t->process->options, path, argv);
-        int64_t r = exec_host("/proc/self/exe", v, envp);
+        int64_t r = exec_rhea(t, path, argv, envp);
 
         if (r != -ENOENT)
             return r;
     }
-    return exec_host(path, argv, envp);
+    return exec_host(t, path, argv, envp);
 }
 
 int64_t user_exec(struct thread *t, int dirfd, const char *path, char **argv, char **envp, int flags)

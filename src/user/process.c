@@ -13,6 +13,7 @@
 #include "user/abi.h"
 #include "user/elf.h"
 #include "user/mem.h"
+#include "user/seccomp.h"
 #include "user/syscall.h"
 
 enum {
@@ -262,6 +263,9 @@ struct thread *process_load(const struct user_options *options, const struct gue
         t = NULL;
     } else if (!stack_fill(t, &prog, &s, argv, envp, path)) {
         error_setf(err, ERR_GENERIC, "give a larger stack with -s", "%s: arguments and environment do not fit", path);
+        t = NULL;
+    } else if (options->seccomp_fd && !seccomp_load(t, options->seccomp_fd)) {
+        error_setf(err, ERR_GENERIC, NULL, "%s: the seccomp filters of the program before it cannot be read", path);
         t = NULL;
     } else {
         p->exe = realpath(path, NULL);

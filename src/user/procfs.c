@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "user/mem.h"
+#include "user/seccomp.h"
 #include "user/syscall.h"
 
 /* What follows "/proc/self/" in any of its spellings, or NULL. */
@@ -100,6 +101,24 @@ static bool file_stat(struct thread *t, GString *s)
     return true;
 }
 
+/* The host's, with what it says of seccomp ours: the host's kernel knows of no filter. */
+static bool file_status(struct thread *t, GString *s)
+{
+    g_autofree char *text = NULL;
+
+    if (!g_file_get_contents("/proc/thread-self/status", &text, NULL, NULL))
+        return false;
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        if (g_str_has_prefix(line, "Seccomp:"))
+            g_string_append_printf(s, "Seccomp:\t%d\n", seccomp_mode(t));
+        else if (g_str_has_prefix(line, "Seccomp_filters:"))
+            g_string_append_printf(s, "Seccomp_filters:\t%u\n", seccomp_count(t));
+        else
+            g_string_append_len(s, line, end + 1 - line);
+    }
+    return true;
+}
+
 static bool file_cpuinfo(struct thread *t, GString *s)
 {
     long count = sysconf(_SC_NPROCESSORS_ONLN);
@@ -116,7 +135,7 @@ static bool file_cpuinfo(struct thread *t, GString *s)
 
 static const struct { const char *name; bool own; bool (*fill)(struct thread *t, GString *s); } files[] = {
     { "maps", true, file_maps }, { "auxv", true, file_auxv }, { "cmdline", true, file_cmdline }, { "stat", true, file_stat },
-    { "environ", true, file_environ }, { "/proc/cpuinfo", false, file_cpuinfo },
+    { "environ", true, file_environ }, { "status", true, file_status }, { "/proc/cpuinfo", false, file_cpuinfo },
 };
 
 static int64_t content_file(const char *name, const GString *s, int flags)

@@ -56,7 +56,7 @@ bool signal_take(struct thread *t, int sig, const siginfo_t *info)
 
 /* ---- delivery */
 
-static _Noreturn void die_by(struct thread *t, int sig)
+_Noreturn void signal_die(struct thread *t, int sig)
 {
     struct kernel_sigaction a = { 0 };
 
@@ -79,7 +79,7 @@ static void default_action(struct thread *t, int sig)
     }
     if (log_enabled(LOG_INT))
         log_printf("killed by signal %d at pc %#" G_GINT64_MODIFIER "x\n", sig, t->cpu->pc);
-    die_by(t, sig);
+    signal_die(t, sig);
 }
 
 static bool on_altstack(const struct signal_thread *s, uint64_t sp)
@@ -159,7 +159,7 @@ static void handler_enter(struct thread *t, const struct signal_action *a, int s
     frame_fill(t, &f, a, sig, siginfo);
     if (!frame_push(t, &f)) {
         log_at(LOG_GUEST_ERRORS, "no stack for signal %d at sp %#" G_GINT64_MODIFIER "x\n", sig, f.sp);
-        die_by(t, SIGSEGV);
+        signal_die(t, SIGSEGV);
     }
     if (s->altstack.flags & ALTSTACK_AUTODISARM && f.on_altstack) {
         s->altstack.size = 0;
@@ -224,7 +224,7 @@ void signal_force(struct thread *t, const siginfo_t *info)
     ignored = t->process->sig.action[sig].handler == ACTION_IGN;
     pthread_mutex_unlock(&t->process->sig.lock);
     if (ignored || t->sig.mask & BIT_OF(sig))
-        die_by(t, sig);
+        signal_die(t, sig);
     deliver(t, sig, info);
 }
 

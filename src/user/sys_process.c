@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "rhea/base/log.h"
 #include "user/mem.h"
+#include "user/seccomp.h"
 #include "user/syscall.h"
 
 /* ---- memory */
@@ -210,9 +211,11 @@ SYS(prctl)
     case PR_CAP_AMBIENT: case PR_GET_SPECULATION_CTRL: case PR_SET_PTRACER: case PR_MCE_KILL: case PR_MCE_KILL_GET:
     case PR_SET_IO_FLUSHER: case PR_GET_IO_FLUSHER:
         return user_safe_syscall(t, SYS_prctl, option, a[1], a[2], a[3], a[4], 0);
+    case PR_GET_SECCOMP: case PR_SET_SECCOMP:
+        return seccomp_prctl(t, a);
     case PR_SET_VMA:            /* a name for a mapping: nobody has to know it */
         return 0;
-    default:                    /* what is the architecture's own, and seccomp and PR_SET_MM, which must not reach the host */
+    default:                    /* what is the architecture's own, and PR_SET_MM, which must not reach the host */
         log_at(LOG_UNIMP, "prctl: option %d is not implemented\n", option);
         return -EINVAL;
     }

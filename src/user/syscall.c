@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/uio.h>
 #include "rhea/base/log.h"
+#include "user/seccomp.h"
 #include "user/syscall.h"
 
 /* A name has an empty row at first, which that of syscalls.def overrides. */
@@ -337,7 +338,8 @@ int64_t user_syscall(struct thread *t)
         strace_enter(t, c, nr, a);
     if (!c->known)
         missing(t, c, nr);
-    r = call_run(t, c - calls, a);
+    if (!seccomp_active(t) || seccomp_check(t, c - calls, nr, a, &r))
+        r = call_run(t, c - calls, a);
     if (p->options->strace)
         strace_leave(t, c, r);
     return r;

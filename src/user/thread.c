@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "rhea/base/log.h"
 #include "user/mem.h"
+#include "user/seccomp.h"
 #include "user/syscall.h"
 
 enum { THREAD_STACK = 512 << 10 };
@@ -97,6 +98,14 @@ static void thread_unlist(struct process *p, struct thread *t)
         }
 }
 
+static void thread_free(struct thread *t)
+{
+    engine_cpu_free(t->process->engine, t->cpu);
+    signal_thread_free(&t->sig);
+    seccomp_unref(t->seccomp);
+    g_free(t);
+}
+
 _Noreturn void thread_exit(struct thread *t, int status)
 {
     struct process *p = t->process;
@@ -118,10 +127,8 @@ _Noreturn void thread_exit(struct thread *t, int status)
     if (first)                  /* its host stack is the process's; the kernel keeps it until all have ended */
         for (;;)
             syscall(SYS_exit, status & 0xff);
-    engine_cpu_free(p->engine, t->cpu);
-    signal_thread_free(&t->sig);
+    thread_free(t);
     current = NULL;
-    g_free(t);
     pthread_exit(NULL);
 }
 
@@ -146,11 +153,19 @@ struct clone_request {
 /* A new thread: the parent waits until it has a tid and a CPU of its own. */
 struct start {
     struct thread *t;
+    const struct thread *parent;
     const struct clone_request *r;
     pthread_mutex_t lock;
     pthread_cond_t ready;
     bool is_ready, failed;
 };
+
+static void thread_take_filters(struct thread *t, const struct thread *from)
+{
+    seccomp_unref(t->seccomp);
+    t->seccomp = seccomp_ref(from->seccomp);
+    t->seccomp_strict = from->seccomp_strict;
+}
 
 static struct thread *thread_copy(struct thread *from, struct process *p)
 {
@@ -160,6 +175,7 @@ static struct thread *thread_copy(struct thread *from, struct process *p)
     t->vfork_fd = -1;
     signal_thread_init(&t->sig, &from->sig);
     t->cpu = engine_cpu_clone(p->engine, from->cpu);
+    thread_take_filters(t, from);
     return t;
 }
 
@@ -197,6 +213,7 @@ static void *thread_start(void *opaque)
         guest_write(t, s->r->parent_tid, &tid, sizeof(tid));
     if (ok) {
         pthread_mutex_lock(&t->process->lock);
+        thread_take_filters(t, s->parent);      /* again: others may have changed them meanwhile */
         t->next = t->process->threads;
         t->process->threads = t;
         t->process->nthreads++;
@@ -214,7 +231,7 @@ static void *thread_start(void *opaque)
 
 static int64_t clone_thread(struct thread *t, const struct clone_request *r)
 {
-    struct start s = { .t = thread_copy(t, t->process), .r = r, .lock = PTHREAD_MUTEX_INITIALIZER, .ready = PTHREAD_COND_INITIALIZER };
+    struct start s = { .t = thread_copy(t, t->process), .parent = t, .r = r, .lock = PTHREAD_MUTEX_INITIALIZER, .ready = PTHREAD_COND_INITIALIZER };
     sigset_t all, old;
     pthread_attr_t attr;
     pthread_t id;
@@ -241,9 +258,7 @@ static int64_t clone_thread(struct thread *t, const struct clone_request *r)
     pthread_attr_destroy(&attr);
     if (!e && !s.failed)
         return tid;
-    engine_cpu_free(t->process->engine, s.t->cpu);
-    signal_thread_free(&s.t->sig);
-    g_free(s.t);
+    thread_free(s.t);
     return -EAGAIN;
 }
 
@@ -380,9 +395,7 @@ static int64_t clone_shared(struct thread *t, const struct clone_request *r)
     thread_set_self(t);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     munmap(stack, THREAD_STACK);
-    engine_cpu_free(p->engine, s.t->cpu);
-    signal_thread_free(&s.t->sig);
-    g_free(s.t);
+    thread_free(s.t);
     if (pid > 0 && r->flags & CLONE_PARENT_SETTID) {
         uint32_t id = pid;
 

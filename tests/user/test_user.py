@@ -104,6 +104,27 @@ int main(int argc, char **argv) {
 MACHINE = {"x86_64": "x86_64", "i386": "i686", "aarch64": "aarch64", "arm": "armv7l", "riscv64": "riscv64"}
 
 
+def test_sandbox():
+    """seccomp filters judge the guest's own calls; in the native run the kernel checks the checks."""
+    for guest in GUESTS:
+        program = compile_for(guest, os.path.join(here, "sandbox.c"), "sandbox", "-static")
+        for name, argv in [(guest, [rhea(guest), program])] + ([("native", [program])] if guest == "x86_64" else []):
+            r = run(argv)
+            report(f"sandbox {name}", r.returncode == 0 and "\n0 failures\n" in r.stdout, r.stdout + r.stderr)
+
+
+def test_exec_without_proc():
+    """execve() of a foreign program works where /proc is not mounted: a chroot's first steps."""
+    program = compile_for("riscv64", source("chain.c", """
+#include <stdio.h>
+#include <unistd.h>
+int main(int argc, char **argv) { if (argc > 1) execv(argv[1], argv + 1); else puts("reached"); return argc > 1; }
+"""), "chain", "-static")
+    script = f"mount -t tmpfs none /proc && exec {rhea('riscv64')} {program} {program} {program}"
+    r = run(["unshare", "-U", "-r", "-m", "bash", "-c", script])
+    report("exec without /proc", r.stdout == "reached\n", f"{r.stdout}{r.stderr}exit {r.returncode}")
+
+
 def test_options():
     program = {g: compile_for(g, source("hello.c", HELLO), "hello", "-static") for g in GUESTS}
     release = os.uname().release
@@ -177,7 +198,8 @@ def test_binfmt():
     report("binfmt_misc", r.stdout.startswith("other|riscv64|2|one|"), f"{r.stdout}{r.stderr}exit {r.returncode}")
 
 
-parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "hostile": test_hostile_elf}
+parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "hostile": test_hostile_elf, "sandbox": test_sandbox,
+         "noproc": test_exec_without_proc}
 for name, part in parts.items():
     if not only or name in only:
         part()

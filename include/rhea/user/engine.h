@@ -108,6 +108,7 @@ uint64_t signal_host_mask(uint64_t guest_mask);
 void signal_during(struct thread *t, uint64_t guest_mask);      /* if the call is interrupted, frames save t->sig.mask */
 /* Raises a synchronous signal, as a fault does. */
 void signal_force(struct thread *t, const siginfo_t *info);
+_Noreturn void signal_die(struct thread *t, int sig);    /* as if its action were the default */
 /* Guest layout, both ways; size of it. 64-bit guests have the host's own. */
 enum { GUEST_SIGINFO_SIZE = 128 };
 void siginfo_to_guest(const struct guest_user *u, uint8_t out[GUEST_SIGINFO_SIZE], const siginfo_t *info);

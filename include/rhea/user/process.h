@@ -25,6 +25,8 @@ struct user_options {
     const char *log_items, *log_file;   /* -d, -D as given, or NULL */
     uint64_t stack_size;        /* -s, 0: RLIMIT_STACK */
     bool strace;
+    const char *self;           /* path of Rhea, for where /proc is missing, or NULL */
+    int seccomp_fd;             /* filters of the program before this one, 0: none */
     struct engine_options engine;
 };
 
@@ -60,6 +62,8 @@ struct thread {
     uint64_t clear_child_tid;   /* guest address: zeroed and woken when the thread ends; 0: none */
     uint64_t robust_list;       /* set_robust_list() */
     uint32_t robust_len;
+    struct seccomp_filter *_Atomic seccomp;     /* seccomp.c; NULL: none */
+    bool seccomp_strict;
     int vfork_fd;               /* the parent of a vfork() waits for its end; -1: none */
 };
 
