@@ -30,7 +30,7 @@ int host_sigaction(int sig, const struct kernel_sigaction *set, struct kernel_si
 
 void host_handler_set(int sig, unsigned long flags)
 {
-    struct kernel_sigaction a = { .handler = host_signal, .flags = flags | SA_SIGINFO | SA_RESTART | SA_RESTORER_,
+    struct kernel_sigaction a = { .handler = host_signal, .flags = flags | SA_SIGINFO | SA_RESTORER_,
                                   .restorer = restorer, .mask = ~UINT64_C(0) };
 
     a.mask &= ~(UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGBUS - 1));
@@ -66,7 +66,8 @@ __attribute__((noinline, noclone)) size_t user_copy(void *to, const void *from, 
 
 /* ---- system calls that signals may interrupt before they begin: between look and syscall there is no gap, since the handler
  * takes whoever is in [user_syscall_begin, user_syscall_end) out. The kernel restarts a call (SA_RESTART) by going back to
- * its instruction, which is in there, too: then nothing was done. */
+ * its instruction, which is in there, too. Either way nothing was done, and it is made after the handler: only the kernel says
+ * EINTR, since most calls never fail with it. */
 extern const uint8_t user_syscall_begin[], user_syscall_end[], user_syscall_abort[];
 int64_t user_syscall_asm(_Atomic uint32_t *look, uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f);
 __asm__(".text\n"

@@ -150,10 +150,11 @@ static void handler_enter(struct thread *t, const struct signal_action *a, int s
     uint8_t siginfo[GUEST_SIGINFO_SIZE];
     struct signal_frame f;
 
-    if (jc->restart && a->flags & SA_RESTART)
-        u->syscall_again(t->cpu);
-    else if (jc->restart)
+    /* A call under a mask of its own began with that mask: what it let through has interrupted it. */
+    if (jc->restart && s->has_saved_mask)
         u->syscall_result(t->cpu, -EINTR);
+    else if (jc->restart)
+        u->syscall_again(t->cpu);
     jc->restart = false;
     siginfo_to_guest(u, siginfo, info);
     frame_fill(t, &f, a, sig, siginfo);
@@ -234,10 +235,9 @@ static void host_follow(int sig, const struct signal_action *a)
 {
     struct kernel_sigaction k = { .flags = a->flags & (SA_NOCLDSTOP | SA_NOCLDWAIT) };
 
-    if (BIT_OF(sig) & FAULTS)
-        return;                         /* always ours */
-    if (a->handler > ACTION_IGN) {
-        host_handler_set(sig, k.flags);
+    /* SA_RESTART as the guest has it: whether a call begins anew is the kernel's to decide. */
+    if (a->handler > ACTION_IGN || BIT_OF(sig) & FAULTS) {
+        host_handler_set(sig, k.flags | (a->flags & SA_RESTART));
         return;
     }
     k.handler = (void (*)(int, siginfo_t *, void *))(uintptr_t)a->handler;

@@ -149,8 +149,6 @@ static int64_t timed_wait(struct thread *t, const uint64_t *a, enum layout l)
         return a[1] && guest_write(t, a[1], out, sizeof(out)) ? -EFAULT : sig;
     }
     r = user_safe_syscall(t, SYS_rt_sigtimedwait, (uint64_t)&set, (uint64_t)&info, a[2] ? (uint64_t)&ts : 0, MASK_BYTES, 0, 0);
-    if (r == USER_RESTART)
-        return -EINTR;
     if (r > 0 && a[1]) {
         siginfo_to_guest(t->process->guest, out, &info);
         if (guest_write(t, a[1], out, sizeof(out)))

@@ -158,6 +158,7 @@ struct start {
     pthread_mutex_t lock;
     pthread_cond_t ready;
     bool is_ready, failed;
+    pid_t tid;
 };
 
 static void thread_take_filters(struct thread *t, const struct thread *from)
@@ -204,7 +205,7 @@ static void *thread_start(void *opaque)
     uint32_t tid = gettid();
     bool ok;
 
-    t->tid = tid;
+    t->tid = s->tid = tid;
     current = t;
     ok = engine_thread_begin(t);
     if (ok && s->r->flags & CLONE_CHILD_SETTID)
@@ -253,7 +254,7 @@ static int64_t clone_thread(struct thread *t, const struct clone_request *r)
             pthread_cond_wait(&s.ready, &s.lock);
         pthread_mutex_unlock(&s.lock);
     }
-    tid = s.failed ? -1 : s.t->tid;
+    tid = s.tid;                /* s.t may have ended, and is its own */
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
     if (!e && !s.failed)

@@ -51,7 +51,7 @@ void engine_kick(struct thread *t);             /* it looks at exit_request at i
 /* What ussys gives: runs the system call that is in t->cpu's registers. USER_RESTART* as results are seen to by the loop. */
 int64_t user_syscall(struct thread *t);
 enum {
-    USER_RESTART = -512,        /* interrupted, nothing was done: again after the handler if SA_RESTART, else EINTR */
+    USER_RESTART = -512,        /* interrupted, nothing was done: again after the handler, but EINTR after signal_during() */
     USER_NORESULT = -10000,     /* registers are as they should be (sigreturn, a new thread's) */
 };
 
@@ -77,7 +77,7 @@ void engine_unmapped(struct engine *e, uint64_t va, uint64_t n);
 void engine_code_changed(struct engine *e, uint64_t va, uint64_t n);
 
 /* ---- system calls that may block. As syscall(2), with -errno as result; USER_RESTART if a signal came before it began or the
- * kernel would restart it (handlers are installed with SA_RESTART): then nothing was done. */
+ * kernel restarts it (the host's handlers have SA_RESTART where the guest's have): then nothing was done. */
 int64_t user_safe_syscall(struct thread *t, long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f);
 
 /* ---- signals. Guest signal numbers are the host's. Masks are 64 bits, bit sig - 1. */

@@ -1,0 +1,11 @@
+;; Guile's machine-code JIT over the Boehm collector, which stops threads by signals. Prints "guile ok".
+(use-modules (ice-9 threads) (srfi srfi-1))
+(define (check ok what) (unless ok (display "FAILED: ") (display what) (newline) (primitive-_exit 1)))
+(define (tree d) (if (zero? d) 1 (cons (tree (- d 1)) (tree (- d 1)))))
+(define (leaves x) (if (pair? x) (+ (leaves (car x)) (leaves (cdr x))) x))
+(define threads (map (lambda (i) (call-with-new-thread (lambda () (every (lambda (i) (= (leaves (tree 11)) 2048)) (iota 10))))) (iota 4)))
+(for-each (lambda (i) (gc)) (iota 10))
+(check (every join-thread threads) "threads")
+(check (= (string-length (number->string (fold * 1 (iota 500 1)))) 1135) "500!")
+(check (eq? 'caught (catch #t (lambda () (vector-ref (vector 1) 5)) (lambda e 'caught))) "error")
+(display "guile ok\n")
