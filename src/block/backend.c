@@ -182,6 +182,8 @@ static bool fast_takes(struct block_node *n, struct block_req *r, const struct b
     /* writes of 4K-sector hosts meet read-modify-writes under the node's lock */
     if (f->write && (n->read_only || n->detect_zeroes || n->bitmaps || n->limits.align > 512))
         return false;
+    if (n->hooks)
+        return false;
     if (n->limits.mem_align > 1) {
         for (int i = 0; i < r->niov; i++)
             if (((uintptr_t)r->iov[i].iov_base & (n->limits.mem_align - 1)) ||
@@ -359,6 +361,8 @@ void backend_resume(struct block_backend *b)
         b->waiting = NULL;
     }
     g_mutex_unlock(&b->lock);
+    if (!atomic_load(&b->quiesced))
+        co_queue_wake_all(&b->resumed);
     for (; r; r = next) {
         struct loop *loop = r->aio.loop;
 
@@ -369,6 +373,19 @@ void backend_resume(struct block_backend *b)
         else
             loop_post(loop, req_enter, r);
     }
+}
+
+/* Quiescing and these both happen on the main loop: what is seen of `quiesced` stays until the coroutine yields. */
+void backend_co_enter(struct block_backend *b)
+{
+    while (atomic_load(&b->quiesced))
+        co_queue_wait(&b->resumed, NULL);
+    atomic_fetch_add(&b->in_flight, 1);
+}
+
+void backend_co_exit(struct block_backend *b)
+{
+    backend_put(b);
 }
 
 /* ---- back ends */
@@ -382,9 +399,11 @@ struct block_backend *backend_new(struct block_graph *g, const char *name, struc
     b->root = root;
     b->loop = g->loop;
     b->writeback = true;
+    b->quiesced = g->changing;
     b->werror = POLICY_ENOSPC;
     b->rerror = POLICY_REPORT;
     g_mutex_init(&b->lock);
+    co_queue_init(&b->resumed);
     if (root)
         node_ref(root);
     g_ptr_array_add(g->backends, b);
@@ -393,8 +412,10 @@ struct block_backend *backend_new(struct block_graph *g, const char *name, struc
 
 static void backend_drop_hold(struct block_backend *b)
 {
-    if (b->held && b->root)
+    if (b->held && b->root) {
+        b->root->job_writers -= b->job && b->held_write;
         node_release(b->root, b->held_write);
+    }
     b->held = false;
 }
 
@@ -443,6 +464,20 @@ struct block_backend *backend_open(struct block_graph *g, struct block_node *roo
 
     if (backend_hold(b, write, err))
         return b;
+    backend_free(b);
+    return NULL;
+}
+
+struct block_backend *backend_open_job(struct block_graph *g, struct block_node *root, bool write, bool exclusive, struct error *err)
+{
+    struct block_backend *b = backend_new(g, "", root);
+
+    b->job = true;
+    b->share = !exclusive;
+    if (backend_hold(b, write, err)) {
+        root->job_writers += write;
+        return b;
+    }
     backend_free(b);
     return NULL;
 }

@@ -24,6 +24,7 @@ struct block_backend {
     bool removable, tray_open, locked;
     bool writeback;
     bool share;
+    bool job;                   /* a job's: graph_replace() leaves it */
     enum block_if iface;
     int bus, unit;
     struct json_object *opts;
@@ -38,6 +39,7 @@ struct block_backend {
     GMutex lock;                /* guards waiting */
     struct block_req *waiting, *waiting_tail;
     struct loop *_Atomic drainer;
+    struct co_queue resumed;    /* jobs' requests that wait for the end of a drain */
     struct op_stats stats[OP_COUNT];
     atomic_uint_fast64_t last_access_ns;
 };
@@ -47,6 +49,11 @@ void backend_free(struct block_backend *b);
 struct block_backend *backend_find(struct block_graph *g, const char *name);
 void backend_quiesce(struct block_backend *b);  /* no new requests start; returns when none is in flight */
 void backend_resume(struct block_backend *b);
+/* [co], main loop: brackets of a request that a job makes on b->root by itself. */
+void backend_co_enter(struct block_backend *b);
+void backend_co_exit(struct block_backend *b);
+/* For jobs. exclusive: nobody else may write. */
+struct block_backend *backend_open_job(struct block_graph *g, struct block_node *root, bool write, bool exclusive, struct error *err);
 void backends_running(void *graph, bool running);
 /* The node that a device's or node's name means. */
 struct block_node *block_lookup(struct block_graph *g, const char *name, struct error *err);

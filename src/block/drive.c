@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "block/backend.h"
 #include "rhea/base/options.h"
+#include "rhea/block/job.h"
 #include "rhea/vm/vm.h"
 
 static const struct { const char *name; enum block_if iface; int units; } interfaces[] = {
@@ -478,6 +479,8 @@ bool block_resize(struct vm *vm, const char *name, uint64_t size, struct error *
 
     if (!r.n)
         return false;
+    if (job_on_node(g, r.n, err))
+        return false;
     if (size & 511 || size > INT64_MAX)
         return error_setf(err, ERR_GENERIC, "disks have whole sectors of 512 bytes",
                           "cannot resize to %" PRIu64 " bytes", size);
@@ -508,9 +511,15 @@ void block_flush_all(struct vm *vm)
 {
     if (!vm->block_graph)
         return;
-    for (unsigned i = 0; i < vm->block_graph->backends->len; i++)
-        block_drain(g_ptr_array_index(vm->block_graph->backends, i));
+    for (unsigned i = 0; i < vm->block_graph->backends->len; i++) {
+        struct block_backend *b = g_ptr_array_index(vm->block_graph->backends, i);
+
+        if (b->dev)             /* what the guest has asked for is done, not queued */
+            block_drain(b);
+    }
+    graph_quiesce(vm->block_graph);
     block_run(vm->block_graph, flush_run, vm->block_graph);
+    graph_resume(vm->block_graph);
 }
 
 void block_close_all(struct vm *vm)

@@ -18,6 +18,10 @@ struct block_graph {
     unsigned next_name;
     unsigned depth;             /* of node_open() calls: bounds backing chains */
     GPtrArray *opening;         /* file names of the images being opened, outermost first */
+    unsigned changing;          /* graph_quiesce() calls: no request is in flight, jobs wait with their next step */
+    GQueue deferred;            /* of struct graph_step: what jobs wait to do */
+    GPtrArray *jobs;            /* of struct job, in order of making */
+    unsigned next_job;
     bool repairing;             /* a corrupt image may be opened for writing: rhea-img check -r */
     struct block_inherit *inherit;      /* what a child being opened takes from its parent */
 };
@@ -27,6 +31,48 @@ struct block_inherit {
     bool direct, no_flush, read_only, auto_read_only, discard, force_share;
     const char *aio, *locking;  /* for the file at the end */
 };
+
+/* ---- hooks: a job that takes part in the requests on a node. Added and removed while the graph is quiet; the functions run
+ * in the request's coroutine, on any thread. */
+struct block_write {
+    enum { WRITE_DATA, WRITE_ZEROES, WRITE_DISCARD } kind;
+    uint64_t off, bytes;
+    const struct iovec *iov;    /* WRITE_DATA */
+    int niov;
+    unsigned flags;
+};
+struct block_hook {
+    /* Before a write; an error fails it. NULL: nothing to do. */
+    int (*write_begin)(struct block_hook *h, const struct block_write *w);
+    /* After it, however it ended; what the request returns. Called if write_begin() returned 0. */
+    int (*write_end)(struct block_hook *h, const struct block_write *w, int ret);
+    void (*read_begin)(struct block_hook *h, uint64_t off, uint64_t bytes);
+    void (*read_end)(struct block_hook *h, uint64_t off, uint64_t bytes);
+    struct block_hook *next;
+};
+void node_hook(struct block_node *n, struct block_hook *h);
+void node_unhook(struct block_node *n, struct block_hook *h);
+
+/* ---- changes of the graph (change.c), on the main loop, outside coroutines */
+/* No request is in flight from here on, of devices, exports and jobs; nests. */
+void graph_quiesce(struct block_graph *g);
+void graph_resume(struct block_graph *g);
+/* fn(arg) from the main loop, when the graph is not being changed. */
+void graph_defer(struct block_graph *g, void (*fn)(void *arg), void *arg);
+/* Whether somebody is changing it: another command has to wait. */
+bool graph_busy(struct block_graph *g, struct error *err);
+/* All who use `from` (but `to` itself, and what `to` is made of) use `to`. Nothing has changed if it fails. */
+bool graph_replace(struct block_graph *g, struct block_node *from, struct block_node *to, struct error *err);
+/* The backing node of n (NULL: none); the image's header is left as it is. */
+bool node_set_backing(struct block_node *n, struct block_node *backing, struct error *err);
+bool node_supports_backing(const struct block_node *n);
+/* The image above `n` in the chain of `top`, or NULL. */
+struct block_node *chain_overlay(struct block_node *top, const struct block_node *n);
+bool chain_contains(const struct block_node *top, const struct block_node *n);
+/* What a node shows without the filters on it. */
+struct block_node *node_skip_filters(struct block_node *n);
+/* The chain with its filters counted: is `n` below `top` by any edge? */
+bool node_reaches(const struct block_node *top, const struct block_node *n);
 
 void backends_free(struct block_graph *g);
 struct json_object *node_image_info(struct block_node *n);

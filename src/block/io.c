@@ -5,7 +5,7 @@
 #include <string.h>
 #include <glib.h>
 #include "rhea/block/bitmap.h"
-#include "rhea/block/node.h"
+#include "block/graph.h"
 
 enum { VECTOR_MAX = 1024, ZERO_CHUNK = 1 << 20, CHUNK_MAX = 1 << 30 };
 
@@ -48,6 +48,56 @@ static bool request_aligned(struct block_node *n, uint64_t off, uint64_t bytes, 
     return !((off | bytes) & (n->limits.align - 1)) && niov <= VECTOR_MAX && buffers_aligned(n, iov, niov);
 }
 
+/* ---- hooks: jobs that take part in requests */
+
+void node_hook(struct block_node *n, struct block_hook *h)
+{
+    h->next = n->hooks;
+    n->hooks = h;
+}
+
+void node_unhook(struct block_node *n, struct block_hook *h)
+{
+    struct block_hook *first = n->hooks;
+
+    if (first == h) {
+        n->hooks = h->next;
+        return;
+    }
+    while (first && first->next != h)
+        first = first->next;
+    if (first)
+        first->next = h->next;
+}
+
+static int hooks_begin(struct block_node *n, const struct block_write *w)
+{
+    int ret = 0;
+
+    for (struct block_hook *h = n->hooks; h; h = h->next) {
+        ret = h->write_begin ? h->write_begin(h, w) : 0;
+        for (struct block_hook *done = n->hooks; ret && done != h; done = done->next)
+            if (done->write_end)
+                done->write_end(done, w, ret);
+        if (ret)
+            break;
+    }
+    return ret;
+}
+
+static int hooks_end(struct block_node *n, const struct block_write *w, int ret)
+{
+    for (struct block_hook *h = n->hooks; h; h = h->next)
+        if (h->write_end)
+            ret = h->write_end(h, w, ret);
+    return ret;
+}
+
+static bool hooked(const struct block_node *n, unsigned flags)
+{
+    return n->hooks && !(flags & BLOCK_UNCHANGED);
+}
+
 /* ---- reading */
 
 /* Reads an aligned cover of the range into a buffer of our own. */
@@ -74,6 +124,8 @@ static int read_bounced(struct block_node *n, uint64_t off, uint64_t bytes, cons
     return ret;
 }
 
+static int read_run(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);
+
 static int read_split(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov,
                       uint64_t max)
 {
@@ -84,13 +136,13 @@ static int read_split(struct block_node *n, uint64_t off, uint64_t bytes, const 
         uint64_t chunk = MIN(bytes - done, max);
         int k = iov_slice(part, iov, niov, done, chunk);
 
-        ret = node_preadv(n, off + done, chunk, part, k);
+        ret = read_run(n, off + done, chunk, part, k);
         done += chunk;
     }
     return ret;
 }
 
-int node_preadv(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov)
+static int read_run(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov)
 {
     uint64_t size = n->size, max = n->limits.max_transfer ? n->limits.max_transfer : CHUNK_MAX;
 
@@ -110,11 +162,27 @@ int node_preadv(struct block_node *n, uint64_t off, uint64_t bytes, const struct
         int k = iov_slice(part, iov, niov, 0, inside);
 
         iov_zero(iov, niov, inside, bytes - inside);
-        return node_preadv(n, off, inside, part, k);
+        return read_run(n, off, inside, part, k);
     }
     if (!request_aligned(n, off, bytes, iov, niov))
         return read_bounced(n, off, bytes, iov, niov);
     return n->drv->preadv(n, off, bytes, iov, niov);
+}
+
+int node_preadv(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov)
+{
+    int ret;
+
+    if (!n->hooks)
+        return read_run(n, off, bytes, iov, niov);
+    for (struct block_hook *h = n->hooks; h; h = h->next)
+        if (h->read_begin)
+            h->read_begin(h, off, bytes);
+    ret = read_run(n, off, bytes, iov, niov);
+    for (struct block_hook *h = n->hooks; h; h = h->next)
+        if (h->read_end)
+            h->read_end(h, off, bytes);
+    return ret;
 }
 
 int node_pread(struct block_node *n, uint64_t off, void *buf, uint64_t bytes)
@@ -178,6 +246,9 @@ static bool vector_is_zero(const struct iovec *iov, int niov)
     return true;
 }
 
+static int write_run(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov, unsigned flags);
+static int zeroes_run(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags);
+
 static int write_split(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov,
                        unsigned flags, uint64_t max)
 {
@@ -188,24 +259,28 @@ static int write_split(struct block_node *n, uint64_t off, uint64_t bytes, const
         uint64_t chunk = MIN(bytes - done, max);
         int k = iov_slice(part, iov, niov, done, chunk);
 
-        ret = node_pwritev(n, off + done, chunk, part, k, flags);
+        ret = write_run(n, off + done, chunk, part, k, flags);
         done += chunk;
     }
     return ret;
 }
 
-static void write_done(struct block_node *n, uint64_t off, uint64_t bytes)
+/* A write that failed may have changed some of its range. */
+static int write_done(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags, int ret)
 {
     uint64_t end = off + bytes;
 
-    if (n->bitmaps)
+    if (n->bitmaps && !(flags & BLOCK_UNCHANGED))
         bitmaps_note(n, off, bytes);
+    if (ret)
+        return ret;
     atomic_max(&n->wr_highest, end);
     if (n->drv->growable)
         atomic_max(&n->size, end);
+    return flags & BLOCK_FUA ? node_flush(n) : 0;
 }
 
-int node_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov, unsigned flags)
+static int write_run(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov, unsigned flags)
 {
     uint64_t max = n->limits.max_transfer ? n->limits.max_transfer : CHUNK_MAX;
     int ret;
@@ -219,13 +294,20 @@ int node_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, const struc
     if (bytes > max)
         return write_split(n, off, bytes, iov, niov, flags, max);
     if (n->detect_zeroes && vector_is_zero(iov, niov))
-        return node_write_zeroes(n, off, bytes,
-                                 flags | (n->detect_zeroes == DETECT_ZEROES_UNMAP ? BLOCK_MAY_UNMAP : 0));
+        return zeroes_run(n, off, bytes, flags | (n->detect_zeroes == DETECT_ZEROES_UNMAP ? BLOCK_MAY_UNMAP : 0));
     ret = write_aligned(n, off, bytes, iov, niov);
-    if (ret)
-        return ret;
-    write_done(n, off, bytes);
-    return flags & BLOCK_FUA ? node_flush(n) : 0;
+    return write_done(n, off, bytes, flags, ret);
+}
+
+int node_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov, unsigned flags)
+{
+    const struct block_write w = { .kind = WRITE_DATA, .off = off, .bytes = bytes, .iov = iov, .niov = niov, .flags = flags };
+    int ret;
+
+    if (!hooked(n, flags))
+        return write_run(n, off, bytes, iov, niov, flags);
+    ret = hooks_begin(n, &w);
+    return ret ? ret : hooks_end(n, &w, write_run(n, off, bytes, iov, niov, flags));
 }
 
 int node_pwrite(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes)
@@ -246,9 +328,7 @@ int node_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, 
     if (!range_ok(off, bytes) || off + bytes > n->size)
         return -EIO;
     ret = n->drv->pwrite_compressed(n, off, buf, bytes);
-    if (!ret)
-        write_done(n, off, bytes);
-    return ret;
+    return write_done(n, off, bytes, 0, ret);
 }
 
 int node_flush(struct block_node *n)
@@ -266,7 +346,7 @@ int node_flush(struct block_node *n)
 
 /* ---- discard, zeroes */
 
-int node_discard(struct block_node *n, uint64_t off, uint64_t bytes)
+static int discard_run(struct block_node *n, uint64_t off, uint64_t bytes)
 {
     uint64_t unit = n->limits.discard_align, start = off, end = off + bytes;
     int ret;
@@ -283,9 +363,20 @@ int node_discard(struct block_node *n, uint64_t off, uint64_t bytes)
     if (start >= end)
         return 0;
     ret = n->drv->discard(n, start, end - start);
-    if (!ret && n->bitmaps)
+    if (n->bitmaps)
         bitmaps_note(n, start, end - start);
     return ret == -ENOTSUP ? 0 : ret;
+}
+
+int node_discard(struct block_node *n, uint64_t off, uint64_t bytes)
+{
+    const struct block_write w = { .kind = WRITE_DISCARD, .off = off, .bytes = bytes };
+    int ret;
+
+    if (!n->hooks)
+        return discard_run(n, off, bytes);
+    ret = hooks_begin(n, &w);
+    return ret ? ret : hooks_end(n, &w, discard_run(n, off, bytes));
 }
 
 static int zeroes_by_hand(struct block_node *n, uint64_t off, uint64_t bytes)
@@ -306,7 +397,7 @@ static int zeroes_by_hand(struct block_node *n, uint64_t off, uint64_t bytes)
     return ret;
 }
 
-int node_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags)
+static int zeroes_run(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags)
 {
     uint64_t align = n->limits.align, head, tail;
     int ret = -ENOTSUP;
@@ -330,10 +421,18 @@ int node_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsign
     }
     if (ret == -ENOTSUP && !(flags & BLOCK_NO_FALLBACK))
         ret = zeroes_by_hand(n, off, bytes);
-    if (ret)
-        return ret;
-    write_done(n, off, bytes);
-    return flags & BLOCK_FUA ? node_flush(n) : 0;
+    return write_done(n, off, bytes, flags, ret);
+}
+
+int node_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags)
+{
+    const struct block_write w = { .kind = WRITE_ZEROES, .off = off, .bytes = bytes, .flags = flags };
+    int ret;
+
+    if (!hooked(n, flags))
+        return zeroes_run(n, off, bytes, flags);
+    ret = hooks_begin(n, &w);
+    return ret ? ret : hooks_end(n, &w, zeroes_run(n, off, bytes, flags));
 }
 
 /* ---- status */

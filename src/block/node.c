@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include "rhea/base/options.h"
 #include "rhea/block/bitmap.h"
+#include "rhea/block/job.h"
 #include "rhea/vm/vm.h"
 
 enum { DEPTH_MAX = 200, PROBE_BYTES = 2048 };
@@ -64,6 +65,8 @@ struct block_graph *block_graph_new(struct vm *vm, struct loop *loop)
     g->in_order = g_ptr_array_new();
     g->backends = g_ptr_array_new();
     g->opening = g_ptr_array_new();
+    g->jobs = g_ptr_array_new();
+    g_queue_init(&g->deferred);
     return g;
 }
 
@@ -90,12 +93,14 @@ void block_graph_free(struct block_graph *g)
 {
     if (!g)
         return;
+    jobs_end(g);
     backends_free(g);
     block_run(g, graph_close, g);
     g_hash_table_destroy(g->nodes);
     g_ptr_array_free(g->backends, TRUE);
     g_ptr_array_free(g->in_order, TRUE);
     g_ptr_array_free(g->opening, TRUE);
+    g_ptr_array_free(g->jobs, TRUE);
     g_free(g);
 }
 
@@ -371,7 +376,7 @@ bool node_hold(struct block_node *n, bool write, bool share, struct error *err)
     if (write && n->read_only)
         return error_setf(err, ERR_GENERIC, "open it with read-only=off", "Block node is read-only: '%s'",
                           n->name);
-    if (!share && (n->writers || (write && n->readers)))
+    if (!share && (n->writers > (write ? 0 : n->job_writers) || (write && n->readers)))
         return error_setf(err, ERR_GENERIC,
                           "a disk has one writer; use share-rw=on on devices whose guests agree",
                           "block node '%s' is in use already", n->name);

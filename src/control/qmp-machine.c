@@ -513,5 +513,3 @@ bool qmp_migrate_set_capabilities(struct vm *vm, const struct migrate_set_capabi
     }
 EMPTY_LIST(qmp_query_tpm_models)
 EMPTY_LIST(qmp_query_tpm_types)
-EMPTY_LIST(qmp_query_block_jobs)
-EMPTY_LIST(qmp_query_jobs)

@@ -17,7 +17,8 @@ struct device;
 struct block_node;
 struct block_backend;           /* a device's (or job's) hold on a node: permissions, error policy, statistics */
 
-enum { BLOCK_FUA = 1, BLOCK_MAY_UNMAP = 2, BLOCK_NO_FALLBACK = 4 };
+enum { BLOCK_FUA = 1, BLOCK_MAY_UNMAP = 2, BLOCK_NO_FALLBACK = 4,
+       BLOCK_UNCHANGED = 8 };   /* what the disk shows stays as it is (data moves up from a backing image): nobody is told */
 typedef void block_done_fn(void *opaque, int ret);      /* 0, or -errno */
 
 struct block_info {             /* what a guest may be told */

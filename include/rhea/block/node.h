@@ -44,6 +44,8 @@ struct block_node {
     struct block_node *file, *backing;
     unsigned refs;              /* parents, back ends and the user's own hold (blockdev-add) */
     unsigned writers, readers;  /* holds: writers exclude all others but their own parent's (share-rw apart) */
+    unsigned job_writers;       /* of the writers: jobs, whose target others may read */
+    struct block_hook *_Atomic hooks;           /* block/graph.h: a job looks at requests */
     bool explicit_name, user_owned;
     bool read_only, auto_read_only, force_share;
     bool direct, no_flush;      /* cache.direct, cache.no-flush */
@@ -115,6 +117,9 @@ struct block_driver {
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
     bool (*open)(struct block_node *n, struct json_object *opts, struct error *err);    /* [co] */
     void (*close)(struct block_node *n);                                                /* [co] */
+    /* [co] An open node becomes read-only (what it keeps in memory is stored) or writable; its file is held for writing in
+     * both cases. NULL: a node that was opened read-only stays so. */
+    bool (*reopen)(struct block_node *n, bool read_only, struct error *err);
     /* write: a parent begins to need it. Locks are taken here. */
     bool (*set_writable)(struct block_node *n, bool write, struct error *err);
     int (*preadv)(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);       /* [co] */
@@ -196,6 +201,9 @@ void node_unref(struct block_node *n);
 /* Holds for reading or writing: locks the host's file, refuses a second writer. */
 bool node_hold(struct block_node *n, bool write, bool share, struct error *err);
 void node_release(struct block_node *n, bool write);
+/* Makes an open node, and the file below it, read-only or writable. Main loop, no request in flight. */
+bool node_set_read_only(struct block_node *n, bool read_only, struct error *err);
+bool node_reopen_plain(struct block_node *n, bool read_only, struct error *err);        /* a driver that keeps nothing */
 /* For drivers' open(): the child from opts[role], or NULL with *err. */
 struct block_node *node_open_child(struct block_node *parent, struct json_object *opts, const char *role,
                                    struct error *err);

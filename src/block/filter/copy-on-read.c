@@ -109,6 +109,7 @@ BLOCK_DRIVER = {
     .size = sizeof(struct copy_on_read),
     .options = cor_options,
     .open = cor_open,
+    .reopen = node_reopen_plain,
     .preadv = cor_preadv,
     .pwritev = cor_pwritev,
     .discard = cor_discard,

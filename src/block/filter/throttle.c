@@ -224,6 +224,7 @@ BLOCK_DRIVER = {
     .options = throttle_options,
     .open = throttle_open,
     .close = throttle_close,
+    .reopen = node_reopen_plain,
     .preadv = throttle_preadv,
     .pwritev = throttle_pwritev,
     .discard = throttle_discard,

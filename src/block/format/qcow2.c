@@ -201,6 +201,25 @@ static void close_bitmaps(struct qcow2 *q)
         error_report(&err);
 }
 
+static bool qcow2_reopen(struct block_node *n, bool read_only, struct error *err)
+{
+    struct qcow2 *q = n->state;
+    int ret;
+
+    if (q->data_external)
+        return error_setf(err, ERR_GENERIC, NULL, "'%s' has a data file, and cannot be reopened", n->filename);
+    if (!read_only)
+        return open_for_writing(n, q, err);
+    if (q->corrupt)
+        return true;
+    if (!qcow2_bitmaps_store(q, err))
+        return false;
+    ret = qcow2_flush_cache(n);                 /* what was freed since the last flush */
+    if (!ret)
+        ret = qcow2_flush_cache(n);             /* and its refcounts */
+    return !ret || error_set_errno(err, -ret, NULL, "cannot write '%s'", n->filename);
+}
+
 static void qcow2_close(struct block_node *n)
 {
     struct qcow2 *q = n->state;
@@ -329,6 +348,7 @@ BLOCK_DRIVER = {
     .probe = qcow2_probe,
     .open = qcow2_open,
     .close = qcow2_close,
+    .reopen = qcow2_reopen,
     .preadv = qcow2_preadv,
     .pwritev = qcow2_pwritev,
     .pwrite_compressed = qcow2_pwrite_compressed,

@@ -145,6 +145,7 @@ BLOCK_DRIVER = {
     .create_options = raw_create_options,
     .probe = raw_probe,
     .open = raw_open,
+    .reopen = node_reopen_plain,
     .preadv = raw_preadv,
     .pwritev = raw_pwritev,
     .discard = raw_discard,

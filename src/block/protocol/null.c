@@ -79,7 +79,7 @@ static int64_t null_allocated_size(struct block_node *n)
     BLOCK_DRIVER = {                                                                                                 \
         .name = id, .summary = "discards writes, reads as zeroes", .kind = DRIVER_PROTOCOL,                          \
         .size = sizeof(struct null), .scheme = id "://", .options = null_options, .open = null_open,                 \
-        .preadv = null_preadv, .pwritev = null_pwritev, .flush = null_flush, .discard = null_discard,                \
+        .reopen = node_reopen_plain, .preadv = null_preadv, .pwritev = null_pwritev, .flush = null_flush, .discard = null_discard,                \
         .write_zeroes = null_write_zeroes, .block_status = null_block_status, .allocated_size = null_allocated_size, \
     }
 
