@@ -92,6 +92,17 @@ static bool load_zimage(struct virt *v, struct image *k, struct error *err)
     return start_linux(v, VIRT_RAM + at, k->len, k, err);
 }
 
+/* With secure=on a program that is alone on the machine brings its own EL3 firmware: every CPU starts it there, and nobody answers PSCI calls. */
+static void bring_own_firmware(struct virt *v)
+{
+    v->how = ENTRY_BARE;
+    if (!v->secure)
+        return;
+    v->psci = ARM_PSCI_NONE;
+    for (unsigned i = 0; i < v->vm->nvcpus; i++)
+        virt_configure_cpu(v, i);
+}
+
 enum { UIMAGE_OS_LINUX = 5, UIMAGE_KERNEL = 2, UIMAGE_KERNEL_NOLOAD = 14 };
 
 static bool load_uimage(struct virt *v, struct image *k, struct error *err)
@@ -109,6 +120,8 @@ static bool load_uimage(struct virt *v, struct image *k, struct error *err)
         entry += VIRT_RAM + 2 * (uint32_t)MIB;
         load = VIRT_RAM + 2 * MIB;
     }
+    if (os != UIMAGE_OS_LINUX)
+        bring_own_firmware(v);
     if (!start_linux(v, load, k->len, k, err))
         return false;
     v->entry = entry;
@@ -131,7 +144,7 @@ static bool load_elf(struct virt *v, struct image *k, struct error *err)
 
     if (!image_load_elf(k, &e, err))
         return false;
-    v->how = ENTRY_BARE;
+    bring_own_firmware(v);
     v->entry = e.entry;
     /* The tree is at the start of memory if the program leaves room there, else behind it. */
     v->dtb_addr = e.low >= VIRT_RAM + 2 * MIB ? VIRT_RAM : (MAX(e.high, (uint64_t)VIRT_RAM) + 0xfff) & ~UINT64_C(0xfff);
@@ -194,8 +207,7 @@ bool virt_load(struct virt *v, struct error *err)
 void virt_enter(struct virt *v)
 {
     struct address_space *as = &v->vm->memory;
-    struct arm_cpu *c = arm(v->vm->vcpus[0]->cpu);
-    const uint64_t args64[4] = { v->dtb_addr }, args32[4] = { 0, 0xffffffff, v->dtb_addr };
+    const uint64_t args64[4] = { v->dtb_addr }, args32[4] = { 0, 0xffffffff, v->dtb_addr }, *args = v->wide ? args64 : args32;
 
     for (unsigned i = 0; i < v->nblobs; i++)
         as_write(as, v->blob[i].addr, v->blob[i].data, v->blob[i].len, MEM_ATTRS_NONE);
@@ -203,6 +215,10 @@ void virt_enter(struct virt *v)
         dt_reseed(v->dtb);
         as_write(as, v->dtb_addr, v->dtb, v->dtb_len, MEM_ATTRS_NONE);
     }
-    if (v->how != ENTRY_FIRMWARE)
-        arm_boot(c, v->entry, v->wide ? args64 : args32);
+    if (v->how == ENTRY_BARE && v->secure) {
+        for (unsigned i = 0; i < v->vm->nvcpus; i++)
+            arm_boot_highest(arm(v->vm->vcpus[i]->cpu), v->entry, args);
+    } else if (v->how != ENTRY_FIRMWARE) {
+        arm_boot(arm(v->vm->vcpus[0]->cpu), v->entry, args);
+    }
 }

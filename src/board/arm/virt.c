@@ -142,18 +142,22 @@ static bool make_ram(struct virt *v, struct error *err)
     return true;
 }
 
+void virt_configure_cpu(struct virt *v, unsigned i)
+{
+    struct arm_config c = { .el2 = v->virtualization, .el3 = v->secure, .start_off = i && v->psci != ARM_PSCI_NONE,
+                            .psci = (uint8_t)v->psci, .mpidr = virt_affinity(v, i) };
+
+    arm_configure(arm(v->vm->vcpus[i]->cpu), &c);
+}
+
 static bool make_cpus(struct virt *v, struct error *err)
 {
     struct vm *vm = v->vm;
 
     for (unsigned i = 0; i < vm->config.cpus; i++) {
-        struct vcpu *cpu = vcpu_new(vm, err);
-        struct arm_config c = { .el2 = v->virtualization, .el3 = v->secure, .start_off = i && v->psci != ARM_PSCI_NONE,
-                                .psci = (uint8_t)v->psci, .mpidr = virt_affinity(v, i) };
-
-        if (!cpu)
+        if (!vcpu_new(vm, err))
             return false;
-        arm_configure(arm(cpu->cpu), &c);
+        virt_configure_cpu(v, i);
     }
     v->wide = arm_has(&arm(vm->vcpus[0]->cpu)->features, AF_AArch64);
     if (!arm_has(&arm(vm->vcpus[0]->cpu)->features, AF_GENERIC_TIMER))

@@ -82,6 +82,7 @@ bool virt_load(struct virt *v, struct error *err);
 /* flash.c: drives of if=pflash are noted in v->pflash (before virt_flash_make(), and so that v->firmware is known). */
 bool virt_flash_choose(struct virt *v, struct error *err);
 bool virt_flash_make(struct virt *v, struct error *err);
+void virt_configure_cpu(struct virt *v, unsigned i);     /* with what the board says now: before reset */
 void virt_enter(struct virt *v);        /* at reset: memory's content and the boot CPU's state */
 /* Takes data (g_malloc'ed). Copied into memory at each reset. */
 bool virt_blob(struct virt *v, uint64_t addr, void *data, size_t len, struct error *err);

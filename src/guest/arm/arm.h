@@ -240,6 +240,8 @@ void arm_configure(struct arm_cpu *c, const struct arm_config *config);
 /* Puts a CPU that was reset where an operating system starts: its highest Non-secure EL (EL2, else EL1), MMU off, all
  * masked, with what EL3 firmware would have set up for it. Entry bit 0: Thumb (AArch32). */
 void arm_boot(struct arm_cpu *c, uint64_t entry, const uint64_t args[4]);
+/* The same for a program that brings its own EL3: the state that reset left, at another address. */
+void arm_boot_highest(struct arm_cpu *c, uint64_t entry, const uint64_t args[4]);
 /* debug.c: raises, if a watchpoint is met by that access, which is about to happen. */
 enum { WATCH_READ = 1, WATCH_WRITE = 2, WATCH_USER = 4 /* LDTR, STTR */ };
 void arm_watch(struct arm_cpu *c, uint64_t va, unsigned bytes, unsigned how);

@@ -319,6 +319,12 @@ static void boot32(struct arm_cpu *c, uint64_t entry)
     c->cpu.pc = (uint32_t)entry & ~UINT32_C(1);
 }
 
+static void boot_arguments(struct arm_cpu *c, const uint64_t args[4])
+{
+    for (unsigned n = 0; args && n < 4; n++)
+        c->x[n] = args[n];
+}
+
 void arm_boot(struct arm_cpu *c, uint64_t entry, const uint64_t args[4])
 {
     if (c->aarch32) {
@@ -333,8 +339,15 @@ void arm_boot(struct arm_cpu *c, uint64_t entry, const uint64_t args[4])
         arm_set_sp_el(c, el, 1);
         c->cpu.pc = entry;
     }
-    for (unsigned n = 0; args && n < 4; n++)
-        c->x[n] = args[n];
+    boot_arguments(c, args);
+}
+
+void arm_boot_highest(struct arm_cpu *c, uint64_t entry, const uint64_t args[4])
+{
+    if (c->aarch32 && entry & 1)
+        arm_set_cpsr_raw(c, arm_cpsr(c) | CPSR_T);
+    c->cpu.pc = c->aarch32 ? (uint32_t)entry & ~UINT32_C(1) : entry;
+    boot_arguments(c, args);
 }
 
 /* ---- translations that depend on registers */

@@ -517,10 +517,11 @@ bool arm_stage2(struct arm_walk *w, uint64_t ipa, bool for_walk, uint64_t *phys,
         }
         *r = l.desc & BIT(6);
         *wr = l.desc & BIT(7) || (p.hd && l.desc & BIT(51));
-        *x = stage2_exec(w, l.desc);
+        /* AArch64's stage 2 can let execute what it does not let read; AArch32's cannot (G5.6.3). */
+        *x = stage2_exec(w, l.desc) && (p.aa64 || *r);
         inner.r = *r;
         inner.w = *wr;
-        inner.x = *x && *r;
+        inner.x = *x;
         if (for_walk) {
             inner.access = ACCESS_READ;
             /* HCR_EL2.PTW: tables in Device memory are not to be walked. */

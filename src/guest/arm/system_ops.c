@@ -107,7 +107,7 @@ void arm_translate_address(struct arm_cpu *c, uint64_t va, unsigned mmu, bool wr
         /* A walk that stage 2 stops is an exception, not a result: D8.14.2 */
         if (w.fault.stage2 && !stage12 && c->el == 1) {
             c->exc_hpfar = w.fault.ipa >> 12 << 4;
-            arm_raise_el(c, 2, esr_make(EC_DABT_LOWER, w.fault.fsc | BIT(8) | (w.fault.s1ptw ? BIT(7) : 0) | (write ? BIT(6) : 0)), va);
+            arm_raise_el(c, 2, esr_make(EC_DABT_LOWER, w.fault.fsc | BIT(8) | (w.fault.s1ptw ? BIT(7) : 0) | BIT(6)), va);
         }
         c->sys.par[1] = par_failure(&w);
         return;

@@ -545,15 +545,17 @@ unsigned arm_sysreg_trapped(const struct arm_cpu *c, unsigned trap, bool write)
         [T_ERR] = { HCR_TERR, HCR_TERR }, [T_TTLB] = { HCR_TTLB, HCR_TTLB }, [T_SW] = { HCR_TSW, HCR_TSW },
     };
     static const struct { uint64_t mdcr2, mdcr3; } debug_bits[TRAP_KINDS] = {
-        [T_DA] = { MDCR_TDA, BIT(9) }, [T_DOSA] = { MDCR_TDOSA, BIT(10) }, [T_DRA] = { MDCR_TDRA | MDCR_TDA, BIT(9) }, [T_PM] = { MDCR_TPM, BIT(6) },
-        [T_PMCR] = { MDCR_TPM | MDCR_TPMCR, BIT(6) },
+        /* MDCR_EL2.TDE stands for the other debug traps, too */
+        [T_DA] = { MDCR_TDA | MDCR_TDE, BIT(9) }, [T_DOSA] = { MDCR_TDOSA | MDCR_TDE, BIT(10) }, [T_DRA] = { MDCR_TDRA | MDCR_TDE, BIT(9) },
+        [T_PM] = { MDCR_TPM, BIT(6) }, [T_PMCR] = { MDCR_TPM | MDCR_TPMCR, BIT(6) },
     };
     bool el3_64 = has_el3(c) && has(c, AF_AArch64);
+    uint64_t mdcr2 = c->sys.mdcr[2] | (arm_hcr(c) & HCR_TGE ? MDCR_TDE : 0);
 
     if (c->el < 2 && arm_el2_enabled(c)) {
         if (arm_hcr(c) & (write ? hcr_bits[trap].write : hcr_bits[trap].read))
             return 2;
-        if (c->sys.mdcr[2] & debug_bits[trap].mdcr2 && debug_bits[trap].mdcr2)
+        if (mdcr2 & debug_bits[trap].mdcr2)
             return 2;
         if (trap == T_CPACR && c->sys.cptr[2] & BIT(31) && c->el == 1 && !(c->sys.hcr & HCR_TGE))
             return 2;

@@ -4,15 +4,28 @@
 usage: test_arm_system.py PROGRAM IMAGE ACCEL
 Lines that begin with ! are what QEMU 7.2 gets wrong or leaves out; those are compared with the manual's answer."""
 import difflib
+import os
 import subprocess
 import sys
 
-# DDI 0487 D24.2.40: ISS of EC 0x18 has op2 in 19:17 and op1 in 16:14; EC 1, TI 1 for WFE; EC 0x26 has no syndrome.
-EXPECTED = ["!daif at el0 00000000620cd3e2", "!wfe at el0 0000000007e00001", "!sp alignment 000000009a000000"]
+TRAPS = ["!impdef: [EL2.8 62303d25]", "!impdef_w: [EL2.8 6230efe0]", "!pmcr: [EL2.8 6230e539]"]
+# Machine and processors for each program, and its lines with !.
+PROGRAMS = {
+    # DDI 0487 D24.2.40: ISS of EC 0x18 has op2 in 19:17 and op1 in 16:14; EC 1, TI 1 for WFE; EC 0x26 has no syndrome.
+    "test64.elf": [("virt", ("cortex-a57", "cortex-a53"),
+                    ["!daif at el0 00000000620cd3e2", "!wfe at el0 0000000007e00001", "!sp alignment 000000009a000000"])],
+    "hyp64.elf": [
+        # D24.2.48 HCR_EL2.TIDCP, D24.3.23 MDCR_EL2.TPMCR
+        ("virt,virtualization=on,gic-version=3", ("cortex-a57",), TRAPS),
+        # the names of EL1's registers are undefined at EL2 unless HCR_EL2.E2H is set
+        ("virt,virtualization=on,gic-version=3", ("cortex-a76",), TRAPS + ["!vbar_el12 without E2H: [EL2.4 2000000]"]),
+        ("virt,virtualization=on,secure=on,gic-version=3", ("cortex-a57", "cortex-a72"), []),
+    ],
+}
 
 
 def run(argv):
-    p = subprocess.run(argv + ["-M", "virt", "-smp", "2", "-nographic"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    p = subprocess.run(argv + ["-smp", "2", "-nographic", "-semihosting"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                        timeout=120, errors="replace")
     return p.returncode, p.stdout.splitlines(), p.stderr
 
@@ -20,8 +33,8 @@ def run(argv):
 def main():
     program, image, accel = sys.argv[1:]
     bad = 0
-    for cpu in ("cortex-a57", "cortex-a53"):
-        common = ["-cpu", cpu, "-kernel", image]
+    for machine, cpu, expected in [(m, c, e) for m, cpus, e in PROGRAMS[os.path.basename(image)] for c in cpus]:
+        common = ["-M", machine, "-cpu", cpu, "-kernel", image]
         _, want, err = run(["qemu-system-aarch64"] + common)
         if not want or want[-1] != "done":
             sys.exit(f"qemu-system-aarch64 did not end the program: {want[-1:]} {err}")
@@ -29,11 +42,12 @@ def main():
         ours = [x for x in have if x.startswith("!")]
         diff = list(difflib.unified_diff([x for x in want if not x.startswith("!")], [x for x in have if not x.startswith("!")],
                                          "qemu", "rhea", lineterm="", n=1))
-        if status or diff or ours != EXPECTED:
+        if status or diff or ours != expected:
             bad = 1
-            print(f"{cpu}: status {status} {err.strip()}", *diff, *(["not as the manual says:"] + ours if ours != EXPECTED else []), sep="\n")
+            print(f"{machine} {cpu}: status {status} {err.strip()}", *diff, *(["not as the manual says:"] + ours if ours != expected else []),
+                  sep="\n")
         else:
-            print(f"{cpu}: {len(have)} lines agree")
+            print(f"{machine} {cpu}: {len(have)} lines agree")
     sys.exit(bad)
 
 
