@@ -140,16 +140,27 @@ static const struct board *complete_board(struct cmdline *c, struct error *err)
 }
 
 /* Common properties that this build has nothing for. off (or the value that means absent) is no promise broken. */
+static const struct { const char *key, *ok, *why; } limits[] = {
+    { "usb", "off", "this build has no USB yet" }, { "nvdimm", "off", "this build has no NVDIMM yet" },
+    { "hmat", "off", "this build has no NUMA topology yet" },
+    { "hpet", "off", "this machine has no HPET" }, { "smm", "off auto", "this machine has no system management mode" },
+    { "vmport", "off auto", "this build has no VMware port" },
+    { "pflash0", "", "this machine has no flash" }, { "pflash1", "", "this machine has no flash" },
+    { "confidential-guest-support", "", "this build cannot protect guests from the host" },
+    { "kernel-irqchip", "off", "this build has no KVM" }, { "kernel_irqchip", "off", "this build has no KVM" },
+    { "acpi", "on auto", "this machine cannot do without" },
+};
+
+bool machine_property_is_void(const char *name)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++)
+        if (!strcmp(name, limits[i].key))
+            return true;
+    return false;
+}
+
 static bool check_common_property(const char *key, const char *value, struct error *err)
 {
-    static const struct { const char *key, *ok, *why; } limits[] = {
-        { "usb", "off", "this build has no USB yet" }, { "nvdimm", "off", "this build has no NVDIMM yet" },
-        { "hmat", "off", "this build has no NUMA topology yet" },
-        { "vmport", "off auto", "this build has no VMware port" },
-        { "pflash0", "", "this build has no flash yet" }, { "pflash1", "", "this build has no flash yet" },
-        { "confidential-guest-support", "", "this build cannot protect guests from the host" },
-        { "kernel_irqchip", "off", "this build has no KVM" }, { "acpi", "on auto", "this machine cannot do without" },
-    };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++) {
         g_auto(GStrv) ok = g_strsplit(limits[i].ok, " ", -1);

@@ -28,11 +28,20 @@ void help_machines(const struct guest *g)
     }
 }
 
+static const struct prop *board_prop(const struct board *b, const char *name)
+{
+    for (const struct prop *p = b->props; p && p->name; p++)
+        if (!strcmp(p->name, name))
+            return p;
+    return NULL;
+}
+
 void help_machine_options(const struct board *b)
 {
     printf("Properties of %s:\n", b ? b->name : "every machine");
     for (const struct cmdline_param *p = machine_common_params; p->name; p++)
-        printf("  %-28s %s\n", p->name, p->help);
+        if (!b || (!machine_property_is_void(p->name) && !board_prop(b, p->name)))
+            printf("  %-28s %s\n", p->name, p->help);
     for (const struct prop *p = b ? b->props : NULL; p && p->name; p++)
         printf("  %-28s %s%s%s%s\n", p->name, p->help ? p->help : "", p->def ? " (default: " : "",
                p->def ? p->def : "", p->def ? ")" : "");

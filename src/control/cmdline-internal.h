@@ -28,6 +28,7 @@ bool text_is_help(const char *text);            /* "help" or "?" */
 /* cmdline-help.c: each prints to stdout */
 void help_machines(const struct guest *g);
 void help_machine_options(const struct board *b);
+bool machine_property_is_void(const char *name);   /* nothing to choose on a board that does not declare it itself */
 void help_accels(void);
 void help_cpus(const struct guest *g);
 extern const struct cmdline_param machine_common_params[];

@@ -33,7 +33,8 @@ const struct cmdline_param machine_common_params[] = {
     STR("firmware", "as -bios"), BOOL("graphics", "on: a display, off: as -nographic"),
     STR("smm", "system management mode"), STR("vmport", "VMware port"), BOOL("hpet", "high precision timer"),
     BOOL("acpi", "ACPI tables and power management"), BOOL("nvdimm", "NVDIMM support"),
-    BOOL("hmat", "heterogeneous memory tables"), STR("kernel_irqchip", "interrupt controller in the kernel"),
+    BOOL("hmat", "heterogeneous memory tables"), STR("kernel-irqchip", "interrupt controllers in the kernel (KVM)"),
+    STR("kernel_irqchip", "the same"),
     STR("pflash0", "node of the first flash"), STR("pflash1", "node of the second flash"),
     STR("confidential-guest-support", "object that protects the guest"), { 0 }
 };

@@ -19,9 +19,8 @@ struct pc {
     struct x86_smm system_management;
     struct acpi_config acpi_config;
     /* -machine */
-    bool hpet, usb, dump_guest_core, mem_merge, nvdimm, hmat, sata, smbus, graphics, i8042;
-    uint32_t acpi, smm, vmport, pit, pic;
-    char *irqchip;
+    bool hpet, usb, dump_guest_core, mem_merge, nvdimm, hmat, graphics;
+    uint32_t acpi, smm, vmport, pit, pic, sata, smbus, i8042;
 };
 
 static struct pc *pc_of(struct vm *vm)
@@ -44,6 +43,13 @@ static bool refuse_missing(struct pc *p, struct error *err)
         return error_set(err, ERR_GENERIC, "-machine hmat=on: memory attributes are not modelled yet", hint);
     if (p->vmport == OOA_ON)
         return error_set(err, ERR_GENERIC, "-machine vmport=on: the VMware port is not modelled", hint);
+    if (p->sata == OOA_ON)
+        return error_set(err, ERR_GENERIC, "-machine sata=on: this build has no SATA controller",
+                         "leave it out, or say =off; -device virtio-blk-pci takes disks");
+    if (p->smbus == OOA_ON)
+        return error_set(err, ERR_GENERIC, "-machine smbus=on: this build has no SMBus controller", hint);
+    if (p->i8042 == OOA_ON && !device_class_find("i8042"))
+        return error_set(err, ERR_GENERIC, "-machine i8042=on: this build has no keyboard controller", hint);
     return true;
 }
 
@@ -105,7 +111,7 @@ static bool pc_init(struct vm *vm, bool q35, struct error *err)
         return false;
     if (p->smm == OOA_ON)
         x86_smm_init(&p->system_management, &p->m, p->host, p->pm);
-    if (p->i8042 && device_class_find("i8042") && !x86_isa_device(&p->m, "i8042", err))
+    if (p->i8042 != OOA_OFF && device_class_find("i8042") && !x86_isa_device(&p->m, "i8042", err))
         return false;
     return x86_serials(&p->m, err) && x86_isa_device(&p->m, "port92", err);
 }
@@ -197,20 +203,19 @@ static void pc_free(struct vm *vm)
 static const struct prop pc_props[] = {
     PROP(struct pc, acpi, "acpi", PROP_ON_OFF_AUTO, "auto", "ACPI tables and power management"),
     PROP(struct pc, hpet, "hpet", PROP_BOOL, "on", "high precision event timer"),
-    PROP(struct pc, i8042, "i8042", PROP_BOOL, "on", "keyboard controller"),
+    PROP(struct pc, i8042, "i8042", PROP_ON_OFF_AUTO, "auto", "keyboard controller (auto: if this build has one)"),
     PROP(struct pc, pit, "pit", PROP_ON_OFF_AUTO, "auto", "i8254 timer"),
     PROP(struct pc, pic, "pic", PROP_ON_OFF_AUTO, "auto", "i8259 interrupt controllers"),
     PROP(struct pc, smm, "smm", PROP_ON_OFF_AUTO, "auto", "system management mode"),
     PROP(struct pc, vmport, "vmport", PROP_ON_OFF_AUTO, "auto", "VMware's I/O port"),
     PROP(struct pc, usb, "usb", PROP_BOOL, "off", "a USB controller"),
-    PROP(struct pc, sata, "sata", PROP_BOOL, "on", "the chip set's disk controller"),
-    PROP(struct pc, smbus, "smbus", PROP_BOOL, "on", "the chip set's SMBus"),
-    PROP(struct pc, graphics, "graphics", PROP_BOOL, "on", "graphics or serial console (firmware)"),
+    PROP(struct pc, sata, "sata", PROP_ON_OFF_AUTO, "auto", "the chip set's disk controller (auto: if this build has one)"),
+    PROP(struct pc, smbus, "smbus", PROP_ON_OFF_AUTO, "auto", "the chip set's SMBus (auto: if this build has one)"),
+    PROP(struct pc, graphics, "graphics", PROP_BOOL, "on", "on: a display, off: as -nographic"),
     PROP(struct pc, dump_guest_core, "dump-guest-core", PROP_BOOL, "off", "guest memory in core dumps"),
     PROP(struct pc, mem_merge, "mem-merge", PROP_BOOL, "on", "let the host merge equal pages"),
     PROP(struct pc, nvdimm, "nvdimm", PROP_BOOL, "off", "NVDIMM slots"),
     PROP(struct pc, hmat, "hmat", PROP_BOOL, "off", "heterogeneous memory attributes table"),
-    PROP(struct pc, irqchip, "kernel-irqchip", PROP_STR, NULL, "interrupt controllers in the host's kernel (KVM)"),
     { 0 },
 };
 
