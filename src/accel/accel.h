@@ -124,6 +124,7 @@ struct accel_vm {
     struct jit *jit;
     bool interp, nochain, verify;
     bool single;                /* thread=single */
+    bool one_insn_per_region;
     struct baton baton;
     pthread_mutex_t code_lock;
     /* stop the world */

@@ -373,7 +373,7 @@ static enum translated translate_once(struct cpu *cpu, struct jit_source *src, s
     struct region *r = NULL;
 
     if (settled) {
-        src->max_insns = chaos_max_insns(cpu->jit);
+        src->max_insns = av->one_insn_per_region ? 1 : chaos_max_insns(cpu->jit);
         r = jit_translate(av->jit, src, why);
     }
     pthread_mutex_lock(&av->code_lock);

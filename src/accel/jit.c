@@ -2,10 +2,26 @@
 #include <glib.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include "accel.h"
 #include "rhea/base/log.h"
 #include "rhea/base/options.h"
 #include "rhea/jit/codegen.h"
+
+/* What is as it is: a wish for the contrary is refused. */
+static bool accel_fixed(struct json_object *opts, struct error *err)
+{
+    bool split = true;
+
+    if (!option_bool(opts, "split-wx", true, &split, err))
+        return false;
+    if (!split)
+        return error_set(err, ERR_GENERIC, "split-wx=off: translated code is never writable and executable at once",
+                         "leave it out");
+    if (strcmp(option_str(opts, "kernel-irqchip", "off"), "off"))
+        return error_set(err, ERR_GENERIC, "kernel-irqchip is for KVM, which this build has not", "leave it out");
+    return true;
+}
 
 static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, struct error *err)
 {
@@ -25,6 +41,10 @@ static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, st
     av->single = thread && !strcmp(thread, "single");
     if (opts && (!option_bool(opts, "perfmap", false, &jo.perfmap, err) ||
                  !option_bool(opts, "verify", false, &verify, err) || !option_int(opts, "chaos", 0, &chaos, err)))
+        return false;
+    if (opts && !accel_fixed(opts, err))
+        return false;
+    if (opts && !option_bool(opts, "one-insn-per-tb", false, &av->one_insn_per_region, err))
         return false;
     if (verify && (interp || vm->config.cpus > 1))
         return error_set(err, ERR_GENERIC, "verify=on is for -accel jit with one CPU", "leave -smp out");

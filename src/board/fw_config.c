@@ -10,6 +10,24 @@
 enum { LOADER_ENTRY = 128, LOADER_NAME = 56 };
 enum { LOADER_ALLOCATE = 1, LOADER_POINTER = 2, LOADER_CHECKSUM = 3, ZONE_HIGH = 1, ZONE_FSEG = 2 };
 
+/* Milliseconds of -boot for firmware, if given. -1: for ever. */
+static bool add_wait(struct device *fw_cfg, struct json_object *boot, const char *option, const char *file, unsigned size,
+                     struct error *err)
+{
+    int64_t ms = 0;
+    uint32_t *data;
+
+    if (!boot || !option_str(boot, option, NULL))
+        return true;
+    if (!option_int(boot, option, 0, &ms, err))
+        return false;
+    if (ms < -1 || ms > 0xffff)
+        return error_setf(err, ERR_GENERIC, "it is in milliseconds, up to 65535", "-boot %s=%" PRId64 " is out of range", option, ms);
+    data = g_new(uint32_t, 1);
+    *data = GUINT32_TO_LE((uint32_t)ms);
+    return fw_cfg_add_file(fw_cfg, file, data, size, err);
+}
+
 bool fw_config_machine(struct device *fw_cfg, struct vm *vm, struct error *err)
 {
     const struct vm_config *c = &vm->config;
@@ -23,7 +41,8 @@ bool fw_config_machine(struct device *fw_cfg, struct vm *vm, struct error *err)
     fw_cfg_add_int(fw_cfg, FW_CFG_NB_CPUS, c->cpus, 2);
     fw_cfg_add_int(fw_cfg, FW_CFG_MAX_CPUS, c->max_cpus, 2);
     fw_cfg_add_int(fw_cfg, FW_CFG_BOOT_MENU, menu, 2);
-    return true;
+    return add_wait(fw_cfg, c->boot, "splash-time", "etc/boot-menu-wait", 2, err) &&
+           add_wait(fw_cfg, c->boot, "reboot-timeout", "etc/boot-fail-wait", 4, err);
 }
 
 /* ---- ACPI by the loader's script */

@@ -456,6 +456,31 @@ static bool complete_graphics(struct cmdline *c, struct error *err)
     return true;
 }
 
+/* -global of what is not there changes nothing. Clients give it for devices of other builds (kvm-pit): no error. */
+static void warn_of_globals(struct cmdline *c)
+{
+    for (size_t i = 0; i < json_object_array_length(c->config.globals); i++) {
+        struct json_object *g = json_object_array_get_idx(c->config.globals, i);
+        const char *driver = option_str(g, "driver", "");
+
+        if (!device_class_find(driver) && !device_kind_find(driver))
+            warn_report("-global %s.%s: there is no device '%s' in this build, so it changes nothing", driver,
+                           option_str(g, "property", ""), driver);
+    }
+}
+
+/* Room for what can be plugged in later is no use where nothing can. */
+static bool check_hotplug(struct cmdline *c, struct error *err)
+{
+    if (c->config.max_cpus > c->config.cpus)
+        return error_setf(err, ERR_GENERIC, "leave maxcpus out, or start all of them",
+                          "-smp maxcpus=%u: this build cannot add CPUs to a running machine", c->config.max_cpus);
+    if (c->config.ram_max > c->config.ram_size || c->config.ram_slots)
+        return error_set(err, ERR_GENERIC, "-m slots, maxmem: this build cannot add memory to a running machine",
+                         "leave them out, and give all the memory at once");
+    return true;
+}
+
 bool cmdline_complete(struct cmdline *c, struct error *err)
 {
     const struct guest *g = guest_find(c->config.guest);
@@ -475,8 +500,11 @@ bool cmdline_complete(struct cmdline *c, struct error *err)
         return false;
     if (b->max_cpus && c->config.max_cpus > b->max_cpus)
         return error_setf(err, ERR_GENERIC, NULL, "-smp: %s takes at most %u CPUs", b->name, b->max_cpus);
+    warn_of_globals(c);
     if (!strcmp(b->name, "none"))
         return true;
+    if (!check_hotplug(c, err))
+        return false;
     default_terminal(c);
     if (c->daemonize && cmdline_uses_stdio(c))
         return error_set(err, ERR_GENERIC, "-daemonize has no terminal, but stdio is used",

@@ -91,6 +91,10 @@ static const struct cmdline_param fw_cfg_params[] = {
     STR("name", "file in fw_cfg"), STR("file", "host file with the content"), STR("string", "the content"),
     STR("gen_id", "object that makes the content"), { 0 }
 };
+static const struct cmdline_param compat_params[] = {
+    STR("deprecated-input", "accept, reject or crash"), STR("deprecated-output", "accept or hide"),
+    STR("unstable-input", "accept, reject or crash"), STR("unstable-output", "accept or hide"), { 0 }
+};
 static const struct cmdline_param global_params[] = {
     STR("driver", "device"), STR("property", "property"), STR("value", "its default"), { 0 }
 };
@@ -335,8 +339,11 @@ static bool set_boot(struct cmdline *c, const char *arg, struct error *err)
 {
     bool flag;
 
-    return merge(&c->config.boot, arg, "order", boot_params, "-boot", err) &&
-           option_bool(c->config.boot, "menu", false, &flag, err) &&
+    if (!merge(&c->config.boot, arg, "order", boot_params, "-boot", err))
+        return false;
+    if (option_str(c->config.boot, "splash", NULL))
+        return error_set(err, ERR_GENERIC, "this build has no display to show a splash picture on", "leave splash out");
+    return option_bool(c->config.boot, "menu", false, &flag, err) &&
            option_bool(c->config.boot, "strict", false, &flag, err);
 }
 
@@ -818,6 +825,28 @@ static bool set_overcommit(struct cmdline *c, const char *arg, struct error *err
     bool ok = o && cmdline_check(o, overcommit_params, "-overcommit", err) &&
               option_bool(o, "mem-lock", false, &c->mem_lock, err) && option_bool(o, "cpu-pm", false, &c->cpu_pm, err);
 
+    if (ok && c->cpu_pm)
+        ok = error_set(err, ERR_GENERIC, "cpu-pm=on is for KVM, which this build has not", "leave it out");
+
+    json_object_put(o);
+    return ok;
+}
+
+/* Nothing in this build is deprecated or unstable: there is nothing to refuse or to hide. */
+static bool set_compat(struct cmdline *c, const char *arg, struct error *err)
+{
+    static const char *const in[] = { "accept", "reject", "crash", NULL }, *const out[] = { "accept", "hide", NULL };
+    struct json_object *o = options_parse(arg, NULL, err);
+    bool ok = o && cmdline_check(o, compat_params, "-compat", err);
+
+    for (const struct cmdline_param *p = compat_params; ok && p->name; p++) {
+        bool input = g_str_has_suffix(p->name, "-input");
+        const char *v = option_str(o, p->name, "accept");
+
+        if (!g_strv_contains(input ? in : out, v))
+            ok = error_setf(err, ERR_GENERIC, input ? "say accept, reject or crash" : "say accept or hide",
+                            "-compat %s=%s: not understood", p->name, v);
+    }
     json_object_put(o);
     return ok;
 }
@@ -981,7 +1010,7 @@ const struct cmdline_option cmdline_options[] = {
     { "nographic", NULL, "serial console and monitor on the terminal (Ctrl-a h for help)", set_nographic },
     { "display", "none", "kind of display", set_display },
     { "vga", "none|std", "graphics card", set_vga },
-    { "k", "LANGUAGE", NULL, set_nothing },
+    NO("k", "LANGUAGE", "this build has no display, and no keyboard to lay out", "leave it out"),
     { "audiodev", "none,id=ID", "audio back end", set_audiodev },
     NO("vnc", "ARG", "this build has no VNC server yet", NO_DISPLAY),
     NO("spice", "ARG", "this build has no SPICE server yet", NO_DISPLAY),
@@ -1014,7 +1043,8 @@ const struct cmdline_option cmdline_options[] = {
     { "readconfig", "FILE", "read options from a file", set_readconfig },
     { "add-fd", "fd=N,set=N[,opaque=TEXT]", "let /dev/fdset/N name an inherited descriptor", set_add_fd,
       .params = add_fd_params },
-    { "compat", "ARG", NULL, set_nothing },
+    { "compat", "deprecated-input=accept", "what to do about interfaces that will go (this build has none)", set_compat,
+      .params = compat_params },
     NO("writeconfig", "FILE", "this build does not write configurations", "keep the command line"),
 
     HEAD("Information"),

@@ -603,7 +603,7 @@ void vm_destroy(struct vm *vm)
     vcpus_free(vm);
     while (vm->buses)
         bus_free(vm->buses);
-    if (vm->board && vm->board->free)
+    if (vm->board && vm->board->free && (vm->board_data || !vm->board->data_size))   /* else it never got as far */
         vm->board->free(vm);
     if (vm->config.free_backends)
         vm->config.free_backends(vm, vm->config.opaque);

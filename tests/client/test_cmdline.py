@@ -65,10 +65,35 @@ def test_what_is_wrong_is_named_with_the_right_spelling():
             ('9p', ['-virtfs', 'local,path=/,mount_tag=x,security_model=none']), ('migration', ['-incoming', 'defer']),
             ('UUID', ['-uuid', 'x']), ('kernel', ['-M', 'microvm', '-append', 'x']), ('RAM', ['-m', '0']),
             ('guest_errors', ['-d', 'guest_error']), ('clock', ['-rtc', 'clock=sun']), ('panic', ['-action', 'panc=none']),
-            ('maxmem', ['-m', '1G,maxmem=512M'])]:
+            ('maxmem', ['-m', '1G,maxmem=512M']), ('yesterday', ['-M', 'q35', '-rtc', 'base=yesterday'])]:
         refused(word, *args)
     p = run(name='rhea-system-i386', *['-M', 'none', '-cpu', 'help'])
     assert p.returncode == 0 and 'qemu32' in p.stdout
+
+
+def test_what_would_have_no_effect_is_refused():
+    for word, args in [
+            ('SATA', ['-M', 'q35,sata=on']), ('SMBus', ['-M', 'q35,smbus=on']), ('keyboard', ['-M', 'q35,i8042=on']),
+            ('HPET', ['-M', 'microvm,hpet=on']), ('system management', ['-M', 'microvm,smm=on']),
+            ('VMware', ['-M', 'q35,vmport=on']), ('USB', ['-M', 'pc,usb=on']), ('KVM', ['-M', 'q35,kernel-irqchip=split']),
+            ('KVM', ['-accel', 'jit,kernel-irqchip=on']), ('writable', ['-accel', 'jit,split-wx=off']),
+            ('KVM', ['-overcommit', 'cpu-pm=on']), ('splash', ['-boot', 'splash=x.jpg']), ('display', ['-k', 'de']),
+            ('reboot-timeout', ['-M', 'q35', '-boot', 'reboot-timeout=65536']), ('hide', ['-compat', 'deprecated-output=drop']),
+            ('add CPUs', ['-smp', '1,maxcpus=2']), ('add memory', ['-m', '1G,slots=1,maxmem=2G'])]:
+        refused(word, *args)
+    p = subprocess.run([program(), '-M', 'q35,sata=off,smbus=off,i8042=off,hpet=off,smm=off,vmport=off,kernel-irqchip=off,usb=off',
+                        '-accel', 'jit,one-insn-per-tb=on,split-wx=on', '-global', 'ICH9-LPC.disable_s3=1', '-global',
+                        'kvm-pit.lost_tick_policy=delay', '-rtc', 'base=utc,driftfix=slew', '-compat', 'deprecated-input=reject',
+                        '-nodefaults', '-display', 'none', '-S', '-monitor', 'stdio', '-serial', 'none'],
+                       input='quit\n', capture_output=True, text=True, timeout=60)
+    assert p.returncode == 0 and 'kvm-pit' in p.stderr and p.stderr.count('\n') == 1, p
+
+
+def test_machine_help_names_each_property_once():
+    for machine in 'q35', 'pc', 'microvm':
+        names = [line.split()[0] for line in run('-M', f'{machine},help').stdout.splitlines()[1:]]
+        assert len(names) == len(set(names)) and 'accel' in names, names
+        assert ('hpet' in names) == (machine != 'microvm'), names
 
 
 def test_kvm_is_told_about():

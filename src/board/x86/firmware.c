@@ -93,10 +93,8 @@ static bool add_kernel(struct x86_machine *m, struct x86_firmware *f, struct err
 /* ---- boot order: -boot order= in CMOS */
 
 /* CMOS 3Dh and 38h: up to three of floppy 1, disk 2, CD 3, network 4, a nibble each. */
-static bool set_boot_letters(struct x86_machine *m, struct error *err)
+static bool set_boot_letters(struct x86_machine *m, const char *order, struct error *err)
 {
-    struct json_object *boot = m->vm->config.boot;
-    const char *order = boot ? option_str(boot, "order", "cad") : "cad";
     uint32_t code = 0;
 
     for (unsigned i = 0; order[i]; i++) {
@@ -104,7 +102,7 @@ static bool set_boot_letters(struct x86_machine *m, struct error *err)
         const char *at = strchr(letters, order[i]);
 
         if (!at || i == 3)
-            return error_setf(err, ERR_GENERIC, "up to three of a (floppy), c (disk), d (CD), n (network)", "-boot order=%s", order);
+            return error_setf(err, ERR_GENERIC, "up to three of a (floppy), c (disk), d (CD), n (network)", "-boot: bad order '%s'", order);
         code |= (uint32_t)(at - letters + 1) << 4 * i;
     }
     if (m->rtc) {
@@ -112,6 +110,16 @@ static bool set_boot_letters(struct x86_machine *m, struct error *err)
         rtc_set_cmos(m->rtc, 0x38, (uint8_t)(code >> 8 << 4));
     }
     return true;
+}
+
+/* -boot once= holds until the first reset. */
+static bool set_boot_order(struct x86_machine *m, struct x86_firmware *f, struct error *err)
+{
+    struct json_object *boot = m->vm->config.boot;
+
+    f->boot_order = boot ? option_str(boot, "order", "cad") : "cad";
+    return set_boot_letters(m, f->boot_order, err) &&
+           set_boot_letters(m, boot ? option_str(boot, "once", f->boot_order) : f->boot_order, err);
 }
 
 static bool fill(struct x86_machine *m, struct x86_firmware *f, const struct acpi_config *acpi, struct error *err)
@@ -123,7 +131,7 @@ static bool fill(struct x86_machine *m, struct x86_firmware *f, const struct acp
     fw_cfg_add_int(f->fw_cfg, ACPI_TABLES_KEY, 0, 2);
     return fw_config_machine(f->fw_cfg, m->vm, err) && (!acpi || add_acpi(m, f, acpi, err)) && add_e820(m, f, err) &&
            fw_config_smbios(f->fw_cfg, &smbios, err) && add_kernel(m, f, err) && fw_config_boot_order(f->fw_cfg, m->vm, "/pci@i0cf8", err) &&
-           set_boot_letters(m, err) && fw_cfg_add_file(f->fw_cfg, "etc/system-states", g_memdup2(states, 6), 6, err) &&
+           set_boot_order(m, f, err) && fw_cfg_add_file(f->fw_cfg, "etc/system-states", g_memdup2(states, 6), 6, err) &&
            fw_config_users(f->fw_cfg, m->vm, err);
 }
 
@@ -161,7 +169,11 @@ bool x86_firmware_load(struct x86_machine *m, struct x86_firmware *f, const stru
 void x86_firmware_reset(struct x86_machine *m, struct x86_firmware *f)
 {
     size_t n = MIN(f->size, (size_t)LEGACY_ROM);
+    struct error err = ERROR_INIT;
 
+    if (f->started)
+        set_boot_letters(m, f->boot_order, &err);       /* was checked */
+    f->started = true;
     if (n)
         as_write(&m->vm->memory, 0x100000 - n, f->image + f->size - n, n, MEM_ATTRS_NONE);
 }

@@ -5,7 +5,8 @@
 #include "acpi_tables.h"
 #include "board/smbios.h"
 
-struct x86_firmware { struct device *fw_cfg; struct ram_block *rom_ram; struct mem_region rom; uint8_t *image; size_t size; };
+struct x86_firmware { struct device *fw_cfg; struct ram_block *rom_ram; struct mem_region rom; uint8_t *image; size_t size;
+                      const char *boot_order; bool started; };
 
 /* Is there firmware to run? Else a kernel is started directly. */
 bool x86_firmware_wanted(const struct x86_machine *m);

@@ -23,7 +23,8 @@ struct lpc {
     struct device *pm;
     struct mem_region pm_io, apm;
     uint8_t apm_control, apm_status;
-    bool disable_s3, disable_s4, smm_compat, noreboot;
+    uint8_t disable_s3, disable_s4;
+    bool smm_compat, noreboot;
 };
 
 static struct lpc *lpc_of(struct pci_device *pd)
@@ -236,8 +237,8 @@ DEVICE = {
     .unrealize = lpc_unrealize,
     .reset_exit = lpc_reset_exit,
     .props = (const struct prop[]){
-        PROP(struct lpc, disable_s3, "disable_s3", PROP_BOOL, "off", "no suspend to RAM"),
-        PROP(struct lpc, disable_s4, "disable_s4", PROP_BOOL, "off", "no suspend to disk"),
+        PROP(struct lpc, disable_s3, "disable_s3", PROP_U8, "0", "1: no suspend to RAM (there is none in this build)"),
+        PROP(struct lpc, disable_s4, "disable_s4", PROP_U8, "0", "1: no suspend to disk (there is none in this build)"),
         PROP(struct lpc, noreboot, "noreboot", PROP_BOOL, "on", "the watchdog does not reboot"), { 0 } },
     .kind_data = &(const struct pci_info){ .vendor = 0x8086, .device = 0x2918, .revision = 2, .class_code = 0x060100,
                                            .host_only = true, .config_written = lpc_written },

@@ -1,6 +1,8 @@
 /* MC146818A real-time clock and CMOS RAM, as in a PC (ports 70h, 71h, IRQ 8). Motorola data sheet.
  * Time of day is a function of the machine's RTC clock plus an offset that the guest's writes change. */
+#include <string.h>
 #include <time.h>
+#include "rhea/base/options.h"
 #include "rhea/device/isa.h"
 #include "rhea/device/rtc.h"
 #include "rhea/vm/clock.h"
@@ -19,7 +21,11 @@ struct rtc {
     int64_t last_update;                /* second (of guest time) that updates were last given for */
     struct vm_timer *periodic, *update;
     int64_t periodic_next;
+    uint32_t policy, lost;              /* ticks still to be given, with POLICY_SLEW */
 };
+
+enum { POLICY_DISCARD, POLICY_SLEW, LOST_MAX = 1024 };
+static const char *const policies[] = { "discard", "slew", NULL };
 
 static int64_t rtc_now(const struct rtc *s) { return vm_rtc_ns(s->isa.dev.vm) + s->offset; }
 
@@ -102,6 +108,7 @@ static void rtc_arm_periodic(struct rtc *s)
 {
     int64_t period = rtc_period_ns(s);
 
+    s->lost = 0;
     if (!period || !(s->cmos[R_B] & B_PIE)) {
         vm_timer_cancel(s->periodic);
         return;
@@ -117,6 +124,8 @@ static void rtc_periodic(void *opaque)
 
     if (!period)
         return;
+    if (s->policy == POLICY_SLEW)       /* one that the guest did not take yet is lost, and those that came late */
+        s->lost = MIN(s->lost + !!(s->cmos[R_C] & C_PF) + (uint64_t)(now - s->periodic_next) / period, LOST_MAX);
     rtc_raise(s, C_PF);
     s->periodic_next += period;
     if (s->periodic_next <= now)
@@ -184,6 +193,10 @@ static uint64_t rtc_read(struct device *dev, uint64_t offset, unsigned size)
         v = s->cmos[R_C];
         s->cmos[R_C] = 0;
         irq_set(dev->irq_out[0], 0);
+        if (s->lost && v & C_PF && s->cmos[R_B] & B_PIE) {      /* made up for as fast as the guest takes them */
+            s->lost--;
+            rtc_raise(s, C_PF);
+        }
         return v;
     default:
         return s->cmos[s->index];
@@ -246,6 +259,7 @@ static void rtc_reset(struct device *dev, enum reset_kind kind)
 
     s->cmos[R_B] &= ~(B_PIE | B_AIE | B_UIE | 0x08);
     s->cmos[R_C] = 0;
+    s->lost = 0;
     vm_timer_cancel(s->periodic);
     vm_timer_cancel(s->update);
 }
@@ -254,6 +268,8 @@ static bool rtc_realize(struct device *dev, struct error *err)
 {
     struct rtc *s = device_cast(dev, struct rtc);
 
+    if (dev->vm->config.rtc && !strcmp(option_str(dev->vm->config.rtc, "driftfix", "none"), "slew"))
+        s->policy = POLICY_SLEW;
     isa_map(dev, 0, s->isa.iobase);
     if (!dev->irq_out[0])
         dev->irq_out[0] = isa_line(dev, s->isa.irq);
@@ -280,10 +296,14 @@ DEVICE = {
     .size = sizeof(struct rtc),
     .mmio = { { .name = "rtc", .size = 2, .width = 1, .read = rtc_read, .write = rtc_write } },
     .props = (const struct prop[]){ PROP(struct rtc, isa.iobase, "iobase", PROP_U32, "0x70", "first I/O port"),
-                                    PROP(struct rtc, isa.irq, "irq", PROP_U32, "8", "interrupt line"), { 0 } },
+                                    PROP(struct rtc, isa.irq, "irq", PROP_U32, "8", "interrupt line"),
+                                    { .name = "lost_tick_policy", .type = PROP_ENUM, .offset = offsetof(struct rtc, policy),
+                                      .values = policies, .def = "discard",
+                                      .help = "slew (as -rtc driftfix=slew): periodic ticks that came late are made up for" },
+                                    { 0 } },
     .state = (const struct state_field[]){ STATE_BYTES(struct rtc, cmos), STATE_U8(struct rtc, index),
                                            STATE_U64(struct rtc, offset), STATE_U64(struct rtc, last_update),
-                                           STATE_U64(struct rtc, periodic_next), { 0 } },
+                                           STATE_U64(struct rtc, periodic_next), STATE_U32(struct rtc, lost), { 0 } },
     .realize = rtc_realize,
     .unrealize = rtc_unrealize,
     .reset_enter = rtc_reset,
