@@ -62,4 +62,7 @@ void backends_changed(struct block_graph *g, const struct block_node *n);
 /* For tools: a back end without a device. */
 struct block_backend *backend_open(struct block_graph *g, struct block_node *root, bool write, struct error *err);
 
+/* A temporary qcow2 overlay over base, whose reference it takes. */
+struct block_node *node_overlay(struct block_graph *g, struct block_node *base, const char *node_name, struct error *err);
+
 #endif

@@ -123,8 +123,7 @@ static void overlay_open(struct overlay *o, const char *node_name)
 }
 
 /* snapshot=on: writes go to a temporary overlay, which is gone from its directory at once. */
-static struct block_node *overlay_over(struct block_graph *g, struct block_node *base, const char *node_name,
-                                       struct error *err)
+struct block_node *node_overlay(struct block_graph *g, struct block_node *base, const char *node_name, struct error *err)
 {
     struct overlay o = { g, base, NULL, err, NULL };
 
@@ -327,7 +326,7 @@ static struct block_node *drive_root(struct block_backend *b, struct json_object
     n = drive_open(b->graph, opts, node, err);
     if (!n || !snapshot)
         return n;
-    return overlay_over(b->graph, n, overlay_name, err);
+    return node_overlay(b->graph, n, overlay_name, err);
 }
 
 static bool drive_setup(struct block_backend *b, struct json_object *opts, struct error *err)

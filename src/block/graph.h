@@ -7,6 +7,7 @@
 #include "rhea/block/node.h"
 
 struct block_inherit;
+struct nbd_server;
 
 struct block_graph {
     struct vm *vm;
@@ -23,6 +24,8 @@ struct block_graph {
     GPtrArray *jobs;            /* of struct job, in order of making */
     unsigned next_job;
     bool repairing;             /* a corrupt image may be opened for writing: rhea-img check -r */
+    GPtrArray *exports;         /* of struct block_export, or NULL */
+    struct nbd_server *nbd_server;      /* NULL: none runs */
     struct block_inherit *inherit;      /* what a child being opened takes from its parent */
 };
 

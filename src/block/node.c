@@ -1,5 +1,5 @@
 /* Nodes of the block graph: opening by options, names, references, holds. */
-#include "block/backend.h"
+#include "block/export.h"
 
 #include <errno.h>
 #include <string.h>
@@ -94,6 +94,8 @@ void block_graph_free(struct block_graph *g)
     if (!g)
         return;
     jobs_end(g);
+    nbd_server_stop(g);
+    exports_close(g);
     backends_free(g);
     block_run(g, graph_close, g);
     g_hash_table_destroy(g->nodes);

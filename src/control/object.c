@@ -76,8 +76,7 @@ static bool id_is_wellformed(const char *id)
 static const struct object_class *class_of(struct json_object *opts, struct error *err)
 {
     static const char *const later[] = {
-        "tls-creds-x509", "tls-creds-anon", "tls-creds-psk", "authz-simple", "authz-list", "authz-pam",
-        "authz-list-file", "cryptodev-backend-builtin", "input-linux", "can-bus", "filter-dump",
+        "authz-pam", "cryptodev-backend-builtin", "input-linux", "can-bus", "filter-dump",
         "filter-mirror", "filter-redirector", "filter-buffer", "filter-rewriter", "filter-replay", "colo-compare",
         "rng-egd", "sev-guest", "sev-snp-guest", "tdx-guest", "sgx-epc", "pr-manager-helper", "dbus-vmstate",
         "thread-context", "memory-backend-epc", "memory-backend-shm", "secret_keyring", "main-loop", NULL };
@@ -119,7 +118,7 @@ static bool check_props(const struct object_class *cls, struct json_object *opts
         (void)value;
         if (!strcmp(key, "qom-type") || !strcmp(key, "id"))
             continue;
-        while (p && p->name && strcmp(p->name, key) != 0)
+        while (p && p->name && (strncmp(p->name, key, strcspn(key, ".")) || p->name[strcspn(key, ".")]))    /* "rules.0.match" */
             p++;
         if (p && p->name)
             continue;

@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "block/graph.h"
+#include "main/tool.h"
 #include "rhea/control/version.h"
 #include "rhea/vm/object.h"
 #include "rhea/vm/vm.h"
@@ -21,68 +21,6 @@ int img_fail(struct img *c, int code)
 }
 
 /* ---- opening */
-
-static struct json_object *cache_options(const char *mode)
-{
-    struct json_object *o = json_object_new_object();
-    bool direct = !strcmp(mode, "none") || !strcmp(mode, "off") || !strcmp(mode, "directsync");
-
-    json_object_object_add(o, "direct", json_object_new_boolean(direct));
-    json_object_object_add(o, "no-flush", json_object_new_boolean(!strcmp(mode, "unsafe")));
-    return o;
-}
-
-static bool cache_known(const char *mode, struct error *err)
-{
-    static const char *const modes[] = { "none", "off", "writeback", "unsafe", "directsync", "writethrough", NULL };
-
-    return g_strv_contains(modes, mode) ||
-           error_setf(err, ERR_GENERIC, "it is none, writeback, unsafe, directsync or writethrough",
-                      "Invalid cache option: %s", mode);
-}
-
-/* A node with a file name and no driver is a file. */
-static void protocols_guess(struct json_object *o)
-{
-    struct stat st;
-    const char *name = option_str(o, "filename", NULL);
-
-    if (name && !json_object_object_get_ex(o, "driver", NULL))
-        json_object_object_add(o, "driver",
-                               json_object_new_string(!stat(name, &st) && S_ISBLK(st.st_mode) ? "host_device" : "file"));
-    json_object_object_foreach(o, key, v)
-        if (key && v && json_object_is_type(v, json_type_object))
-            protocols_guess(v);
-}
-
-/* Without a driver the format is that of the file. */
-static struct block_node *guess_format(struct img *c, struct json_object *given, struct json_object *more)
-{
-    struct json_object *file;
-
-    if (json_object_object_get_ex(given, "driver", NULL) || !json_object_object_get_ex(given, "file", &file) ||
-        !json_object_is_type(file, json_type_object) || !option_str(file, "filename", NULL))
-        return node_open(c->graph, given, &c->err);
-    return node_open_file(c->graph, option_str(file, "filename", NULL), c->format, more, &c->err);
-}
-
-/* --image-opts: driver=qcow2,file.filename=... */
-static struct block_node *open_by_options(struct img *c, const char *text, struct json_object *more)
-{
-    struct json_object *flat = options_parse(text, NULL, &c->err), *given = flat ? options_nest(flat, &c->err) : NULL;
-    struct block_node *n = NULL;
-
-    json_object_put(flat);
-    if (!given)
-        return NULL;
-    json_object_object_foreach(more, key, v)
-        if (!json_object_object_get_ex(given, key, NULL) && strcmp(key, "backing"))
-            json_object_object_add(given, key, json_object_get(v));
-    protocols_guess(given);
-    n = guess_format(c, given, more);
-    json_object_put(given);
-    return n;
-}
 
 /* A new image is written with the key that it was created with. */
 static void add_key_secrets(struct img *c, struct json_object *opts)
@@ -105,21 +43,22 @@ struct block_node *img_open(struct img *c, const char *name, const char *format,
     struct json_object *opts;
     struct block_node *n = NULL;
 
-    if (!cache_known(cache ? cache : "writeback", &c->err))
-        return NULL;
     opts = json_object_new_object();
+    if (!tool_cache(opts, cache ? cache : "writeback", &c->err)) {
+        json_object_put(opts);
+        return NULL;
+    }
     json_object_object_add(opts, "read-only", json_object_new_boolean(!write));
     if (c->force_share && !write)
         json_object_object_add(opts, "force-share", json_object_new_boolean(true));
     if (write)
         json_object_object_add(opts, "discard", json_object_new_string("unmap"));
-    json_object_object_add(opts, "cache", cache_options(cache ? cache : "writeback"));
     if (c->no_backing)
         json_object_object_add(opts, "backing", NULL);
     if (write)
         add_key_secrets(c, opts);
     if (c->image_opts) {
-        n = open_by_options(c, name, opts);
+        n = tool_open_by_options(c->graph, name, c->format, opts, &c->err);
     } else {
         c->graph->inherit = &in;
         n = node_open_file(c->graph, name, format, opts, &c->err);

@@ -7,7 +7,7 @@
 #include "block/aio.h"
 #include "rhea/base/options.h"
 #include "rhea/block/crypto.h"
-#include "rhea/block/library.h"
+#include "rhea/base/library.h"
 #include "rhea/block/node.h"
 
 enum { READAHEAD = 256 << 10, READAHEAD_MAX = 64 << 20, TIMEOUT = 5, IDLE_MAX = 8 };

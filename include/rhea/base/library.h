@@ -1,7 +1,7 @@
 /* Shared libraries that few runs need, with many libraries of their own: opened when first used, so that all other runs start
  * without them. */
-#ifndef RHEA_BLOCK_LIBRARY_H
-#define RHEA_BLOCK_LIBRARY_H
+#ifndef RHEA_BASE_LIBRARY_H
+#define RHEA_BASE_LIBRARY_H
 
 #include <glib.h>
 #include "rhea/base/error.h"

@@ -1,6 +1,6 @@
 /* Libraries opened when they are needed. */
 #include <dlfcn.h>
-#include "rhea/block/library.h"
+#include "rhea/base/library.h"
 
 static bool load_locked(struct library *l, struct error *err)
 {

@@ -1,0 +1,16 @@
+/* What the programs for disk images share. */
+#ifndef RHEA_MAIN_TOOL_H
+#define RHEA_MAIN_TOOL_H
+
+#include <stdbool.h>
+#include <json-c/json.h>
+#include "rhea/block/node.h"
+
+/* Adds a cache mode's options of a node: none, writeback, writethrough, directsync, unsafe. */
+bool tool_cache(struct json_object *opts, const char *mode, struct error *err);
+/* --image-opts: driver=qcow2,file.filename=...; format: where they name none, or NULL. more: options that hold where
+ * `text` does not say otherwise. */
+struct block_node *tool_open_by_options(struct block_graph *g, const char *text, const char *format, struct json_object *more,
+                                        struct error *err);
+
+#endif
