@@ -16,6 +16,7 @@
 struct command {
     struct user_options user;
     GPtrArray *set, *unset;     /* -E, -U */
+    const char *gdb;            /* -g: where the debugger connects */
     bool strace, help, version;
 };
 
@@ -85,11 +86,7 @@ static bool opt_unset(struct command *c, const char *v, struct error *err)
     return true;
 }
 
-static bool opt_gdb(struct command *c, const char *v, struct error *err)
-{
-    return error_set(err, ERR_GENERIC, "-g: debugging user programs is not built yet",
-                     "look at the program with -strace or -d in_asm,exec, or debug it in a machine: rhea-system-* -s");
-}
+static bool opt_gdb(struct command *c, const char *v, struct error *err) { c->gdb = v; return true; }
 
 static bool opt_page(struct command *c, const char *v, struct error *err)
 {
@@ -111,7 +108,7 @@ static const struct option {
 } options[] = {
     { "h", opt_help, NULL, NULL, "print this" },
     { "help", opt_help, NULL, NULL, NULL },
-    { "g", opt_gdb, "PORT|PATH", "GDB", "wait for a debugger (not built yet)" },
+    { "g", opt_gdb, "PORT|PATH", "GDB", "wait for gdb there; ,suspend=n: do not wait" },
     { "L", opt_prefix, "FOLDER", "LD_PREFIX", "look for absolute paths in FOLDER first" },
     { "s", opt_stack, "SIZE", "STACK_SIZE", "size of the stack" },
     { "cpu", opt_cpu, "MODEL", "CPU", "CPU model, with features: max,+sve" },
@@ -324,6 +321,8 @@ int main(int argc, char **argv)
         t = process_load(&command.user, guest, path, args, env, &err);
         if (t) {
             thread_set_self(t);
+            if (command.gdb && !process_debug(t, command.gdb, &err))
+                return fail(&err);
             if (engine_thread_begin(t))
                 engine_thread_run(t);
             error_set_errno(&err, errno, NULL, "the thread could not be set up");

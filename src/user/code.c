@@ -308,8 +308,11 @@ static bool fetch_page(struct cpu *cpu, uint64_t va, uint8_t *to, bool raise)
     struct engine *e = cpu->jit->engine;
     int prot = e->user->bits == 32 && va >> 32 ? -1 : mem_prot(cpu->jit->thread->process, va);
 
-    if (prot >= 0 && prot & PROT_EXEC && !user_copy(to, host_of(e, va & PAGE_MASK), CPU_PAGE_SIZE))
+    if (prot >= 0 && prot & PROT_EXEC && !user_copy(to, host_of(e, va & PAGE_MASK), CPU_PAGE_SIZE)) {
+        if (e->debugger && !cpu->jit->debug.skip)
+            debugger_patch(e->debugger, va & PAGE_MASK, to);
         return true;
+    }
     if (raise)
         fetch_fault(cpu, va, prot >= 0 && prot & PROT_EXEC ? -1 : prot);
     return false;

@@ -28,10 +28,12 @@ static uint8_t *access_begin(struct cpu *cpu, uint64_t va, enum mmu_access acces
     return host_of(jc->engine, va);
 }
 
-static void access_end(struct cpu *cpu)
+static void access_end(struct cpu *cpu, uint64_t va, unsigned n, bool write)
 {
     atomic_signal_fence(memory_order_seq_cst);
     cpu->jit->accessing = false;
+    if (cpu->jit->debug.watches)
+        debugger_access(cpu, va, n, write);
 }
 
 static uint64_t swapped(uint64_t v, unsigned size)
@@ -60,7 +62,7 @@ uint64_t cpu_load(struct cpu *cpu, uint64_t va, memop m)
     case MEM_32: v = *(const volatile any32 *)p; break;
     default: v = *(const volatile any64 *)p;
     }
-    access_end(cpu);
+    access_end(cpu, va, 1u << size, false);
     if (m & MEM_BE)
         v = swapped(v, size);
     return m & MEM_SIGNED ? (uint64_t)((int64_t)(v << unused) >> unused) : v;
@@ -79,7 +81,7 @@ void cpu_store(struct cpu *cpu, uint64_t va, memop m, uint64_t v)
     case MEM_32: *(volatile any32 *)p = (uint32_t)v; break;
     default: *(volatile any64 *)p = v;
     }
-    access_end(cpu);
+    access_end(cpu, va, 1u << size, true);
     if (m & MEM_RELEASE)
         atomic_thread_fence(memory_order_seq_cst);
 }
@@ -97,7 +99,7 @@ static void copy_pages(struct cpu *cpu, uint64_t va, uint8_t *buf, unsigned n, b
             memcpy(p, buf, k);
         else
             memcpy(buf, p, k);
-        access_end(cpu);
+        access_end(cpu, va, k, write);
         va += k;
         buf += k;
         n -= k;
@@ -122,7 +124,7 @@ void cpu_probe(struct cpu *cpu, uint64_t va, unsigned n, bool write, unsigned mm
             __atomic_fetch_or(p, 0, __ATOMIC_RELAXED);
         else
             (void)*(volatile uint8_t *)p;
-        access_end(cpu);
+        access_end(cpu, va, 0, false);
     }
 }
 
@@ -160,7 +162,7 @@ uint64_t cpu_atomic(struct cpu *cpu, enum ir_opcode op, uint64_t va, memop m, ui
         old = be ? swapped(seen, size) : seen;
         new = combine(op, old, v, cmp) & mask;
     } while (!swap_if(p, size, &seen, be ? swapped(new, size) : new));
-    access_end(cpu);
+    access_end(cpu, va, 1u << size, true);
     return old;
 }
 
@@ -171,7 +173,7 @@ bool cpu_cas128(struct cpu *cpu, uint64_t va, unsigned mmu, const uint64_t cmp[2
     bool done;
 
     __asm__ volatile("lock cmpxchg16b %1" : "=@ccz"(done), "+m"(*(__int128 *)p), "+a"(lo), "+d"(hi) : "b"(v[0]), "c"(v[1]) : "memory");
-    access_end(cpu);
+    access_end(cpu, va, 16, true);
     old[0] = lo;
     old[1] = hi;
     return done;

@@ -160,7 +160,12 @@ void host_signal(int sig, siginfo_t *info, void *context)
             die_by_host_fault(sig);
         return;
     }
-    if (t && signal_take(t, sig, info)) {
+    if (sig == DEBUGGER_SIGNAL && info->si_code == SI_QUEUE && info->si_ptr == debugger_kick) {
+        if (t)
+            cpu_kick(t->cpu, CPU_EXIT_STOP);
+        if (pc >= (uintptr_t)user_syscall_begin && pc < (uintptr_t)user_syscall_end)
+            uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)user_syscall_abort;
+    } else if (t && signal_take(t, sig, info)) {
         uint64_t all = ~(UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGBUS - 1));
 
         memcpy(&uc->uc_sigmask, &all, sizeof(all));     /* until the loop has delivered it */

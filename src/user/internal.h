@@ -12,6 +12,7 @@
 #include "rhea/jit/jit.h"
 #include "rhea/user/engine.h"
 #include "rhea/user/process.h"
+#include "user/gdb.h"
 
 #define PAGE_MASK (~(uint64_t)(CPU_PAGE_SIZE - 1))
 
@@ -50,6 +51,7 @@ struct jit_cpu {                /* cpu->jit in user mode */
     struct host_fault fault;    /* EXCEPTION_HOST */
     bool masked;                /* the handler took a signal and left all others blocked */
     bool restart;               /* the system call before pc answered USER_RESTART */
+    struct debug_thread debug;
     uint8_t *fetch;             /* two pages: a copy of the code being translated */
 };
 
@@ -59,6 +61,7 @@ struct engine {
     uint64_t size;              /* of the guest's addresses; 0: 2^64 */
     struct engine_options opts;
     struct jit *jit;
+    struct debugger *debugger;  /* -g, or NULL */
     pthread_mutex_t lock;
     GHashTable *pages;          /* va of the page -> struct code_page; under lock */
     GPtrArray *copies;          /* region.bytes of all regions, dead ones too: until the next flush */
@@ -108,6 +111,7 @@ size_t user_copy(void *to, const void *from, size_t n);
 
 /* signal.c */
 bool signal_take(struct thread *t, int sig, const siginfo_t *info);     /* from the handler */
+void signal_debug(void);                        /* from now on all signals come to us first, for the debugger */
 void signal_deliver_all(struct thread *t);      /* in the loop */
 
 #endif

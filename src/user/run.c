@@ -222,6 +222,7 @@ void engine_exclusive(struct thread *t, void (*fn)(void *arg), void *arg)
         engine_enter(jc);
 }
 
+struct debugger *engine_debugger(const struct engine *e) { return e->debugger; }
 void engine_kick(struct thread *t) { cpu_kick(t->cpu, CPU_EXIT_KICK); }
 
 void engine_fork_prepare(struct engine *e)
@@ -298,7 +299,7 @@ static void run_one(struct cpu *cpu)
     }
     cpu->pc_page = cpu->pc & PAGE_MASK;
     interp_run(cpu, jc->ir);
-    jc->one_insn = false;
+    jc->one_insn = jc->debug.skip = false;
 }
 
 static uint64_t exit_pc(const struct region_exit *e) { return (e->from->phys & PAGE_MASK) + (uint64_t)e->target; }
@@ -367,15 +368,27 @@ static void run_interp(struct cpu *cpu)
 static void do_syscall(struct thread *t)
 {
     struct jit_cpu *jc = t->cpu->jit;
+    const struct guest_user *u = jc->engine->user;
+    struct debugger *d = jc->engine->debugger;
+    uint64_t nr = d ? u->syscall_number(t->cpu) : 0;
     int64_t r;
 
+    if (d)
+        debugger_syscall(t, true, nr);
     engine_leave(jc);
     r = user_syscall(t);
     engine_enter(jc);
+    d = jc->engine->debugger;           /* a child has none */
+    if (d && debugger_wrote(t))
+        r = USER_NORESULT;
+    if (d && r == -EINTR && !(atomic_load(&t->sig.pending) & ~t->sig.mask) && atomic_load(&jc->debug.held))
+        r = USER_RESTART;               /* only the debugger interrupted it */
     if (r == USER_RESTART)
         jc->restart = true;
     else if (r != USER_NORESULT)
-        jc->engine->user->syscall_result(t->cpu, r);
+        u->syscall_result(t->cpu, r);
+    if (d && r != USER_RESTART)
+        debugger_syscall(t, false, nr);
 }
 
 static bool is_tagged(const struct guest_user *u, uint64_t va) { return u->tag_bits && va >> (64 - u->tag_bits); }
@@ -418,11 +431,17 @@ static void handle_exception(struct thread *t)
     struct user_event ev = { .kind = EVENT_NONE };
     bool host = cpu->exception == EXCEPTION_HOST;
 
+    if (!host && cpu->jit->engine->debugger && debugger_break(t)) {
+        cpu->exception = -1;
+        return;
+    }
     if (!host)
         cpu->jit->engine->user->event(cpu, &ev);
     else if (!host_fault(cpu, &ev))
         ev.kind = EVENT_NONE;
     cpu->exception = -1;
+    if (ev.kind == EVENT_NONE)
+        cpu->jit->debug.stepped = false;        /* it begins anew */
     if (ev.kind == EVENT_SYSCALL)
         do_syscall(t);
     else if (ev.kind == EVENT_SIGNAL)
@@ -452,16 +471,23 @@ _Noreturn void engine_thread_run(struct thread *t)
 
         if (cpu->exception >= 0)
             handle_exception(t);
+        if (jc->debug.stepped)
+            debugger_step(t);
         if (look(t)) {
             atomic_store(&cpu->exit_request, 0);
             engine_enter(jc);
             signal_deliver_all(t);
+            if (jc->engine->debugger)
+                debugger_look(t);
             continue;
         }
         mode = cpu->guest->mode_bits(cpu);
         if (mode != cpu->mode)
             jump_select(cpu, mode);
-        if (jc->one_insn || jc->engine->opts.one_insn)
+        if (jc->debug.step || jc->debug.watches) {
+            jc->debug.stepped = true;
+            run_one(cpu);
+        } else if (jc->one_insn || jc->engine->opts.one_insn)
             run_one(cpu);
         else if (jc->engine->opts.interp)
             run_interp(cpu);

@@ -40,7 +40,26 @@ void signal_thread_init(struct signal_thread *t, const struct signal_thread *par
 
 void signal_thread_free(struct signal_thread *t) { g_clear_pointer(&t->info, g_free); }
 
-uint64_t signal_host_mask(uint64_t guest_mask) { return guest_mask & ~FAULTS; }
+/* Signals that the host never blocks. Its dispositions are the whole host process's, and so is whether a debugger wants them. */
+static uint64_t never_blocked = FAULTS;
+static bool all_handled;
+
+uint64_t signal_host_mask(uint64_t guest_mask) { return guest_mask & ~never_blocked; }
+
+/* Whose default is to end or stop the process: the debugger hears of it before that happens. */
+static bool is_for_debugger(int sig) { return all_handled && !(BIT_OF(sig) & (FAULTS | UNBLOCKABLE | DEFAULT_IGNORED)); }
+
+void signal_debug(void)
+{
+    all_handled = true;
+    never_blocked = FAULTS | BIT_OF(DEBUGGER_SIGNAL);
+    for (int sig = 1; sig <= NSIG_ALL; sig++) {
+        struct kernel_sigaction a = { 0 };
+
+        if (is_for_debugger(sig) && !host_sigaction(sig, NULL, &a) && ((uintptr_t)a.handler == ACTION_DFL || sig == DEBUGGER_SIGNAL))
+            host_handler_set(sig, SA_RESTART);
+    }
+}
 
 /* From the host's handler. */
 bool signal_take(struct thread *t, int sig, const siginfo_t *info)
@@ -60,6 +79,8 @@ _Noreturn void signal_die(struct thread *t, int sig)
 {
     struct kernel_sigaction a = { 0 };
 
+    if (t->process->engine->debugger)
+        debugger_exit(t, true, sig);
     host_sigaction(sig, &a, NULL);
     host_sigmask(SIG_SETMASK, ~BIT_OF(sig));
     syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), sig);
@@ -172,9 +193,32 @@ static void handler_enter(struct thread *t, const struct signal_action *a, int s
     jc->masked = true;                  /* the host's follows */
 }
 
-static void deliver(struct thread *t, int sig, const siginfo_t *info)
+/* The system call that the signal interrupted is made again, or was interrupted: a debugger is shown what is. */
+static void restart_settle(struct thread *t, int sig)
 {
-    struct signal_action a = action_take(t, sig);
+    const struct signal_action *a = &t->process->sig.action[sig];
+
+    if (!t->cpu->jit->restart)
+        return;
+    t->cpu->jit->restart = false;
+    if (a->handler > ACTION_IGN && !(a->flags & SA_RESTART))
+        t->process->guest->syscall_result(t->cpu, -EINTR);
+    else
+        t->process->guest->syscall_again(t->cpu);
+}
+
+static void deliver(struct thread *t, int sig, const siginfo_t *given)
+{
+    siginfo_t copy = *given, *info = &copy;
+    struct signal_action a;
+
+    if (t->process->engine->debugger) {
+        restart_settle(t, sig);
+        sig = debugger_signal(t, sig, info);
+        if (!sig)
+            return;
+    }
+    a = action_take(t, sig);
 
     if (log_enabled(LOG_INT))
         log_printf("signal %d code %d to handler %#" G_GINT64_MODIFIER "x at pc %#" G_GINT64_MODIFIER "x\n", sig, info->si_code,
@@ -236,8 +280,12 @@ static void host_follow(int sig, const struct signal_action *a)
     struct kernel_sigaction k = { .flags = a->flags & (SA_NOCLDSTOP | SA_NOCLDWAIT) };
 
     /* SA_RESTART as the guest has it: whether a call begins anew is the kernel's to decide. */
-    if (a->handler > ACTION_IGN || BIT_OF(sig) & FAULTS) {
-        host_handler_set(sig, k.flags | (a->flags & SA_RESTART));
+    if (sig == DEBUGGER_SIGNAL && all_handled) {
+        host_handler_set(sig, SA_RESTART);
+        return;
+    }
+    if (a->handler > ACTION_IGN || BIT_OF(sig) & FAULTS || (a->handler == ACTION_DFL && is_for_debugger(sig))) {
+        host_handler_set(sig, k.flags | (a->handler == ACTION_DFL ? SA_RESTART : a->flags & SA_RESTART));
         return;
     }
     k.handler = (void (*)(int, siginfo_t *, void *))(uintptr_t)a->handler;

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "rhea/base/log.h"
+#include "user/gdb.h"
 #include "user/mem.h"
 #include "user/seccomp.h"
 #include "user/syscall.h"
@@ -23,6 +24,8 @@ static __thread struct thread *current;
 
 struct thread *thread_self(void) { return current; }
 void thread_set_self(struct thread *t) { current = t; }
+
+static struct debugger *thread_debugger(const struct thread *t) { return engine_debugger(t->process->engine); }
 
 /* ---- ends */
 
@@ -113,11 +116,15 @@ _Noreturn void thread_exit(struct thread *t, int status)
     uint32_t zero = 0;
     bool last;
 
+    if (thread_debugger(t))
+        debugger_thread_exit_begin(t);
     pthread_mutex_lock(&p->lock);
     last = p->nthreads == 1;
     if (!last)
         thread_unlist(p, t);
     pthread_mutex_unlock(&p->lock);
+    if (thread_debugger(t))
+        debugger_thread_exit_end(t);
     if (last)
         process_exit(t, status);
     engine_thread_end(t);
@@ -134,6 +141,8 @@ _Noreturn void thread_exit(struct thread *t, int status)
 
 _Noreturn void process_exit(struct thread *t, int status)
 {
+    if (thread_debugger(t))
+        debugger_exit(t, false, status & 0xff);
     robust_list_walk(t);
     for (;;)
         syscall(SYS_exit_group, status & 0xff);
@@ -299,11 +308,15 @@ static int64_t clone_process(struct thread *t, const struct clone_request *r)
     uint64_t special = r->flags & ~(uint64_t)(CLONE_VM | CLONE_VFORK | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_SETTID
                                               | CLONE_CHILD_CLEARTID | CLONE_DETACHED | CLONE_SYSVSEM | CLONE_CLEAR_SIGHAND);
     struct process *p = t->process;
+    struct debugger *debugger;
     int pipe_fd[2] = { -1, -1 };
     int64_t pid;
 
     if (r->flags & CLONE_VFORK && pipe2(pipe_fd, O_CLOEXEC) < 0)
         return -errno;
+    debugger = thread_debugger(t);
+    if (debugger)
+        debugger_fork_prepare(debugger);
     mem_lock(p->mm);
     pthread_mutex_lock(&p->lock);
     engine_fork_prepare(p->engine);
@@ -324,11 +337,15 @@ static int64_t clone_process(struct thread *t, const struct clone_request *r)
             close(pipe_fd[0]);
         t->vfork_fd = pipe_fd[1];
         child_process(t, r);
+        if (debugger)
+            debugger_fork_child(debugger, t);
         return USER_NORESULT;
     }
     engine_fork_parent(p->engine);
     pthread_mutex_unlock(&p->lock);
     mem_unlock(p->mm);
+    if (debugger)
+        debugger_fork_parent(debugger);
     if (pid > 0 && r->flags & CLONE_PARENT_SETTID) {
         uint32_t id = pid;
 

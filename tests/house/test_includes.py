@@ -21,8 +21,9 @@ BELOW = {
     "chardev": "base vm",
     "device": "base ir guest vm block net chardev",
     "board": "base ir guest vm device block net chardev",
-    "user": "base ir guest jit interp",
-    "control": "base ir guest vm accel jit device board block net chardev",
+    "debug": "base ir guest",
+    "user": "base ir guest jit interp debug",
+    "control": "base ir guest vm accel jit device board block net chardev debug",
     "main": "base ir guest vm accel jit device board block net chardev control user",
 }
 # Files of a guest that are its system side and so rest on vm (DESIGN.md, "User mode").

@@ -10,6 +10,7 @@
 #include "rhea/ir/cpu.h"
 #include "rhea/ir/ir.h"
 
+struct guest_debug;
 struct vm;
 struct vcpu;
 
@@ -116,6 +117,7 @@ struct guest {
     char *(*registers)(const struct cpu *cpu);          /* info registers; caller frees */
     char *(*mmu_dump)(struct cpu *cpu, bool tlb);       /* info tlb / info mem */
     const struct guest_reg *regs;                       /* ends with a NULL name */
+    const struct guest_debug *debug;                    /* rhea/guest/debug.h; of the widest state that the CPU can be in */
     const struct cpu_model *(*models)(unsigned *count);
     const struct cpu_feature *(*features)(unsigned *count);
     const char *default_model;

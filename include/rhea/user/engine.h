@@ -19,6 +19,7 @@
 
 struct process;
 struct thread;
+struct debugger;
 struct engine;                  /* of a process: translated code, which pages it lies in */
 
 struct engine_options {
@@ -65,6 +66,7 @@ void *guest_host(struct engine *e, uint64_t va, size_t n);
 void *guest_host_write(struct engine *e, uint64_t va, size_t n);
 uint64_t guest_of_host(const struct engine *e, const void *host);
 uintptr_t engine_base(const struct engine *e);
+struct debugger *engine_debugger(const struct engine *e);       /* NULL: nobody debugs (src/user/gdb.h) */
 
 /* ---- mappings changed: call after the change, whatever it was. Code there is dropped; what the guest may do with a page is asked
  * of mem_prot() when code is fetched. The host's mapping of a page that is executable to the guest needs PROT_READ, never

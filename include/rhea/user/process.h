@@ -72,6 +72,9 @@ struct thread {
  * NULL with *err set. */
 struct thread *process_load(const struct user_options *options, const struct guest_user *guest, const char *path,
                             char **argv, char **envp, struct error *err);
+/* gdb_server.c: -g. Listens at `where`: a port of the local host, HOST:PORT, or the path of a socket; with ,suspend=n the program does not wait
+ * for the client. Before the first thread runs. "fd:N:FLAGS": the session of the program that this one replaces. */
+bool process_debug(struct thread *t, const char *where, struct error *err);
 /* thread.c: ends this thread only, or the process with status. From the thread itself, in its loop or a system call. */
 _Noreturn void thread_exit(struct thread *t, int status);
 _Noreturn void process_exit(struct thread *t, int status);

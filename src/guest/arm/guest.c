@@ -7,6 +7,7 @@
 #include "a64.h"
 #include "a32.h"
 #include "simd_ops.h"
+#include "rhea/guest/debug.h"
 
 #pragma weak arm_fpsr
 
@@ -184,7 +185,7 @@ static char *disassemble(const uint8_t *code, size_t n, uint64_t pc, uint64_t mo
     .has_work = arm_has_work, .cpu_init = arm_cpu_init, .cpu_reset = arm_cpu_reset, .cpu_free = arm_cpu_free,            \
     .registers = registers, .mmu_dump = arm_mmu_dump, .features = arm_feature_list, .cpu_has = arm_cpu_has
 
-const struct guest guest_aarch64 = { .name = "aarch64", GUEST_COMMON, .regs = regs64, .models = arm_models,
+const struct guest guest_aarch64 = { .name = "aarch64", GUEST_COMMON, .regs = regs64, .debug = &debug_aarch64, .models = arm_models,
                                      .default_model = "cortex-a57" };
-const struct guest guest_arm = { .name = "arm", GUEST_COMMON, .regs = regs32, .models = arm_models32,
+const struct guest guest_arm = { .name = "arm", GUEST_COMMON, .regs = regs32, .debug = &debug_arm, .models = arm_models32,
                                  .default_model = "cortex-a15" };

@@ -1,6 +1,7 @@
 /* The RISC-V guests as the rest of Rhea sees them: descriptors, register tables and dump. */
 #include <inttypes.h>
 #include <string.h>
+#include "rhea/guest/debug.h"
 #include "riscv.h"
 
 #define FIELD(f) offsetof(struct riscv_cpu, f)
@@ -115,6 +116,6 @@ static char *disassemble32(const uint8_t *code, size_t n, uint64_t pc, uint64_t 
 }
 
 const struct guest guest_riscv64 = { .name = "riscv64", GUEST_COMMON, .disassemble = disassemble64, .regs = regs64,
-                                     .models = riscv64_models, .default_model = "rv64" };
+                                     .debug = &debug_riscv64, .models = riscv64_models, .default_model = "rv64" };
 const struct guest guest_riscv32 = { .name = "riscv32", GUEST_COMMON, .disassemble = disassemble32, .regs = regs32,
-                                     .models = riscv32_models, .default_model = "rv32" };
+                                     .debug = &debug_riscv32, .models = riscv32_models, .default_model = "rv32" };

@@ -6,6 +6,7 @@
 #include <capstone/capstone.h>
 #undef x86_insn
 #include "cpuid.h"
+#include "rhea/guest/debug.h"
 
 #define FIELD(f) offsetof(struct x86_cpu, f)
 
@@ -327,5 +328,5 @@ static bool cpu_has(const struct cpu *cpu, const struct cpu_feature *f)
     .registers = registers, .mmu_dump = x86_mmu_dump, .regs = reg_table, .models = x86_models,                   \
     .features = x86_features, .nmi = raise_nmi, .cpu_has = cpu_has
 
-const struct guest guest_x86_64 = { .name = "x86_64", GUEST_COMMON, .default_model = "qemu64" };
-const struct guest guest_i386 = { .name = "i386", GUEST_COMMON, .default_model = "qemu32" };
+const struct guest guest_x86_64 = { .name = "x86_64", GUEST_COMMON, .debug = &debug_x86_64, .default_model = "qemu64" };
+const struct guest guest_i386 = { .name = "i386", GUEST_COMMON, .debug = &debug_i386, .default_model = "qemu32" };

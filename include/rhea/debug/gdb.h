@@ -1,0 +1,92 @@
+/* A server of GDB's remote protocol ("Debugging with GDB", appendix "Remote Serial Protocol"), without a transport and without
+ * an idea of what is debugged: user mode and machines fill in struct gdb_target. Everything runs on the thread that calls;
+ * what comes from the client is checked: a packet that makes no sense gets an error or the empty answer. */
+#ifndef RHEA_DEBUG_GDB_H
+#define RHEA_DEBUG_GDB_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "rhea/guest/debug.h"
+
+enum { GDB_PACKET_MAX = 16 << 10, GDB_THREADS_MAX = 4096, GDB_ACTIONS_MAX = 64, GDB_SYSCALLS_MAX = 1024 };
+
+enum gdb_stop_kind {
+    GDB_STOP_SIGNAL,            /* also a step's end and an interrupt: signal */
+    GDB_STOP_BREAK,             /* Z0, Z1: pc is that of the breakpoint */
+    GDB_STOP_WATCH,             /* Z2 to Z4: type, address */
+    GDB_STOP_SYSCALL, GDB_STOP_SYSRET,          /* number */
+    GDB_STOP_FORK, GDB_STOP_VFORK,              /* child: held until it is resumed or detached */
+    GDB_STOP_VFORK_DONE,
+    GDB_STOP_EXEC,              /* path */
+    GDB_STOP_EXITED,            /* number: status; the process is gone */
+    GDB_STOP_KILLED,            /* signal; likewise */
+};
+struct gdb_stop {
+    enum gdb_stop_kind kind;
+    int pid, tid;
+    int signal;                 /* Linux's number */
+    unsigned type;              /* of a watchpoint: 2 write, 3 read, 4 access */
+    uint64_t addr;              /* of the watchpoint's data; number of a system call; exit status */
+    int child;
+    const char *path;
+};
+
+/* What resumed threads do: the first action whose pid and tid fit (-1: all). */
+struct gdb_action {
+    int pid, tid;
+    bool step;
+    int signal;                 /* Linux's, 0: none */
+    uint64_t start, end;        /* step: until pc leaves [start, end); 0, 0: one instruction */
+};
+enum gdb_result { GDB_OK, GDB_ERROR, GDB_UNSUPPORTED };
+
+/* NULL functions: there is no such thing. All but send(), interrupt() and kill() are called while everything is stopped. */
+struct gdb_target {
+    const struct guest_debug *debug;
+    const char *osabi;          /* "GNU/Linux", or NULL */
+    bool created;               /* it ends when the client quits (qAttached: 0) */
+    void (*send)(void *o, const void *data, size_t n);
+    int (*pid)(void *o);
+    unsigned (*threads)(void *o, int *tids, unsigned max);
+    struct cpu *(*cpu)(void *o, int tid);               /* NULL: no such thread */
+    char *(*thread_name)(void *o, int tid);             /* caller frees; NULL: none */
+    void (*registers_written)(void *o, int tid);
+    bool (*memory)(void *o, int tid, uint64_t va, void *buf, size_t n, bool write);
+    enum gdb_result (*breakpoint)(void *o, unsigned type, uint64_t va, unsigned kind, bool set);   /* type: digit of Z */
+    void (*resume)(void *o, const struct gdb_action *actions, unsigned n);
+    void (*interrupt)(void *o);
+    void (*detach)(void *o, int pid);                   /* breakpoints go, threads run; -1: all */
+    void (*kill)(void *o);
+    char *(*exec_file)(void *o);                        /* caller frees */
+    bool (*auxv)(void *o, GByteArray *out);
+    bool (*siginfo)(void *o, int tid, GByteArray *out); /* of the signal that it stopped with, as the guest has it */
+    void (*pass_signals)(void *o, const bool pass[65]); /* these need not stop, Linux's numbers */
+    void (*catch_syscalls)(void *o, bool on, const int *numbers, unsigned n);  /* n 0: all */
+    int (*open)(void *o, const char *path);             /* a file of the target, read only; fd or -errno */
+    ssize_t (*readlink)(void *o, const char *path, char *buf, size_t n);
+    char *(*monitor)(void *o, const char *command);     /* the answer; caller frees; NULL: unknown */
+};
+
+struct gdb;
+struct gdb *gdb_new(const struct gdb_target *target, void *opaque);
+void gdb_free(struct gdb *g);
+/* A client came, or went. At first everything is stopped for `why`. */
+void gdb_connected(struct gdb *g, const struct gdb_stop *why);
+void gdb_disconnected(struct gdb *g);
+/* Bytes from the client. */
+void gdb_receive(struct gdb *g, const uint8_t *data, size_t n);
+/* Everything has stopped (but for ..EXITED and ..KILLED): the client is told. */
+void gdb_stopped(struct gdb *g, const struct gdb_stop *why);
+bool gdb_is_running(const struct gdb *g);               /* the client waits for a stop */
+/* What the client said that it understands: events of these kinds are only for those who do. */
+bool gdb_wants(const struct gdb *g, enum gdb_stop_kind kind);
+/* A session in a few bytes, for a program that replaces itself by execve(). */
+uint32_t gdb_session_flags(const struct gdb *g);
+void gdb_session_resume(struct gdb *g, uint32_t flags); /* after gdb_new(), instead of gdb_connected(); it is running */
+/* Signal numbers: GDB has its own. */
+int gdb_signal_of(int linux_signal);
+int gdb_signal_to_linux(int gdb_signal);                /* 0: none, or unknown */
+
+#endif

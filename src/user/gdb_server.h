@@ -1,0 +1,39 @@
+/* Inside the debugger of user mode: gdb.c says what stops and goes on, gdb_server.c talks to the client. */
+#ifndef RHEA_SRC_USER_GDB_SERVER_H
+#define RHEA_SRC_USER_GDB_SERVER_H
+
+#include <pthread.h>
+#include <sys/socket.h>
+#include "rhea/debug/gdb.h"
+#include "rhea/user/process.h"
+#include "user/gdb.h"
+
+struct breakpoint { uint64_t va; unsigned n; uint8_t insn[4]; };
+struct watchpoint { uint64_t va; unsigned n, type; };
+
+/* Locks: `lock`, then the process's and the engine's. The server has it all the time but while it waits for something. */
+struct debugger {
+    struct process *process;
+    struct gdb_target target;
+    struct gdb *gdb;
+    int listen_fd, client_fd, event_fd;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;        /* a thread parked; may go on; the end was told */
+    bool active;                /* there is a client */
+    bool stopping;              /* everything stops, or has */
+    bool pass[65];
+    bool catches;
+    int caught[GDB_SYSCALLS_MAX];
+    unsigned ncaught;
+    bool ended, end_told;
+    struct gdb_stop end;
+    pthread_mutex_t break_lock; /* of the next two: read while code is fetched */
+    GArray *breaks, *watches;
+};
+
+extern const struct gdb_target debugger_target;
+void debugger_attach(struct debugger *d);
+void debugger_release(struct debugger *d);
+void debugger_events(struct debugger *d);
+
+#endif
