@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -66,12 +68,523 @@ static void calls_not_interrupted(void)
     tick_every(0);
 }
 
+/* ---- registers, at any instruction */
+
+static _Atomic unsigned shared_count;
+static volatile double handler_x = 1.25;
+static void on_tick_busy(int sig, siginfo_t *info, void *uc)
+{
+    double x = handler_x;
+    uint8_t bytes[256];
+
+    for (unsigned i = 0; i < sizeof(bytes); i++)        /* vector and floating-point registers are used */
+        bytes[i] = (uint8_t)(i * 3 + ticks);
+    for (unsigned i = 0; i < 20; i++)
+        x = x * 0.75 + bytes[i];
+    handler_x = x;
+    shared_count++;
+    ticks++;
+}
+
+__attribute__((noinline)) static uint64_t mixed(unsigned rounds)
+{
+    uint64_t h = 1469598103934665603u;
+    double x = 0.5, y = 3;
+    float v[32];
+
+    for (unsigned i = 0; i < 32; i++)
+        v[i] = i;
+    for (unsigned k = 0; k < rounds; k++) {
+        x = x * 0.999 + y / (k + 1);
+        y = y + (x > 2 ? -0.125 : 0.25);
+        for (unsigned i = 0; i < 32; i++)
+            v[i] = v[i] * 0.5f + (float)((k ^ i) & 15);
+        h = (h ^ (uint64_t)(x * 1e6) ^ (uint64_t)v[k & 31]) * 1099511628211u;
+        h = (h << 7 | h >> 57) + k % 7 + (h & 1 ? k * 3 : k / 3);
+    }
+    return h;
+}
+
+static void *mixed_thread(void *arg) { return (void *)(uintptr_t)(mixed(60000) == *(uint64_t *)arg); }
+
+static void registers(void)
+{
+    uint64_t want = mixed(60000);
+    pthread_t t[3];
+    bool same = true;
+
+    handle(SIGALRM, SA_RESTART, on_tick_busy);
+    tick_every(60);
+    for (unsigned i = 0; i < 3; i++)
+        pthread_create(&t[i], NULL, mixed_thread, &want);
+    same &= mixed(60000) == want;
+    for (unsigned i = 0; i < 3; i++) {
+        void *r;
+
+        pthread_join(t[i], &r);
+        same &= r != NULL;
+    }
+    tick_every(0);
+    check(same, "registers survive signals at any instruction");
+}
+
+/* ---- handlers that edit the context */
+
+static volatile unsigned edits;
+#if defined __x86_64__
+#define PC(uc) (uc)->uc_mcontext.gregs[REG_RIP]
+#define RESULT(uc) (uc)->uc_mcontext.gregs[REG_RAX]
+#define PROBE "mov (%1), %0\n"
+#define RESULT_REG "rax"
+#elif defined __i386__
+#define PC(uc) (uc)->uc_mcontext.gregs[REG_EIP]
+#define RESULT(uc) (uc)->uc_mcontext.gregs[REG_EAX]
+#define PROBE "mov (%1), %0\n"
+#define RESULT_REG "eax"
+#elif defined __aarch64__
+#define PC(uc) (uc)->uc_mcontext.pc
+#define RESULT(uc) (uc)->uc_mcontext.regs[0]
+#define PROBE "ldr %0, [%1]\n"
+#define RESULT_REG "x0"
+#elif defined __arm__
+#define PC(uc) (uc)->uc_mcontext.arm_pc
+#define RESULT(uc) (uc)->uc_mcontext.arm_r0
+#define PROBE "ldr %0, [%1]\n"
+#define RESULT_REG "r0"
+#else
+#define PC(uc) (uc)->uc_mcontext.__gregs[0]
+#define RESULT(uc) (uc)->uc_mcontext.__gregs[REG_A0]
+#define PROBE "ld %0, 0(%1)\n"
+#define RESULT_REG "a0"
+#endif
+
+#ifdef __thumb__
+enum { THUMB_BIT = 1 };
+#else
+enum { THUMB_BIT = 0 };
+#endif
+extern const char probe_insn[], probe_next[];
+__attribute__((noinline, noclone)) static unsigned long probe(unsigned long *p)
+{
+    register unsigned long r __asm__(RESULT_REG);
+    unsigned long *q = p + 1;
+
+    __asm__ volatile(".globl probe_insn, probe_next\nprobe_insn:\n" PROBE "probe_next:\n" : "=r"(r) : "r"(q) : "memory");
+    return r;
+}
+
+static void on_segv_skip(int sig, siginfo_t *info, void *context)
+{
+    ucontext_t *uc = context;
+
+    if ((uintptr_t)PC(uc) != ((uintptr_t)probe_insn & ~(uintptr_t)THUMB_BIT))
+        _exit(77);
+    PC(uc) = (uintptr_t)probe_next & ~(uintptr_t)THUMB_BIT;
+    RESULT(uc) = (uintptr_t)info->si_addr + 5;
+    edits++;
+}
+
+static void contexts(void)
+{
+    unsigned long *none = mmap(NULL, 65536, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), good[2] = { 1, 2 };
+    bool ok = true;
+
+    handle(SIGSEGV, SA_NODEFER, on_segv_skip);
+    for (unsigned i = 0; i < 2000; i++) {
+        ok &= probe(none + i) == (unsigned long)(uintptr_t)(none + i + 1) + 5;
+        ok &= probe(good) == 2;
+    }
+    signal(SIGSEGV, SIG_DFL);
+    check(ok && edits == 2000, "a handler skips the instruction and sets its result");
+}
+
+/* ---- stacks and pages */
+
+static __thread sigjmp_buf overflow_buf;
+static void on_overflow(int sig, siginfo_t *info, void *uc) { siglongjmp(overflow_buf, 1); }
+#pragma GCC diagnostic ignored "-Winfinite-recursion"
+__attribute__((noinline)) static unsigned recurse(volatile unsigned *p)
+{
+    volatile unsigned here[64] = { p[0] + 1 };
+
+    return recurse(here) + here[0];
+}
+
+static void *overflow_thread(void *arg)
+{
+    stack_t s = { .ss_sp = malloc(65536), .ss_size = 65536 };
+    static __thread volatile unsigned caught;
+    unsigned zero = 0;
+
+    sigaltstack(&s, NULL);
+    for (unsigned i = 0; i < 20; i++)
+        if (!sigsetjmp(overflow_buf, 1))
+            recurse(&zero);
+        else
+            caught++;
+    return (void *)(uintptr_t)(caught == 20);
+}
+
+static void overflows(void)
+{
+    pthread_t t[3];
+    bool ok = true;
+    void *r;
+
+    handle(SIGSEGV, SA_ONSTACK, on_overflow);
+    handle(SIGBUS, SA_ONSTACK, on_overflow);
+    for (unsigned i = 0; i < 3; i++)
+        pthread_create(&t[i], NULL, overflow_thread, NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        pthread_join(t[i], &r);
+        ok &= r != NULL;
+    }
+    signal(SIGSEGV, SIG_DFL);
+    check(ok, "stacks that overflow are caught on the alternate stack");
+}
+
+static volatile char *poll_page;
+static _Atomic unsigned polls;
+static _Atomic bool polling;
+static void on_poll(int sig, siginfo_t *info, void *uc)
+{
+    if (info->si_addr != poll_page)
+        _exit(78);
+    polls++;
+}
+
+static void *poller(void *arg)
+{
+    unsigned long n = 0;
+
+    while (polling) {
+        for (unsigned i = 0; i < 1000; i++)
+            n += *poll_page + i;
+        n ^= n >> 3;
+    }
+    return (void *)n;
+}
+
+static void safepoints(void)
+{
+    pthread_t t[3];
+
+    poll_page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    handle(SIGSEGV, SA_NODEFER, on_poll);
+    polling = true;
+    for (unsigned i = 0; i < 3; i++)
+        pthread_create(&t[i], NULL, poller, NULL);
+    for (unsigned i = 0; i < 200; i++) {
+        unsigned before = polls;
+
+        mprotect((void *)poll_page, 4096, PROT_NONE);
+        while (polls == before)
+            sched_yield();
+        mprotect((void *)poll_page, 4096, PROT_READ);
+    }
+    polling = false;
+    for (unsigned i = 0; i < 3; i++)
+        pthread_join(t[i], NULL);
+    signal(SIGSEGV, SIG_DFL);
+    check(polls >= 200, "threads stop at a page made unreadable");
+}
+
+/* ---- threads stopped by signals, as collectors do */
+
+static _Atomic unsigned stopped, resumed_count;
+static _Atomic bool resume;
+static void on_stop(int sig, siginfo_t *info, void *uc)
+{
+    sigset_t set;
+
+    stopped++;
+    sigfillset(&set);
+    sigdelset(&set, SIGUSR2);
+    while (!resume)
+        sigsuspend(&set);
+    resumed_count++;
+}
+static void on_resume(int sig, siginfo_t *info, void *uc) { }
+
+static void *mutator(void *arg)
+{
+    uint64_t want = *(uint64_t *)arg;
+    bool same = true;
+
+    while (polling) {
+        free(malloc(100));
+        same &= mixed(200) == want;
+        syscall(SYS_getppid);
+        atomic_fetch_add(&shared_count, 1);
+    }
+    return (void *)(uintptr_t)same;
+}
+
+static void collectors(void)
+{
+    uint64_t want = mixed(200);
+    pthread_t t[4];
+    bool ok = true;
+    void *r;
+
+    handle(SIGUSR1, SA_RESTART, on_stop);
+    handle(SIGUSR2, SA_RESTART, on_resume);
+    polling = true;
+    for (unsigned i = 0; i < 4; i++)
+        pthread_create(&t[i], NULL, mutator, &want);
+    for (unsigned round = 0; round < 150; round++) {
+        unsigned before;
+
+        stopped = resumed_count = 0;
+        resume = false;
+        for (unsigned i = 0; i < 4; i++)
+            pthread_kill(t[i], SIGUSR1);
+        while (stopped < 4)
+            sched_yield();
+        before = shared_count;
+        sched_yield();
+        ok &= before == shared_count;
+        resume = true;
+        while (resumed_count < 4) {
+            for (unsigned i = 0; i < 4; i++)
+                pthread_kill(t[i], SIGUSR2);
+            sched_yield();
+        }
+    }
+    polling = false;
+    for (unsigned i = 0; i < 4; i++) {
+        pthread_join(t[i], &r);
+        ok &= r != NULL;
+    }
+    check(ok, "threads are stopped and resumed by signals");
+}
+
+/* ---- many short threads, forks among them */
+
+static void *short_thread(void *arg) { atomic_fetch_add((_Atomic unsigned *)arg, 1); return NULL; }
+static void *spawner(void *arg)
+{
+    for (unsigned i = 0; i < 100; i++) {
+        pthread_t t;
+
+        if (pthread_create(&t, NULL, short_thread, arg))
+            return NULL;
+        pthread_join(t, NULL);
+    }
+    return arg;
+}
+
+static void *forker(void *arg)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        int status = -1;
+        pid_t pid = fork();
+
+        if (!pid) {
+            free(malloc(1000));
+            _exit(mixed(100) & 63);
+        }
+        if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != (int)(mixed(100) & 63))
+            return NULL;
+    }
+    return arg;
+}
+
+static void spawns(void)
+{
+    _Atomic unsigned count = 0;
+    pthread_t t[6];
+    bool ok = true;
+    void *r;
+
+    handle(SIGALRM, SA_RESTART, on_tick);
+    tick_every(500);
+    for (unsigned i = 0; i < 6; i++)
+        pthread_create(&t[i], NULL, i < 4 ? spawner : forker, &count);
+    for (unsigned i = 0; i < 6; i++) {
+        pthread_join(t[i], &r);
+        ok &= r != NULL;
+    }
+    tick_every(0);
+    check(ok && count == 400, "short threads, and forks among them");
+}
+
+/* ---- memory order: what acquire and release forbid is not seen */
+
+static _Atomic int lx, ly, lr0, lr1, go[2], finished[2];
+enum { LITMUS_ROUNDS = 20000 };
+static void litmus_wait(_Atomic int *p, int v) { for (unsigned n = 0; *p != v; n++) if (n > 200) sched_yield(); }
+static void *litmus_other(void *arg)
+{
+    for (int i = 1; i <= LITMUS_ROUNDS; i++) {
+        litmus_wait(&go[1], i);
+        ly = 1;                         /* both sequentially consistent: not both may read 0 */
+        lr1 = lx;
+        finished[1] = i;
+    }
+    return NULL;
+}
+
+static void litmus(void)
+{
+    unsigned bad = 0;
+    pthread_t t;
+
+    pthread_create(&t, NULL, litmus_other, NULL);
+    for (int i = 1; i <= LITMUS_ROUNDS; i++) {
+        lx = ly = 0;
+        go[1] = i;
+        lx = 1;
+        lr0 = ly;
+        litmus_wait(&finished[1], i);
+        bad += !lr0 && !lr1;
+    }
+    pthread_join(t, NULL);
+    check(!bad, "store, then load of another thread's store");
+}
+
+/* ---- code that is written */
+
+#if defined __x86_64__ || defined __i386__
+static void code_make(void *p, unsigned v) { uint8_t c[6] = { 0xb8, v, v >> 8, v >> 16, 0, 0xc3 }; memcpy(p, c, 6); }
+#elif defined __aarch64__
+static void code_make(void *p, unsigned v) { uint32_t c[2] = { 0x52800000 | (v & 0xffff) << 5, 0xd65f03c0 }; memcpy(p, c, 8); }
+#elif defined __arm__
+static void code_make(void *p, unsigned v) { uint32_t c[2] = { 0xe3000000 | (v & 0xf000) << 4 | (v & 0xfff), 0xe12fff1e }; memcpy(p, c, 8); }
+#else
+static void code_make(void *p, unsigned v) { uint32_t c[2] = { 0x00000513 | (v & 0x7ff) << 20, 0x00008067 }; memcpy(p, c, 8); }
+#endif
+typedef unsigned (*code_fn)(void);
+#define CODE_MASK 0x7ffu
+
+static bool code_rounds(uint8_t *write, uint8_t *run, unsigned rounds)
+{
+    bool ok = true;
+
+    for (unsigned i = 0; i < rounds; i++) {
+        uint8_t *at = write + i * 16 % 4096, *fn = run + i * 16 % 4096;
+
+        code_make(at, i & CODE_MASK);
+        __builtin___clear_cache((char *)fn, (char *)fn + 16);
+        ok &= ((code_fn)(uintptr_t)fn)() == (i & CODE_MASK);
+    }
+    return ok;
+}
+
+static void *code_thread(void *arg)
+{
+    uint8_t *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return (void *)(uintptr_t)code_rounds(p, p, 2000);
+}
+
+/* A function that one thread rewrites, and another calls: it gives an old or a new value, and the last one once it was told. */
+static uint8_t *patched;
+static _Atomic unsigned patch_told, patch_seen;
+static void *patch_caller(void *arg)
+{
+    bool ok = true;
+
+    for (unsigned last = 0; last < 500;) {
+        unsigned told = patch_told, v = ((code_fn)(uintptr_t)patched)();
+
+        ok &= v >= last && v <= 500;
+        if (told > last)
+            last = told;
+        patch_seen = last;
+    }
+    return (void *)(uintptr_t)ok;
+}
+
+static void code(void)
+{
+    uint8_t *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *w, *x;
+    int fd = memfd_create("code", 0);
+    bool ok = true;
+    pthread_t t[3];
+    void *r;
+
+    check(code_rounds(p, p, 5000), "code is written and run, again and again");
+    if (fd < 0 || ftruncate(fd, 4096))
+        return;
+    w = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    x = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    check(code_rounds(w, x, 3000), "code is written by one mapping and run by another");
+    for (unsigned i = 0; i < 300 && ok; i++) {
+        mprotect(p, 4096, PROT_READ | PROT_WRITE);
+        code_make(p, i);
+        mprotect(p, 4096, PROT_READ | PROT_EXEC);
+        __builtin___clear_cache((char *)p, (char *)p + 16);
+        ok &= ((code_fn)(uintptr_t)p)() == i;
+    }
+    check(ok, "code is written while it is not executable");
+    for (unsigned i = 0; i < 3; i++)
+        pthread_create(&t[i], NULL, code_thread, NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        pthread_join(t[i], &r);
+        ok &= r != NULL;
+    }
+    check(ok, "threads write code of their own");
+    mprotect(p, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
+    patched = p;
+    code_make(p, 0);
+    __builtin___clear_cache((char *)p, (char *)p + 16);
+    pthread_create(&t[0], NULL, patch_caller, NULL);
+    for (unsigned i = 1; i <= 500; i++) {
+        uint32_t word[2];
+
+        code_make(word, i);
+#if defined __x86_64__ || defined __i386__
+        __atomic_store_n((uint16_t *)(p + 1), (uint16_t)i, __ATOMIC_SEQ_CST);   /* its operand: one aligned word below */
+#else
+        __atomic_store_n((uint32_t *)p, word[0], __ATOMIC_SEQ_CST);
+#endif
+        __builtin___clear_cache((char *)p, (char *)p + 16);
+        patch_told = i;
+        while (i % 10 == 0 && patch_seen < i)
+            sched_yield();
+    }
+    pthread_join(t[0], &r);
+    check(r != NULL, "code is patched under a thread that runs it");
+}
+
+/* A call from the end of a 32-bit address space to its beginning. */
+#if defined __arm__ || defined __i386__
+static int callee_ran;
+__attribute__((noinline)) static void callee(void) { callee_ran++; }
+static void wrapping(void)
+{
+    uint8_t *p = mmap((void *)0xff000000, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+#ifdef __arm__
+    uint32_t to = (uint32_t)(uintptr_t)callee, off = (to & ~1u) - ((uint32_t)(uintptr_t)p + 12);
+    uint32_t code_words[] = { 0xe92d4010, (to & 1 ? 0xfa000000 | (off & 2) << 23 : 0xeb000000) | (off >> 2 & 0xffffff), 0xe8bd8010 };
+
+    memcpy(p, code_words, sizeof(code_words));
+#else
+    uint32_t off = (uint32_t)(uintptr_t)callee - ((uint32_t)(uintptr_t)p + 5);
+
+    p[0] = 0xe8;
+    memcpy(p + 1, &off, 4);
+    p[5] = 0xc3;
+#endif
+    __builtin___clear_cache((char *)p, (char *)p + 16);
+    for (unsigned i = 0; i < 100; i++)
+        ((void (*)(void))(uintptr_t)p)();
+    check(callee_ran == 100, "a call over the end of the address space");
+}
+#else
+static void wrapping(void) { }
+#endif
+
 static const struct { const char *name; void (*run)(void); } areas[] = {
-    { "calls", calls_not_interrupted },
+    { "calls", calls_not_interrupted }, { "registers", registers }, { "contexts", contexts }, { "overflows", overflows },
+    { "safepoints", safepoints }, { "collectors", collectors }, { "spawns", spawns }, { "litmus", litmus }, { "code", code },
+    { "wrapping", wrapping },
 };
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, NULL, _IONBF, 0);
     for (unsigned i = 0; i < sizeof(areas) / sizeof(areas[0]); i++)
         if (argc < 2 || !strcmp(argv[1], areas[i].name))
             areas[i].run();

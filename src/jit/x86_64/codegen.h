@@ -200,6 +200,7 @@ void def_in(struct codegen *b, unsigned reg);                   /* op->dst is in
 unsigned def_home_or(struct codegen *b, unsigned reg);          /* ... or in its slot's home */
 void def_alias(struct codegen *b, ir_val dst, ir_val a);        /* dst is a */
 void def_const(struct codegen *b, ir_val dst, uint64_t imm);
+void pc_to_reg(struct codegen *b, unsigned r, int64_t offset);
 bool dies_here(struct codegen *b, ir_val v);                    /* its register may be overwritten by op->dst */
 /* A memory operand if the value lies only in memory and is used only here; else false. */
 bool use_mem(struct codegen *b, ir_val v, enum ir_type type, struct mem *m);

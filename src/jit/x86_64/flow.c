@@ -194,12 +194,7 @@ static void jcc_out(struct codegen *b, enum host_cc cc, const uint8_t *rx)
 }
 
 /* rax = pc_page + offset */
-static void pc_to_rax(struct codegen *b, int64_t offset)
-{
-    mov_load(&b->c, true, RAX, STATE(pc_page));
-    if (offset)
-        alu_ri(&b->c, ALU_ADD, true, RAX, offset);
-}
+static void pc_to_rax(struct codegen *b, int64_t offset) { pc_to_reg(b, RAX, offset); }
 
 /* To the guest address in rax through the jump cache. */
 static void jump_by_cache(struct codegen *b)

@@ -62,6 +62,19 @@ static void lower_stst(struct codegen *b, const struct ir_op *op)
     }
 }
 
+/* r = pc_page + offset. A 32-bit guest's code may branch from the end of its addresses to their beginning: then it is a long one. */
+void pc_to_reg(struct codegen *b, unsigned r, int64_t offset)
+{
+    if (offset != (int32_t)offset) {
+        mov_imm(&b->c, r, offset);
+        alu_rm(&b->c, ALU_ADD, true, r, STATE(pc_page));
+        return;
+    }
+    mov_load(&b->c, true, r, STATE(pc_page));
+    if (offset)
+        alu_ri(&b->c, ALU_ADD, true, r, offset);
+}
+
 static void lower_pc(struct codegen *b, const struct ir_op *op)
 {
     unsigned r;
@@ -71,9 +84,7 @@ static void lower_pc(struct codegen *b, const struct ir_op *op)
         return;
     }
     r = def_reg(b);
-    mov_load(&b->c, true, r, STATE(pc_page));
-    if (op->imm)
-        alu_ri(&b->c, ALU_ADD, true, r, op->imm);
+    pc_to_reg(b, r, op->imm);
 }
 
 /* dst = a + imm */

@@ -49,7 +49,7 @@ func preempted() {
 			}
 		}(float64(i + 1))
 	}
-	for i := 0; i < 10; i++ {
+	for i := 0; i < 3; i++ {
 		runtime.GC()
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -186,7 +186,7 @@ func sockets() {
 		}
 	}()
 	var wg sync.WaitGroup
-	for i := 0; i < 10; i++ {
+	for i := 0; i < 3; i++ {
 		wg.Add(1)
 		go func(i int) {
 			defer wg.Done()
