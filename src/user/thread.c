@@ -499,13 +499,15 @@ SYS(set_tid_address)
 }
 
 /* The kernel walks the list of a 64-bit guest itself, even when the process is killed. */
+static bool robust_is_host(const struct thread *t) { return t->process->abi->bits == 64 && t->process->base == 0; }
+
 SYS(set_robust_list)
 {
     unsigned size = 3 * t->process->abi->bits / 8;
 
     if (a[1] != size)
         return -EINVAL;
-    if (t->process->abi->bits == 64 && t->process->base == 0)
+    if (robust_is_host(t))
         return syscall(SYS_set_robust_list, a[0], a[1]) < 0 ? -errno : 0;
     t->robust_list = a[0];
     return 0;
@@ -515,8 +517,11 @@ SYS(get_robust_list)
 {
     uint64_t head = t->robust_list, len = 3 * t->process->abi->bits / 8;
     unsigned word = t->process->abi->bits / 8;
+    bool own = (int32_t)a[0] == 0 || (int32_t)a[0] == t->tid;
 
-    if ((int32_t)a[0] != 0 && (int32_t)a[0] != t->tid)
+    if (robust_is_host(t) && syscall(SYS_get_robust_list, (pid_t)a[0], &head, &len) < 0)
+        return -errno;
+    if (!robust_is_host(t) && !own)     /* the list of another thread is known to it alone */
         return -EPERM;
     return guest_write(t, a[1], &head, word) || guest_write(t, a[2], &len, word) ? -EFAULT : 0;
 }

@@ -492,7 +492,10 @@ static void threads(void)
     struct timespec ts;
     void *r;
     long sum = 0;
+    void *head = NULL;
+    size_t len = 0;
 
+    OK("robust list", syscall(SYS_get_robust_list, 0, &head, &len) == 0 && head && len == 3 * sizeof(long));
     for (intptr_t n = 0; n < 8; n++)
         pthread_create(&t[n], NULL, count_up, (void *)n);
     for (int n = 0; n < 8; n++) {

@@ -5,6 +5,7 @@ architectures are tested with the same program and with small ones.
 
 usage: test_user.py BUILD-FOLDER [PART...]"""
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -125,6 +126,26 @@ int main(int argc, char **argv) { if (argc > 1) execv(argv[1], argv + 1); else p
     report("exec without /proc", r.stdout == "reached\n", f"{r.stdout}{r.stderr}exit {r.returncode}")
 
 
+def test_call_fuzz():
+    """Random system calls end a program as the kernel would, and never Rhea itself."""
+    soak = bool(os.environ.get("SOAK"))
+    own = shutil.copy(rhea("user"), os.path.join(work.name, "rhea-user"))       # where nobody may read
+    for guest in GUESTS:
+        program = compile_for(guest, os.path.join(here, "sysfuzz.c"), "sysfuzz", "-static")
+        folder = os.path.join(work.name, "fuzz-" + guest)
+        os.mkdir(folder)
+        os.chmod(folder, 0o777)
+        os.chmod(work.name, 0o755)
+        # nobody's user, network and processes of its own
+        argv = ["unshare", "-Urnip", "--fork", "--kill-child", own, program, os.environ.get("SEED", "1"),
+                "400" if soak else "6", "1000" if soak else "300"]
+        if os.getuid() == 0:
+            argv = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *argv]
+        r = run(argv, cwd=folder, timeout=7200 if soak else 600)
+        report(f"random system calls {guest}", r.returncode == 0 and "fault of its own" not in r.stderr,
+               f"{r.stdout}{r.stderr[-2000:]}exit {r.returncode}")
+
+
 def test_options():
     program = {g: compile_for(g, source("hello.c", HELLO), "hello", "-static") for g in GUESTS}
     release = os.uname().release
@@ -199,7 +220,7 @@ def test_binfmt():
 
 
 parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "hostile": test_hostile_elf, "sandbox": test_sandbox,
-         "noproc": test_exec_without_proc}
+         "noproc": test_exec_without_proc, "fuzz": test_call_fuzz}
 for name, part in parts.items():
     if not only or name in only:
         part()
