@@ -75,8 +75,9 @@ uint16_t nbd_export_flags(const struct nbd_client *c, const struct nbd_export *x
 {
     uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE;
 
-    /* all clients write through one node, and a flush of one flushes what all wrote */
-    if (!x->e.writable || c->server->max_connections != 1)
+    /* all clients write through one node, and a flush of one flushes what all wrote; but who is told so and then kept
+     * waiting for a second connection waits for ever */
+    if (c->server->max_connections != 1)
         flags |= NBD_FLAG_CAN_MULTI_CONN;
     if (x->e.writable)
         flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;

@@ -16,8 +16,6 @@ struct nbd_export {
     GPtrArray *bitmaps;                 /* of struct dirty_bitmap, busy while we have them */
 };
 
-enum nbd_mode { NBD_SIMPLE, NBD_STRUCTURED, NBD_EXTENDED };     /* headers in use, in order of power */
-
 /* Metadata contexts of an export, by number: base:allocation, qemu:allocation-depth, then its bitmaps. */
 enum { NBD_CONTEXT_BASE, NBD_CONTEXT_DEPTH, NBD_CONTEXT_BITMAP };
 

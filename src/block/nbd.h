@@ -84,6 +84,8 @@ static inline uint16_t nbd_get16(const uint8_t *p) { return p[0] << 8 | p[1]; }
 static inline uint32_t nbd_get32(const uint8_t *p) { return (uint32_t)nbd_get16(p) << 16 | nbd_get16(p + 2); }
 static inline uint64_t nbd_get64(const uint8_t *p) { return (uint64_t)nbd_get32(p) << 32 | nbd_get32(p + 4); }
 
+enum nbd_mode { NBD_SIMPLE, NBD_STRUCTURED, NBD_EXTENDED };     /* headers in use, in order of power */
+
 /* ---- channels */
 
 struct nbd_channel;

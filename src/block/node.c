@@ -535,6 +535,10 @@ static struct json_object *protocol_options(const char *filename, struct error *
     }
     for (unsigned i = 0; i < count; i++) {
         if (d[i]->scheme && g_str_has_prefix(filename, d[i]->scheme)) {
+            if (d[i]->name_options) {
+                json_object_put(o);
+                return d[i]->name_options(filename, err);
+            }
             json_object_object_add(o, "driver", json_object_new_string(d[i]->name));
             if (filename[strlen(d[i]->scheme)] && !g_str_has_prefix(d[i]->name, "null"))
                 json_object_object_add(o, "filename", json_object_new_string(filename + strlen(d[i]->scheme)));
@@ -619,6 +623,27 @@ static const struct block_driver *probe_file(struct block_graph *g, struct json_
     return drv;
 }
 
+/* Opens the file as its format will have it, and asks it there: *drv is the format. NULL with *err. */
+static struct block_node *probe_open(struct block_graph *g, struct json_object *file, struct json_object *opts,
+                                     const struct block_driver **drv, struct error *err)
+{
+    struct block_inherit in = g->inherit ? *g->inherit : (struct block_inherit){ 0 }, *outer = g->inherit;
+    struct block_node *n = NULL;
+
+    in.discard = true;
+    g->inherit = &in;
+    if (option_bool(opts, "read-only", in.read_only, &in.read_only, err) &&
+        option_bool(opts, "auto-read-only", in.auto_read_only, &in.auto_read_only, err))
+        n = node_open(g, file, err);
+    g->inherit = outer;
+    *drv = n ? probe(n, err) : NULL;
+    if (n && !*drv) {
+        node_unref(n);
+        return NULL;
+    }
+    return n;
+}
+
 static void opts_merge(struct json_object *into, struct json_object *from)
 {
     if (!from)
@@ -632,7 +657,7 @@ struct block_node *node_open_file(struct block_graph *g, const char *filename, c
 {
     struct json_object *file = protocol_options(filename, err), *top;
     const struct block_driver *drv;
-    struct block_node *n;
+    struct block_node *n, *opened = NULL;
     bool guessed = !format;
 
     if (!file)
@@ -646,7 +671,10 @@ struct block_node *node_open_file(struct block_graph *g, const char *filename, c
         return n;
     }
     if (!format) {
-        drv = probe_file(g, file, err);
+        if (drv && drv->one_connection)
+            opened = probe_open(g, file, opts, &drv, err);
+        else
+            drv = probe_file(g, file, err);
         if (!drv) {
             json_object_put(file);
             return NULL;
@@ -664,8 +692,13 @@ struct block_node *node_open_file(struct block_graph *g, const char *filename, c
     if (drv && drv->options && !g_strv_contains(drv->options, "backing"))
         json_object_object_del(top, "backing");         /* "backing": null, for whatever the format turns out to be */
     json_object_object_add(top, "driver", json_object_new_string(format));
+    if (opened) {
+        json_object_put(file);
+        file = json_object_new_string(opened->name);
+    }
     json_object_object_add(top, "file", file);
     n = node_open(g, top, err);
+    node_unref(opened);
     json_object_put(top);
     if (n && guessed && !strcmp(format, "raw"))
         n->probed_raw = true;

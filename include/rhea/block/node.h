@@ -109,6 +109,9 @@ struct block_driver {
     enum block_driver_kind kind;
     size_t size;
     const char *scheme;         /* "null-co://": file names that mean this driver */
+    /* Where a name says more than one option can (or NULL): options of the node. */
+    struct json_object *(*name_options)(const char *filename, struct error *err);
+    bool one_connection;        /* a file that is opened twice at a time may be refused, or gone after the first */
     const char *const *options; /* its own, NULL-terminated, beside the common ones */
     const char *const *create_options;
     bool growable;              /* writes past the end extend it */
