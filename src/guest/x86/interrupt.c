@@ -303,6 +303,9 @@ static void deliver_event(struct x86_cpu *c, unsigned vector, enum x86_event kin
             x86_shutdown(c);
             break;
         }
+        if (c->cpu.exception == X_GP && c->noncanonical)    /* what delivery touches outside of tables is a stack */
+            c->cpu.exception = c->noncanonical - c->regs[R_RSP] + 512 < 1024 ? X_SS : X_GP;
+        c->noncanonical = 0;
         v = k == EVENT_EXCEPTION ? combine(v, (unsigned)c->cpu.exception) : (unsigned)c->cpu.exception;
         k = EVENT_EXCEPTION;
         err = v == X_DF ? 0 : c->has_error_code ? (int)c->error_code : -1;
@@ -317,6 +320,9 @@ static bool deliver_exception(struct x86_cpu *c)
     int code = c->has_error_code ? (int)c->error_code : -1;
 
     c->trap_pending = c->shadow = c->watch_hits = 0;
+    if (vector == X_GP && c->noncanonical && x86_is_stack_fault(c, c->noncanonical))
+        vector = X_SS;
+    c->noncanonical = 0;
     /* Outside protected mode nothing is pushed for error codes. */
     deliver_event(c, vector, EVENT_EXCEPTION, c->cr0 & CR0_PE ? code : -1);
     return true;

@@ -260,8 +260,11 @@ bool x86_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigne
     w.pae = c->cr4 & CR4_PAE;
     w.entry_bytes = w.pae ? 8 : 4;
     w.levels = w.long_mode ? (c->cr4 & CR4_LA57 ? 5 : 4) : w.pae ? 3 : 2;
-    if (w.long_mode && !x86_canonical(c, va))
+    if (w.long_mode && !x86_canonical(c, va)) {
+        if (!probe && access != ACCESS_EXEC)
+            c->noncanonical = va;
         return general_protection(c, probe);
+    }
     token = mem_read_begin();
     ok = translate_paged(&w, access, mmu, probe, out);
     mem_read_end(token);

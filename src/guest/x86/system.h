@@ -117,6 +117,9 @@ bool x86_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigne
 char *x86_mmu_dump(struct cpu *cpu, bool tlb);
 void x86_load_pdptes(struct x86_cpu *c, bool check);
 
+/* stack_fault.c: the instruction at pc got #GP for va, which is not canonical. Is it to be #SS? */
+bool x86_is_stack_fault(struct x86_cpu *c, uint64_t va);
+
 /* cpuid.c, msr.c, reset.c */
 void x86_cpuid(struct x86_cpu *c, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 uint64_t x86_tsc(struct x86_cpu *c);

@@ -87,6 +87,7 @@ struct x86_cpu {
     /* exception being delivered: cpu.exception is its vector */
     uint32_t error_code; bool has_error_code, soft_int; uint8_t insn_len;
     uint64_t fault_cr2;
+    uint64_t noncanonical;              /* the address that cpu.exception is about, if it is that; else 0 */
     uint8_t cpl;
     bool halted, nmi_pending, init_pending, sipi_pending, smi_pending, nmi_masked, in_smm, wait_for_sipi;
     bool smm_nmi_masked;                /* as it was when system management mode was entered */

@@ -416,6 +416,42 @@ long64:
     mov SCRATCH + 1, %al
     mov SCRATCH + 2, %eax
     RESL
+    /* not canonical: #SS through the stack segment, else #GP (SDM vol. 3, 6.15) */
+.macro USERBAD insn:vararg
+    TRYL
+    USERL 1f, 0xb3, 0x3002
+1:  movabs $0x800000001000, %rbp
+    movabs $0x900000001000, %rbx
+    mov %rbp, %r13
+    mov %rbp, %rdi
+    mov %rbp, %rsp
+    mov $SCRATCH, %ecx
+    \insn
+    RESL
+.endm
+    USERBAD mov (%rbx), %al
+    USERBAD mov (%rbp), %al
+    USERBAD mov (%r13), %al
+    USERBAD mov %al, 8(%rsp, %rcx)
+    USERBAD mov (%rcx, %rbp), %al
+    USERBAD fs mov (%rbp), %al
+    USERBAD ds mov (%rbp), %al
+    USERBAD push %rax
+    USERBAD pop %rax
+    USERBAD pushq (%rbx)
+    USERBAD call 1b
+    USERBAD ret
+    USERBAD leave
+    USERBAD enter $16, $0
+    USERBAD lock incl (%rbp)
+    USERBAD movups (%rbp), %xmm0
+    USERBAD fxsave (%rsp)
+    USERBAD rep stosb
+    TRYL
+    USERL 1f, 0xb3, 0x3002
+1:  movabs $0x800000000000, %rbx
+    pushq (%rbx)
+    RESL
     /* #DF: the #GP gate is not present, on a #GP */
     TRYL
     movb $0x0e, BASE + idt64 - start + 13 * 16 + 5
