@@ -29,6 +29,8 @@ static uint64_t segment_bits(const struct x86_cpu *c)
         m |= MODE_LIMITS_FS;
     if (!segment_flat(&c->seg[S_GS], prot))
         m |= MODE_LIMITS_GS;
+    if (c->seg[S_CS].limit != 0xffffffff && (prot || c->seg[S_CS].limit != 0xffff))
+        m |= MODE_CS_LIMIT;
     if (c->seg[S_SS].attr & ATTR_D)
         m |= MODE_SS32;
     return m | (c->seg[S_CS].attr & ATTR_D ? MODE_CODE32 : MODE_CODE16);

@@ -206,6 +206,15 @@ void x86_check_limit(struct x86_cpu *c, unsigned seg, uint64_t off, unsigned byt
         x86_raise(c, seg == S_SS ? X_SS : X_GP, 0);
 }
 
+/* Code beyond the limit: SDM vol. 3, 5.3 */
+void helper_check_fetch(struct cpu *cpu, uint64_t offset)
+{
+    struct x86_cpu *c = x86(cpu);
+
+    if (offset > c->seg[S_CS].limit)
+        x86_raise(c, X_GP, 0);
+}
+
 void helper_check_segment(struct cpu *cpu, uint32_t info, uint64_t off)
 {
     x86_check_limit(x86(cpu), info & 7, off, info >> 4, info & 8);

@@ -349,6 +349,14 @@ static void state_put8(struct x86_t *t, size_t offset, unsigned v)
 
 EMIT(sti);
 
+static void check_fetch(struct x86_t *t, const struct x86_insn *i)
+{
+    uint64_t last = (uint32_t)(i->pc - t->cs_base) + (uint64_t)i->len - 1;
+
+    if (!t->code64 && x86_code_limited(t->mode, last))
+        x86_call(t, HELP_check_fetch, ir_const(t->ir, T_I64, last), 0, 0, 0);
+}
+
 /* What happens before the instruction proper. False: it ends here. */
 static bool emit_before(struct x86_t *t, const struct x86_insn *i)
 {
@@ -358,6 +366,7 @@ static bool emit_before(struct x86_t *t, const struct x86_insn *i)
         state_put8(t, offsetof(struct x86_cpu, trap_pending), 1);
     if ((t->mode & MODE_DE) && !(t->mode & MODE_RF))
         x86_call(t, HELP_check_breakpoint, 0, 0, 0, 0);
+    check_fetch(t, i);
     if (t->mode & MODE_RF) {
         ir_val f = ir_state_load(t->ir, T_I64, offsetof(struct x86_cpu, eflags), 3);
 
@@ -386,7 +395,7 @@ void x86_emit_begin(struct ir *ir)
     t->code64 = (ir->mode & MODE_CODE_MASK) == MODE_CODE64;
     t->cs_base = t->code64 ? 0 : ir->mode >> MODE_CS_BASE_SHIFT;
     t->cpl = ir->mode >> MODE_CPL_SHIFT & 3;
-    t->mmu = ir->mode >> MODE_MMU_SHIFT & 7;
+    t->mmu = ir->mode >> MODE_MMU_SHIFT & 3;
     t->cc_op = -1;
     ir->front = t;
 }

@@ -19,16 +19,34 @@ static bool forward_leader(struct x86_t *t, uint64_t pc, ir_label *label)
     return false;
 }
 
+/* A near transfer beyond the limit of CS faults itself, not at its target. */
+static void check_target(struct x86_t *t, uint64_t target)
+{
+    uint64_t ip = (uint32_t)(target - t->cs_base);
+
+    if (!t->code64 && x86_code_limited(t->mode, ip))
+        x86_call(t, HELP_check_fetch, ir_const(t->ir, T_I64, ip), 0, 0, 0);
+}
+
+static ir_val checked_ip(struct x86_t *t, ir_val ip, unsigned bytes)
+{
+    if (!t->code64 && x86_code_limited(t->mode, bytes == 2 ? 0xffff : 0xffffffff))
+        x86_call(t, HELP_check_fetch, x86_widen(t, x86_narrow(t, ip, bytes)), 0, 0, 0);
+    return ip;
+}
+
 static void branch_if(struct x86_t *t, struct x86_test test, uint64_t target)
 {
+    bool limited = !t->code64 && x86_code_limited(t->mode, (uint32_t)(target - t->cs_base));
     ir_label l;
 
-    if (forward_leader(t, target, &l)) {
+    if (!limited && forward_leader(t, target, &l)) {
         x86_brcond(t, test.cond, test.a, test.b, l);
         return;
     }
     l = ir_label_new(t->ir);
     x86_brcond(t, ir_cond_invert(test.cond), test.a, test.b, l);
+    check_target(t, target);
     x86_goto(t, target);
     x86_bind(t, l);
 }
@@ -38,7 +56,11 @@ EMIT(jcc)
     branch_if(t, x86_condition_test(t, (unsigned)x86_arg(i)), x86_target(i, t->mode));
 }
 
-EMIT(jmp) { x86_goto(t, x86_target(i, t->mode)); }
+EMIT(jmp)
+{
+    check_target(t, x86_target(i, t->mode));
+    x86_goto(t, x86_target(i, t->mode));
+}
 
 static ir_val counter(struct x86_t *t)
 {
@@ -94,6 +116,7 @@ static ir_val code_address(struct x86_t *t, ir_val ip, unsigned bytes)
 
 EMIT(call)
 {
+    check_target(t, x86_target(i, t->mode));
     x86_push(t, return_address(t, x86_next(i), i->opsize), i->opsize);
     if (x86_leaves(t))
         ir_exit_loop(t->ir, x86_target(i, t->mode));
@@ -103,7 +126,7 @@ EMIT(call)
 
 EMIT(call_indirect)
 {
-    ir_val target = code_address(t, x86_read(t, 0), i->opsize);
+    ir_val target = code_address(t, checked_ip(t, x86_read(t, 0), i->opsize), i->opsize);
 
     x86_push(t, return_address(t, x86_next(i), i->opsize), i->opsize);
     x86_goto_indirect(t, target, EXIT_CALL);
@@ -111,12 +134,12 @@ EMIT(call_indirect)
 
 EMIT(jmp_indirect)
 {
-    x86_goto_indirect(t, code_address(t, x86_read(t, 0), i->opsize), EXIT_INDIRECT_JUMP);
+    x86_goto_indirect(t, code_address(t, checked_ip(t, x86_read(t, 0), i->opsize), i->opsize), EXIT_INDIRECT_JUMP);
 }
 
 EMIT(ret)
 {
-    ir_val target = code_address(t, x86_pop_value(t, i->opsize, 0), i->opsize);
+    ir_val target = code_address(t, checked_ip(t, x86_pop_value(t, i->opsize, 0), i->opsize), i->opsize);
 
     x86_add_sp(t, ir_const(t->ir, T_I64, (uint64_t)(i->opsize + (i->op[0].kind == XO_IMM ? i->imm : 0))));
     x86_goto_indirect(t, target, EXIT_RETURN);

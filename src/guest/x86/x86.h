@@ -139,12 +139,20 @@ enum {
     MODE_PE = 1 << 5, MODE_VM86 = 1 << 6, MODE_LMA = 1 << 7,
     MODE_TF = 1 << 8, MODE_SHADOW = 1 << 9, MODE_IOPL_SHIFT = 10 /* 2 bits */, MODE_TS = 1 << 12, MODE_EM = 1 << 13,
     MODE_MP = 1 << 14, MODE_OSFXSR = 1 << 15, MODE_OSXSAVE_AVX = 1 << 16, MODE_BASES = 1 << 17 /* some of DS ES SS base nonzero */,
-    MODE_MMU_SHIFT = 18 /* 3 bits: data MMU index */, MODE_FPEXC = 1 << 21 /* SSE exceptions unmasked: slow FP */,
+    MODE_MMU_SHIFT = 18 /* 2 bits: data MMU index */,
+    MODE_CS_LIMIT = 1 << 20 /* code is fetched up to a limit, see x86_code_limited() */, MODE_FPEXC = 1 << 21 /* SSE exceptions unmasked: slow FP */,
     MODE_AC = 1 << 22 /* alignment checks on */, MODE_DE = 1 << 23 /* breakpoints armed */, MODE_RF = 1 << 24,
     MODE_UMIP = 1 << 25, MODE_LIMITS = 1 << 26 /* some segment limit must be checked */, MODE_TSD = 1 << 27,
     MODE_PCE = 1 << 28, MODE_WATCH = 1 << 29 /* data breakpoints armed */, MODE_LIMITS_FS = 1 << 30, MODE_CS_BASE_SHIFT = 32,
 };
 #define MODE_LIMITS_GS (UINT64_C(1) << 31)
+/* Real and virtual-8086 mode mostly have a limit of FFFFH, so that only what reaches beyond must be checked. */
+static inline bool x86_code_limited(uint64_t mode, uint64_t ip)
+{
+    if (mode & MODE_CS_LIMIT)
+        return true;
+    return (mode & (MODE_CODE_MASK | MODE_LMA)) == MODE_CODE16 && (!(mode & MODE_PE) || mode & MODE_VM86) && ip > 0xffff;
+}
 /* One instruction a region: single-step, interrupt shadow, RF with breakpoints armed, data breakpoints. */
 #define MODE_SINGLE (MODE_TF | MODE_SHADOW | MODE_RF | MODE_WATCH)
 enum { MMU_KERNEL, MMU_USER, MMU_KERNEL_SMAP /* supervisor with SMAP in force */, MMU_PHYS /* paging off */ };

@@ -1,5 +1,6 @@
 /* The 64-bit part of modes.S. */
     .code64
+    .balign 16
 vectors64:
 vectorl0:
     push $0

@@ -11,6 +11,7 @@
     .set RESUME, 0x5000         /* linear address to go on at after a fault */
     .set SAVED_SP, 0x5008
     .set SCRATCH, 0x6000
+    .set LIMITED, BASE + 0xe000 /* code that reaches beyond its segment's limit */
     .set TABLES, 0x100000       /* page tables, above 1 MiB */
 
     .text
@@ -141,6 +142,18 @@ real_entry:
     movw $0x2000, %es:(\n * 4 + 2)
 .endr
     SAY16 "real mode\n"
+
+    /* beyond FFFF */
+    TRY16
+    jmp *%cs:(far_ip - start)
+    RESUME16
+    TRY16
+    jmp 8f
+    .balign 4
+far_ip: .word 0xfffe, 0
+far_eip: .long 0x10000
+8:  jmpl *%cs:(far_eip - start)
+    RESUME16
 
     /* divide error, overflow, bound, breakpoint, invalid opcode */
     TRY16
@@ -601,6 +614,18 @@ prot:
     TRY
     lcall $0x68, $0             /* call gate, same level */
     RES
+    /* the limit of CS: at the branch that leaves it, at the instruction that reaches beyond, at the one behind it */
+.irp at, 0, 2, 7, 9, 0xa, 0xe, 0xf
+    TRY
+    mov $LIMITED + 0x20, %eax
+    push %eax
+    test %esp, %esp
+    .if \at == 7
+    cmp %eax, %eax
+    .endif
+    ljmp $0xc8, $(LIMITED + \at)
+    RES
+.endr
     /* 16-bit stack and code */
     TRY
     ljmp $0x78, $(code16p - start)
@@ -1036,7 +1061,7 @@ gdt:
     .word gate0 - start, 0x08, 0x8c00, BASE >> 16       /* 80 call gate, DPL 0 */
     .word 0xffff                                /* 88 conforming, at conf */
     .word conf - start
-    .byte BASE >> 16, 0x9f, 0x4f, 0
+    .byte BASE >> 16, 0x9f, 0xcf, 0
     .quad 0x00af9b000000ffff    /* 90 64-bit code 0 */
     .quad 0x000093000000ffff    /* 98 16-bit data */
     .quad 0x00cffb000000ffff    /* a0 32-bit code 3 (SYSRET) */
@@ -1045,6 +1070,7 @@ gdt:
     .word 0x67 + 16, tss64 - start              /* b8 64-bit TSS */
     .byte BASE >> 16, 0x89, 0, 0
     .quad 0
+    .quad 0x00429b000000e00f    /* c8 32-bit code up to 2E00F, see limited */
 gdt_end:
 gdtr:
     .word gdt_end - gdt - 1
@@ -1075,7 +1101,19 @@ idtr64:
     .quad BASE + idt64 - start
 image_end:
 
+    .org 0xe000
+    .code32
+limited:
+    jmp *%eax
+    .byte 0xe9, 0x19, 0, 0, 0   /* jmp LIMITED + 20h */
+    .byte 0x74, 0x17            /* jz there */
+    ret
+    .byte 0xe8, 0x11, 0, 0, 0   /* call there; its last byte begins an instruction of six */
+    nop
+
     .org 0xfff0
     .code16
     ljmp $0xf000, $0
+    .org 0xfffe
+    .byte 0x90, 0xb8            /* nop; a MOV that reaches beyond FFFF */
     .org 0x10000
