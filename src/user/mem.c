@@ -371,6 +371,25 @@ int64_t mem_map(struct process *p, uint64_t addr, uint64_t n, int prot, int flag
     return r;
 }
 
+bool mem_vectors(struct process *p, uint64_t addr, const uint8_t page[CPU_PAGE_SIZE])
+{
+    struct mm *mm = p->mm;
+    bool ok;
+
+    mem_lock(mm);
+    ok = map_fixed(p, addr, CPU_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) >= 0;
+    if (ok) {
+        struct map *m = &mm->maps[map_find(mm, addr)];
+
+        memcpy(host_of(p, addr), page, CPU_PAGE_SIZE);
+        mprotect(host_of(p, addr), CPU_PAGE_SIZE, PROT_READ);
+        m->prot = PROT_READ | PROT_EXEC;
+        m->name = "[vectors]";
+    }
+    mem_unlock(mm);
+    return ok;
+}
+
 /* Calls fn for each part of [start, end) that is the guest's. */
 static int64_t unmap_locked(struct process *p, uint64_t start, uint64_t end)
 {

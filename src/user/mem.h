@@ -20,6 +20,8 @@ char *mem_maps_text(struct process *p);
 int64_t mem_shmat(struct process *p, int id, uint64_t addr, int flags);
 int64_t mem_shmdt(struct process *p, uint64_t addr);
 /* Names the mapping at addr ("[stack]"). */
+/* A page of code above the addresses that the guest may map. */
+bool mem_vectors(struct process *p, uint64_t addr, const uint8_t page[CPU_PAGE_SIZE]);
 void mem_name(struct process *p, uint64_t addr, const char *name);
 /* All of [addr, addr + n) is mapped. */
 bool mem_covered(struct process *p, uint64_t addr, uint64_t n);

@@ -229,6 +229,13 @@ static bool trampoline_place(struct process *p, struct error *err)
 {
     int64_t at;
 
+    if (p->guest->vectors) {
+        uint8_t page[CPU_PAGE_SIZE] = { 0 };
+
+        p->guest->vectors(page);
+        if (!mem_vectors(p, p->guest->address_end, page))
+            return error_set_errno(err, ENOMEM, NULL, "no room for the kernel's page of helpers");
+    }
     if (!p->guest->trampoline_size)
         return true;
     at = mem_map(p, 0, CPU_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

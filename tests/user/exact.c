@@ -548,6 +548,27 @@ static void code(void)
     check(r != NULL, "code is patched under a thread that runs it");
 }
 
+/* Arm's page of helpers: kernel_user_helpers.rst. */
+#ifdef __arm__
+static void helpers(void)
+{
+    int (*cmpxchg)(int, int, volatile int *) = (void *)0xffff0fc0;
+    int (*cmpxchg64)(const int64_t *, const int64_t *, volatile int64_t *) = (void *)0xffff0f60;
+    void *(*get_tls)(void) = (void *)0xffff0fe0;
+    void (*barrier)(void) = (void *)0xffff0fa0;
+    int64_t old = 0x500000005, new = 0x900000007, word64 = old;
+    int word = 5;
+
+    check(*(int *)0xffff0ffc == 5, "helpers: version");
+    check(cmpxchg(4, 6, &word) != 0 && word == 5 && cmpxchg(5, 6, &word) == 0 && word == 6, "helpers: cmpxchg");
+    check(cmpxchg64(&new, &old, &word64) != 0 && word64 == old && cmpxchg64(&old, &new, &word64) == 0 && word64 == new, "helpers: cmpxchg64");
+    barrier();
+    check(get_tls() == __builtin_thread_pointer(), "helpers: get_tls");
+}
+#else
+static void helpers(void) { }
+#endif
+
 /* A call from the end of a 32-bit address space to its beginning. */
 #if defined __arm__ || defined __i386__
 static int callee_ran;
@@ -579,7 +600,7 @@ static void wrapping(void) { }
 static const struct { const char *name; void (*run)(void); } areas[] = {
     { "calls", calls_not_interrupted }, { "registers", registers }, { "contexts", contexts }, { "overflows", overflows },
     { "safepoints", safepoints }, { "collectors", collectors }, { "spawns", spawns }, { "litmus", litmus }, { "code", code },
-    { "wrapping", wrapping },
+    { "wrapping", wrapping }, { "helpers", helpers },
 };
 
 int main(int argc, char **argv)

@@ -89,6 +89,8 @@ struct guest_user {
     bool (*signal_pop)(struct cpu *cpu, bool rt, struct signal_return *out);
     const void *trampoline;     /* code to be placed in the guest's memory, read and execute (before a vdso exists) */
     unsigned trampoline_size;
+    /* A page of code that this kernel has at a fixed address, from address_end on. NULL: none. */
+    void (*vectors)(uint8_t page[4096]);
 
     uint8_t tag_bits;           /* upper bits of an address that accesses ignore (AArch64: 8) */
     bool code_protect;          /* x86: stores to code are seen at once; others say so (IC IVAU, FENCE.I, cacheflush) */

@@ -413,6 +413,35 @@ static const uint32_t trampoline32[] = {
     0xdf002777, 0xdf0027ad,             /* the same two in T32 */
 };
 
+/* Linux's page of helpers at 0xffff0000, Documentation/arch/arm/kernel_user_helpers.rst: functions at fixed addresses, for programs
+ * that may run on processors without exclusives. An unchanged value is 0 and the C flag set. */
+static const uint32_t helper_cmpxchg64[] = {
+    0xe92d00f0, 0xe1c040d0, 0xe1c160d0, /* push {r4-r7}; ldrd r4, r5, [r0]; ldrd r6, r7, [r1] */
+    0xf57ff05b,                         /* dmb ish */
+    0xe1b20f9f,                         /* 1: ldrexd r0, r1, [r2] */
+    0xe0303004, 0x00313005,             /* eors r3, r0, r4; eorseq r3, r1, r5 */
+    0x01a23f96, 0x03330001,             /* strexdeq r3, r6, r7, [r2]; teqeq r3, #1 */
+    0x0afffff9, 0xf57ff05b,             /* beq 1b; dmb ish */
+    0xe2730000, 0xe8bd00f0, 0xe12fff1e, /* rsbs r0, r3, #0; pop {r4-r7}; bx lr */
+};
+static const uint32_t helper_barrier[] = { 0xf57ff05b, 0xe12fff1e };   /* dmb ish; bx lr */
+static const uint32_t helper_cmpxchg[] = {
+    0xf57ff05b, 0xe1923f9f, 0xe0533000, /* dmb ish; 1: ldrex r3, [r2]; subs r3, r3, r0 */
+    0x01823f91, 0x03330001, 0x0afffffa, /* strexeq r3, r1, [r2]; teqeq r3, #1; beq 1b */
+    0xe2730000, 0xeaffffef,             /* rsbs r0, r3, #0; b helper_barrier */
+};
+static const uint32_t helper_get_tls[] = { 0xee1d0f70, 0xe12fff1e };   /* mrc p15, 0, r0, c13, c0, 3; bx lr */
+static const uint32_t helper_version[] = { 5 };
+
+static void vectors32(uint8_t page[4096])
+{
+    memcpy(page + 0xf60, helper_cmpxchg64, sizeof(helper_cmpxchg64));
+    memcpy(page + 0xfa0, helper_barrier, sizeof(helper_barrier));
+    memcpy(page + 0xfc0, helper_cmpxchg, sizeof(helper_cmpxchg));
+    memcpy(page + 0xfe0, helper_get_tls, sizeof(helper_get_tls));
+    memcpy(page + 0xffc, helper_version, sizeof(helper_version));
+}
+
 static uint32_t return32(const struct signal_frame *f, bool rt, bool thumb)
 {
     if (f->flags & 0x04000000)
@@ -503,5 +532,5 @@ const struct guest_user user_arm = {
     .address_end = 0xffff0000, .program_base = 0x400000, .cpu_init = cpu_init32, .start = start32, .hwcaps = hwcaps32,
     .syscall_number = number32, .syscall_args = args32, .syscall_result = result32, .syscall_again = again32,
     .stack_pointer = sp32, .set_stack_pointer = set_sp32, .set_tls = set_tls32, .tls = tls32, .signal_push = push32,
-    .signal_pop = pop32, .trampoline = trampoline32, .trampoline_size = sizeof(trampoline32), COMMON
+    .signal_pop = pop32, .trampoline = trampoline32, .trampoline_size = sizeof(trampoline32), .vectors = vectors32, COMMON
 };
