@@ -383,6 +383,15 @@ void backend_co_enter(struct block_backend *b)
     atomic_fetch_add(&b->in_flight, 1);
 }
 
+/* Never waits with one of them counted, which would keep a drain of that one waiting. */
+void backend_co_enter_both(struct block_backend *a, struct block_backend *b)
+{
+    while (atomic_load(&a->quiesced) || atomic_load(&b->quiesced))
+        co_queue_wait(atomic_load(&a->quiesced) ? &a->resumed : &b->resumed, NULL);
+    atomic_fetch_add(&a->in_flight, 1);
+    atomic_fetch_add(&b->in_flight, 1);
+}
+
 void backend_co_exit(struct block_backend *b)
 {
     backend_put(b);

@@ -51,6 +51,7 @@ void backend_quiesce(struct block_backend *b);  /* no new requests start; return
 void backend_resume(struct block_backend *b);
 /* [co], main loop: brackets of a request that a job makes on b->root by itself. */
 void backend_co_enter(struct block_backend *b);
+void backend_co_enter_both(struct block_backend *a, struct block_backend *b);
 void backend_co_exit(struct block_backend *b);
 /* For jobs. exclusive: nobody else may write. */
 struct block_backend *backend_open_job(struct block_graph *g, struct block_node *root, bool write, bool exclusive, struct error *err);

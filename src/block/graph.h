@@ -77,6 +77,25 @@ struct block_node *node_skip_filters(struct block_node *n);
 /* The chain with its filters counted: is `n` below `top` by any edge? */
 bool node_reaches(const struct block_node *top, const struct block_node *n);
 
+/* ---- external snapshots (snapshot.c) */
+/* Whether node may get an overlay; whether overlay may be it. */
+bool snapshot_node_check(struct block_graph *g, struct block_node *node, struct error *err);
+bool snapshot_overlay_check(struct block_graph *g, struct block_node *node, struct block_node *overlay, struct error *err);
+/* All who use node use overlay, which node backs; undone again by the second. */
+bool snapshot_overlay(struct block_graph *g, struct block_node *node, struct block_node *overlay, struct error *err);
+void snapshot_overlay_undo(struct block_graph *g, struct block_node *node, struct block_node *overlay);
+/* A new image (or one that is there) opened as a node of its own. The caller gets a reference. */
+struct new_image {
+    const char *filename, *format, *node_name;
+    bool existing;
+    uint64_t size;
+    struct block_node *like;    /* whose cache mode and the like it takes */
+    struct block_node *backing; /* named in the image, too; NULL: none */
+    bool attach;                /* the backing node is attached; else none is */
+};
+bool block_reopen(struct block_graph *g, struct json_object *list, struct error *err);
+struct block_node *block_new_image(struct block_graph *g, const struct new_image *i, struct error *err);
+
 void backends_free(struct block_graph *g);
 struct json_object *node_image_info(struct block_node *n);
 

@@ -168,4 +168,238 @@ def test_quit_while_running():
         check(*paths)
 
 
+def test_commit():
+    """Of an image in the middle, and of the active one with and without a pivot."""
+    for raw in (False, True):
+        with Setup() as (d, j):
+            paths = chain(d, 4, raw)
+            before = flat(d, paths[1], 'n1'), flat(d, paths[3], 'n3')
+            fmt = 'raw' if raw else 'qcow2'
+            j.add_chain(paths, raw)
+            j.refused('not a backing image', 'block-commit', {'device': 'n3', 'job-id': 'c', 'top-node': 'n1', 'base-node': 'n2'})
+            j.run('block-commit', {'device': 'n3', 'job-id': 'c', 'top-node': 'n2', 'base-node': 'n1', 'backing-file': paths[1], **MANUAL})
+            assert j.finish('c') is None
+            assert j.event('BLOCK_JOB_COMPLETED')['type'] == 'commit'
+            j.delete('n2')
+            assert j.node('n3')['backing_file'] == paths[1] and j.node('n1')['ro']
+            j.run('block-commit', {'device': 'n3', 'job-id': 'c', 'base-node': 'n0', 'speed': 65536, **MANUAL})
+            j.wait('c', 'running')
+            j.run('job-cancel', {'id': 'c'})
+            j.finish('c')
+            assert j.node('n0')['ro'] and j.node('n3')['backing_file_depth'] == 2
+            j.refused('active layer', 'block-commit', {'device': 'n3', 'job-id': 'c', 'backing-file': 'x'})
+            j.run('block-commit', {'device': 'n3', 'job-id': 'c', 'base-node': 'n0', **MANUAL})
+            j.wait('c', 'ready')
+            assert j.event('BLOCK_JOB_READY')['device'] == 'c'
+            j.run('job-complete', {'id': 'c'})
+            assert j.finish('c') is None
+            j.delete('n3', 'n1')
+            assert not j.node('n0')['ro']
+            j.delete('n0')
+            compare(before[1], paths[0], 'raw', fmt)
+            check(*paths[0 if not raw else 1:2])
+
+
+def test_mirror():
+    for sync, copy_mode in (('full', 'background'), ('full', 'write-blocking'), ('top', 'background'), ('none', 'background')):
+        with Setup() as (d, j):
+            paths = chain(d)
+            expected = flat(d, paths[-1])
+            target = create(os.path.join(d, 'target'), backing=paths[1] if sync == 'top' else None)
+            j.add_chain(paths)
+            j.add(target, 't', {'top': 'n1', 'full': None, 'none': 'n2'}[sync])
+            m = {'device': 'n2', 'target': 't', 'job-id': 'm', 'sync': sync, 'copy-mode': copy_mode}
+            j.refused('into itself', 'blockdev-mirror', {**m, 'target': 'n2'})
+            j.refused('power of 2', 'blockdev-mirror', {**m, 'granularity': 1000})
+            j.refused('not supported', 'blockdev-mirror', {**m, 'sync': 'incremental'})
+            j.run('blockdev-mirror', {**m, **MANUAL})
+            j.refused('in use', 'blockdev-del', {'node-name': 't'})
+            j.wait('m', 'ready')
+            info = j.run('query-block-jobs')[0]
+            assert info['ready'] and info['len'] == info['offset'] and info['actively-synced'] == (copy_mode != 'background'), info
+            j.run('job-complete', {'id': 'm'})
+            assert j.finish('m') is None
+            j.delete('t')
+            j.delete('n2', 'n1', 'n0')
+            if sync != 'none':
+                compare(expected, target, 'raw')
+            check(target)
+
+
+def test_mirror_ends():
+    """Cancelled when it is ready, it leaves a whole copy, forced it does not say so; too small a target is refused."""
+    with Setup() as (d, j):
+        paths = chain(d)
+        expected = flat(d, paths[-1])
+        j.add_chain(paths)
+        small = create(os.path.join(d, 'small'), '8M')
+        j.add(small, 's')
+        j.refused('different sizes', 'blockdev-mirror', {'device': 'n2', 'target': 's', 'job-id': 'm', 'sync': 'full'})
+        j.run('drive-mirror', {'device': 'n2', 'target': d + '/soft', 'job-id': 'm', 'sync': 'full', 'format': 'qcow2', **MANUAL})
+        j.wait('m', 'ready')
+        j.run('block-job-cancel', {'device': 'm'})
+        assert j.finish('m') is None
+        j.event('BLOCK_JOB_COMPLETED')
+        compare(expected, d + '/soft', 'raw')
+        j.run('drive-mirror', {'device': 'n2', 'target': d + '/hard', 'job-id': 'm', 'sync': 'full', 'format': 'raw', **MANUAL})
+        j.wait('m', 'ready')
+        j.run('block-job-cancel', {'device': 'm', 'force': True})
+        j.finish('m')
+        j.event('BLOCK_JOB_CANCELLED')
+        j.run('drive-mirror', {'device': 'n2', 'target': d + '/top', 'job-id': 'm', 'sync': 'top', 'node-name': 'new', **MANUAL})
+        j.wait('m', 'ready')
+        j.run('block-job-complete', {'device': 'm'})
+        assert j.finish('m') is None
+        assert j.node('new') is None
+        compare(expected, d + '/top', 'raw')
+        j.refused('', 'drive-mirror', {'device': 'n2', 'target': '/nowhere/x', 'job-id': 'm', 'sync': 'full'})
+        assert j.run('query-jobs') == []
+
+
+def test_backup():
+    with Setup() as (d, j):
+        paths = chain(d)
+        expected = flat(d, paths[-1])
+        j.add_chain(paths)
+        j.run('drive-backup', {'device': 'n2', 'target': d + '/full', 'job-id': 'b', 'sync': 'full', 'format': 'qcow2', **MANUAL})
+        assert j.finish('b') is None
+        e = j.event('BLOCK_JOB_COMPLETED')
+        assert (e['type'], e['len'], e['offset']) == ('backup', 16 * MiB, 16 * MiB), e
+        j.run('drive-backup', {'device': 'n2', 'target': d + '/comp', 'job-id': 'b', 'sync': 'full', 'compress': True, **MANUAL})
+        assert j.finish('b') is None
+        j.run('drive-backup', {'device': 'n2', 'target': d + '/top', 'job-id': 'b', 'sync': 'top', **MANUAL})
+        assert j.finish('b') is None
+        j.run('drive-backup', {'device': 'n2', 'target': d + '/raw', 'job-id': 'b', 'sync': 'full', 'format': 'raw', **MANUAL})
+        assert j.finish('b') is None
+        j.refused('not supported', 'drive-backup', {'device': 'n2', 'target': d + '/x', 'job-id': 'b', 'sync': 'full', 'format': 'raw', 'compress': True})
+        for t in ('full', 'comp', 'top'):
+            compare(expected, os.path.join(d, t), 'raw')
+            check(os.path.join(d, t))
+        compare(expected, d + '/raw', 'raw', 'raw')
+        assert os.path.getsize(d + '/comp') < 3 * MiB
+
+
+def test_backup_with_bitmaps():
+    """Which parts an incremental backup copies, and what is in the bitmap after success and failure."""
+    with Setup() as (d, j):
+        path = create(os.path.join(d, 'disk'))
+        j.add(path, 'n')
+        j.run('block-dirty-bitmap-add', {'node': 'n', 'name': 'b', 'persistent': True})
+        count = lambda: next(b for b in j.node('n')['dirty-bitmaps'] if b.get('name') == 'b')['count']   # noqa: E731
+        j.run('block_resize', {'node-name': 'n', 'size': 17 * MiB})
+        assert count() == MiB
+        backup = {'device': 'n', 'job-id': 'j', 'format': 'qcow2', 'bitmap': 'b', **MANUAL}
+        j.refused('valid bitmap', 'drive-backup', {'device': 'n', 'job-id': 'j', 'target': d + '/x', 'sync': 'incremental'})
+        j.refused('on-success', 'drive-backup', {**backup, 'target': d + '/x', 'sync': 'incremental', 'bitmap-mode': 'never'})
+        j.refused('must be given', 'drive-backup', {**backup, 'target': d + '/x', 'sync': 'bitmap'})
+        j.refused('without a bitmap', 'drive-backup', {'device': 'n', 'job-id': 'j', 'target': d + '/x', 'sync': 'full', 'bitmap-mode': 'always'})
+        j.run('drive-backup', {**backup, 'target': d + '/i1', 'sync': 'bitmap', 'bitmap-mode': 'never'})
+        assert j.finish('j') is None
+        assert j.event('BLOCK_JOB_COMPLETED')['len'] == MiB and count() == MiB
+        j.run('drive-backup', {**backup, 'target': d + '/i2', 'sync': 'incremental', 'speed': 65536})
+        j.wait('j', 'running')
+        assert count() == 0
+        j.refused('in use', 'block-dirty-bitmap-remove', {'node': 'n', 'name': 'b'})
+        j.run('job-cancel', {'id': 'j'})
+        j.finish('j')
+        assert count() == MiB
+        j.run('drive-backup', {**backup, 'target': d + '/i3', 'sync': 'incremental'})
+        assert j.finish('j') is None
+        assert count() == 0
+        j.delete('n')
+        check(path)
+
+
+def test_snapshots():
+    with Setup() as (d, j):
+        base = create(os.path.join(d, 's0'))
+        write(base, (1, 0, MiB))
+        j.add(base, 's0')
+        j.run('blockdev-snapshot-sync', {'node-name': 's0', 'snapshot-file': d + '/s1', 'snapshot-node-name': 's1'})
+        # nobody uses s0: the overlay went again
+        create(os.path.join(d, 'o'), backing=base)
+        j.add(os.path.join(d, 'o'), 'o')
+        j.run('blockdev-snapshot', {'node': 's0', 'overlay': 'o'})
+        assert j.node('o')['backing_file'] == base and j.node('s0')['ro'] and not j.node('o')['ro']
+        j.refused('already', 'blockdev-snapshot', {'node': 's0', 'overlay': 'o'})
+        j.refused('Cannot find', 'blockdev-snapshot', {'node': 's0', 'overlay': 'nowhere'})
+        j.refused('backing hd', 'blockdev-snapshot-sync', {'node-name': 's0', 'snapshot-file': d + '/s2'})
+        j.refused('Duplicate', 'blockdev-snapshot-sync', {'node-name': 'o', 'snapshot-file': d + '/s2', 'snapshot-node-name': 's0'})
+        raw = os.path.join(d, 'raw')
+        create(raw, fmt='raw')
+        j.add(raw, 'r', fmt='raw')
+        j.refused('does not support backing', 'blockdev-snapshot', {'node': 'o', 'overlay': 'r'})
+        j.delete('o', 's0')
+        check(base, d + '/o')
+
+
+def test_transaction():
+    with Setup() as (d, j):
+        for n in 'ab':
+            j.add(create(os.path.join(d, n)), n)
+            create(os.path.join(d, n + '-over'), backing=os.path.join(d, n))
+            j.add(os.path.join(d, n + '-over'), n + '-over')
+        j.run('block-dirty-bitmap-add', {'node': 'a', 'name': 'old'})
+        j.run('block_resize', {'node-name': 'a', 'size': 17 * MiB})
+
+        def actions(*list):
+            return {'actions': [{'type': t, 'data': v} for t, v in list]}
+
+        def bitmaps():
+            return {b['name']: (b['count'], b['recording']) for b in j.node('a').get('dirty-bitmaps', [])}
+
+        many = [('block-dirty-bitmap-add', {'node': 'a', 'name': 'new'}),
+                ('block-dirty-bitmap-merge', {'node': 'a', 'target': 'new', 'bitmaps': ['old']}),
+                ('block-dirty-bitmap-clear', {'node': 'a', 'name': 'old'}),
+                ('block-dirty-bitmap-disable', {'node': 'a', 'name': 'old'}),
+                ('blockdev-snapshot', {'node': 'b', 'overlay': 'b-over'})]
+        for last in (('abort', {}), ('blockdev-snapshot', {'node': 'nowhere', 'overlay': 'a-over'}),
+                     ('block-dirty-bitmap-add', {'node': 'a', 'name': 'new'})):
+            j.refused('', 'transaction', actions(*many, last))
+            assert bitmaps() == {'old': (MiB, True)}, bitmaps()
+            assert j.node('b-over')['backing_file_depth'] == 0 and not j.node('b')['ro']
+        j.refused('does not accept', 'transaction', actions(('nonsense', {})))
+        j.refused('missing', 'transaction', actions(('block-dirty-bitmap-add', {'node': 'a'})))
+        j.run('transaction', actions(*many))
+        assert bitmaps() == {'old': (0, False), 'new': (MiB, True)}, bitmaps()
+        assert j.node('b-over')['backing_file_depth'] == 1 and j.node('b')['ro']
+        # jobs that succeed or fail together
+        backups = [('drive-backup', {'device': 'a', 'job-id': 'ja', 'target': d + '/ta', 'sync': 'full', 'format': 'raw', **MANUAL}),
+                   ('drive-backup', {'device': 'b-over', 'job-id': 'jb', 'target': d + '/tb', 'sync': 'full', 'format': 'raw', 'speed': 65536, **MANUAL})]
+        j.run('transaction', {**actions(*backups), 'properties': {'completion-mode': 'grouped'}})
+        j.wait('ja', 'waiting')
+        assert 'pending' not in j.states('ja')
+        j.run('job-cancel', {'id': 'jb'})
+        j.finish('ja'), j.finish('jb')
+        j.refused('', 'transaction', actions(backups[0], ('abort', {})))
+        assert j.run('query-jobs') == []
+        j.forget()
+        j.run('transaction', actions(backups[0]))
+        assert j.finish('ja') is None
+
+
+def test_reopen():
+    with Setup() as (d, j):
+        paths = chain(d, 2)
+        j.add_chain(paths)
+        node = {'driver': 'qcow2', 'node-name': 'n0', 'file': 'n0-storage', 'backing': None}
+        j.run('blockdev-reopen', {'options': [{**node, 'read-only': False}]})
+        assert not j.node('n0')['ro']
+        j.run('block-dirty-bitmap-add', {'node': 'n0', 'name': 'b', 'persistent': True})
+        j.run('blockdev-reopen', {'options': [{**node, 'read-only': True}]})
+        assert j.node('n0')['ro']
+        info = json.loads(run('qemu-img', 'info', '-U', '--output=json', paths[0]))
+        assert info['format-specific']['data']['bitmaps'][0]['flags'] == ['auto'], info
+        j.refused('Cannot change the driver', 'blockdev-reopen', {'options': [{**node, 'driver': 'raw'}]})
+        j.refused('Cannot change the option', 'blockdev-reopen', {'options': [{**node, 'lazy-refcounts': True}]})
+        top = {'driver': 'qcow2', 'node-name': 'n1', 'file': 'n1-storage'}
+        j.run('blockdev-reopen', {'options': [{**top, 'backing': None, 'discard': 'unmap', 'detect-zeroes': 'unmap'}]})
+        assert j.node('n1')['detect_zeroes'] == 'unmap' and j.node('n1')['backing_file_depth'] == 0
+        j.run('blockdev-reopen', {'options': [{**top, 'backing': 'n0'}]})
+        assert j.node('n1')['backing_file_depth'] == 1
+        j.refused('cycle', 'blockdev-reopen', {'options': [{**node, 'backing': 'n1'}]})
+        j.run('change-backing-file', {'device': 'n1', 'image-node-name': 'n1', 'backing-file': 'other'})
+        assert json.loads(run('qemu-img', 'info', '-U', '--output=json', paths[1]))['backing-filename'] == 'other'
+
+
 main(globals())

@@ -18,6 +18,7 @@ struct block_node;
 struct block_backend;           /* a device's (or job's) hold on a node: permissions, error policy, statistics */
 
 enum { BLOCK_FUA = 1, BLOCK_MAY_UNMAP = 2, BLOCK_NO_FALLBACK = 4,
+       BLOCK_EXPLICIT = 16,     /* zeroes are noted in the image even where nothing shows through: it may get a backing image */
        BLOCK_UNCHANGED = 8 };   /* what the disk shows stays as it is (data moves up from a backing image): nobody is told */
 typedef void block_done_fn(void *opaque, int ret);      /* 0, or -errno */
 

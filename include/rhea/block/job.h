@@ -68,4 +68,34 @@ struct stream_options {
 };
 struct job *job_stream(struct block_graph *g, const struct job_options *o, const struct stream_options *s, struct error *err);
 
+struct commit_options {
+    struct block_node *active, *top, *base;     /* the image in use; what goes; where to. top == active: ready, then pivots */
+    const char *backing_file;   /* to be written into the image above top; NULL: base's name */
+    enum job_error_policy on_error;
+};
+struct job *job_commit(struct block_graph *g, const struct job_options *o, const struct commit_options *c, struct error *err);
+
+enum job_sync { JOB_SYNC_TOP, JOB_SYNC_FULL, JOB_SYNC_NONE, JOB_SYNC_INCREMENTAL, JOB_SYNC_BITMAP };
+struct mirror_options {
+    struct block_node *source, *target;
+    struct block_node *replaces;        /* NULL: source */
+    enum job_sync sync;
+    bool write_blocking, no_unmap;
+    uint64_t granularity;       /* 0: default */
+    enum job_error_policy on_source_error, on_target_error;
+};
+struct job *job_mirror(struct block_graph *g, const struct job_options *o, const struct mirror_options *m, struct error *err);
+
+enum job_bitmap_mode { JOB_BITMAP_ON_SUCCESS, JOB_BITMAP_NEVER, JOB_BITMAP_ALWAYS };
+struct backup_options {
+    struct block_node *source, *target;
+    enum job_sync sync;
+    struct dirty_bitmap *bitmap;        /* or NULL */
+    enum job_bitmap_mode bitmap_mode;
+    bool compress, break_snapshot;      /* break_snapshot: an error of the target fails the job, not the guest's write */
+    unsigned workers;
+    enum job_error_policy on_source_error, on_target_error;
+};
+struct job *job_backup(struct block_graph *g, const struct job_options *o, const struct backup_options *b, struct error *err);
+
 #endif

@@ -395,7 +395,7 @@ static struct l2_entry zeroed_entry(const struct qcow2 *q, struct l2_entry v, en
         return none;
     switch (qcow2_kind(q, v.desc)) {
     case QCOW2_UNALLOCATED:
-        return how != QCOW2_ZERO_DISCARD && q->node->backing ? zero : v;
+        return how == QCOW2_ZERO_EXPLICIT || (how != QCOW2_ZERO_DISCARD && q->node->backing) ? zero : v;
     case QCOW2_ZERO_PLAIN:
     case QCOW2_BAD:
         return v;
@@ -413,7 +413,7 @@ static struct l2_entry zeroed_entry(const struct qcow2 *q, struct l2_entry v, en
 static void zero_entry(struct qcow2 *q, struct meta_entry *e, unsigned i, enum qcow2_zero how)
 {
     struct l2_entry old = l2_load(q, e->data, i), new;
-    bool stays = q->discard_no_unref && (how == QCOW2_ZERO_DISCARD || how == QCOW2_ZERO_UNMAP) && own_place(q, old.desc);
+    bool stays = q->discard_no_unref && how != QCOW2_ZERO_KEEP && how != QCOW2_ZERO_FORGET && own_place(q, old.desc);
 
     new = zeroed_entry(q, old, stays ? QCOW2_ZERO_KEEP : how);
     if (new.desc == old.desc && new.bitmap == old.bitmap)
@@ -436,7 +436,7 @@ static int zero_slice(struct qcow2 *q, uint64_t off, uint64_t bytes, enum qcow2_
     while ((busy = qcow2_alloc_find(q, off, off + bytes)))
         co_queue_wait(&busy->waiters, &q->lock);
     ret = qcow2_l2_get(q, off, &e);
-    if (!ret && !e && (how >= QCOW2_ZERO_DISCARD || !q->node->backing)) {
+    if (!ret && !e && (how >= QCOW2_ZERO_DISCARD || (!q->node->backing && how != QCOW2_ZERO_EXPLICIT))) {
         co_mutex_unlock(&q->lock);              /* no table: nothing is there */
         return 0;
     }
@@ -577,7 +577,9 @@ static int write_zeroes(struct qcow2 *q, uint64_t off, uint64_t bytes, unsigned 
     ret = write_zero_bytes(q, off, first - off);
     if (!ret)
         ret = qcow2_zero_clusters(q, first, last - first,
-                                  flags & BLOCK_MAY_UNMAP ? QCOW2_ZERO_UNMAP : QCOW2_ZERO_KEEP);
+                                  flags & BLOCK_EXPLICIT    ? QCOW2_ZERO_EXPLICIT
+                                  : flags & BLOCK_MAY_UNMAP ? QCOW2_ZERO_UNMAP
+                                                            : QCOW2_ZERO_KEEP);
     if (!ret && end > last)
         ret = write_zero_bytes(q, last, end - last);
     return ret;
@@ -588,7 +590,7 @@ int qcow2_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsig
     struct qcow2 *q = n->state;
     int ret;
 
-    if (q->version < 3 && n->backing)
+    if (q->version < 3 && (n->backing || (flags & BLOCK_EXPLICIT)))
         return -ENOTSUP;
     qcow2_request_begin(q);
     ret = write_zeroes(q, off, bytes, flags);

@@ -272,7 +272,7 @@ int qcow2_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, const stru
 int qcow2_write(struct qcow2 *q, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);
 int qcow2_discard(struct block_node *n, uint64_t off, uint64_t bytes);
 int qcow2_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags);
-enum qcow2_zero { QCOW2_ZERO_KEEP, QCOW2_ZERO_UNMAP, QCOW2_ZERO_DISCARD, QCOW2_ZERO_FORGET };
+enum qcow2_zero { QCOW2_ZERO_KEEP, QCOW2_ZERO_UNMAP, QCOW2_ZERO_EXPLICIT, QCOW2_ZERO_DISCARD, QCOW2_ZERO_FORGET };
 /* [co] Whole clusters become zeroes: in their place, giving it back, as a discard; forgotten: as if never written. */
 int qcow2_zero_clusters(struct qcow2 *q, uint64_t off, uint64_t bytes, enum qcow2_zero how);
 struct qcow2_alloc *qcow2_alloc_find(struct qcow2 *q, uint64_t start, uint64_t end);

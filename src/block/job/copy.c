@@ -97,6 +97,25 @@ static int copy_data(struct block_node *src, struct block_node *dst, uint64_t of
     return ret;
 }
 
+/* Whether dst itself has zeroes there already: a fresh image stays small. *len is cut to what is alike. */
+static bool reads_zero(struct block_node *dst, uint64_t off, uint64_t *len)
+{
+    struct block_node *file;
+    uint64_t map, n;
+    int ret = node_block_status(dst, off, *len, &n, &map, &file);
+
+    if (ret < 0)
+        return false;
+    *len = MIN(*len, n);
+    return ret & STATUS_ZERO;
+}
+
+static unsigned zero_flags(unsigned flags)
+{
+    return (flags & COPY_UNMAP ? BLOCK_MAY_UNMAP : 0) | (flags & COPY_UNCHANGED ? BLOCK_UNCHANGED : 0) |
+           (flags & COPY_SKIP_ZERO ? 0 : BLOCK_EXPLICIT);
+}
+
 int block_copy(struct block_node *src, struct block_node *dst, uint64_t off, uint64_t bytes, unsigned flags, bool *read)
 {
     uint64_t len;
@@ -114,7 +133,7 @@ int block_copy(struct block_node *src, struct block_node *dst, uint64_t off, uin
             status &= ~STATUS_ZERO;
         if (status & STATUS_ZERO) {
             *read = false;
-            ret = node_write_zeroes(dst, off, len, (flags & COPY_UNMAP ? BLOCK_MAY_UNMAP : 0) | (flags & COPY_UNCHANGED ? BLOCK_UNCHANGED : 0));
+            ret = (flags & COPY_SKIP_ZERO) && reads_zero(dst, off, &len) ? 0 : node_write_zeroes(dst, off, len, zero_flags(flags));
             continue;
         }
         len = flags & COPY_COMPRESS ? end - off : MIN(len, COPY_CHUNK);

@@ -73,6 +73,8 @@ static void block_event(struct job *j, const char *name)
 
     if (!j->drv->block)
         return;
+    if (j->drv->measure)
+        j->drv->measure(j);
     o = json_object_new_object();
     put_str(o, "device", j->id);
     put_int(o, "len", j->total);
@@ -725,6 +727,8 @@ struct json_object *jobs_query(struct block_graph *g, bool block)
     for (unsigned i = 0; i < g->jobs->len; i++) {
         struct job *j = g_ptr_array_index(g->jobs, i);
 
+        if (j->drv->measure)
+            j->drv->measure(j);
         if (!block || j->drv->block)
             json_object_array_add(list, block ? block_job_info(j) : job_info(j));
     }

@@ -21,6 +21,7 @@ struct job_driver {
     void (*abort)(struct job *j);
     void (*clean)(struct job *j);
     void (*query)(struct job *j, struct json_object *o);
+    void (*measure)(struct job *j);     /* sets progress, total before somebody looks */
 };
 
 struct job {
@@ -76,7 +77,8 @@ void range_lock(struct range_lock *l, uint64_t off, uint64_t bytes, bool shared)
 void range_unlock(struct range_lock *l, uint64_t off, uint64_t bytes, bool shared);
 
 enum { COPY_CHUNK = 1 << 20 };
-enum { COPY_UNMAP = 1, COPY_COMPRESS = 2, COPY_UNCHANGED = 4 };
+/* SKIP_ZERO: what the target has as zeroes by itself is not written again (it will not get a backing image later). */
+enum { COPY_UNMAP = 1, COPY_COMPRESS = 2, COPY_UNCHANGED = 4, COPY_SKIP_ZERO = 8 };
 /* [co] What src shows of a range, in dst; zeroes stay zeroes. At most COPY_CHUNK is copied at once. *read: which side failed. */
 int block_copy(struct block_node *src, struct block_node *dst, uint64_t off, uint64_t bytes, unsigned flags, bool *read);
 /* [co] Whether a range of `top` is decided above `base` (NULL: by any image of the chain): 1, 0 or -errno; for its first *n bytes. */
