@@ -1,6 +1,6 @@
 /* The software accelerators' own structures: jit and interp share all of this but how a region is run.
  *
- * Locks, outermost first: code_lock (which regions lie in which page), the translator's own, a vCPU's tlb_lock. */
+ * Locks, outermost first: the memory map's, code_lock (which regions lie in which page), the translator's own, a vCPU's tlb_lock. */
 #ifndef RHEA_ACCEL_ACCEL_H
 #define RHEA_ACCEL_ACCEL_H
 
@@ -107,6 +107,8 @@ struct jit_cpu {
     struct ir *ir;              /* for single instructions */
     uint64_t gone[16];                  /* under tlb_lock, bit per hash: host pages with write entries evicted since */
     bool any_gone;                      /* the last turn of the loop */
+    _Atomic bool sample;        /* hot.c asks where it is */
+    uint64_t samples, samples_hot;      /* of them, in code of tier 2 */
     uint64_t left[3];           /* statistics: loop, lookup, exits */
     uint64_t tlb_fills, tlb_flushes, singles, sleeps, settles;
 };
@@ -122,6 +124,7 @@ struct baton {
 struct accel_vm {
     struct vm *vm;
     struct jit *jit;
+    struct hot *hot;            /* NULL: without tier 2 */
     bool interp, nochain, verify;
     bool single;                /* thread=single */
     bool one_insn_per_region;
@@ -175,6 +178,21 @@ void jump_free(struct jit_cpu *jc);
 struct region *jump_find(struct cpu *cpu, uint64_t pc);         /* what the current cache knows, or NULL */
 bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f, uint64_t *key);
 
+/* The page's bytes as they are, and how often it was written. false: stores to it may be under way, or it has no code. */
+bool code_copy(struct cpu *cpu, struct ram_block *rb, uint64_t offset, uint8_t *bytes, uint64_t *writes);
+/* Publishes tier 2's region r. false: the page was written since code_copy(), or the old region is no more. Any thread. */
+bool code_replace(struct accel_vm *av, struct region *r, struct jit_hot_source *s);
+
+/* hot.c. All take h == NULL. */
+struct hot *hot_new(struct accel_vm *av);
+void hot_free(struct hot *h);           /* no vCPU runs any more */
+void hot_enter(struct hot *h, struct jit_cpu *jc);
+void hot_leave(struct hot *h, struct jit_cpu *jc);
+void hot_wake(struct hot *h);
+void hot_sample(struct cpu *cpu);       /* cpu->pc is about to run, under cpu->mode */
+void hot_ask(struct cpu *cpu, struct region *r);        /* r is at cpu->pc */
+uint64_t hot_dropped(struct hot *h);
+
 /* verify.c */
 void verify_new(struct jit_cpu *jc);
 void verify_free(struct jit_cpu *jc);
@@ -189,6 +207,7 @@ void chaos_step(struct cpu *cpu);               /* between regions */
 bool chaos_keep_notice(struct jit_cpu *jc);
 bool chaos_impatient(struct jit_cpu *jc);
 bool chaos_no_link(struct jit_cpu *jc);
+bool chaos_tier_up(struct jit_cpu *jc);
 void chaos_store(struct jit_cpu *jc, const struct ram_block *rb, uint64_t offset);
 
 /* loop.c */

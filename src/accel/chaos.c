@@ -26,6 +26,8 @@ bool chaos_impatient(struct jit_cpu *jc) { return jc->chaos && one_in(jc, 2); }
 
 bool chaos_no_link(struct jit_cpu *jc) { return jc->chaos && one_in(jc, 4); }
 
+bool chaos_tier_up(struct jit_cpu *jc) { return jc->chaos && one_in(jc, 16); }
+
 void chaos_step(struct cpu *cpu)
 {
     struct jit_cpu *jc = cpu->jit;

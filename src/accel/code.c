@@ -115,8 +115,10 @@ static void page_release(struct ram_block *rb, uint64_t offset)
 {
     struct code_page *p = page_get(rb, offset, false);
 
-    if (p && !p->regions && !p->pins)
-        __atomic_fetch_and(&rb->page_flags[offset >> CPU_PAGE_BITS], (uint8_t)~PAGE_HAS_CODE, __ATOMIC_SEQ_CST);
+    if (!p || p->regions || p->pins)
+        return;
+    p->writes++;                        /* they are not seen from here on: for what is being compiled from its bytes */
+    __atomic_fetch_and(&rb->page_flags[offset >> CPU_PAGE_BITS], (uint8_t)~PAGE_HAS_CODE, __ATOMIC_SEQ_CST);
 }
 
 void code_tables_free(struct accel_vm *av)
@@ -448,6 +450,55 @@ struct region *code_translate(struct cpu *cpu, uint64_t pc, uint64_t mode)
     return NULL;
 }
 
+/* ---- tier 2 */
+
+bool code_copy(struct cpu *cpu, struct ram_block *rb, uint64_t offset, uint8_t *bytes, uint64_t *writes)
+{
+    struct accel_vm *av = cpu->jit->av;
+    struct code_page *p;
+    bool settled;
+
+    pthread_mutex_lock(&av->code_lock);
+    p = page_get(rb, offset, false);
+    settled = p && p->regions && settle_passed(av, cpu->jit, &p->settle, false);
+    if (settled) {
+        *writes = p->writes;
+        memcpy(bytes, rb->host + (offset & PAGE_MASK), CPU_PAGE_SIZE);
+    }
+    pthread_mutex_unlock(&av->code_lock);
+    return settled;
+}
+
+static bool replace_locked(struct accel_vm *av, struct region *r, struct jit_hot_source *s)
+{
+    struct ram_block *rb = s->opaque;
+    struct code_page *p;
+
+    if (!g_ptr_array_find(av->vm->ram_blocks, rb, NULL) || s->place >= rb->size ||
+        (uintptr_t)rb->host + s->place != s->phys)
+        return false;
+    p = page_get(rb, s->place, false);
+    if (!p || !p->regions || p->writes != s->writes)
+        return false;
+    page_insert(rb, s->place, r, 0);    /* not after others can find it */
+    if (jit_supersede(av->jit, r, s))
+        return true;
+    p->regions = r->page_next[0];
+    return false;
+}
+
+bool code_replace(struct accel_vm *av, struct region *r, struct jit_hot_source *s)
+{
+    bool done;
+
+    mem_transaction_begin(av->vm);      /* of no change: blocks of memory do not go meanwhile */
+    pthread_mutex_lock(&av->code_lock);
+    done = replace_locked(av, r, s);
+    pthread_mutex_unlock(&av->code_lock);
+    mem_transaction_commit(av->vm);
+    return done;
+}
+
 /* ---- jump caches */
 
 static void slot_clear(struct jump_slot *s)
@@ -488,7 +539,15 @@ void jump_flush(struct jit_cpu *jc)
         slot_clear(&jc->jump[i]);
 }
 
-/* Entries of regions that are dead go. */
+/* Dead, or tier 2 has a better one. */
+static bool region_gone(const struct region *r)
+{
+    const struct region *better = r->better;
+
+    return r->dead || (better && !better->dead);
+}
+
+/* Entries of regions that are gone go. */
 void jump_drop_dead(struct jit_cpu *jc)
 {
     for (unsigned i = 0; i < JUMP_CACHES; i++) {
@@ -498,7 +557,7 @@ void jump_drop_dead(struct jit_cpu *jc)
         for (unsigned k = 0; k < n; k++) {
             unsigned h = s->filled > JUMP_FILLED ? k : s->list[k];
 
-            if (s->region[h] && s->region[h]->dead) {
+            if (s->region[h] && region_gone(s->region[h])) {
                 s->entry[h] = (struct jump_entry){ .pc = h == 0 };
                 s->region[h] = NULL;
             }

@@ -29,7 +29,7 @@ static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, st
     struct jit_options jo = { .interp = interp };
     const char *thread = opts ? option_str(opts, "thread", NULL) : NULL;
     int64_t chaos = 0;
-    bool verify = false;
+    bool verify = false, tier2 = false;
 
     vm->accel_data = av;
     av->vm = vm;
@@ -40,7 +40,8 @@ static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, st
         return error_setf(err, ERR_GENERIC, "thread is single or multi", "invalid value '%s' for thread", thread);
     av->single = thread && !strcmp(thread, "single");
     if (opts && (!option_bool(opts, "perfmap", false, &jo.perfmap, err) ||
-                 !option_bool(opts, "verify", false, &verify, err) || !option_int(opts, "chaos", 0, &chaos, err)))
+                 !option_bool(opts, "verify", false, &verify, err) ||
+                 !option_bool(opts, "tier2", false, &tier2, err) || !option_int(opts, "chaos", 0, &chaos, err)))
         return false;
     if (opts && !accel_fixed(opts, err))
         return false;
@@ -60,7 +61,10 @@ static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, st
     }
     av->chaos = jo.chaos = chaos;
     av->nochain = log_enabled(LOG_NOCHAIN) || verify;
+    jo.tier2 = tier2 && !interp && !av->nochain && !av->one_insn_per_region;
     av->jit = jit_new(&jo, err);
+    if (av->jit && jo.tier2)
+        av->hot = hot_new(av);
     return av->jit != NULL;
 }
 
@@ -80,6 +84,7 @@ static void accel_exit(struct vm *vm)
 
     if (!av)
         return;
+    hot_free(av->hot);
     code_tables_free(av);
     jit_free(av->jit);
     pthread_mutex_destroy(&av->code_lock);
@@ -158,6 +163,21 @@ static void accel_relax(struct vcpu *v)
         baton_offer(v->cpu->jit);
 }
 
+static void info_tier2(struct accel_vm *av, const struct jit_hot_stats *st, GString *s)
+{
+    uint64_t samples = 0, hot = 0;
+
+    for (unsigned i = 0; i < av->vm->nvcpus; i++) {
+        samples += av->vm->vcpus[i]->cpu->jit->samples;
+        hot += av->vm->vcpus[i]->cpu->jit->samples_hot;
+    }
+    g_string_append_printf(s, "tier 2:              %" PRIu64 " regions of %.1f instructions, %" PRIu64 " calls inlined, %.1f ms "
+                           "in background\n", st->made, st->made ? (double)st->insns / st->made : 0, st->inlined, st->ns / 1e6);
+    g_string_append_printf(s, "                     not: %" PRIu64 " nothing to win, %" PRIu64 " refused, %" PRIu64 " stale, %"
+                           PRIu64 " dropped from a full queue\n", st->useless, st->refused, st->stale, hot_dropped(av->hot));
+    g_string_append_printf(s, "                     %" PRIu64 " of %" PRIu64 " samples in its code\n", hot, samples);
+}
+
 static char *accel_info(struct vm *vm)
 {
     struct accel_vm *av = accel_of(vm);
@@ -176,6 +196,8 @@ static char *accel_info(struct vm *vm)
                                (double)st.ops / st.regions_total, (double)st.made_bytes / st.regions_total);
     g_string_append_printf(s, "translating:         %.1f ms\nlinks:               %" PRIu64 "\n",
                            st.translate_ns / 1e6, st.links);
+    if (av->hot)
+        info_tier2(av, &st.hot, s);
     for (unsigned i = 0; i < vm->nvcpus; i++) {
         const struct jit_cpu *jc = vm->vcpus[i]->cpu->jit;
 

@@ -102,6 +102,8 @@ static void run_regions(struct cpu *cpu)
         }
         if (from && generation == jit_generation(av->jit) && !r->len2 && !av->nochain && !chaos_no_link(jc))
             jit_link(av->jit, from, r);
+        if (chaos_tier_up(jc))
+            hot_ask(cpu, r);
         if (log_enabled(LOG_EXEC | LOG_CPU))
             log_entry(cpu, r);
         cpu->pc_page = cpu->pc & PAGE_MASK;
@@ -183,6 +185,7 @@ void accel_vcpu_loop(struct vcpu *v)
     cpu->loop_exit = &out;
     if (!vcpu_park(v, work_run))
         return;
+    hot_enter(jc->av->hot, jc);
     sync_run(jc);
     sigsetjmp(out, 0);
     jc->in_guest = false;
@@ -197,6 +200,8 @@ void accel_vcpu_loop(struct vcpu *v)
         atomic_store(&jc->epoch, epoch);
         if (jc->any_gone)
             tlb_forget_gone(jc);
+        if (atomic_load_explicit(&jc->sample, memory_order_relaxed))
+            hot_sample(cpu);
         if (atomic_load(&jc->av->settling))
             settle_notify(jc->av);
         if (!cpu->guest->has_work(cpu)) {
@@ -219,5 +224,6 @@ void accel_vcpu_loop(struct vcpu *v)
             run_regions(cpu);
     }
     sync_quiet(jc);
+    hot_leave(jc->av->hot, jc);
     cpu->loop_exit = NULL;
 }

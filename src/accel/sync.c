@@ -271,6 +271,7 @@ void sync_run(struct jit_cpu *jc)
     av->ex_running++;
     jc->quiet = false;
     pthread_mutex_unlock(&av->ex_lock);
+    hot_wake(av->hot);
 }
 
 void sync_quiet(struct jit_cpu *jc)

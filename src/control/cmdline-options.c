@@ -101,7 +101,7 @@ static const struct cmdline_param global_params[] = {
 static const struct cmdline_param accel_params[] = {
     STR("accel", "accelerator"), STR("thread", "single or multi"), SIZE("tb-size", "translation cache"),
     BOOL("one-insn-per-tb", "a region an instruction"), BOOL("split-wx", "write and execute apart"),
-    STR("verify", "run the interpreter beside"), NUM("chaos", "seed of forced rare timing"),
+    STR("verify", "run the interpreter beside"), BOOL("tier2", "compile hot code again"), NUM("chaos", "seed of forced rare timing"),
     BOOL("perfmap", "write /tmp/perf-PID.map"), STR("kernel-irqchip", "of KVM"), { 0 }
 };
 /* Listed for clients that look for them; the subsystems check them. */

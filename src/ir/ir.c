@@ -3,6 +3,7 @@
 #include <glib.h>
 #include <string.h>
 #include "ir_internal.h"
+#include "rhea/ir/cpu.h"
 #include "rhea/ir/eval.h"
 #include "rhea/ir/vop.h"
 
@@ -60,6 +61,7 @@ void ir_begin(struct ir *ir, const struct guest *guest, uint64_t pc, uint64_t mo
     ir->insn_pc = ir->insn_next = pc;
     ir->ended = ir->overflow = false;
     ir->front = NULL;
+    ir->call_to = ir->return_to = NULL;
     memset(ir->const_cache, 0, sizeof(ir->const_cache));
     for (unsigned type = 0; type < T_COUNT; type++) {   /* placeholders */
         ir->val_type[type] = (uint8_t)type;
@@ -394,26 +396,50 @@ static void exit_emit(struct ir *ir, enum ir_opcode opcode, unsigned exit, ir_va
     op->imm = a ? 0 : (int64_t)(pc - ir->page);
 }
 
+static void goto_leader(struct ir *ir, const struct ir_leader *l)
+{
+    if (l->bound)
+        ir_poll(ir, l->pc);
+    ir_br(ir, l->label);
+}
+
 void ir_goto(struct ir *ir, uint64_t pc)
 {
     for (unsigned i = 0; i < ir->nleaders; i++) {
-        if (ir->leaders[i].pc != pc)
-            continue;
-        if (ir->leaders[i].bound)
-            ir_poll(ir, pc);
-        ir_br(ir, ir->leaders[i].label);
-        return;
+        if (ir->leaders[i].pc == pc) {
+            goto_leader(ir, &ir->leaders[i]);
+            return;
+        }
     }
     exit_emit(ir, IR_EXIT_JUMP, exit_add(ir, EXIT_DIRECT, pc - ir->page, 0), 0, pc);
 }
 
 void ir_call_to(struct ir *ir, uint64_t pc, uint64_t ret)
 {
+    if (ir->call_to) {
+        goto_leader(ir, ir->call_to);
+        return;
+    }
     exit_emit(ir, IR_EXIT_JUMP, exit_add(ir, EXIT_CALL, pc - ir->page, ret - ir->page), 0, pc);
+}
+
+/* To the place after the call if that is where it returns to, by a compare; values do not live on across the branch. */
+static ir_val return_within(struct ir *ir, ir_val pc)
+{
+    const uint32_t kept = offsetof(struct cpu, scratch);
+    ir_label elsewhere = ir_label_new(ir);
+
+    ir_state_store(ir, kept, 3, pc);
+    ir_brcond(ir, C_NE, pc, ir_pc(ir, ir->return_to->pc), elsewhere);
+    goto_leader(ir, ir->return_to);
+    ir_label_bind(ir, elsewhere);
+    return ir_state_load(ir, T_I64, kept, 3);
 }
 
 void ir_goto_indirect(struct ir *ir, ir_val pc, enum ir_exit_kind hint)
 {
+    if (ir->return_to && hint == EXIT_RETURN)
+        pc = return_within(ir, pc);
     exit_emit(ir, IR_EXIT_INDIRECT, exit_add(ir, hint, 0, ir->insn_next - ir->page), pc, 0);
 }
 

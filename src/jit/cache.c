@@ -10,30 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "rhea/base/log.h"
-#include "rhea/jit/codegen.h"
-#include "rhea/jit/jit.h"
-
-enum { HASH_BITS = 17, MAX_REGIONS = 1 << 20, MAX_EXITS = 3 << 20, CODE_ALIGN = 32,
-       REGION_ROOM = 256 * 1024 };      /* the most that one region's code may take */
-
-struct jit {
-    struct jit_options opts;
-    pthread_mutex_t lock;
-    uint8_t *rw, *rx;
-    size_t size, stubs_size, used;
-    struct codegen_stubs stubs;
-    struct region *regions;
-    uint32_t nregions;
-    struct region_exit *exits;
-    uint32_t nexits;
-    struct region *_Atomic *hash;
-    struct ir *ir;
-    struct ir_analysis *an;
-    struct codegen *backend;
-    struct jit_stats stats;
-    FILE *perfmap;
-    uint64_t chaos;
-};
+#include "cache.h"
 
 static void *reserve(const struct jit *j, size_t size)
 {
@@ -106,7 +83,7 @@ static void make_stubs(struct jit *j)
     struct code_out out = { .rw = j->rw, .limit = j->rw + j->size, .rx_delta = j->rx - j->rw };
 
     codegen_make_stubs(&out, &j->stubs);
-    j->stubs_size = j->used = (out.size + CODE_ALIGN - 1) & ~(size_t)(CODE_ALIGN - 1);
+    j->stubs_size = j->used = code_round(out.size);
     perfmap_add(j, j->rx, out.size, "rhea-stubs");
 }
 
@@ -140,11 +117,16 @@ struct jit *jit_new(const struct jit_options *opts, struct error *err)
         j->perfmap = fopen(path, "we");
     }
     make_stubs(j);
+    j->limit = j->size;
     j->nexits = JIT_EXIT_FIRST;
     j->ir = ir_new();
     j->an = ir_analysis_new();
     j->ir->fixed_pc = opts->memory != MEMORY_TLB;
     j->backend = codegen_new(opts->memory);
+    if (opts->tier2 && !hot_part_init(j, err)) {
+        jit_free(j);
+        return NULL;
+    }
     return j;
 }
 
@@ -175,6 +157,7 @@ void jit_free(struct jit *j)
     ir_free(j->ir);
     ir_analysis_free(j->an);
     codegen_free(j->backend);
+    hot_part_free(j);
     pthread_mutex_destroy(&j->lock);
     g_free(j);
 }
@@ -235,10 +218,12 @@ struct region *jit_find(struct jit *j, uint64_t phys, uint64_t mode, uint64_t ph
 
 struct region_exit *jit_exit(struct jit *j, uint64_t number)
 {
+    if (number >= MAX_EXITS)
+        return number - MAX_EXITS < j->hot.nexits ? &j->hot.exits[number - MAX_EXITS] : NULL;
     return number >= JIT_EXIT_FIRST && number < j->nexits ? &j->exits[number] : NULL;
 }
 
-static int64_t now_ns(void)
+int64_t cache_now_ns(void)
 {
     struct timespec t;
 
@@ -248,7 +233,7 @@ static int64_t now_ns(void)
 
 /* ---- translating */
 
-static void log_text(const char *title, const struct region *r, char *text)
+void cache_log_text(const char *title, const struct region *r, char *text)
 {
     g_autofree char *whole = g_strdup_printf("%s: phys %#" PRIx64 " mode %#" PRIx64 "\n%s\n", title, r->phys, r->mode,
                                              text ? text : "");
@@ -266,7 +251,7 @@ static void log_guest_code(const struct jit_source *src, const struct region *r)
     while (n < r->hi - (src->pc & (CPU_PAGE_SIZE - 1)) + r->len2 && code_fetch_byte(&f, src->pc + n, &bytes[n]))
         n++;
     if (src->cpu->guest->disassemble)
-        log_text("in_asm", r, src->cpu->guest->disassemble(bytes, n, src->pc, src->mode));
+        cache_log_text("in_asm", r, src->cpu->guest->disassemble(bytes, n, src->pc, src->mode));
 }
 
 static bool build(struct jit *j, const struct jit_source *src, unsigned max, struct region *r)
@@ -295,9 +280,17 @@ static void log_ir(struct jit *j, const struct jit_source *src, const struct reg
     if (!optimized && log_enabled(LOG_IN_ASM))
         log_guest_code(src, r);
     if (!optimized && log_enabled(LOG_OP))
-        log_text("op", r, ir_print(j->ir));
+        cache_log_text("op", r, ir_print(j->ir));
     if (optimized && log_enabled(LOG_OP_OPT))
-        log_text("op_opt", r, ir_print_optimized(j->ir, j->an));
+        cache_log_text("op_opt", r, ir_print_optimized(j->ir, j->an));
+}
+
+void cache_exits_fill(struct region_exit *to, struct region *r, const struct ir *ir, const struct code_out *out)
+{
+    r->nexits = ir->nexits;
+    for (unsigned i = 0; i < ir->nexits; i++)
+        to[i] = (struct region_exit){ .from = r, .target = ir->exits[i].target, .patch = out->patch[i],
+                                      .kind = ir->exits[i].kind };
 }
 
 static void region_record(struct jit *j, struct region *r, const struct code_out *out)
@@ -307,21 +300,26 @@ static void region_record(struct jit *j, struct region *r, const struct code_out
     r->faults = out->faults;
     r->nfaults = out->nfaults;
     r->first_exit = j->nexits;
-    r->nexits = j->ir->nexits;
-    for (unsigned i = 0; i < r->nexits; i++) {
-        const struct ir_exit *e = &j->ir->exits[i];
-
-        j->exits[j->nexits + i] = (struct region_exit){ .from = r, .target = e->target, .patch = out->patch[i],
-                                                        .kind = e->kind };
-    }
+    cache_exits_fill(&j->exits[j->nexits], r, j->ir, out);
     j->nexits += r->nexits;
     __atomic_store_n(&j->nregions, j->nregions + 1, __ATOMIC_RELEASE);
-    j->used += (out->size + CODE_ALIGN - 1) & ~(size_t)(CODE_ALIGN - 1);
+    j->used += code_round(out->size);
     j->stats.regions_total++;
     j->stats.made_bytes += out->size;
     j->stats.guest_bytes += r->hi - r->lo + r->len2;
     j->stats.guest_insns += r->insns;
     j->stats.ops += j->ir->nops;
+}
+
+void cache_log_code(struct jit *j, const struct region *r, uint64_t pc, const char *kind)
+{
+    if (log_enabled(LOG_OUT_ASM) && log_in_filter(pc))
+        cache_log_text("out_asm", r, codegen_disassemble(r->code, r->code_size, (uintptr_t)r->code));
+    if (j->perfmap) {
+        g_autofree char *name = g_strdup_printf("%s-%" PRIx64, kind, pc);
+
+        perfmap_add(j, r->code, r->code_size, name);
+    }
 }
 
 static struct region *translate_locked(struct jit *j, const struct jit_source *src, enum jit_failure *why)
@@ -331,7 +329,7 @@ static struct region *translate_locked(struct jit *j, const struct jit_source *s
     struct code_out out = { .rx_delta = j->rx - j->rw };
 
     *why = JIT_FULL;
-    if (j->nregions == MAX_REGIONS || j->nexits + IR_MAX_EXITS > MAX_EXITS || j->size - j->used < REGION_ROOM)
+    if (j->nregions == MAX_REGIONS || j->nexits + IR_MAX_EXITS > MAX_EXITS || j->limit - j->used < REGION_ROOM)
         return NULL;
     for (;;) {
         if (!build(j, src, max, r)) {
@@ -367,36 +365,34 @@ static struct region *translate_locked(struct jit *j, const struct jit_source *s
     region_record(j, r, &out);
     if (j->opts.interp)
         return r;
-    if (log_enabled(LOG_OUT_ASM) && log_in_filter(src->pc))
-        log_text("out_asm", r, codegen_disassemble(r->code, r->code_size, (uintptr_t)r->code));
-    if (j->perfmap) {
-        g_autofree char *name = g_strdup_printf("guest-%" PRIx64, src->pc);
-
-        perfmap_add(j, r->code, r->code_size, name);
-    }
+    cache_log_code(j, r, src->pc, "guest");
     return r;
 }
 
 struct region *jit_translate(struct jit *j, const struct jit_source *src, enum jit_failure *why)
 {
     struct region *r;
-    int64_t start = now_ns();
+    int64_t start = cache_now_ns();
 
     pthread_mutex_lock(&j->lock);
     r = translate_locked(j, src, why);
-    j->stats.translate_ns += now_ns() - start;
+    j->stats.translate_ns += cache_now_ns() - start;
     pthread_mutex_unlock(&j->lock);
     return r;
 }
 
-void jit_publish(struct jit *j, struct region *r)
+void cache_insert(struct jit *j, struct region *r)
 {
-    struct region *_Atomic *b;
+    struct region *_Atomic *b = bucket(j, r->phys, r->mode);
 
-    pthread_mutex_lock(&j->lock);
-    b = bucket(j, r->phys, r->mode);
     r->hash_next = atomic_load_explicit(b, memory_order_relaxed);
     atomic_store_explicit(b, r, memory_order_release);
+}
+
+void jit_publish(struct jit *j, struct region *r)
+{
+    pthread_mutex_lock(&j->lock);
+    cache_insert(j, r);
     pthread_mutex_unlock(&j->lock);
 }
 
@@ -404,7 +400,12 @@ void jit_publish(struct jit *j, struct region *r)
 
 void jit_link(struct jit *j, struct region_exit *e, struct region *to)
 {
+    struct region *better;
+
     pthread_mutex_lock(&j->lock);
+    better = to->better;
+    if (better && !better->dead)
+        to = better;
     if (e->patch && !e->to && !to->dead && !e->from->dead) {
         e->to = to;
         e->next_in = to->links_in;
@@ -448,6 +449,7 @@ void jit_flush(struct jit *j)
     j->nregions = 0;
     j->nexits = JIT_EXIT_FIRST;
     j->used = j->stubs_size;
+    hot_part_flush(j);
     j->stats.flushes++;
     pthread_mutex_unlock(&j->lock);
 }
@@ -460,6 +462,6 @@ void jit_get_stats(struct jit *j, struct jit_stats *out)
     *out = j->stats;
     out->regions = j->nregions;
     out->cache_size = j->size;
-    out->host_bytes = j->used;
+    out->host_bytes = j->used + j->hot.used;
     pthread_mutex_unlock(&j->lock);
 }

@@ -150,8 +150,8 @@ bool region_build(struct ir *ir, const struct guest *g, struct code_fetch *f, ui
         ir_insn_start(ir, s.pc[i], s.info[i].len);
         g->emit(ir, scan_insn(&s, g, i));
     }
+    g->emit_end(ir);                    /* which may end it by more than a jump: STI's shadow */
     ir_finish(ir);
-    g->emit_end(ir);
     ir->end = s.hi;
     *info = (struct jit_region_info){ .lo = s.lo, .hi = s.hi, .insns = s.n, .straddles = s.straddles };
     return !ir->overflow;

@@ -81,6 +81,8 @@ struct guest {
     uint8_t page_bits;          /* smallest page */
     bool big_endian;            /* default data endianness */
 
+    uint64_t linear_modes;      /* mode bits under which instructions must be emitted in the order of their addresses */
+
     /* ---- translation: uses ir alone */
     /* Decodes the instruction at pc under `mode` into *insn; false: not fetchable. Undefined opcodes decode (to an
      * instruction that raises), they never fail. */

@@ -49,7 +49,7 @@ struct cpu {
     uint64_t pc_page;           /* page of the code being run: pc & ~(page - 1); regions add offsets */
     uint64_t mode;              /* mode bits of the code being run (guest->mode_bits) */
     struct jump_entry *jump_cache;      /* that of `mode` */
-    uint64_t scratch[8];        /* spill area of stubs */
+    uint64_t scratch[8];        /* what code keeps from one basic block to the next, beside slots: 0: ir_goto_indirect() */
     int64_t icount_left;        /* -icount: instructions until the next event */
     struct tlb_view tlb[CPU_MMU_MODES];
     /* not addressed by generated code */

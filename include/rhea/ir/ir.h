@@ -225,6 +225,9 @@ struct ir {
     /* guest pc -> label of the leaders found by the scan (see region.c) */
     struct ir_leader { uint64_t pc; ir_label label; bool bound; } leaders[IR_MAX_LABELS]; unsigned nleaders;
     uint64_t insn_pc, insn_next;        /* the instruction being emitted, and the one after it */
+    /* Where the instruction being emitted goes on within the region, if it is a call or a return: tier 2 has both in one
+     * region (src/jit/graph.c). NULL: it leaves. */
+    const struct ir_leader *call_to, *return_to;
     bool ended;                 /* the last op ended control */
     bool overflow;              /* too large: the caller retries with fewer instructions */
     ir_val const_cache[16];     /* recent CONSTs of this block, by hash */

@@ -57,6 +57,11 @@ struct region {
     _Atomic bool jumped_to;     /* some jump cache may hold it */
     _Atomic uint32_t entries;   /* times entered from C */
     struct region_exit *links_in;
+    struct region *_Atomic better;      /* tier 2's, that took its place and its links; it stays valid beside it */
+    _Atomic uint32_t heat;      /* times it was about to run when a sample was taken; halved now and then */
+    uint32_t heat_age;
+    _Atomic bool tried;         /* tier 2 was asked for */
+    bool hot;                   /* made by tier 2 */
     _Atomic uint64_t jump_pc;   /* where jump caches hold it, JUMP_PC_NONE: nowhere yet; jump_many: elsewhere too */
     _Atomic bool jump_many;
     struct ir *ir;              /* with jit_options.keep_ir: as the front end made it */
@@ -70,6 +75,7 @@ struct jit_options {
     bool interp;                /* regions are kept as IR: code is a struct ir *, jit_run() is not to be called */
     bool keep_ir;
     bool nochain;
+    bool tier2;                 /* jit_recompile() is going to be called */
     /* User mode: guest memory is reached directly (enum codegen_memory), regions are found by virtual address (`phys`), and
      * the cache is private memory, so that a child of fork() has its own. */
     uint8_t memory;
@@ -81,6 +87,12 @@ struct jit_stats {
     uint64_t host_bytes /* in use */, made_bytes /* since the start */, cache_size, guest_bytes, guest_insns, ops;
     uint64_t translate_ns;
     uint64_t links;
+    struct jit_hot_stats {      /* tier 2 */
+        uint64_t made, insns, inlined, ns;
+        uint64_t useless;       /* nothing to win: no more code than the first compile's */
+        uint64_t refused;       /* the back end could not, or its part of the cache is full */
+        uint64_t stale;         /* the code changed meanwhile, or all was flushed */
+    } hot;
 };
 
 struct jit *jit_new(const struct jit_options *opts, struct error *err);
@@ -109,6 +121,34 @@ void jit_publish(struct jit *j, struct region *r);
 struct region_exit *jit_exit(struct jit *j, uint64_t number);
 /* Links an exit to a region of the same page and mode. */
 void jit_link(struct jit *j, struct region_exit *e, struct region *to);
+
+/* ---- tier 2: hot regions again, with what they go on to (src/jit/graph.c). The caller finds them, calls jit_recompile()
+ * on a thread of its own (one at a time), sees that the bytes are still the same, and publishes by jit_supersede(). */
+struct jit_hot_source {
+    struct cpu *cpu;            /* its features, no more */
+    uint64_t pc, phys, mode;    /* of the region's first byte */
+    unsigned insns;             /* of the first compile */
+    uint64_t generation;        /* jit_generation() when the bytes were read */
+    uint32_t heat;
+    struct region *old;
+    void *opaque;               /* the caller's */
+    uint64_t place, writes;
+    uint8_t bytes[CPU_PAGE_SIZE];       /* of its page */
+};
+/* NULL: nothing won. Takes the lock for moments only. */
+struct region *jit_recompile(struct jit *j, const struct jit_hot_source *src);
+/* Found from here on in place of `old`, whose links go to it by one store each. false: old is no more; r is void. */
+bool jit_supersede(struct jit *j, struct region *r, const struct jit_hot_source *src);
+void jit_count_stale(struct jit *j);
+
+/* What waits to be compiled: at most HOT_QUEUE, the hottest first. Locking is the caller's. */
+enum { HOT_QUEUE = 32 };
+struct hot_queue { struct jit_hot_source *entry[HOT_QUEUE]; unsigned n; uint64_t dropped; };
+void hot_queue_push(struct hot_queue *q, struct jit_hot_source *s);     /* takes it; if full, the coldest is freed */
+struct jit_hot_source *hot_queue_pop(struct hot_queue *q);      /* NULL: empty; the caller's to free */
+void hot_queue_drop(struct hot_queue *q, const struct cpu *cpu);        /* what that CPU asked for */
+void hot_queue_clear(struct hot_queue *q);
+
 /* Makes it unreachable but by jump caches, which the caller sees to. Under the lock. */
 void jit_kill_locked(struct jit *j, struct region *r);
 /* All regions go. Nobody may be running translated code. */
@@ -125,9 +165,23 @@ void jit_unlock(struct jit *j);
 
 /* Builds the IR of one region as jit_translate() does (the interpreter's cache uses it). Length and other facts in
  * *info. false: nothing fetchable, or too large. */
-struct jit_region_info { uint64_t lo, hi /* guest code it covers, lo to hi - 1 */; unsigned insns; bool straddles; };
+struct jit_region_info {
+    uint64_t lo, hi;            /* guest code it covers, lo to hi - 1 */
+    unsigned insns;
+    unsigned inlined;           /* calls */
+    bool straddles;
+};
 bool region_build(struct ir *ir, const struct guest *guest, struct code_fetch *f, uint64_t pc, uint64_t mode,
                   unsigned max_insns, struct jit_region_info *info);
 enum { REGION_MAX_INSNS = 96 };
+
+/* The same for tier 2: see src/jit/graph.c. `g` is working memory of one thread. false also where the guest's mode forbids
+ * it. */
+struct graph;
+struct region_profile { bool (*ran)(const struct region_profile *p, uint64_t pc); };    /* pc began a region */
+struct graph *graph_new(void);
+void graph_free(struct graph *g);
+bool region_build_hot(struct graph *g, struct ir *ir, const struct guest *guest, struct code_fetch *f, uint64_t pc,
+                      uint64_t mode, unsigned max_insns, const struct region_profile *profile, struct jit_region_info *info);
 
 #endif
