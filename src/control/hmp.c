@@ -392,6 +392,7 @@ static void run_line(struct hmp *h, const char *line)
     skip_space(&line);
     if (!*line || *line == '#')
         return;
+    audit_hmp(line);
     n = strcspn(line, " \t/");
     g_autofree char *word = g_strndup(line, n);
 

@@ -39,6 +39,9 @@ extern const struct chardev_fe_ops qmp_ops;
 void qmp_event(struct control_state *c, const char *name, struct json_object *data);
 struct json_object *qmp_dispatch(struct vm *vm, struct monitor *mon, struct json_object *request);
 char *error_text(const struct error *err);      /* sentence and hint in one; caller frees */
+/* audit.c: tells -d audit of a command. err: NULL when it succeeded. */
+void audit_qmp(struct json_object *request, const struct error *err);
+void audit_hmp(const char *line);
 /* hmp.c */
 extern const struct chardev_fe_ops hmp_ops;
 void hmp_session_free(struct monitor *mon);

@@ -140,10 +140,14 @@ struct json_object *qmp_dispatch(struct vm *vm, struct monitor *mon, struct json
     if (run_command(vm, mon, request, &ret, &err)) {
         reply = json_object_new_object();
         json_object_object_add(reply, "return", ret ? ret : json_object_new_object());
+        if (mon)
+            audit_qmp(request, NULL);
     } else {
         json_object_put(ret);
         if (!error_is_set(&err))
             error_set(&err, ERR_GENERIC, "the command failed", NULL);
+        if (mon)
+            audit_qmp(request, &err);
         reply = error_reply(&err);
     }
     if (json_object_is_type(request, json_type_object) && json_object_object_get_ex(request, "id", &id))

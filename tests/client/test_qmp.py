@@ -144,6 +144,24 @@ def flood(r, data):
             reader.join()
 
 
+def test_audit_names_commands_and_hides_secrets():
+    with Rhea('-d', 'audit') as r, r.connect() as s:
+        s.run('object-add', {'qom-type': 'secret', 'id': 's0', 'data': 'open sesame'})
+        s.run('human-monitor-command', {'command-line': 'object_add secret,id=s1,data=xyzzy'})
+        s.run('human-monitor-command', {'command-line': 'info\tstatus\n\x1b[2J'})
+        assert error_of(s.ask('{"execute":"device_del","arguments":{"id":"nobody"}}')) == 'DeviceNotFound'
+        s.ask(json.dumps({'execute': 'no\nsuch', 'arguments': {'x': 'y' * 100000}}))
+        lines = [line for line in r.output().splitlines() if line.startswith('audit: 2')]
+        tails = [line.split('Z ', 1)[1] for line in lines]
+        assert tails[0] == 'qmp: "qmp_capabilities" -> ok', tails
+        assert tails[1] == 'qmp: "object-add" {"qom-type":"secret","id":"s0"} -> ok', tails
+        assert tails[2:4] == ['hmp: object_add ... -> run', 'qmp: "human-monitor-command" {"command-line":"..."} -> ok'], tails
+        assert tails[4] == 'hmp: info\\tstatus\\n\\033[2J -> run', tails
+        assert tails[6] == 'qmp: "device_del" {"id":"nobody"} -> DeviceNotFound', tails
+        assert tails[7].startswith('qmp: "no\\nsuch"') and tails[7].endswith('... -> CommandNotFound') and len(tails[7]) < 1200
+        assert not [w for w in ('sesame', 'xyzzy') if w in r.output()] and len(tails) == 8, tails
+
+
 def test_garbage_does_no_harm():
     rng = random.Random(1)
     bracket = (b'{' * 200 + b'[' * 3000) * 330

@@ -24,6 +24,7 @@
     X(STRACE, "strace", "system calls (user mode)")                                        \
     X(PAGE, "page", "memory map (user mode)")                                              \
     X(NOCHAIN, "nochain", "do not link regions, so that exec and cpu are complete")        \
+    X(AUDIT, "audit", "commands of control connections, and how they ended")               \
     X(TRACE, "trace:", "trace points, by pattern")
 
 enum log_bit {
