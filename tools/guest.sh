@@ -5,6 +5,7 @@
 #   guest.sh debian-arm64, debian-riscv64   the same for these machines (riscv64: Debian 13), set up by a first boot under Rhea
 #   guest.sh debian-test   the same with compilers, python3, openssl and stress-ng
 #   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa compares with
+#   guest.sh runtimes ARCH language runtimes of Debian 13 for arm64, amd64, armhf, riscv64: a folder for rhea-user's -L
 #   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer;
 #                          of other machines: arm64-cloud, arm64-trixie, armhf ... (see kernel_rows)
 #   guest.sh efi KERNEL LOADER   a disk from which EDK2 starts that kernel: systemd-boot, grub, xen; disk.raw
@@ -223,6 +224,28 @@ efi() { # kernel loader
     rm -rf "$tmp"/{pkg,over,initrd.gz,boot.efi,grub.cfg,xen.cfg,loader.conf,rhea.conf}; touch "$tmp/done"; mv "$tmp" "$out"
 }
 
+runtimes() { # architecture: unpacked only, nothing of it is run
+    local out=$cache/runtimes-$1-v$version tmp=$cache/runtimes-$1.tmp names=nodejs,default-jdk-headless,python3,ruby,ocaml-nox,guile-3.0 mode
+    rm -rf "$tmp" "$out"; mkdir -p "$tmp"
+    [ "$1" = riscv64 ] || names+=,luajit
+    [ "$1" = armhf ] || [ "$1" = riscv64 ] || names+=,sbcl
+    [ "$(id -u)" = 0 ] && mode=root || mode=unshare
+    progress "Unpacking language runtimes for $1" mmdebstrap --mode=$mode --variant=extract --architectures="$1" --include="$names" \
+        --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+        trixie "$tmp/root" "deb $(mirror) trixie main"
+    for dir in bin lib; do [ -e "$tmp/root/$dir" ] || ln -s "usr/$dir" "$tmp/root/$dir"; done       # else base-files' work
+    relative_links "$tmp/root"
+    touch "$tmp/done"; mv "$tmp" "$out"
+}
+
+# A prefix for -L holds only what is asked for by an absolute path; where symbolic links lead is the host's.
+relative_links() { # root
+    local link to
+    find "$1" -type l -lname '/*' -printf '%p\t%l\n' | while IFS=$'\t' read -r link to; do
+        ln -sfnr "$1$to" "$link"
+    done
+}
+
 foreign_packages=systemd-sysv,systemd-resolved,udev,dbus,openssh-server,iproute2,iputils-ping,ca-certificates,wget,procps,kmod,less,login
 case ${1:-} in
 debian) make_once "$cache/debian-12-amd64-v$version" debian debian-12-amd64 "" ;;
@@ -234,6 +257,7 @@ debian-test) make_once "$cache/debian-12-amd64-test-v$version" debian debian-12-
 riscv-firmware) make_once "$cache/riscv-firmware-v$version" riscv_firmware ;;
 efi) make_once "$cache/kernel-$2-v$version" kernel "$2" >/dev/null; make_once "$cache/efi-$2-$3-v$version" efi "$2" "$3" ;;
 qemu-user) make_once "$cache/qemu-user-v$version" qemu_user ;;
+runtimes) make_once "$cache/runtimes-$2-v$version" runtimes "$2" ;;
 kernel) make_once "$cache/kernel-${2:-cloud}-v$version" kernel "${2:-cloud}" ;;
-*) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
