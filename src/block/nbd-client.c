@@ -362,7 +362,7 @@ static bool negotiate(struct session *s)
         return false;
     if (!s->fixed)
         return export_name(s);
-    if (!headers(s))
+    if (!s->o->simple && !headers(s))
         return false;
     if (s->p->mode >= NBD_STRUCTURED && s->o->context && !set_context(s))
         return false;

@@ -11,6 +11,7 @@ struct nbd_connect {
     const char *export;
     struct object *creds;               /* TLS; NULL: in clear */
     const char *tls_hostname;           /* NULL: the address's host */
+    bool simple;                        /* no structured replies: the kernel is to use the connection */
     const char *context;                /* metadata context wanted, or NULL */
     volatile bool cancel;               /* set by others: give up, and ... */
     struct nbd_channel *ch;             /* ... shut this down: where we negotiate, NULL before and after */

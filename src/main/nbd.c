@@ -2,20 +2,36 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib-unix.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "block/export.h"
-#include "block/nbd.h"
+#include "block/nbd-client.h"
 #include "main/tool.h"
 #include "rhea/base/log.h"
 #include "rhea/base/options.h"
 #include "rhea/control/version.h"
 #include "rhea/vm/object.h"
+#include "rhea/vm/tls.h"
 #include "rhea/vm/vm.h"
+
+/* linux/nbd.h, whose other names are nbd.h's too */
+#define NBD_SET_SOCK _IO(0xab, 0)
+#define NBD_SET_BLKSIZE _IO(0xab, 1)
+#define NBD_DO_IT _IO(0xab, 3)
+#define NBD_CLEAR_SOCK _IO(0xab, 4)
+#define NBD_CLEAR_QUE _IO(0xab, 5)
+#define NBD_SET_SIZE_BLOCKS _IO(0xab, 7)
+#define NBD_DISCONNECT _IO(0xab, 8)
+#define NBD_SET_TIMEOUT _IO(0xab, 9)
+#define NBD_SET_FLAGS _IO(0xab, 10)
 
 enum { HANDSHAKE_SECONDS = 10, FIRST_INHERITED_FD = 3, INHERITED_MAX = 16 };
 
@@ -232,6 +248,102 @@ static bool start_server(struct nbd_program *p)
     return ok;
 }
 
+/* ---- the kernel's client: -c, -d (linux/nbd.h) */
+
+static int disconnect(struct nbd_program *p)
+{
+    int fd = open(p->disconnect, O_RDWR | O_CLOEXEC);
+
+    if (fd < 0) {
+        error_set_errno(&p->err, errno, "modprobe nbd makes the devices", "Cannot open %s", p->disconnect);
+        return fail(p);
+    }
+    ioctl(fd, NBD_CLEAR_QUE);
+    ioctl(fd, NBD_DISCONNECT);
+    ioctl(fd, NBD_CLEAR_SOCK);
+    close(fd);
+    printf("%s disconnected\n", p->disconnect);
+    return 0;
+}
+
+/* Hands the kernel its end of the connection, once the server's flags and size are known to it. */
+static bool device_setup(struct nbd_program *p, int dev, int sock, uint64_t size, unsigned flags)
+{
+    unsigned block = size % 4096 ? 512 : 4096;
+
+    if (ioctl(dev, NBD_SET_SOCK, (unsigned long)sock) < 0 || ioctl(dev, NBD_SET_BLKSIZE, (unsigned long)block) < 0 ||
+        ioctl(dev, NBD_SET_SIZE_BLOCKS, (unsigned long)(size / block)) < 0)
+        return error_set_errno(&p->err, errno, errno == EBUSY ? "rhea-nbd -d frees it" : NULL, "Cannot set up %s", p->connect);
+    if (flags & NBD_FLAG_READ_ONLY) {
+        int read_only = 1;
+
+        ioctl(dev, BLKROSET, (unsigned long)&read_only);
+    }
+    ioctl(dev, NBD_SET_FLAGS, (unsigned long)flags);
+    ioctl(dev, NBD_SET_TIMEOUT, 0ul);
+    return true;
+}
+
+struct kernel_device { struct nbd_program *p; int dev, sock; };
+
+/* Its own thread: the kernel serves the device in it until it is disconnected. */
+static void *device_thread(void *arg)
+{
+    struct kernel_device *d = arg;
+
+    if (ioctl(d->dev, NBD_DO_IT) < 0 && errno != EPIPE)
+        warn_report("%s: %s", d->p->connect, g_strerror(errno));
+    ioctl(d->dev, NBD_CLEAR_QUE);
+    ioctl(d->dev, NBD_CLEAR_SOCK);
+    close(d->sock);
+    close(d->dev);
+    g_free(d);
+    return NULL;
+}
+
+struct attach { struct nbd_program *p; struct nbd_peer peer; struct json_object *addr; bool ok; };
+
+static void attach_run(void *arg)
+{
+    struct attach *a = arg;
+    struct nbd_connect c = { .addr = a->addr, .export = a->p->export_name ? a->p->export_name : "", .simple = true };
+
+    a->ok = nbd_connect(&c, &a->peer, NULL, &a->p->err);
+}
+
+/* A client of our own negotiates; its socket becomes the kernel's. */
+static bool attach_device(struct nbd_program *p)
+{
+    struct attach a = { .p = p, .addr = address(p) };
+    struct kernel_device *d;
+    pthread_t thread;
+    int dev = open(p->connect, O_RDWR | O_CLOEXEC);
+
+    if (dev < 0) {
+        json_object_put(a.addr);
+        return error_set_errno(&p->err, errno, "modprobe nbd makes the devices", "Cannot open %s", p->connect);
+    }
+    block_run(p->graph, attach_run, &a);
+    json_object_put(a.addr);
+    d = g_new0(struct kernel_device, 1);
+    *d = (struct kernel_device){ p, dev, a.ok ? dup(nbd_channel_fd(a.peer.ch)) : -1 };
+    if (a.ok) {
+        fcntl(d->sock, F_SETFL, fcntl(d->sock, F_GETFL) & ~O_NONBLOCK);
+        nbd_channel_free(a.peer.ch);
+    }
+    if (a.ok && device_setup(p, dev, d->sock, a.peer.size, a.peer.flags) && !pthread_create(&thread, NULL, device_thread, d)) {
+        pthread_detach(thread);
+        printf("NBD device %s is now connected to %s\n", p->connect, p->args[0]);
+        fflush(stdout);
+        return true;
+    }
+    close(dev);
+    if (d->sock >= 0)
+        close(d->sock);
+    g_free(d);
+    return error_setf(&p->err, ERR_GENERIC, NULL, "cannot connect %s", p->connect);
+}
+
 static gboolean on_signal(gpointer arg)
 {
     loop_quit(((struct nbd_program *)arg)->loop);
@@ -305,10 +417,73 @@ static int serve(struct nbd_program *p)
         return fail(p);
     nbd_server_on_clients(p->graph, clients_changed, p);
     watch_signals(p);
+    if (p->connect && !attach_device(p))
+        return fail(p);
     tell_parent(p);
     loop_run(p->loop);
     if (p->pid_file)
         unlink(p->pid_file);
+    return 0;
+}
+
+/* ---- looking at a server: --list */
+
+static void print_export(const struct nbd_listed *e, void *arg)
+{
+    static const char *const names[] = { NULL, "readonly", "flush", "fua", "rotational", "trim", "zeroes", "df", "multi", "resize",
+                                         "cache", "fast-zero", "block-status-payload" };
+    const struct nbd_peer *p = e->peer;
+
+    printf(" export: '%s'\n", e->name);
+    if (e->description)
+        printf("  description: %s\n", e->description);
+    printf("  size:  %" PRIu64 "\n  flags: 0x%x (", p->size, p->flags);
+    for (unsigned i = 1; i < G_N_ELEMENTS(names); i++)
+        if (p->flags & 1u << i)
+            printf(" %s", names[i]);
+    printf(" )\n");
+    if (p->min_block)
+        printf("  min block: %u\n  opt block: %u\n  max block: %u\n", p->min_block, p->opt_block, p->max_block);
+    if (!*e->contexts)
+        return;
+    printf("  available meta contexts: %u\n", g_strv_length(e->contexts));
+    for (char **c = e->contexts; *c; c++)
+        printf("   %s\n", *c);
+}
+
+struct listing { struct nbd_program *p; struct nbd_connect c; unsigned count; bool ok; };
+
+static void list_one(const struct nbd_listed *e, void *arg)
+{
+    struct listing *l = arg;
+
+    if (l->count != UINT_MAX)
+        printf("exports available: %u\n", l->count);
+    l->count = UINT_MAX;
+    print_export(e, NULL);
+}
+
+static void list_run(void *arg)
+{
+    struct listing *l = arg;
+
+    l->ok = nbd_list(&l->c, &l->count, list_one, l, &l->p->err);
+}
+
+static int list(struct nbd_program *p)
+{
+    struct listing l = { .p = p, .c = { .addr = address(p), .export = "", .tls_hostname = p->tls_hostname } };
+
+    if (p->tls_creds)
+        l.c.creds = tls_creds_get(&p->objects, p->tls_creds, false, &p->err);
+    if (!p->tls_creds || l.c.creds)
+        block_run(p->graph, list_run, &l);
+    object_put(l.c.creds);
+    json_object_put(l.c.addr);
+    if (!l.ok)
+        return fail(p);
+    if (!l.count)
+        printf("exports available: 0\n");
     return 0;
 }
 
@@ -360,6 +535,11 @@ static bool parse_line(struct nbd_program *p, int *argc, char ***argv)
         { "aio", 0, 0, G_OPTION_ARG_STRING, &p->aio, "threads, native, io_uring", "MODE" },
         { "discard", 0, 0, G_OPTION_ARG_STRING, &p->discard, "what a client's trim does: ignore (default), unmap", "MODE" },
         { "detect-zeroes", 0, 0, G_OPTION_ARG_STRING, &p->detect_zeroes, "written zeroes become holes: off, on, unmap", "MODE" },
+        { "list", 'L', 0, G_OPTION_ARG_NONE, &p->list, "tell what the server at -b, -p or -k offers, and end", NULL },
+        { "connect", 'c', 0, G_OPTION_ARG_STRING, &p->connect, "make it a block device of this machine", "/dev/nbdN" },
+        { "disconnect", 'd', 0, G_OPTION_ARG_STRING, &p->disconnect, "free the block device, and end", "/dev/nbdN" },
+        { "tls-hostname", 0, 0, G_OPTION_ARG_STRING, &p->tls_hostname, "with --list: the name in the server's certificate", "NAME" },
+        { "selinux-label", 0, 0, G_OPTION_ARG_STRING, &p->selinux, "not in this build", "LABEL" },
         { "object", 0, 0, G_OPTION_ARG_STRING_ARRAY, &p->objects_given, "an object that options refer to: secret,id=sec0,file=key", "OPTIONS" },
         { "tls-creds", 0, 0, G_OPTION_ARG_STRING, &p->tls_creds, "clients must use TLS: id of an --object tls-creds-...", "ID" },
         { "tls-authz", 0, 0, G_OPTION_ARG_STRING, &p->tls_authz, "id of an --object authz-... that knows who may", "ID" },
@@ -390,6 +570,19 @@ static bool check_line(struct nbd_program *p)
     uint32_t mask = 0;
     g_autofree char *spec = p->trace ? g_strdup_printf("trace:%s", p->trace) : NULL;
 
+    if (p->selinux)
+        return error_set(&p->err, ERR_GENERIC, "this build does not set SELinux labels", "leave out --selinux-label");
+    if (p->list || p->disconnect) {
+        if (p->list && (p->export_name || p->offset || p->connect || p->disconnect || p->pid_file || p->fork))
+            return error_set(&p->err, ERR_GENERIC, "List mode is incompatible with options of an export", "give -b, -p, -k, TLS alone");
+        return !p->args || error_set(&p->err, ERR_GENERIC, p->list ? "List mode takes no image" : "-d takes no image", NULL);
+    }
+    if (p->tls_hostname)
+        return error_set(&p->err, ERR_GENERIC, "TLS hostname is only supported with --list", NULL);
+    if (p->connect && (p->tls_creds || p->port || p->bind))
+        return error_set(&p->err, ERR_GENERIC, "the kernel's client has no TLS, and needs no address", "give -c alone, or with -k");
+    if (p->connect && !p->socket)
+        p->socket = g_strdup_printf("/var/lock/rhea-nbd-%s", strrchr(p->connect, '/') ? strrchr(p->connect, '/') + 1 : p->connect);
     if (!p->args || !p->args[0] || p->args[1])
         return error_set(&p->err, ERR_GENERIC, "it takes one image", "rhea-nbd -k /tmp/disk.sock disk.qcow2");
     if (p->shared < 0 || p->handshake < 0)
@@ -423,7 +616,11 @@ int main(int argc, char **argv)
     }
     if (!check_line(&p))
         return fail(&p);
-    if (p.fork) {
+    if (p.disconnect)
+        return disconnect(&p);
+    if (p.list)
+        return with_graph(&p, list);
+    if (p.fork || p.connect) {
         int ret = fork_server(&p);
 
         if (ret >= 0)

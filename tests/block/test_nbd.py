@@ -15,6 +15,7 @@ BUILD = os.environ.get('BUILD', 'build')
 BIN = os.path.abspath(os.path.join(BUILD, 'bin'))
 NBD, IMG = os.path.join(BIN, 'rhea-nbd'), os.path.join(BIN, 'rhea-img')
 MiB = 1 << 20
+FILE = os.path.abspath(__file__)
 SOAK = bool(os.environ.get('SOAK'))
 
 
@@ -249,6 +250,328 @@ def test_waits_for_a_server():
     with server('-t', '-r', '-f', 'raw', 'in.raw'):
         assert p.wait(120) == 0
     same('in.raw', 'out.raw')
+
+
+
+def test_list_tells_what_qemu_nbd_does():
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', 'd.qcow2', '8M')
+    for program in (NBD, 'qemu-nbd'):
+        with server('-t', '-e', 0, '-A', '-x', 'disk', '-D', 'a disk', '-f', 'qcow2', 'd.qcow2', program=program):
+            ours, theirs = (run(p, '-L', '-k', os.path.abspath('s')).stdout for p in (NBD, 'qemu-nbd'))
+            assert ours == theirs, (ours, theirs)
+
+
+def test_fio_writes_and_reads_back():
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', 'd.qcow2', '16M')
+    with server('-t', '-e', 0, '-f', 'qcow2', 'd.qcow2'):
+        run('fio', '--name=x', '--ioengine=nbd', '--uri=' + uri(), '--rw=randrw', '--bs=4k', '--iodepth=32', '--size=8M',
+            '--verify=crc32c', '--verify_fatal=1', '--minimal')
+    run('qemu-img', 'check', '-q', 'd.qcow2')
+
+
+def test_snapshot_offset_and_internal_snapshot():
+    noise('in.raw', 2 * MiB, 8)
+    with server('-t', '-s', '-f', 'raw', 'in.raw'):
+        run('nbdcopy', '--connections=1', '--', 'null:', uri(), ok=(0, 1))
+        run('qemu-io', '-f', 'raw', '-c', 'write -P 9 0 64k', '-c', 'read -P 9 0 64k', uri())
+    assert open('in.raw', 'rb').read(65536) != b'\x09' * 65536
+    with server('-t', '-r', '-o', '1M', '-f', 'raw', 'in.raw'):
+        run(IMG, 'convert', '-f', 'raw', '-O', 'raw', uri(), 'out.raw')
+    assert open('in.raw', 'rb').read()[MiB:] == open('out.raw', 'rb').read()
+    run('qemu-img', 'convert', '-O', 'qcow2', 'in.raw', 'd.qcow2')
+    run('qemu-img', 'snapshot', '-c', 'first', 'd.qcow2')
+    run('qemu-io', '-c', 'write -P 9 0 2M', 'd.qcow2')
+    with server('-t', '-l', 'first', '-f', 'qcow2', 'd.qcow2'):
+        run(IMG, 'convert', '-f', 'raw', '-O', 'raw', uri(), 'out.raw')
+    same('in.raw', 'out.raw')
+
+
+def test_fork_and_pid_file():
+    noise('in.raw', MiB, 9)
+    run(NBD, '--fork', '-t', '-r', '-f', 'raw', '-k', os.path.abspath('s'), '--pid-file', 'pid', 'in.raw')
+    pid = int(open('pid').read())
+    try:
+        run(IMG, 'convert', '-f', 'raw', '-O', 'raw', uri(), 'out.raw')
+    finally:
+        os.kill(pid, 15)
+    same('in.raw', 'out.raw')
+    assert run(NBD, '--fork', '-f', 'raw', '-k', os.path.abspath('s'), 'missing.raw', ok=(1,)).stderr
+
+
+def test_a_dirty_bitmap_is_read_as_a_map():
+    """What incremental backup does with x-dirty-bitmap."""
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', 'd.qcow2', '1M')
+    run('qemu-img', 'bitmap', '--add', '-g', '64k', 'd.qcow2', 'b0')
+    run('qemu-io', '-c', 'write -P 2 128k 64k', 'd.qcow2')
+    with server('-t', '-r', '-B', 'b0', '-f', 'qcow2', 'd.qcow2'):
+        image = 'driver=nbd,server.type=unix,server.path=%s,x-dirty-bitmap=qemu:dirty-bitmap:b0' % os.path.abspath('s')
+        ours, theirs = (json.loads(run(p, 'map', '--output=json', '--image-opts', image).stdout) for p in (IMG, 'qemu-img'))
+        for m in ours, theirs:
+            assert [(x['start'], x['data']) for x in m] == [(0, True), (131072, False), (196608, True)], m
+
+
+# ---- QMP
+
+def test_qmp_server_and_exports():
+    sys.path.insert(0, os.path.dirname(os.path.abspath(FILE)))
+    from jobs import Rhea                                                   # noqa: E402
+    noise('in.raw', MiB, 10)
+    here = os.getcwd()
+    addr = {'type': 'unix', 'data': {'path': os.path.abspath('s')}}
+    with Rhea() as r, r.connect() as s:
+        def refused(text, *args):
+            try:
+                s.run(*args)
+            except Exception as e:
+                assert text in str(e), e
+            else:
+                raise AssertionError('%s is not refused' % args[0])
+
+        s.run('blockdev-add', {'driver': 'file', 'filename': here + '/in.raw', 'node-name': 'd', 'read-only': True})
+        refused('not running', 'nbd-server-stop')
+        refused('not running', 'block-export-add', {'type': 'nbd', 'id': 'e', 'node-name': 'd'})
+        s.run('nbd-server-start', {'addr': addr, 'max-connections': 3})
+        refused('already running', 'nbd-server-start', {'addr': addr})
+        s.run('block-export-add', {'type': 'nbd', 'id': 'e', 'node-name': 'd', 'name': 'disk'})
+        refused('already in use', 'block-export-add', {'type': 'nbd', 'id': 'e', 'node-name': 'd', 'name': 'x'})
+        refused('read-only', 'block-export-add', {'type': 'nbd', 'id': 'f', 'node-name': 'd', 'writable': True})
+        s.run('nbd-server-add', {'device': 'd'})
+        refused('in use', 'blockdev-del', {'node-name': 'd'})
+        run(IMG, 'convert', '-f', 'raw', '-O', 'raw', uri('disk'), 'out.raw')
+        run('nbdcopy', uri('d'), 'out2.raw')
+        assert s.run('query-block-exports') == [{'node-name': 'd', 'shutting-down': False, 'type': 'nbd', 'id': 'e'},
+                                                {'node-name': 'd', 'shutting-down': False, 'type': 'nbd', 'id': 'd'}]
+        with socket.socket(socket.AF_UNIX) as c:
+            c.connect('s')
+            go(c, b'disk')
+            refused('still in use', 'block-export-del', {'id': 'e'})
+            s.run('block-export-del', {'id': 'e', 'mode': 'hard'})
+            assert s.event('BLOCK_EXPORT_DELETED')['data'] == {'id': 'e'}
+        s.run('nbd-server-remove', {'name': 'd'})
+        assert s.event('BLOCK_EXPORT_DELETED')['data'] == {'id': 'd'}
+        s.run('blockdev-del', {'node-name': 'd'})
+        s.run('nbd-server-stop')
+        assert s.run('query-block-exports') == [] and not os.path.exists('s')
+    same('in.raw', 'out.raw')
+    same('in.raw', 'out2.raw')
+
+
+# ---- peers that mean harm
+
+def take(c, n):
+    data = b''
+    while len(data) < n:
+        part = c.recv(n - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return data
+
+
+def greet(c, flags=3):
+    c.settimeout(60)
+    assert take(c, 18)[:8] == b'NBDMAGIC'
+    c.sendall(struct.pack('>I', flags))
+
+
+def option(code, data=b''):
+    return b'IHAVEOPT' + struct.pack('>II', code, len(data)) + data
+
+
+def answer(c):
+    magic, code, kind, n = struct.unpack('>QIII', take(c, 20))
+    assert magic == 0x3e889045565a9
+    return kind, take(c, n)
+
+
+def go(c, name=b'', structured=False):
+    greet(c)
+    if structured:
+        c.sendall(option(8))
+        assert answer(c)[0] == 1
+    c.sendall(option(7, struct.pack('>I', len(name)) + name + b'\0\0'))
+    while answer(c)[0] != 1:
+        pass
+
+
+def request(kind, off, length, flags=0, cookie=1, data=b''):
+    return struct.pack('>IHHQQI', 0x25609513, flags, kind, cookie, off, length) + data
+
+
+def hang_up(c):
+    """It must be the server that ends it."""
+    try:
+        while c.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+
+
+def resident(pid):
+    with open('/proc/%d/statm' % pid) as f:
+        return int(f.read().split()[1]) * 4096
+
+
+def attacks(r):
+    yield 'noise', lambda c: c.sendall(r.randbytes(4096))
+    yield 'noise after the greeting', lambda c: (greet(c), c.sendall(r.randbytes(4096)))
+    yield 'flags that are not', lambda c: greet(c, 0xffffffff)
+    yield 'a huge option', lambda c: (greet(c), c.sendall(b'IHAVEOPT' + struct.pack('>II', 7, 0xffffffff) + b'x' * 4096))
+    yield 'a long name', lambda c: (greet(c), c.sendall(option(1, b'x' * 60000)))
+    yield 'half an option', lambda c: (greet(c), c.sendall(option(7, b'\0\0\0\4abcd\0\0')[:-3]), c.shutdown(socket.SHUT_WR))
+    yield 'a flood of options', lambda c: (greet(c), c.sendall(option(3) * 3000 + option(99) * 3000), c.shutdown(socket.SHUT_WR))
+    yield 'contexts without end', lambda c: (greet(c), c.sendall(option(8) + option(10, b'\0\0\0\0\xff\xff\xff\xff' + b'\0\0\0\1x' * 5000)),
+                                             c.shutdown(socket.SHUT_WR))
+    yield 'a wrong magic', lambda c: (go(c), c.sendall(b'x' * 28))
+    yield 'a write of 4 GiB', lambda c: (go(c), c.sendall(request(1, 0, 0xffffffff) + b'x' * 65536))
+    yield 'half a write', lambda c: (go(c), c.sendall(request(1, 0, 65536) + b'x' * 100), c.shutdown(socket.SHUT_WR))
+    yield 'questions without listening', lambda c: (go(c), c.settimeout(1), flood(c), c.close())
+
+
+def flood(c):
+    try:
+        for _ in range(2000):
+            c.sendall(request(0, 0, MiB) * 20)
+    except (TimeoutError, BlockingIOError):
+        pass
+
+
+def test_hostile_clients():
+    r = random.Random(11)
+    noise('in.raw', 4 * MiB, 12)
+    with server('-t', '-e', 0, '-f', 'raw', 'in.raw') as p:
+        run('nbdcopy', uri(), 'out.raw')
+        before = resident(p.pid)
+        for name, attack in attacks(r):
+            with socket.socket(socket.AF_UNIX) as c:
+                c.connect('s')
+                try:
+                    attack(c)
+                    if c.fileno() >= 0:
+                        c.settimeout(60)
+                        hang_up(c)
+                except (BrokenPipeError, ConnectionResetError, EOFError):
+                    pass
+                except TimeoutError:
+                    raise AssertionError('after %s the connection stays open' % name)
+            assert p.poll() is None, name
+        run('nbdcopy', uri(), 'out2.raw')
+        grown = resident(p.pid) - before
+        assert grown < 100 * MiB, '%d MiB more' % (grown // MiB)
+    same('in.raw', 'out2.raw')
+
+
+def test_requests_that_cannot_be():
+    """Each is answered with its error, and the connection goes on."""
+    noise('in.raw', 4 * MiB, 13)
+    asks = [((0, 4 * MiB, 1), 22), ((0, 2 ** 63, 4096), 22), ((0, 2 ** 64 - 1, 4096), 22), ((0, 0, 0xffffffff), 22),
+            ((1, 4 * MiB, 512, 0, 1, b'x' * 512), 28), ((4, 4 * MiB - 1, 2), 28), ((6, 2 ** 64 - 4096, 4096), 28), ((99, 0, 0), 22),
+            ((0, 0, 512, 0x8000), 22), ((7, 0, 512), 22), ((8, 0, 512), 22), ((0, 0, 0), 0), ((3, 0, 0), 0), ((5, 0, 4 * MiB), 0)]
+    with server('-t', '-e', 0, '-f', 'raw', 'in.raw'):
+        for structured in (False, True):
+            with socket.socket(socket.AF_UNIX) as c:
+                c.connect('s')
+                go(c, structured=structured)
+                for n, (ask, want) in enumerate(asks):
+                    args = list(ask) + [0, 1, b''][len(ask) - 3:]
+                    c.sendall(request(args[0], args[1], args[2], args[3], n, args[5]))
+                    magic = struct.unpack('>I', take(c, 4))[0]
+                    if magic == 0x67446698:
+                        error, cookie = struct.unpack('>IQ', take(c, 12))
+                    else:
+                        flags, kind, cookie, length = struct.unpack('>HHQI', take(c, 16))
+                        body = take(c, length)
+                        assert flags == 1, (ask, flags)
+                        error = struct.unpack('>I', body[:4])[0] if kind & 0x8000 else 0
+                    assert (cookie, error) == (n, want), (ask, error)
+    with server('-t', '-e', 0, '-r', '-f', 'raw', 'in.raw'), socket.socket(socket.AF_UNIX) as c:
+        c.connect('s')
+        go(c)
+        for kind in (1, 4, 6):
+            c.sendall(request(kind, 0, 512, data=b'x' * 512 if kind == 1 else b''))
+            assert struct.unpack('>IIQ', take(c, 16))[1] == 1
+
+
+def test_silent_clients_are_dropped():
+    noise('in.raw', MiB, 14)
+    with server('-t', '-e', 1, '--handshake-limit', 1, '-f', 'raw', 'in.raw'), socket.socket(socket.AF_UNIX) as c:
+        c.connect('s')
+        c.settimeout(60)
+        hang_up(c)
+        run(IMG, 'info', '-f', 'raw', uri())
+
+
+def hostile_server(listener, r, n):
+    """One connection, answered with what the protocol allows at first, then not."""
+    c, _ = listener.accept()
+    listener.close()
+    with c:
+        c.settimeout(20)
+        try:
+            c.sendall(b'NBDMAGICIHAVEOPT\0\3')
+            take(c, 4)
+            while True:
+                _, code, length = struct.unpack('>QII', take(c, 16))
+                take(c, length)
+
+                def say(kind, data=b''):
+                    c.sendall(struct.pack('>QIII', 0x3e889045565a9, code, kind, len(data)) + data)
+                if n % 8 == 0:
+                    c.sendall(r.randbytes(64))
+                    return
+                if n % 8 == 1:
+                    c.sendall(struct.pack('>QIII', 0x3e889045565a9, code, 3, 0xffffffff))
+                    return
+                if code == 8:
+                    say(1)
+                elif code == 10:
+                    say(4, struct.pack('>I', 7) + b'base:allocation')
+                    say(1)
+                elif code == 7:
+                    say(3, struct.pack('>HQH', 0, 2 ** 64 - 1 if n % 8 == 2 else MiB, 1))
+                    say(1)
+                    break
+                else:
+                    say(0x80000001)
+            for k in range(4):
+                head = take(c, 28)
+                cookie, kind = head[8:16], struct.unpack('>H', head[6:8])[0]
+                off, length = struct.unpack('>QI', head[16:])
+
+                def chunk(t, data, flags=1, claim=None):
+                    c.sendall(struct.pack('>IHH', 0x668e33ef, flags, t) + cookie + struct.pack('>I', claim or len(data)) + data)
+                which = (n + k) % 8
+                if which == 2:
+                    c.sendall(struct.pack('>II', 0x67446698, 0) + r.randbytes(8))
+                elif which == 3:
+                    chunk(1, struct.pack('>Q', off + length) + b'x' * 512)
+                elif which == 4:
+                    chunk(1, struct.pack('>Q', off) + b'x' * 100, claim=0xfffffff0)
+                elif which == 5:
+                    chunk(2, struct.pack('>QI', off, 0xffffffff))
+                elif which == 6:
+                    chunk(5, struct.pack('>III', 7, 0, 0))
+                elif which == 7:
+                    chunk(0x8001, struct.pack('>IH', 5, 65535))
+                else:
+                    chunk(0, b'')
+        except (EOFError, OSError):
+            pass
+
+
+def test_hostile_servers():
+    r = random.Random(15)
+    for n in range(64 if not SOAK else 1024):
+        with socket.socket(socket.AF_UNIX) as listener:     # one connection: what comes to mend it is refused
+            listener.bind('s')
+            listener.listen(1)
+            listener.settimeout(60)
+            p = subprocess.Popen([IMG, 'convert', '-f', 'raw', '-O', 'raw', uri(), 'out.raw'], stderr=subprocess.PIPE, text=True)
+            hostile_server(listener, r, n)
+        os.unlink('s')
+        assert p.wait(60) == 1, (n, p.returncode)
+        assert p.stderr.read(), n
+        p.stderr.close()
 
 
 def tests():
