@@ -54,3 +54,20 @@ foreign() { # name suite architecture console kernel-package packages emulator a
     rm -rf "$tmp"/{root.raw,kernel,busybox,initramfs}
     touch "$tmp/done"; mv "$tmp" "$out"
 }
+
+# A tree for user mode, unpacked here and set up by its own programs under rhea-user.
+chroot_unpack() { # directory suite architecture packages
+    local run=
+    [ "$(id -u)" = 0 ] || run="unshare --map-auto --map-root-user"
+    $run debootstrap --foreign --arch="$3" --variant=minbase --include="$4" "$2" "$1/tree" "$(mirror)"
+    $run bash -euc 'printf "force-unsafe-io\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n" > "$1/etc/dpkg/dpkg.cfg.d/rhea"' - "$1/tree"
+}
+
+chroot_tree() { # name suite architecture packages
+    local out=$cache/$1-v$version tmp=$cache/$1.tmp
+    [ "$(id -u)" = 0 ] || unshare --map-auto --map-root-user rm -rf "$tmp" "$out"
+    rm -rf "$tmp" "$out"; mkdir -p "$tmp"
+    progress "Unpacking Debian $2 for $3" chroot_unpack "$tmp" "$2" "$3" "$4"
+    progress "Setting it up under rhea-user" env RHEA_USER="$build/bin/rhea-user" "$here/chroot-enter" -w "$tmp/tree" /debootstrap/debootstrap --second-stage
+    touch "$tmp/done"; mv "$tmp" "$out"
+}

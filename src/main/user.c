@@ -55,6 +55,8 @@ static bool opt_cache(struct command *c, const char *v, struct error *err)
 
 static bool opt_self(struct command *c, const char *v, struct error *err) { c->user.self = v; return true; }
 
+static bool opt_limits(struct command *c, const char *v, struct error *err) { c->user.limits = v; return true; }
+
 static bool opt_seccomp(struct command *c, const char *v, struct error *err)
 {
     uint64_t fd;
@@ -127,6 +129,7 @@ static const struct option {
     { "interp", opt_interp, NULL, "INTERP", "interpret, do not translate" },
     { "tb-size", opt_cache, "MEBIBYTES", "TB_SIZE", "size of the code cache" },
     { "self", opt_self, "PATH", NULL, NULL },
+    { "limits", opt_limits, "TEXT", NULL, NULL },
     { "seccomp-fd", opt_seccomp, "NUMBER", NULL, NULL },         /* from our own execve() */
     { "perfmap", opt_perf, NULL, "PERFMAP", "write /tmp/perf-PID.map" },
     { "version", opt_version, NULL, NULL, "print the version" },

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "rhea/base/log.h"
 #include "user/elf.h"
+#include "user/limits.h"
 #include "user/seccomp.h"
 #include "user/syscall.h"
 
@@ -44,8 +45,10 @@ static void add_option(GPtrArray *v, const char *name, const char *value)
 }
 
 /* The command line that runs path as this process runs. */
-static char **rhea_argv(const struct user_options *o, int seccomp_fd, const char *path, char **argv)
+static char **rhea_argv(struct process *p, int seccomp_fd, const char *path, char **argv)
 {
+    const struct user_options *o = p->options;
+    g_autofree char *limits = limits_text(p);
     GPtrArray *v = g_ptr_array_new();
 
     add_option(v, "rhea-user", NULL);
@@ -71,6 +74,8 @@ static char **rhea_argv(const struct user_options *o, int seccomp_fd, const char
         add_option(v, "-interp", NULL);
     if (o->self)
         add_option(v, "-self", o->self);
+    if (limits)
+        add_option(v, "-limits", limits);
     if (seccomp_fd >= 0) {
         g_ptr_array_add(v, g_strdup("-seccomp-fd"));
         g_ptr_array_add(v, g_strdup_printf("%d", seccomp_fd));
@@ -86,17 +91,23 @@ static char **rhea_argv(const struct user_options *o, int seccomp_fd, const char
 /* The host's kernel cannot judge a native program by filters for the guest's numbers, so that it is not run under them. */
 static int64_t exec_host(struct thread *t, const char *path, char **argv, char **envp)
 {
+    struct rlimit old[LIMIT_COUNT];
+    int64_t r;
+
     if (t->seccomp) {
         log_at(LOG_UNIMP, "execve: %s is a program for the host, which seccomp filters of a guest cannot watch\n", path);
         return -EACCES;
     }
-    return execve(path, argv, envp) < 0 ? -errno : 0;
+    limits_to_host(t->process, old);
+    r = execve(path, argv, envp) < 0 ? -errno : 0;
+    limits_from_host(old);
+    return r;
 }
 
 static int64_t exec_rhea(struct thread *t, const char *path, char **argv, char **envp)
 {
     int seccomp_fd = t->seccomp ? seccomp_save(t) : -1;
-    g_auto(GStrv) v = rhea_argv(t->process->options, seccomp_fd, path, argv);
+    g_auto(GStrv) v = rhea_argv(t->process, seccomp_fd, path, argv);
     int64_t r;
 
     if (t->seccomp && seccomp_fd < 0)

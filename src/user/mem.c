@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+#include "user/limits.h"
 #include "user/mem.h"
 
 #ifndef MAP_FIXED_NOREPLACE
@@ -132,7 +133,7 @@ static void map_clear(struct mm *mm, uint64_t start, uint64_t end)
 
 static bool map_joins(const struct map *a, const struct map *b)
 {
-    return a->end == b->start && a->prot == b->prot && a->shared == b->shared && !a->shm && !b->shm && a->name == b->name
+    return a->end == b->start && a->sealed == b->sealed && a->prot == b->prot && a->shared == b->shared && !a->shm && !b->shm && a->name == b->name
         && a->ino == b->ino && a->dev_major == b->dev_major && a->dev_minor == b->dev_minor
         && (!a->ino || a->offset + (a->end - a->start) == b->offset);
 }
@@ -198,6 +199,35 @@ static uint64_t map_gap(const struct mm *mm, uint64_t n, uint64_t align, uint64_
         end = MIN(end, mm->maps[k - 1].start);
         k--;
     }
+}
+
+/* RLIMIT_AS counts all that is mapped, RLIMIT_DATA what is private and writable: may [addr, addr + n) be added? What it replaces
+ * does not count. */
+static bool limits_allow(struct process *p, uint64_t addr, uint64_t n, bool data)
+{
+    const struct mm *mm = p->mm;
+    uint64_t most = limit_soft(p, LIMIT_AS), most_data = data ? limit_soft(p, LIMIT_DATA) : RLIM_INFINITY;
+    uint64_t sum = n, sum_data = n;
+
+    if (most == RLIM_INFINITY && most_data == RLIM_INFINITY)
+        return true;
+    for (unsigned k = 0; k < mm->count; k++) {
+        const struct map *m = &mm->maps[k];
+        uint64_t over = MIN(m->end, addr + n) > MAX(m->start, addr) ? MIN(m->end, addr + n) - MAX(m->start, addr) : 0;
+
+        sum += m->end - m->start - over;
+        sum_data += !m->shared && m->prot & PROT_WRITE ? m->end - m->start - over : 0;
+    }
+    return sum <= most && sum_data <= most_data;
+}
+
+/* mseal() forbids changes of a mapping; its contents may change. */
+static bool any_sealed(const struct mm *mm, uint64_t start, uint64_t end)
+{
+    for (unsigned n = map_find(mm, start); n < mm->count && mm->maps[n].start < end; n++)
+        if (mm->maps[n].sealed)
+            return true;
+    return false;
 }
 
 static uint64_t choose_address(const struct mm *mm, uint64_t hint, uint64_t n, uint64_t align)
@@ -351,13 +381,16 @@ int64_t mem_map(struct process *p, uint64_t addr, uint64_t n, int prot, int flag
     if (n == 0 || n > mm->end)
         return -ENOMEM;
     mem_lock(mm);
-    if (mm->count >= MAPS_MAX) {
+    if (mm->count >= MAPS_MAX
+        || !limits_allow(p, flags & MAP_FIXED ? addr : 0, n, (flags & MAP_TYPE) == MAP_PRIVATE && prot & PROT_WRITE)) {
         r = -ENOMEM;
     } else if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
         if (addr & (CPU_PAGE_SIZE - 1))
             r = -EINVAL;
         else if (addr > mm->end - n)
             r = -ENOMEM;
+        else if (any_sealed(mm, addr, addr + n))
+            r = flags & MAP_FIXED_NOREPLACE ? -EEXIST : -EPERM;
         else if (flags & MAP_FIXED_NOREPLACE && !map_free_range(mm, addr, addr + n))
             r = -EEXIST;
         else if (!host_claim(p, addr, addr + n))
@@ -397,6 +430,8 @@ static int64_t unmap_locked(struct process *p, uint64_t start, uint64_t end)
 
     if (map_free_range(mm, start, end))
         return 0;
+    if (any_sealed(mm, start, end))
+        return -EPERM;
     map_split(mm, start);
     map_split(mm, end);
     for (unsigned n = map_find(mm, start); n < mm->count && mm->maps[n].start < end; n++) {
@@ -445,7 +480,9 @@ int64_t mem_protect(struct process *p, uint64_t addr, uint64_t n, int prot)
             end = mm->maps[k].end;
         n = end - addr;
     }
-    if (n) {
+    if (n && any_sealed(mm, addr, addr + n)) {
+        r = -EPERM;
+    } else if (n) {
         if (mprotect(host_of(p, addr), n, host_prot(prot)) < 0) {
             r = -errno;
         } else {
@@ -542,6 +579,10 @@ static int64_t remap_locked(struct process *p, uint64_t addr, uint64_t old_n, ui
 
     if (!m || !map_covered(mm, addr, addr + MAX(old_n, 1)) || (old_n && m->end < addr + old_n))
         return -EFAULT;
+    if (any_sealed(mm, addr, addr + MAX(old_n, 1)) || (flags & MREMAP_FIXED && to <= mm->end - new_n && any_sealed(mm, to, to + new_n)))
+        return -EPERM;
+    if (new_n > old_n && !limits_allow(p, 0, new_n - old_n, !m->shared && m->prot & PROT_WRITE))
+        return -ENOMEM;
     if (flags & MREMAP_FIXED) {
         if ((to & (CPU_PAGE_SIZE - 1)) || !(flags & MREMAP_MAYMOVE) || new_n > mm->end || to > mm->end - new_n
             || (to < addr + old_n && addr < to + new_n))
@@ -595,7 +636,7 @@ int64_t mem_brk(struct process *p, uint64_t end)
         bool ok = true;
 
         if (new > old)
-            ok = map_free_range(p->mm, old, new) && host_claim(p, old, new)
+            ok = map_free_range(p->mm, old, new) && limits_allow(p, 0, new - old, true) && host_claim(p, old, new)
                 && map_fixed(p, old, new - old, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) >= 0;
         else if (new < old)
             ok = unmap_locked(p, new, old) >= 0;
@@ -619,6 +660,44 @@ int mem_prot(struct process *p, uint64_t addr)
     prot = m ? m->prot : -1;
     mem_unlock(p->mm);
     return prot;
+}
+
+int64_t mem_seal(struct process *p, uint64_t addr, uint64_t n)
+{
+    struct mm *mm = p->mm;
+    uint64_t bytes = page_up(n);
+
+    if ((addr & (CPU_PAGE_SIZE - 1)) || bytes < n || addr + bytes < addr)
+        return -EINVAL;
+    if (n == 0)
+        return 0;
+    if (addr + bytes > mm->end)
+        return -ENOMEM;
+    mem_lock(mm);
+    if (!map_covered(mm, addr, addr + bytes)) {
+        mem_unlock(mm);
+        return -ENOMEM;
+    }
+    map_split(mm, addr);
+    map_split(mm, addr + bytes);
+    for (unsigned k = map_find(mm, addr); k < mm->count && mm->maps[k].start < addr + bytes; k++)
+        mm->maps[k].sealed = true;
+    mem_unlock(mm);
+    return 0;
+}
+
+bool mem_sealed(struct process *p, uint64_t addr, uint64_t n)
+{
+    bool r = false;
+
+    mem_lock(p->mm);
+    for (unsigned k = map_find(p->mm, addr); k < p->mm->count && p->mm->maps[k].start < addr + n; k++) {
+        const struct map *m = &p->mm->maps[k];
+
+        r |= m->sealed && !m->shared && !m->name && !(m->prot & PROT_WRITE);
+    }
+    mem_unlock(p->mm);
+    return r;
 }
 
 bool mem_shared(struct process *p, uint64_t addr)

@@ -9,6 +9,7 @@ struct map {
     uint64_t offset, ino;
     uint32_t dev_major, dev_minor;
     uint8_t prot;               /* what the guest asked for */
+    bool sealed;                /* mseal() */
     bool shared, shm;           /* shm: by shmat() */
     const char *name;           /* interned; NULL: anonymous */
 };
@@ -19,6 +20,9 @@ void mm_free(struct mm *mm);
 char *mem_maps_text(struct process *p);
 int64_t mem_shmat(struct process *p, int id, uint64_t addr, int flags);
 int64_t mem_shmdt(struct process *p, uint64_t addr);
+int64_t mem_seal(struct process *p, uint64_t addr, uint64_t n);
+/* Something in there is sealed so that not even its contents may be discarded. */
+bool mem_sealed(struct process *p, uint64_t addr, uint64_t n);
 /* Names the mapping at addr ("[stack]"). */
 /* A page of code above the addresses that the guest may map. */
 bool mem_vectors(struct process *p, uint64_t addr, const uint8_t page[CPU_PAGE_SIZE]);

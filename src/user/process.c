@@ -12,6 +12,7 @@
 #include "rhea/base/log.h"
 #include "user/abi.h"
 #include "user/elf.h"
+#include "user/limits.h"
 #include "user/mem.h"
 #include "user/seccomp.h"
 #include "user/syscall.h"
@@ -52,6 +53,7 @@ static struct process *process_new(const struct user_options *options, const str
     if (!p->engine)
         return NULL;
     p->mm = mm_new(p);
+    limits_read(p, options->limits);
     signal_process_init(&p->sig);
     syscall_init(p);
     return p;
@@ -172,11 +174,11 @@ static bool stack_make(struct thread *t, const struct program *prog, struct stac
 {
     struct process *p = t->process;
     uint64_t size = p->options->stack_size;
-    struct rlimit limit;
     int64_t at;
 
     if (!size) {
-        size = getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY ? limit.rlim_cur : STACK_DEFAULT;
+        size = limit_soft(p, LIMIT_STACK);
+        size = size == RLIM_INFINITY ? STACK_DEFAULT : size;
         size = CLAMP(size, 1 << 20, STACK_MOST);
     }
     size = (size + CPU_PAGE_SIZE - 1) & -(uint64_t)CPU_PAGE_SIZE;

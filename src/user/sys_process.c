@@ -64,10 +64,18 @@ SYS(madvise)
         return a[1] ? -EINVAL : 0;
     if (!mem_covered(p, a[0], n))
         return -ENOMEM;
+    if ((advice == MADV_DONTNEED || advice == MADV_REMOVE || advice == MADV_FREE || advice == MADV_DONTFORK || advice == MADV_WIPEONFORK)
+        && mem_sealed(p, a[0], n))
+        return -EPERM;
     if (advice == MADV_DONTNEED || advice == MADV_REMOVE || advice == MADV_FREE)
         engine_code_changed(p->engine, a[0], n);
     return user_safe_syscall(t, SYS_madvise, p->base + a[0], n, advice, 0, 0, 0);
 }
+
+SYS(mseal) { return a[2] ? -EINVAL : mem_seal(t->process, a[0], a[1]); }
+
+/* Its faults and addresses are the host's. */
+SYS(userfaultfd) { return is_32bit(t) ? -ENOSYS : user_safe_syscall(t, SYS_userfaultfd, (int32_t)a[0], 0, 0, 0, 0, 0); }
 
 SYS(cacheflush)
 {
@@ -263,58 +271,7 @@ SYS(waitid)
     return r;
 }
 
-/* ---- limits. RLIMIT_AS, RLIMIT_DATA and RLIMIT_STACK would hit Rhea itself: they are kept, not enforced. */
-
-static bool limit_is_ours(int which) { return which == RLIMIT_AS || which == RLIMIT_DATA || which == RLIMIT_STACK; }
-
-SYS(getrlimit)
-{
-    struct rlimit limit;
-
-    if (getrlimit(a[0], &limit) < 0)
-        return -errno;
-    return user_put(t, LAYOUT_rlimit, a[1], &limit);
-}
-
-/* The first form of 32-bit guests: infinity is the largest positive number. */
-SYS(getrlimit_old)
-{
-    struct rlimit limit;
-    uint32_t out[2];
-
-    if (!is_32bit(t))
-        return sys_getrlimit(t, a);
-    if (getrlimit(a[0], &limit) < 0)
-        return -errno;
-    out[0] = MIN(limit.rlim_cur, INT32_MAX);
-    out[1] = MIN(limit.rlim_max, INT32_MAX);
-    return guest_write(t, a[1], out, sizeof(out));
-}
-
-SYS(setrlimit)
-{
-    struct rlimit limit;
-
-    if (user_get(t, LAYOUT_rlimit, &limit, a[1]))
-        return -EFAULT;
-    if (limit_is_ours(a[0]))
-        return 0;
-    return user_safe_syscall(t, SYS_prlimit64, 0, a[0], (uint64_t)&limit, 0, 0, 0);
-}
-
-SYS(prlimit64)
-{
-    struct rlimit set, old;
-    bool ours = limit_is_ours(a[1]) && ((int32_t)a[0] == 0 || (int32_t)a[0] == getpid());
-    int64_t r;
-
-    if (a[2] && guest_read(t, &set, a[2], sizeof(set)))
-        return -EFAULT;
-    if (a[2] && set.rlim_cur > set.rlim_max)
-        return -EINVAL;
-    r = user_safe_syscall(t, SYS_prlimit64, (int32_t)a[0], (int32_t)a[1], a[2] && !ours ? (uint64_t)&set : 0, (uint64_t)&old, 0, 0);
-    return r == 0 && a[3] && guest_write(t, a[3], &old, sizeof(old)) ? -EFAULT : r;
-}
+/* ---- priority */
 
 SYS(nice)
 {

@@ -217,6 +217,10 @@ static void *thread_start(void *opaque)
     t->tid = s->tid = tid;
     current = t;
     ok = engine_thread_begin(t);
+    if (ok && !(s->r->flags & CLONE_FS))        /* odd, but allowed: pthread_create() shares them */
+        ok = unshare(CLONE_FS) == 0;
+    if (ok && !(s->r->flags & CLONE_FILES))
+        ok = unshare(CLONE_FILES) == 0;
     if (ok && s->r->flags & CLONE_CHILD_SETTID)
         guest_write(t, s->r->child_tid, &tid, sizeof(tid));
     if (ok && s->r->flags & CLONE_PARENT_SETTID)
@@ -361,59 +365,159 @@ static int64_t clone_process(struct thread *t, const struct clone_request *r)
     return pid;
 }
 
-/* A vfork() child runs in its parent's memory, with a thread and signal actions of its own; the kernel holds the parent's
- * thread until it ends or execs, so it may use that thread's thread-local data (fs) meanwhile. */
+/* A process in the memory of another, with a thread and signal actions of its own. The kernel holds the host thread that made it
+ * until it ends or execs (CLONE_VFORK), so that it may use that thread's thread-local data (fs) meanwhile: the parent's own in a
+ * vfork(), else that of a thread made for it. */
+struct sharer {
+    struct process process;
+    struct thread *t;
+    struct clone_request r;
+    int flags;                  /* of the host's clone() */
+    int32_t pidfd;
+    int64_t pid;
+    /* CLONE_VFORK is not the guest's wish: the parent goes on once the child has begun. */
+    bool has_lender, has_begun;
+    pthread_mutex_t lock;
+    pthread_cond_t begun;
+};
+
+static void sharer_begun(struct sharer *s, int64_t pid)
+{
+    pthread_mutex_lock(&s->lock);
+    if (!s->has_begun)
+        s->pid = pid;
+    s->has_begun = true;
+    pthread_cond_signal(&s->begun);
+    pthread_mutex_unlock(&s->lock);
+}
+
 static int shared_child(void *opaque)
 {
-    struct start *s = opaque;
+    struct sharer *s = opaque;
     struct thread *t = s->t;
-    uint32_t tid = gettid();
 
-    t->tid = tid;
+    t->tid = gettid();
     thread_set_self(t);
     if (!engine_thread_begin(t))
         _exit(127);
-    if (s->r->flags & CLONE_CHILD_SETTID)
-        guest_write(t, s->r->child_tid, &tid, sizeof(tid));
-    for (int sig = 1; s->r->flags & CLONE_CLEAR_SIGHAND && sig <= 64; sig++) {
+    for (int sig = 1; s->r.flags & CLONE_CLEAR_SIGHAND && sig <= 64; sig++) {
         struct signal_action set = { 0 }, old;
 
         if (!signal_set_action(t, sig, NULL, &old) && old.handler > 1)
             signal_set_action(t, sig, &set, NULL);
     }
+    if (s->has_lender)
+        sharer_begun(s, t->tid);
     engine_thread_run(t);
 }
 
-static int64_t clone_shared(struct thread *t, const struct clone_request *r)
+static struct sharer *sharer_new(struct thread *t, const struct clone_request *r)
 {
-    uint64_t flags = r->flags & ~(uint64_t)(CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID
-                                            | CLONE_DETACHED | CLONE_CLEAR_SIGHAND);
-    struct process *p = t->process, child = *p;
-    struct start s = { .r = r };
-    sigset_t all, old;
+    uint64_t ours = CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_DETACHED | CLONE_CLEAR_SIGHAND;
+    struct process *p = t->process;
+    struct sharer *s = g_new0(struct sharer, 1);
+
+    s->process = *p;
+    s->r = *r;
+    s->flags = (int)((r->flags & ~ours) | CLONE_VFORK | r->exit_signal);
+    s->pidfd = -1;
+    s->has_lender = !(r->flags & CLONE_VFORK);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->begun, NULL);
+    pthread_mutex_init(&s->process.lock, NULL);
+    pthread_mutex_lock(&p->sig.lock);
+    s->process.sig = p->sig;
+    pthread_mutex_unlock(&p->sig.lock);
+    pthread_mutex_init(&s->process.sig.lock, NULL);
+    s->t = thread_copy(t, &s->process);
+    s->process.threads = s->t;
+    s->process.nthreads = 1;
+    child_registers(s->t, r);
+    return s;
+}
+
+static void sharer_free(struct sharer *s)
+{
+    thread_free(s->t);
+    pthread_cond_destroy(&s->begun);
+    g_free(s);
+}
+
+/* Returns when the child has ended or runs another program. All signals are blocked: the child's loop sets its own mask. */
+static int64_t sharer_run(struct sharer *s)
+{
     void *stack = mmap(NULL, THREAD_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-    int32_t pidfd = -1;
+    void *child_tid = user_ptr_write(s->t, s->r.child_tid, 4);
     int64_t pid;
 
     if (stack == MAP_FAILED)
         return -errno;
-    s.t = thread_copy(t, &child);
-    child.threads = s.t;
-    child.nthreads = 1;
-    pthread_mutex_init(&child.lock, NULL);
-    pthread_mutex_lock(&p->sig.lock);
-    child.sig = p->sig;
-    pthread_mutex_unlock(&p->sig.lock);
-    pthread_mutex_init(&child.sig.lock, NULL);
-    child_registers(s.t, r);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);   /* the child's loop sets its own */
-    pid = clone(shared_child, (char *)stack + THREAD_STACK, (int)(flags | r->exit_signal), &s, &pidfd);
+    pid = clone(shared_child, (char *)stack + THREAD_STACK, s->flags, s, &s->pidfd, NULL, child_tid);
     pid = pid < 0 ? -errno : pid;
-    thread_set_self(t);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
     munmap(stack, THREAD_STACK);
-    thread_free(s.t);
+    return pid;
+}
+
+static void *lender(void *opaque)
+{
+    struct sharer *s = opaque;
+    int64_t pid = sharer_run(s);
+
+    sharer_begun(s, pid);       /* if the child never did */
+    pthread_mutex_lock(&s->lock);
+    while (s->has_lender)       /* until the parent has read the answer */
+        pthread_cond_wait(&s->begun, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+    sharer_free(s);
+    return NULL;
+}
+
+/* By a thread of its own. The answers are read while that waits. */
+static int64_t sharer_lend(struct sharer *s, int32_t *pidfd)
+{
+    pthread_attr_t attr;
+    pthread_t id;
+    int64_t pid;
+    int e;
+
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attr, THREAD_STACK);
+    e = pthread_create(&id, &attr, lender, s);
+    pthread_attr_destroy(&attr);
+    if (e) {
+        sharer_free(s);
+        return -EAGAIN;
+    }
+    pthread_mutex_lock(&s->lock);
+    while (!s->has_begun)
+        pthread_cond_wait(&s->begun, &s->lock);
+    pid = s->pid;
+    *pidfd = s->pidfd;
+    s->has_lender = false;
+    pthread_cond_signal(&s->begun);
+    pthread_mutex_unlock(&s->lock);
+    return pid;
+}
+
+static int64_t clone_shared(struct thread *t, const struct clone_request *r)
+{
+    struct sharer *s = sharer_new(t, r);
+    int32_t pidfd = -1;
+    sigset_t all, old;
+    int64_t pid;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    if (s->has_lender) {
+        pid = sharer_lend(s, &pidfd);
+    } else {
+        pid = sharer_run(s);
+        thread_set_self(t);
+        pidfd = s->pidfd;
+        sharer_free(s);
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (pid > 0 && r->flags & CLONE_PARENT_SETTID) {
         uint32_t id = pid;
 
@@ -426,17 +530,11 @@ static int64_t clone_shared(struct thread *t, const struct clone_request *r)
 
 static int64_t do_clone(struct thread *t, const struct clone_request *r)
 {
-    uint64_t thread_flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
-
     if ((r->flags & CLONE_THREAD && !(r->flags & CLONE_SIGHAND)) || (r->flags & CLONE_SIGHAND && !(r->flags & CLONE_VM))
         || (r->flags & CLONE_FS && r->flags & CLONE_NEWNS))
         return -EINVAL;
-    if ((r->flags & thread_flags) == thread_flags)
+    if (r->flags & CLONE_THREAD)
         return clone_thread(t, r);
-    if (r->flags & CLONE_THREAD || (r->flags & CLONE_VM && !(r->flags & CLONE_VFORK))) {
-        log_at(LOG_UNIMP, "clone: flags %#" PRIx64 ": memory shared between processes is not modelled\n", r->flags);
-        return -EINVAL;
-    }
     return r->flags & CLONE_VM && !r->set_tid_size ? clone_shared(t, r) : clone_process(t, r);
 }
 

@@ -300,6 +300,20 @@ static int touch(volatile char *p, bool write)
     return fault_signal;
 }
 
+/* mseal(): the host's kernel may be older than it. */
+static bool sealed(void)
+{
+    char *p = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (syscall(462, p + 4096, 4096, 0))
+        return errno == ENOSYS && getenv("NATIVE");
+    p[4096] = 1;
+    return munmap(p, 3 * 4096) == -1 && errno == EPERM && mprotect(p + 4096, 4096, PROT_READ) == -1 && errno == EPERM
+        && mmap(p + 4096, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED && errno == EPERM
+        && mremap(p + 4096, 4096, 8192, MREMAP_MAYMOVE) == MAP_FAILED && errno == EPERM && syscall(462, p + 1, 4096, 0) == -1
+        && errno == EINVAL && p[4096] == 1 && mprotect(p, 4096, PROT_READ) == 0 && munmap(p + 8192, 4096) == 0;
+}
+
 static void memory(void)
 {
     struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO }, old[2];
@@ -310,6 +324,7 @@ static void memory(void)
     sigaction(SIGSEGV, &sa, &old[0]);
     sigaction(SIGBUS, &sa, &old[1]);
     p = mmap(NULL, 8 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    OK("mseal", sealed());
     OK("mmap", p != MAP_FAILED && touch(p + 8 * page - 1, true) == 0);
     OK("munmap middle", munmap(p + 2 * page, page) == 0 && touch(p + 2 * page + 5, false) == SIGSEGV && fault_code == SEGV_MAPERR
        && fault_addr == (uintptr_t)p + 2 * page + 5);
@@ -345,6 +360,48 @@ static void memory(void)
 
 /* ---- processes */
 
+/* A process in this one's memory, which goes on beside it. No libc in there: its thread-local data are the parent's. */
+static volatile int shared_value, shared_go;
+static volatile int shared_tid = -1;
+static int sharer(void *arg)
+{
+    while (!__atomic_load_n(&shared_go, __ATOMIC_ACQUIRE))
+        syscall(SYS_sched_yield);
+    shared_value = 100 + (syscall(SYS_getpid) != (intptr_t)arg);
+    syscall(SYS_exit_group, 9);
+    return 0;
+}
+
+static bool runs_beside(int flags)
+{
+    enum { SIZE = 64 << 10 };
+    char *stack = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int status = 0;
+    pid_t pid;
+
+    shared_value = shared_go = 0;
+    shared_tid = 77;
+    pid = clone(sharer, stack + SIZE, CLONE_VM | CLONE_CHILD_CLEARTID | flags, (void *)(intptr_t)getpid(), NULL, NULL, (void *)&shared_tid);
+    if (pid < 0)
+        return false;
+    __atomic_store_n(&shared_go, 1, __ATOMIC_RELEASE);
+    return waitpid(pid, &status, (flags & CSIGNAL) == SIGCHLD ? 0 : __WALL) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 9
+        && shared_value == 101 && shared_tid == 0 && munmap(stack, SIZE) == 0;
+}
+
+static bool limited_memory(void)
+{
+    struct rlimit limit, got;
+    void *p;
+
+    getrlimit(RLIMIT_AS, &limit);
+    limit.rlim_cur = 1 << 30;
+    if (setrlimit(RLIMIT_AS, &limit) || getrlimit(RLIMIT_AS, &got) || got.rlim_cur != 1 << 30)
+        return false;
+    p = mmap(NULL, 1100 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED && errno == ENOMEM && mmap(NULL, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED;
+}
+
 static void processes(void)
 {
     char *const bad[] = { "/nonexistent/x", NULL };
@@ -354,6 +411,13 @@ static void processes(void)
     char buf[64];
     pid_t pid;
 
+    fflush(stdout);
+    OK("a process in the same memory", runs_beside(SIGCHLD));
+    OK("likewise with files and signals shared", runs_beside(CLONE_FS | CLONE_FILES | CLONE_SIGHAND | SIGCHLD));
+    OK("likewise without a signal at its end", runs_beside(0));
+    if (!(pid = fork()))
+        _exit(limited_memory() ? 42 : 1);
+    OK("RLIMIT_AS", waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 42);
     fflush(stdout);
     pid = fork();
     if (pid == 0)

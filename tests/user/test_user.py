@@ -64,7 +64,7 @@ def source(name, text):
 
 def calls(argv, name):
     for area in AREAS:
-        r = run([*argv, area])
+        r = run([*argv, area], env={"NATIVE": "1"} if name == "native" else None)
         bad = "\n".join(line for line in r.stdout.splitlines() if not line.startswith("ok "))
         report(f"calls {name}: {area}", r.returncode == 0 and "\n0 failures\n" in r.stdout, f"{bad}\n{r.stderr}exit {r.returncode}")
 

@@ -26,9 +26,13 @@ struct user_options {
     uint64_t stack_size;        /* -s, 0: RLIMIT_STACK */
     bool strace;
     const char *self;           /* path of Rhea, for where /proc is missing, or NULL */
+    const char *limits;         /* limits.c: of the program before this one, or NULL */
     int seccomp_fd;             /* filters of the program before this one, 0: none */
     struct engine_options engine;
 };
+
+enum limit { LIMIT_AS, LIMIT_DATA, LIMIT_STACK, LIMIT_COUNT };
+struct process_limit { bool set; uint64_t soft, hard; };
 
 /* (1) engine and mm belong to the address space: a vfork child shares them with its parent until it ends or execs.
  * (2) `threads` and `nthreads` are guarded by lock; a thread takes itself off the list last.
@@ -48,6 +52,7 @@ struct process {
     uint64_t brk_start, brk_end;        /* guarded by mm's lock */
     uint64_t trampoline;        /* guest address of guest->trampoline, 0: none */
     uint64_t stack_start, stack_end, args_start, args_end, env_start, env_end, auxv_start, auxv_end;
+    struct process_limit limit[LIMIT_COUNT];    /* limits.c; guarded by lock */
     struct dir_offsets *dir_offsets;    /* sys_file.c: of directories, for 32-bit guests; guarded by lock */
     char *exe;                  /* absolute path of the program, as /proc/self/exe says */
     _Atomic bool ending;        /* exit_group: threads leave at their next look */
