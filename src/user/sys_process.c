@@ -229,19 +229,22 @@ SYS(prctl)
     }
 }
 
-/* Keys and values of struct riscv_hwprobe: none is known, which is said with key -1 (kernel: riscv/hwprobe). */
+/* struct riscv_hwprobe: a key and its value; a key that is not known becomes -1. All processors are alike. */
 SYS(riscv_hwprobe)
 {
-    if (a[4])
+    const struct guest_user *g = t->process->guest;
+
+    if (a[4])                   /* RISCV_HWPROBE_WHICH_CPUS */
         return -EINVAL;
     for (uint64_t n = 0; n < a[1]; n++) {
-        int64_t pair[2];
+        struct { int64_t key; uint64_t value; } pair;
 
-        if (guest_read(t, pair, a[0] + n * sizeof(pair), sizeof(pair)))
+        if (guest_read(t, &pair, a[0] + n * sizeof(pair), sizeof(pair)))
             return -EFAULT;
-        pair[0] = -1;
-        pair[1] = 0;
-        if (guest_write(t, a[0] + n * sizeof(pair), pair, sizeof(pair)))
+        pair.value = 0;
+        if (!g->hwprobe || !g->hwprobe(t->cpu, pair.key, &pair.value))
+            pair.key = -1;
+        if (guest_write(t, a[0] + n * sizeof(pair), &pair, sizeof(pair)))
             return -EFAULT;
     }
     return 0;

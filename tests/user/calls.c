@@ -755,6 +755,11 @@ static void others(void)
     int id;
 
     clock_gettime(CLOCK_MONOTONIC, &a);
+#ifdef __riscv
+    struct { int64_t key; uint64_t value; } probe[] = { { 3 }, { 4 }, { 12345 } };
+
+    OK("riscv_hwprobe", syscall(258, probe, 3, 0, NULL, 0) == 0 && probe[0].value == 1 && (probe[1].value & 3) == 3 && probe[2].key == -1);
+#endif
     OK("nanosleep", nanosleep(&c, NULL) == 0 && clock_gettime(CLOCK_MONOTONIC, &b) == 0
        && (b.tv_sec - a.tv_sec) * 1000000000LL + b.tv_nsec - a.tv_nsec >= 2000000);
     OK("clock_getres", clock_getres(CLOCK_REALTIME, &a) == 0 && a.tv_sec == 0 && a.tv_nsec > 0);

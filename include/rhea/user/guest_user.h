@@ -59,6 +59,8 @@ struct guest_user {
     void (*hwcaps)(const struct cpu *cpu, uint64_t out[2]);     /* AT_HWCAP, AT_HWCAP2 */
     char *(*cpuinfo)(const struct cpu *cpu, unsigned n);        /* of CPU n in /proc/cpuinfo; caller frees */
 
+    bool (*hwprobe)(const struct cpu *cpu, int64_t key, uint64_t *value);       /* riscv_hwprobe(); false: no such key; or NULL */
+
     /* After cpu_loop_exit() with cpu->exception: what it means to a Linux program. */
     void (*event)(struct cpu *cpu, struct user_event *ev);
     /* Between instructions, back in the loop: a trap that the last one leaves behind (x86: single-step). NULL: there is none. */

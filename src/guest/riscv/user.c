@@ -57,6 +57,41 @@ static void hwcaps(const struct cpu *cpu, uint64_t out[2])
             out[0] |= UINT64_C(1) << (letters[n].letter - 'a');
 }
 
+/* Keys and values of riscv_hwprobe(): kernel, Documentation/arch/riscv/hwprobe, as of 6.12. */
+enum { HWPROBE_IMA_EXT_0 = 4, HWPROBE_FAST = 3, CBOZ_BLOCK = 64 };
+
+static uint64_t hwprobe_extensions(const struct riscv_cpu *c)
+{
+    static const struct { uint8_t feature, bit; } bits[] = {
+        { RVF_C, 1 }, { RVF_V, 2 }, { RVF_Zba, 3 }, { RVF_Zbb, 4 }, { RVF_Zbs, 5 }, { RVF_Zicboz, 6 }, { RVF_Zbc, 7 }, { RVF_Zbkb, 8 },
+        { RVF_Zbkc, 9 }, { RVF_Zbkx, 10 }, { RVF_Zknd, 11 }, { RVF_Zkne, 12 }, { RVF_Zknh, 13 }, { RVF_Zksed, 14 }, { RVF_Zksh, 15 },
+        { RVF_Zkt, 16 }, { RVF_Zfh, 27 }, { RVF_Zfhmin, 28 }, { RVF_Zihintntl, 29 }, { RVF_Zfa, 32 }, { RVF_Zacas, 34 },
+        { RVF_Zicond, 35 }, { RVF_Zihintpause, 36 }, { RVF_Zimop, 42 }, { RVF_Zca, 43 }, { RVF_Zcb, 44 }, { RVF_Zcd, 45 },
+        { RVF_Zcf, 46 }, { RVF_Zcmop, 47 }, { RVF_Zawrs, 48 },
+    };
+    uint64_t v = riscv_has(&c->features, RVF_F) && riscv_has(&c->features, RVF_D) ? 1 : 0;
+
+    for (unsigned n = 0; n < G_N_ELEMENTS(bits); n++)
+        v |= (uint64_t)riscv_has(&c->features, bits[n].feature) << bits[n].bit;
+    return v;
+}
+
+static bool hwprobe(const struct cpu *cpu, int64_t key, uint64_t *v)
+{
+    const struct riscv_cpu *c = (const struct riscv_cpu *)cpu;
+
+    switch (key) {
+    case 0: case 1: case 2: *v = 0; return true;        /* mvendorid, marchid, mimpid */
+    case 3:
+        *v = riscv_has(&c->features, RVF_M) && riscv_has(&c->features, RVF_A);
+        return true;
+    case HWPROBE_IMA_EXT_0: *v = hwprobe_extensions(c); return true;
+    case 5: case 9: *v = HWPROBE_FAST; return true;     /* misaligned scalar accesses */
+    case 6: *v = riscv_has(&c->features, RVF_Zicboz) ? CBOZ_BLOCK : 0; return true;
+    default: return false;
+    }
+}
+
 static char *cpuinfo(const struct cpu *cpu, unsigned n)
 {
     const struct riscv_cpu *c = (const struct riscv_cpu *)cpu;
@@ -216,7 +251,7 @@ static const uint32_t trampoline[] = { 0x08b00893 /* li a7, 139 */, 0x00000073 /
 
 #define COMMON                                                                                                         \
     .cpu_init = cpu_init, .cpu_copy = cpu_copy, .cpu_free = riscv_cpu_free, .start = start, .hwcaps = hwcaps,          \
-    .cpuinfo = cpuinfo, .event = event, .fault = fault, .syscall_number = syscall_number, .syscall_args = syscall_args, \
+    .cpuinfo = cpuinfo, .hwprobe = hwprobe, .event = event, .fault = fault, .syscall_number = syscall_number, .syscall_args = syscall_args, \
     .syscall_result = syscall_result, .syscall_again = syscall_again, .stack_pointer = stack_pointer,                  \
     .set_stack_pointer = set_stack_pointer, .set_tls = set_tls, .tls = tls, .signal_push = signal_push,                \
     .signal_pop = signal_pop, .trampoline = trampoline, .trampoline_size = sizeof(trampoline), .default_model = "max", \
