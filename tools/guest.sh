@@ -264,5 +264,5 @@ efi) make_once "$cache/kernel-$2-v$version" kernel "$2" >/dev/null; make_once "$
 qemu-user) make_once "$cache/qemu-user-v$version" qemu_user ;;
 runtimes) make_once "$cache/runtimes-$2-v$version" runtimes "$2" ;;
 kernel) make_once "$cache/kernel-${2:-cloud}-v$version" kernel "${2:-cloud}" ;;
-*) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
