@@ -30,6 +30,9 @@ static inline bool tag_match(uint64_t tag, uint64_t va)
     return (tag & (PAGE_MASK | TLB_INVALID)) == (va & PAGE_MASK);
 }
 
+/* The entry stores to RAM, now or once its page is dirty. */
+static bool entry_stores(const struct tlb_entry *e) { return !(e->write & (TLB_INVALID | TLB_MMIO | TLB_ROM)); }
+
 static void entry_drop(struct tlb_entry *e) { memset(e, 0xff, sizeof(*e)); }
 
 /* A single vCPU has nobody to lock out. */
@@ -61,6 +64,7 @@ static void mode_clear(struct tlb_mode *m)
     memset(m->table, 0xff, sizeof(struct tlb_entry) << m->bits);
     memset(m->victim, 0xff, sizeof(m->victim));
     m->used = m->locals = m->fills = 0;
+    memset(m->written, 0, sizeof(m->written));
     if (m->large_sizes)
         memset(m->large, 0, sizeof(m->large));
     m->large_sizes = 0;
@@ -166,10 +170,10 @@ void cpu_tlb_flush(struct cpu *cpu, uint32_t mmu_set)
 static void mode_distrust(struct tlb_mode *m)
 {
     for (unsigned k = 0; k < 1u << m->bits; k++)
-        if (!(m->table[k].write & (TLB_INVALID | TLB_MMIO | TLB_ROM)))
+        if (entry_stores(&m->table[k]))
             m->table[k].write |= TLB_NOTDIRTY;
     for (unsigned k = 0; k < TLB_VICTIMS; k++)
-        if (!(m->victim[k].write & (TLB_INVALID | TLB_MMIO | TLB_ROM)))
+        if (entry_stores(&m->victim[k]))
             m->victim[k].write |= TLB_NOTDIRTY;
 }
 
@@ -372,14 +376,48 @@ static bool entry_revoke(struct tlb_entry *e, uintptr_t host_page)
     return true;
 }
 
-static unsigned gone_hash(uintptr_t host_page) { return (host_page >> CPU_PAGE_BITS) * UINT64_C(0x9e3779b97f4a7c15) >> 54; }
+static unsigned host_page_hash(uintptr_t host_page, unsigned bits)
+{
+    return (host_page >> CPU_PAGE_BITS) * UINT64_C(0x9e3779b97f4a7c15) >> (64 - bits);
+}
+
+static unsigned gone_hash(uintptr_t host_page) { return host_page_hash(host_page, 10); }
+
+static void written_note(struct tlb_mode *m, const struct tlb_entry *e)
+{
+    unsigned h = host_page_hash((e->write & PAGE_MASK) + e->addend, TLB_WRITTEN_BITS);
+
+    if (entry_stores(e))
+        m->written[h / 64] |= 1ull << h % 64;
+}
+
+/* Takes the write entries of a page away. Most pages with code were never stored to: only where the bit says so are all
+ * entries looked at, and the bits made anew from them. */
+static bool mode_revoke(struct tlb_mode *m, uintptr_t host_page)
+{
+    unsigned h = host_page_hash(host_page, TLB_WRITTEN_BITS);
+    bool found = false;
+
+    if (!(m->written[h / 64] >> h % 64 & 1))
+        return false;
+    memset(m->written, 0, sizeof(m->written));
+    for (unsigned k = 0; k < 1u << m->bits; k++) {
+        found |= entry_revoke(&m->table[k], host_page);
+        written_note(m, &m->table[k]);
+    }
+    for (unsigned k = 0; k < TLB_VICTIMS; k++) {
+        found |= entry_revoke(&m->victim[k], host_page);
+        written_note(m, &m->victim[k]);
+    }
+    return found;
+}
 
 /* An entry is replaced. Translated code may still store by what it was: one check serves a few accesses. */
 static void entry_gone(struct jit_cpu *jc, const struct tlb_entry *e)
 {
     unsigned h = gone_hash((e->write & PAGE_MASK) + e->addend);
 
-    if (e->write & (TLB_INVALID | TLB_MMIO | TLB_ROM) || jc->av->vm->nvcpus == 1)
+    if (!entry_stores(e) || jc->av->vm->nvcpus == 1)
         return;
     jc->gone[h / 64] |= 1ull << h % 64;
     jc->any_gone = true;
@@ -402,16 +440,9 @@ bool tlb_revoke(struct jit_cpu *jc, uintptr_t host_page)
     found = jc->gone[h / 64] >> h % 64 & 1;
     for (unsigned k = 0; k < TLB_CONTEXTS; k++)
         jc->contexts[k].distrusted = true;
-    for (unsigned i = 0; i < CPU_MMU_MODES; i++) {
-        struct tlb_mode *m = jc->mode[i];
-
-        if (!m->used)
-            continue;
-        for (unsigned k = 0; k < 1u << m->bits; k++)
-            found |= entry_revoke(&m->table[k], host_page);
-        for (unsigned k = 0; k < TLB_VICTIMS; k++)
-            found |= entry_revoke(&m->victim[k], host_page);
-    }
+    for (unsigned i = 0; i < CPU_MMU_MODES; i++)
+        if (jc->mode[i]->used)
+            found |= mode_revoke(jc->mode[i], host_page);
     tlb_unlock(jc);
     return found;
 }
@@ -506,6 +537,7 @@ static void entry_set(struct cpu *cpu, unsigned mmu, uint64_t va, const struct m
         if (res->writable && !flags && (page_wants_notice(full) || chaos_keep_notice(cpu->jit)))
             e->write |= TLB_NOTDIRTY;
     }
+    written_note(m, e);
     *full_of(cpu, mmu, e) = *full;
     local_note(m, e - cpu->tlb[mmu].table, full->global);
     if (res->page_bits > CPU_PAGE_BITS) {

@@ -226,37 +226,55 @@ static uint8_t *ram_at(const struct string *s, uint64_t va, bool write)
     return (uint8_t *)(uintptr_t)(va + e->addend);
 }
 
-/* Elements from va to the page's end, forwards, no more than wanted. */
+/* Elements from va to the end of the page that the direction leads to, no more than wanted; 0: the first straddles pages. */
 static uint64_t elements_in_page(const struct string *s, uint64_t va, uint64_t wanted)
 {
-    uint64_t n = (CPU_PAGE_SIZE - (va & (CPU_PAGE_SIZE - 1))) >> s->log2;
+    uint64_t at = va & (CPU_PAGE_SIZE - 1), to_end = (CPU_PAGE_SIZE - at) >> s->log2;
 
-    return MIN(n, wanted);
+    return MIN(s->step < 0 && to_end ? (at >> s->log2) + 1 : to_end, wanted);
 }
 
 static bool wraps(const struct string *s, unsigned reg, uint64_t n)
 {
-    return (s->c->regs[reg] & s->admask) + (n << s->log2) > s->admask;
+    uint64_t index = s->c->regs[reg] & s->admask;
+
+    return s->step < 0 ? index < (n - 1) << s->log2 : index + (n << s->log2) > s->admask;
+}
+
+/* Whether n elements may be done at once: no limit, watchpoint or wrap-around to be seen in between. */
+static bool at_once(const struct string *s, uint64_t n) { return n >= 2 && !s->limits && !(s->c->cpu.mode & MODE_WATCH); }
+
+/* From the element at p, the lowest of n. */
+static uint8_t *lowest(const struct string *s, uint8_t *p, uint64_t n) { return s->step < 0 ? p - ((n - 1) << s->log2) : p; }
+
+/* An overlap that repeats a pattern: element by element, in the direction of the instruction. */
+static void move_pattern(const struct string *s, uint8_t *dst, const uint8_t *src, uint64_t n)
+{
+    for (uint64_t k = 0; k < n; k++) {
+        uint64_t at = (s->step < 0 ? n - 1 - k : k) << s->log2;
+
+        memmove(dst + at, src + at, s->bytes);
+    }
 }
 
 /* Moves as many whole elements as lie in one page on both sides; 0: not possible, do one the long way. */
 static uint64_t movs_page(const struct string *s, uint64_t from, uint64_t to)
 {
-    uint64_t n = elements_in_page(s, to, elements_in_page(s, from, count_left(s)));
+    uint64_t n = elements_in_page(s, to, elements_in_page(s, from, count_left(s))), size = n << s->log2;
     uint8_t *src, *dst;
 
-    if (s->step < 0 || n < 2 || s->limits || (s->c->cpu.mode & MODE_WATCH) || wraps(s, R_RSI, n) || wraps(s, R_RDI, n))
+    if (!at_once(s, n) || wraps(s, R_RSI, n) || wraps(s, R_RDI, n))
         return 0;
     src = ram_at(s, from, false);
     dst = ram_at(s, to, true);
     if (!src || !dst)
         return 0;
-    if (dst > src && dst < src + (n << s->log2)) {      /* overlap forwards repeats a pattern */
-        for (uint64_t k = 0; k < n; k++)
-            memcpy(dst + (k << s->log2), src + (k << s->log2), s->bytes);
-    } else {
-        memmove(dst, src, n << s->log2);
-    }
+    src = lowest(s, src, n);
+    dst = lowest(s, dst, n);
+    if (s->step < 0 ? dst < src && src < dst + size : dst > src && dst < src + size)
+        move_pattern(s, dst, src, n);
+    else
+        memmove(dst, src, size);
     return n;
 }
 
@@ -306,10 +324,10 @@ static void fill(uint8_t *dst, uint64_t v, unsigned bytes, uint64_t n)
 static void stos_step(const struct string *s)
 {
     uint64_t to = linear(s, S_ES, R_RDI, true), n = elements_in_page(s, to, count_left(s));
-    uint8_t *dst = s->step < 0 || n < 2 || s->limits || (s->c->cpu.mode & MODE_WATCH) || wraps(s, R_RDI, n) ? NULL : ram_at(s, to, true);
+    uint8_t *dst = at_once(s, n) && !wraps(s, R_RDI, n) ? ram_at(s, to, true) : NULL;
 
     if (dst) {
-        fill(dst, s->c->regs[R_RAX], s->bytes, n);
+        fill(lowest(s, dst, n), s->c->regs[R_RAX], s->bytes, n);
     } else {
         cpu_store(&s->c->cpu, to, memop_of(s), s->c->regs[R_RAX]);
         n = 1;
