@@ -25,7 +25,8 @@ struct tlb_full {
     bool global;
 };
 enum { TLB_LOCALS = 512 };
-enum { TLB_MIN_BITS = 8, TLB_MAX_BITS = 16, TLB_VICTIMS = 8, TLB_WRITTEN_BITS = 14 };
+enum { TLB_MIN_BITS = 8, TLB_MAX_BITS = 16, TLB_VICTIMS = 8 };
+enum { TLB_WRITERS = UINT16_MAX };      /* several */
 struct tlb_mode {
     struct tlb_entry *table;    /* [1 << bits]; the view's while it is current */
     struct tlb_full *full;      /* [1 << bits], beside table */
@@ -38,7 +39,7 @@ struct tlb_mode {
     uint16_t local[TLB_LOCALS];
     uint64_t large_sizes;       /* bit per page_bits of large mappings that were entered, and of which frames: */
     uint64_t large[16];         /* a bit per hash */
-    uint64_t written[(1 << TLB_WRITTEN_BITS) / 64];     /* a bit per hash of a host page that some entry may store to */
+    uint16_t *writer;           /* [2 << bits], by hash of the host page: the entry that may store there + 1, or TLB_WRITERS */
     struct tlb_entry victim[TLB_VICTIMS];
     struct tlb_full victim_full[TLB_VICTIMS];
 };

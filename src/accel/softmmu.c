@@ -54,9 +54,11 @@ static void mode_alloc(struct tlb_mode *m, unsigned bits)
 {
     g_free(m->table);
     g_free(m->full);
+    g_free(m->writer);
     m->bits = bits;
     m->table = g_malloc(sizeof(struct tlb_entry) << bits);
     m->full = g_malloc0(sizeof(struct tlb_full) << bits);
+    m->writer = g_new(uint16_t, 2u << bits);
 }
 
 static void mode_clear(struct tlb_mode *m)
@@ -64,7 +66,7 @@ static void mode_clear(struct tlb_mode *m)
     memset(m->table, 0xff, sizeof(struct tlb_entry) << m->bits);
     memset(m->victim, 0xff, sizeof(m->victim));
     m->used = m->locals = m->fills = 0;
-    memset(m->written, 0, sizeof(m->written));
+    memset(m->writer, 0, sizeof(*m->writer) * 2 << m->bits);
     if (m->large_sizes)
         memset(m->large, 0, sizeof(m->large));
     m->large_sizes = 0;
@@ -85,6 +87,7 @@ static void mode_free(struct tlb_mode *m)
         return;
     g_free(m->table);
     g_free(m->full);
+    g_free(m->writer);
     g_free(m);
 }
 
@@ -383,31 +386,42 @@ static unsigned host_page_hash(uintptr_t host_page, unsigned bits)
 
 static unsigned gone_hash(uintptr_t host_page) { return host_page_hash(host_page, 10); }
 
-static void written_note(struct tlb_mode *m, const struct tlb_entry *e)
+static uint16_t *writer_at(const struct tlb_mode *m, uintptr_t host_page)
 {
-    unsigned h = host_page_hash((e->write & PAGE_MASK) + e->addend, TLB_WRITTEN_BITS);
-
-    if (entry_stores(e))
-        m->written[h / 64] |= 1ull << h % 64;
+    return &m->writer[host_page_hash(host_page, m->bits + 1u)];
 }
 
-/* Takes the write entries of a page away. Most pages with code were never stored to: only where the bit says so are all
- * entries looked at, and the bits made anew from them. */
+/* The entry of that index may store. One that becomes a victim has no other place to come back to. */
+static void writer_note(struct tlb_mode *m, const struct tlb_entry *e, unsigned index)
+{
+    uint16_t *w = writer_at(m, (e->write & PAGE_MASK) + e->addend);
+
+    if (entry_stores(e))
+        *w = (!*w || *w == index + 1) && index + 1 < TLB_WRITERS ? (uint16_t)(index + 1) : TLB_WRITERS;
+}
+
+/* Takes the write entries of a page away. All entries are looked at only where several pages or entries share the hash, and
+ * what is known of writers is made anew from them. */
 static bool mode_revoke(struct tlb_mode *m, uintptr_t host_page)
 {
-    unsigned h = host_page_hash(host_page, TLB_WRITTEN_BITS);
+    uint16_t w = *writer_at(m, host_page);
     bool found = false;
 
-    if (!(m->written[h / 64] >> h % 64 & 1))
+    if (!w)
         return false;
-    memset(m->written, 0, sizeof(m->written));
-    for (unsigned k = 0; k < 1u << m->bits; k++) {
-        found |= entry_revoke(&m->table[k], host_page);
-        written_note(m, &m->table[k]);
+    if (w != TLB_WRITERS) {
+        found = entry_revoke(&m->table[w - 1], host_page);
+    } else {
+        memset(m->writer, 0, sizeof(*m->writer) * 2 << m->bits);
+        for (unsigned k = 0; k < 1u << m->bits; k++) {
+            found |= entry_revoke(&m->table[k], host_page);
+            writer_note(m, &m->table[k], k);
+        }
     }
     for (unsigned k = 0; k < TLB_VICTIMS; k++) {
         found |= entry_revoke(&m->victim[k], host_page);
-        written_note(m, &m->victim[k]);
+        if (w == TLB_WRITERS && entry_stores(&m->victim[k]))
+            writer_note(m, &m->victim[k], m->victim[k].write >> CPU_PAGE_BITS & ((1u << m->bits) - 1));
     }
     return found;
 }
@@ -537,7 +551,7 @@ static void entry_set(struct cpu *cpu, unsigned mmu, uint64_t va, const struct m
         if (res->writable && !flags && (page_wants_notice(full) || chaos_keep_notice(cpu->jit)))
             e->write |= TLB_NOTDIRTY;
     }
-    written_note(m, e);
+    writer_note(m, e, e - cpu->tlb[mmu].table);
     *full_of(cpu, mmu, e) = *full;
     local_note(m, e - cpu->tlb[mmu].table, full->global);
     if (res->page_bits > CPU_PAGE_BITS) {
@@ -793,6 +807,20 @@ void cpu_probe(struct cpu *cpu, uint64_t va, unsigned n, bool write, unsigned mm
         n -= k;
     }
 }
+
+uint8_t *cpu_span(struct cpu *cpu, uint64_t va, unsigned n, bool write, unsigned mmu)
+{
+    const struct tlb_entry *e;
+
+    if (!cpu->tlb[mmu].table)
+        return NULL;
+    e = tlb_at(cpu, mmu, va);
+    if ((write ? e->write : e->read) != (va & PAGE_MASK))
+        return NULL;
+    return (uint8_t *)(uintptr_t)(va + e->addend);
+}
+
+void cpu_span_end(struct cpu *cpu) { }
 
 void cpu_store_bytes(struct cpu *cpu, uint64_t va, const void *buf, unsigned n, unsigned mmu)
 {

@@ -114,6 +114,15 @@ def test_sandbox():
             report(f"sandbox {name}", r.returncode == 0 and "\n0 failures\n" in r.stdout, r.stdout + r.stderr)
 
 
+def test_strings():
+    """REP string instructions do what their single forms do, here and on the processor."""
+    for guest in ("x86_64", "i386"):
+        program = compile_for(guest, os.path.join(here, "strings.c"), "strings", "-static")
+        for name, argv in [(guest, [rhea(guest), program]), (f"{guest}, by the processor", [program])]:
+            r = run(argv)
+            report(f"strings {name}", r.returncode == 0 and "\n0 failures\n" in r.stdout, r.stdout + r.stderr)
+
+
 def test_exec_without_proc():
     """execve() of a foreign program works where /proc is not mounted: a chroot's first steps."""
     program = compile_for("riscv64", source("chain.c", """
@@ -220,7 +229,7 @@ def test_binfmt():
 
 
 parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "hostile": test_hostile_elf, "sandbox": test_sandbox,
-         "noproc": test_exec_without_proc, "fuzz": test_call_fuzz}
+         "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings}
 for name, part in parts.items():
     if not only or name in only:
         part()

@@ -78,6 +78,11 @@ void cpu_load_bytes(struct cpu *cpu, uint64_t va, void *buf, unsigned n, unsigne
 void cpu_store_bytes(struct cpu *cpu, uint64_t va, const void *buf, unsigned n, unsigned mmu);
 /* Raises what an access would raise, without accessing: for instructions that must not half-complete. */
 void cpu_probe(struct cpu *cpu, uint64_t va, unsigned n, bool write, unsigned mmu);
+/* The n bytes at va, which lie in one page, as host memory to be read or written all at once, until cpu_span_end(); NULL: this
+ * is not plain memory, or nobody looked there yet: access it piece by piece. Two may be in use at a time, and no other access
+ * with them. User mode raises here what an access would raise. */
+uint8_t *cpu_span(struct cpu *cpu, uint64_t va, unsigned n, bool write, unsigned mmu);
+void cpu_span_end(struct cpu *cpu);
 /* Read-modify-write, atomic with respect to other vCPUs; old value. op: IR_ATOMIC_*. cas: expected in `cmp`. */
 uint64_t cpu_atomic(struct cpu *cpu, enum ir_opcode op, uint64_t va, memop m, uint64_t v, uint64_t cmp);
 /* 16-byte compare and swap; true if swapped, *old the former content. */

@@ -212,20 +212,6 @@ static uint64_t linear(const struct string *s, unsigned seg, unsigned reg, bool 
     return va;
 }
 
-/* The host address of va if the soft TLB holds plain RAM for the access there. */
-static uint8_t *ram_at(const struct string *s, uint64_t va, bool write)
-{
-    const struct tlb_view *view = &s->c->cpu.tlb[s->mmu];
-    const struct tlb_entry *e;
-
-    if (!view->table)
-        return NULL;
-    e = (const void *)((const char *)view->table + ((va >> (CPU_PAGE_BITS - 5)) & view->mask));
-    if ((write ? e->write : e->read) != (va & ~(uint64_t)(CPU_PAGE_SIZE - 1)))
-        return NULL;
-    return (uint8_t *)(uintptr_t)(va + e->addend);
-}
-
 /* Elements from va to the end of the page that the direction leads to, no more than wanted; 0: the first straddles pages. */
 static uint64_t elements_in_page(const struct string *s, uint64_t va, uint64_t wanted)
 {
@@ -244,8 +230,11 @@ static bool wraps(const struct string *s, unsigned reg, uint64_t n)
 /* Whether n elements may be done at once: no limit, watchpoint or wrap-around to be seen in between. */
 static bool at_once(const struct string *s, uint64_t n) { return n >= 2 && !s->limits && !(s->c->cpu.mode & MODE_WATCH); }
 
-/* From the element at p, the lowest of n. */
-static uint8_t *lowest(const struct string *s, uint8_t *p, uint64_t n) { return s->step < 0 ? p - ((n - 1) << s->log2) : p; }
+/* n elements from the one at va on, in the direction of the instruction. */
+static uint8_t *span(const struct string *s, uint64_t va, uint64_t n, bool write)
+{
+    return cpu_span(&s->c->cpu, s->step < 0 ? va - ((n - 1) << s->log2) : va, (unsigned)(n << s->log2), write, s->mmu);
+}
 
 /* An overlap that repeats a pattern: element by element, in the direction of the instruction. */
 static void move_pattern(const struct string *s, uint8_t *dst, const uint8_t *src, uint64_t n)
@@ -265,16 +254,17 @@ static uint64_t movs_page(const struct string *s, uint64_t from, uint64_t to)
 
     if (!at_once(s, n) || wraps(s, R_RSI, n) || wraps(s, R_RDI, n))
         return 0;
-    src = ram_at(s, from, false);
-    dst = ram_at(s, to, true);
-    if (!src || !dst)
+    src = span(s, from, n, false);
+    dst = span(s, to, n, true);
+    if (!src || !dst) {
+        cpu_span_end(&s->c->cpu);
         return 0;
-    src = lowest(s, src, n);
-    dst = lowest(s, dst, n);
+    }
     if (s->step < 0 ? dst < src && src < dst + size : dst > src && dst < src + size)
         move_pattern(s, dst, src, n);
     else
         memmove(dst, src, size);
+    cpu_span_end(&s->c->cpu);
     return n;
 }
 
@@ -324,10 +314,11 @@ static void fill(uint8_t *dst, uint64_t v, unsigned bytes, uint64_t n)
 static void stos_step(const struct string *s)
 {
     uint64_t to = linear(s, S_ES, R_RDI, true), n = elements_in_page(s, to, count_left(s));
-    uint8_t *dst = at_once(s, n) && !wraps(s, R_RDI, n) ? ram_at(s, to, true) : NULL;
+    uint8_t *dst = at_once(s, n) && !wraps(s, R_RDI, n) ? span(s, to, n, true) : NULL;
 
     if (dst) {
-        fill(lowest(s, dst, n), s->c->regs[R_RAX], s->bytes, n);
+        fill(dst, s->c->regs[R_RAX], s->bytes, n);
+        cpu_span_end(&s->c->cpu);
     } else {
         cpu_store(&s->c->cpu, to, memop_of(s), s->c->regs[R_RAX]);
         n = 1;
@@ -345,15 +336,56 @@ static void lods_step(const struct string *s)
     done(s, 1, true, false);
 }
 
+static uint64_t element_at(const struct string *s, const uint8_t *p)
+{
+    uint64_t v = 0;
+
+    switch (s->bytes) {
+    case 1: return *p;
+    case 2: memcpy(&v, p, 2); return v;
+    case 4: memcpy(&v, p, 4); return v;
+    default: memcpy(&v, p, 8); return v;
+    }
+}
+
+/* Compares elements of one page until the condition ends it; how many, the last ones in *a and *b. 0: not possible. */
+static uint64_t compare_page(const struct string *s, bool scas, bool repne, uint64_t from, uint64_t to, uint64_t *a, uint64_t *b)
+{
+    uint64_t n = elements_in_page(s, to, count_left(s)), k = 0;
+    const uint8_t *p = NULL, *q;
+
+    if (!scas)
+        n = elements_in_page(s, from, n);
+    if (s->step < 0 || !at_once(s, n) || wraps(s, R_RDI, n) || (!scas && wraps(s, R_RSI, n)))
+        return 0;
+    if (!scas)
+        p = span(s, from, n, false);
+    q = span(s, to, n, false);
+    if (q && (p || scas)) {
+        do {
+            if (p)
+                *a = element_at(s, p + (k << s->log2));
+            *b = element_at(s, q + (k << s->log2));
+        } while (++k < n && (*a == *b) != repne);
+    }
+    cpu_span_end(&s->c->cpu);
+    return k;
+}
+
 /* CMPS, SCAS: true when the loop ends by its condition. */
 static bool compare_step(const struct string *s, bool scas, bool repne)
 {
-    uint64_t mask = s->bytes == 8 ? UINT64_MAX : (UINT64_C(1) << (8 * s->bytes)) - 1;
-    uint64_t a, b;
+    uint64_t mask = s->bytes == 8 ? UINT64_MAX : (UINT64_C(1) << (8 * s->bytes)) - 1, a = s->c->regs[R_RAX] & mask, b;
+    uint64_t from = scas ? 0 : linear(s, s->seg, R_RSI, false), to = linear(s, S_ES, R_RDI, false);
+    uint64_t n = compare_page(s, scas, repne, from, to, &a, &b);
 
-    a = scas ? s->c->regs[R_RAX] & mask : cpu_load(&s->c->cpu, linear(s, s->seg, R_RSI, false), memop_of(s));
-    b = cpu_load(&s->c->cpu, linear(s, S_ES, R_RDI, false), memop_of(s));
-    done(s, 1, !scas, true);
+    if (!n) {
+        if (!scas)
+            a = cpu_load(&s->c->cpu, from, memop_of(s));
+        b = cpu_load(&s->c->cpu, to, memop_of(s));
+        n = 1;
+    }
+    done(s, n, !scas, true);
     s->c->cc_op = CC_SUB8 + s->log2;
     s->c->cc_src = b;
     s->c->cc_dst = a - b;
