@@ -129,14 +129,20 @@ void cpu_probe(struct cpu *cpu, uint64_t va, unsigned n, bool write, unsigned mm
 }
 
 /* Faults are raised by the probe, with the address of the access; later ones can only be of a page that another thread is
- * unmapping meanwhile. */
+ * unmapping meanwhile. A debugger that watches memory sees each access. */
 uint8_t *cpu_span(struct cpu *cpu, uint64_t va, unsigned n, bool write, unsigned mmu)
 {
+    if (cpu->jit->debug.watches)
+        return NULL;
     cpu_probe(cpu, va, n, write, mmu);
     return access_begin(cpu, va, write ? ACCESS_WRITE : ACCESS_READ);
 }
 
-void cpu_span_end(struct cpu *cpu) { access_end(cpu); }
+void cpu_span_end(struct cpu *cpu)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    cpu->jit->accessing = false;
+}
 
 static uint64_t combine(enum ir_opcode op, uint64_t old, uint64_t v, uint64_t cmp)
 {
