@@ -3,7 +3,7 @@
 #
 #   guest.sh debian        Debian 12 amd64 with systemd, network and ssh: root.qcow2, vmlinuz, initrd.img, ssh key
 #   guest.sh debian-arm64, debian-riscv64   the same for these machines (riscv64: Debian 13), set up by a first boot under Rhea
-#   guest.sh debian-test   the same with compilers, python3, openssl and stress-ng
+#   guest.sh debian-test, debian-test-arm64, debian-test-riscv64   the same with compilers, python3, openssl and stress-ng
 #   guest.sh chroot ARCH   a Debian tree for user mode, set up under rhea-user: arm64, armhf, i386, amd64, riscv64 (Debian 13)
 #   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa compares with
 #   guest.sh runtimes ARCH language runtimes of Debian 13 for arm64, amd64, armhf, riscv64: a folder for rhea-user's -L
@@ -248,12 +248,19 @@ relative_links() { # root
 }
 
 foreign_packages=systemd-sysv,systemd-resolved,udev,dbus,openssh-server,iproute2,iputils-ping,ca-certificates,wget,procps,kmod,less,login
+test_packages=gcc,libc6-dev,make,python3,openssl,stress-ng
+foreign_arm64() { # name packages
+    make_once "$cache/$1-v$version" foreign "$1" bookworm arm64 ttyAMA0 linux-image-cloud-arm64 "$foreign_packages$2" rhea-system-aarch64 -machine virt -cpu cortex-a57
+}
+foreign_riscv64() { # name packages
+    make_once "$cache/$1-v$version" foreign "$1" trixie riscv64 ttyS0 linux-image-riscv64 "$foreign_packages$2" rhea-system-riscv64 -machine virt
+}
 case ${1:-} in
 debian) make_once "$cache/debian-12-amd64-v$version" debian debian-12-amd64 "" ;;
-debian-arm64) make_once "$cache/debian-12-arm64-v$version" foreign debian-12-arm64 bookworm arm64 ttyAMA0 linux-image-cloud-arm64 "$foreign_packages" \
-    rhea-system-aarch64 -machine virt -cpu cortex-a57 ;;
-debian-riscv64) make_once "$cache/debian-13-riscv64-v$version" foreign debian-13-riscv64 trixie riscv64 ttyS0 linux-image-riscv64 "$foreign_packages" \
-    rhea-system-riscv64 -machine virt ;;
+debian-arm64) foreign_arm64 debian-12-arm64 "" ;;
+debian-riscv64) foreign_riscv64 debian-13-riscv64 "" ;;
+debian-test-arm64) foreign_arm64 debian-12-arm64-test ",$test_packages,libpython3.11-testsuite" ;;
+debian-test-riscv64) foreign_riscv64 debian-13-riscv64-test ",$test_packages,libpython3.13-testsuite" ;;
 debian-test) make_once "$cache/debian-12-amd64-test-v$version" debian debian-12-amd64-test "gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,stress-ng,sysbench,fio,iperf3,binutils" ;;
 chroot)
     suite=bookworm; [ "${2:-}" != riscv64 ] || suite=trixie

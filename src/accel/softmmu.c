@@ -526,7 +526,7 @@ static void entry_set(struct cpu *cpu, unsigned mmu, uint64_t va, const struct m
 {
     struct tlb_mode *m = cpu->jit->mode[mmu];
     struct tlb_entry *e = tlb_at(cpu, mmu, va);
-    uint64_t page = va & PAGE_MASK;
+    uint64_t page = va & PAGE_MASK, partial = res->partial ? TLB_PARTIAL : 0;
 
     if (entry_is(e, va)) {
         entry_gone(cpu->jit, e);
@@ -543,9 +543,9 @@ static void entry_set(struct cpu *cpu, unsigned mmu, uint64_t va, const struct m
         entry_gone(cpu->jit, &m->victim[k]);
         entry_drop(&m->victim[k]);
     }
-    e->read = res->readable ? page | (flags & TLB_MMIO) : UINT64_MAX;
+    e->read = res->readable ? page | (flags & TLB_MMIO) | partial : UINT64_MAX;
     e->exec = res->executable ? page | (flags & TLB_MMIO) : UINT64_MAX;
-    e->write = res->writable ? page | flags : UINT64_MAX;
+    e->write = res->writable ? page | flags | partial : UINT64_MAX;
     if (full->ram) {
         e->addend = (uintptr_t)full->ram->host + full->offset - page;
         if (res->writable && !flags && (page_wants_notice(full) || chaos_keep_notice(cpu->jit)))
@@ -608,6 +608,17 @@ static struct tlb_entry *tlb_get(struct cpu *cpu, uint64_t va, enum mmu_access a
     if (!tlb_fill(cpu, va, access, mmu, false))
         cpu_loop_exit(cpu);
     return tlb_at(cpu, mmu, va);
+}
+
+/* The entry for bytes of one page, each of which may be accessed. */
+static struct tlb_entry *tlb_get_bytes(struct cpu *cpu, uint64_t va, unsigned n, enum mmu_access access, unsigned mmu)
+{
+    struct tlb_entry *e = tlb_get(cpu, va, access, mmu);
+
+    if (tag_of(e, access) & TLB_PARTIAL &&
+        !cpu->guest->access_allowed(cpu, va, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), n, access, mmu))
+        cpu_loop_exit(cpu);
+    return e;
 }
 
 uint8_t *code_host(struct cpu *cpu, uint64_t va, bool probe, struct ram_block **rb, uint64_t *offset)
@@ -739,7 +750,7 @@ void watch_written(struct accel_vm *av, struct ram_block *rb, uint64_t offset)
 /* Bytes within one page */
 static void load_part(struct cpu *cpu, uint64_t va, uint8_t *to, unsigned n, unsigned mmu)
 {
-    struct tlb_entry *e = tlb_get(cpu, va, ACCESS_READ, mmu);
+    struct tlb_entry *e = tlb_get_bytes(cpu, va, n, ACCESS_READ, mmu);
 
     if (!(e->read & TLB_MMIO)) {
         memcpy(to, (const void *)(uintptr_t)(va + e->addend), n);
@@ -758,7 +769,7 @@ static void load_part(struct cpu *cpu, uint64_t va, uint8_t *to, unsigned n, uns
 
 static void store_part(struct cpu *cpu, uint64_t va, const uint8_t *from, unsigned n, unsigned mmu)
 {
-    struct tlb_entry *e = tlb_get(cpu, va, ACCESS_WRITE, mmu);
+    struct tlb_entry *e = tlb_get_bytes(cpu, va, n, ACCESS_WRITE, mmu);
 
     if (e->write & TLB_NOTDIRTY)
         e = notice_store(cpu, mmu, e, va, n);
@@ -802,7 +813,7 @@ void cpu_probe(struct cpu *cpu, uint64_t va, unsigned n, bool write, unsigned mm
     while (n) {
         unsigned k = MIN(n, page_left(va));
 
-        tlb_get(cpu, va, write ? ACCESS_WRITE : ACCESS_READ, mmu);
+        tlb_get_bytes(cpu, va, k, write ? ACCESS_WRITE : ACCESS_READ, mmu);
         va += k;
         n -= k;
     }
@@ -884,8 +895,8 @@ uint64_t cpu_load(struct cpu *cpu, uint64_t va, memop m)
         return extend(swap(v, m), m);
     }
     if (write)
-        tlb_get(cpu, va, ACCESS_WRITE, mmu);
-    e = tlb_get(cpu, va, ACCESS_READ, mmu);
+        tlb_get_bytes(cpu, va, n, ACCESS_WRITE, mmu);
+    e = tlb_get_bytes(cpu, va, n, ACCESS_READ, mmu);
     if (e->read & TLB_MMIO)
         v = io_load(cpu, va, full_of(cpu, mmu, e)->phys | (va & ~PAGE_MASK), n);
     else
@@ -903,7 +914,7 @@ void cpu_store(struct cpu *cpu, uint64_t va, memop m, uint64_t v)
         cpu_store_bytes(cpu, va, &v, n, mmu);
         return;
     }
-    e = tlb_get(cpu, va, ACCESS_WRITE, mmu);
+    e = tlb_get_bytes(cpu, va, n, ACCESS_WRITE, mmu);
     if (e->write & TLB_NOTDIRTY)
         e = notice_store(cpu, mmu, e, va, n);
     if (e->write & (TLB_MMIO | TLB_ROM))

@@ -31,6 +31,7 @@ struct mmu_result {
     uint8_t page_bits;          /* log2 of the mapping's size, >= 12 */
     bool readable, writable, executable;        /* for this MMU index, given A/D bits: not writable while not dirty */
     bool uncached;
+    bool partial;               /* holds for va alone: access_allowed() is asked about each load and store of the page */
     bool global;                /* holds in every address space: kept by cpu_tlb_flush_local() */
     uint32_t attrs;             /* struct mem_attrs bits: secure, user ... */
 };
@@ -104,6 +105,8 @@ struct guest {
      * and will be delivered when the caller leaves by cpu_loop_exit(). probe: leave no trace, set no A/D bit. */
     bool (*translate)(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigned mmu, bool probe,
                       struct mmu_result *out);
+    /* Of a page whose translation said `partial`: may these bytes of it be read or written? false: as translate(). */
+    bool (*access_allowed)(struct cpu *cpu, uint64_t va, uint64_t phys, unsigned n, enum mmu_access access, unsigned mmu);
     __attribute__((noreturn)) void (*unaligned)(struct cpu *cpu, uint64_t va, enum mmu_access access);
     /* A physical access answered by nothing; ACCESS_EXEC: an instruction at va is outside of memory. May raise; x86 does
      * not (reads give all ones). */

@@ -17,7 +17,7 @@ struct tlb_entry {
     uint64_t read, write, exec;
     uintptr_t addend;           /* guest virtual + addend = host address */
 };
-enum { TLB_INVALID = 1 << 11, TLB_MMIO = 1 << 10, TLB_NOTDIRTY = 1 << 9, TLB_WATCH = 1 << 8, TLB_ROM = 1 << 7 };
+enum { TLB_INVALID = 1 << 11, TLB_MMIO = 1 << 10, TLB_NOTDIRTY = 1 << 9, TLB_WATCH = 1 << 8, TLB_ROM = 1 << 7, TLB_PARTIAL = 1 << 6 };
 _Static_assert(sizeof(struct tlb_entry) == 32, "indexed by a shift of 5");
 struct tlb_view { uint64_t mask; struct tlb_entry *table; };    /* mask: (entries - 1) << 5 */
 

@@ -100,7 +100,7 @@ static const struct guest_reg regs32[] = { X_REGS(32), EACH32(F_REG) CSRS(32), I
     .cpu_size = sizeof(struct riscv_cpu), .insn_size = sizeof(struct riscv_insn), .page_bits = 12,                    \
     .decode = riscv_decode, .emit_begin = riscv_emit_begin, .emit_join = riscv_emit_join, .emit = riscv_emit,         \
     .emit_end = riscv_emit_end, .mode_bits = riscv_mode_bits, .mmu_index = riscv_mmu_index,                           \
-    .translate = riscv_translate, .unaligned = riscv_unaligned, .bus_error = riscv_bus_error,                         \
+    .translate = riscv_translate, .access_allowed = riscv_access_allowed, .unaligned = riscv_unaligned, .bus_error = riscv_bus_error,                         \
     .deliver = riscv_deliver, .has_work = riscv_has_work, .cpu_init = riscv_cpu_init, .cpu_reset = riscv_reset,       \
     .cpu_free = riscv_cpu_free, .registers = registers, .mmu_dump = riscv_mmu_dump, .features = riscv_features,       \
     .cpu_has = riscv_cpu_has

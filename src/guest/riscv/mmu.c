@@ -78,7 +78,7 @@ static enum walk_result entry_set(struct walk *w, uint64_t bits)
     void *p = entry_host(w, w->pte_addr, &rb, &offset);
     bool ok;
 
-    if (!p || !(riscv_pmp_allows(w->c, w->pte_addr, PRV_S) & PMP_W))
+    if (!p || !(riscv_pmp_allows(w->c, w->pte_addr, w->sv->entry_bytes, PRV_S) & PMP_W))
         return WALK_ACCESS;             /* not memory that can be updated atomically */
     if (w->sv->entry_bytes == 8) {
         uint64_t expected = GUINT64_TO_LE(old);
@@ -147,7 +147,7 @@ static enum walk_result walk_tables(struct walk *w)
         bool leaf;
 
         w->pte_addr = table + index * w->sv->entry_bytes;
-        if (!(riscv_pmp_allows(w->c, w->pte_addr, PRV_S) & PMP_R) || !entry_read(w, w->pte_addr, &w->pte))
+        if (!(riscv_pmp_allows(w->c, w->pte_addr, w->sv->entry_bytes, PRV_S) & PMP_R) || !entry_read(w, w->pte_addr, &w->pte))
             return WALK_ACCESS;
         leaf = w->pte & (PTE_R | PTE_X);
         if (!(w->pte & PTE_V) || (w->pte & (PTE_R | PTE_W)) == PTE_W || !attributes_legal(w, w->pte, leaf))
@@ -188,13 +188,23 @@ static bool allowed(const struct mmu_result *res, enum mmu_access access)
     return access == ACCESS_READ ? res->readable : access == ACCESS_WRITE ? res->writable : res->executable;
 }
 
+unsigned riscv_mmu_priv(unsigned mmu) { return rules[mmu < MMU_COUNT ? mmu : MMU_BARE_U].priv; }
+
 static void pmp_permissions(const struct riscv_cpu *c, unsigned priv, struct mmu_result *out)
 {
-    unsigned p = riscv_pmp_allows(c, out->phys, priv);
+    unsigned p = riscv_pmp_page(c, out->phys, priv, &out->partial);
 
     out->readable &= (p & PMP_R) != 0;
     out->writable &= (p & PMP_W) != 0;
     out->executable &= (p & PMP_X) != 0;
+}
+
+/* The byte at least; what the access is wider, riscv_access_allowed() sees. */
+static bool part_allowed(const struct riscv_cpu *c, unsigned priv, enum mmu_access access, uint64_t phys)
+{
+    static const uint8_t need[] = { PMP_R, PMP_W, PMP_X };
+
+    return riscv_pmp_allows(c, phys, 1, priv) & need[access];
 }
 
 /* Hardware keeps A and D, or (Svade) their absence is a page fault. */
@@ -278,7 +288,9 @@ bool riscv_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsig
             return fault(&w, res, probe);
     }
     pmp_permissions(c, r->priv, out);
-    return allowed(out, access) || fault(&w, WALK_ACCESS, probe);
+    if (!allowed(out, access) || (out->partial && !part_allowed(c, r->priv, access, out->phys)))
+        return fault(&w, WALK_ACCESS, probe);
+    return true;
 }
 
 bool riscv_fetch_word(struct riscv_cpu *c, uint64_t va, uint32_t *out)

@@ -66,6 +66,7 @@ struct riscv_cpu {
     uint64_t mvendorid, marchid, mimpid, misa;
     uint8_t pmpcfg[64];
     uint64_t pmpaddr[64];
+    uint8_t pmp_fetch;                  /* bit per privilege: MODE_PMP_FETCH; follows from pmpcfg and pmpaddr */
     uint64_t mcycle, minstret;          /* offsets to the counters' source */
     uint64_t mhpmevent[32], mhpmcounter[32];
     uint64_t tselect, tdata1[4], tdata2[4], tdata3[4];
@@ -96,6 +97,7 @@ enum {
     MODE_TRIGGERS = 1 << 18,            /* breakpoint triggers armed: one instruction a region */
     MODE_BE = 1 << 19,
     MODE_COUNTEREN_SHIFT = 20,          /* 3 bits: cycle, time, instret readable */
+    MODE_PMP_FETCH = 1 << 23,           /* a part of some page may be executed: each instruction is looked at */
 };
 /* MMU indexes: translation off or on, privilege, SUM and MXR (an index each, so that the soft TLB need not be flushed when
  * they change). PMP is applied by translate(), whatever the index. */
@@ -195,6 +197,7 @@ bool riscv_cpu_init(struct cpu *cpu, struct vm *vm, const char *spec, struct err
 void riscv_reset(struct cpu *cpu);
 void riscv_cpu_free(struct cpu *cpu);
 /* mmu.c */
+bool riscv_access_allowed(struct cpu *cpu, uint64_t va, uint64_t phys, unsigned n, enum mmu_access access, unsigned mmu);
 bool riscv_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigned mmu, bool probe, struct mmu_result *out);
 char *riscv_mmu_dump(struct cpu *cpu, bool tlb);
 /* csr.c: a write to it changes neither mode bits nor which interrupts may come, so that the region may go on. Reads

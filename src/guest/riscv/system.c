@@ -324,6 +324,7 @@ uint64_t riscv_mode_bits(const struct cpu *cpu)
     m |= c->xlen == 32 ? MODE_XLEN32 : 0;
     m |= fs == 0 ? MODE_FS_OFF : fs != MSTATUS_FS ? MODE_FS_CLEAN : 0;
     m |= c->frm > 3 ? MODE_FRM_SLOW : 0;
+    m |= c->pmp_fetch >> c->priv & 1 ? MODE_PMP_FETCH : 0;
     if (c->priv == PRV_S) {
         m |= c->mstatus & MSTATUS_TVM ? MODE_TVM : 0;
         m |= c->mstatus & MSTATUS_TW ? MODE_TW : 0;
@@ -394,6 +395,7 @@ static void reset_machine_csrs(struct riscv_cpu *c)
     c->menvcfg = RISCV_HAS(f, Svadu) && !RISCV_HAS(f, Svade) ? MENVCFG_ADUE : 0;
     c->mstateen0 = 0;
     memset(c->pmpcfg, 0, sizeof(c->pmpcfg));
+    c->pmp_fetch = 0;
     memset(c->pmpaddr, 0, sizeof(c->pmpaddr));
     memset(c->mhpmevent, 0, sizeof(c->mhpmevent));
     memset(c->mhpmcounter, 0, sizeof(c->mhpmcounter));

@@ -41,7 +41,7 @@ static inline unsigned satp_mode(const struct riscv_cpu *c)
 #define IRQS_S (IRQ_BIT(IRQ_S_SOFT) | IRQ_BIT(IRQ_S_TIMER) | IRQ_BIT(IRQ_S_EXT) | IRQ_BIT(IRQ_LCOF))
 #define IRQS_M (IRQ_BIT(IRQ_M_SOFT) | IRQ_BIT(IRQ_M_TIMER) | IRQ_BIT(IRQ_M_EXT))
 
-enum { RISCV_PMP_ENTRIES = 16, RISCV_PMP_GRAIN = 10 /* 4 KiB: smallest region, that of the soft TLB */ };
+enum { RISCV_PMP_ENTRIES = 16 };
 enum { RISCV_TIME_HZ = 10000000 };
 enum { RISCV_COUNTERS = 19 /* cycle, time, instret and hpm 3 to 18 */ };
 
@@ -85,7 +85,10 @@ bool riscv_fetch_word(struct riscv_cpu *c, uint64_t va, uint32_t *out);  /* code
 bool riscv_adue(const struct riscv_cpu *c);
 /* pmp.c */
 enum { PMP_R = 1, PMP_W = 2, PMP_X = 4 };
-unsigned riscv_pmp_allows(const struct riscv_cpu *c, uint64_t phys, unsigned priv);     /* PMP_* of the page's bytes at phys */
+unsigned riscv_pmp_allows(const struct riscv_cpu *c, uint64_t phys, unsigned bytes, unsigned priv);     /* PMP_* */
+/* The same for some byte of the page, at least. *partial: not for all. */
+unsigned riscv_pmp_page(const struct riscv_cpu *c, uint64_t phys, unsigned priv, bool *partial);
+unsigned riscv_mmu_priv(unsigned mmu);
 uint64_t riscv_pmpcfg_read(struct riscv_cpu *c, unsigned csr);
 void riscv_pmpcfg_write(struct riscv_cpu *c, unsigned csr, uint64_t v);
 uint64_t riscv_pmpaddr_read(struct riscv_cpu *c, unsigned csr);

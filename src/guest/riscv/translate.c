@@ -226,6 +226,8 @@ void riscv_emit(struct ir *ir, const void *insn)
     t->i = i;
     if (ir->insn_pc != i->pc || !ir->nops || ir->ops[ir->nops - 1].op != IR_INSN_START)
         ir_insn_start(ir, i->pc, i->len);
+    if (t->mode & MODE_PMP_FETCH)
+        riscv_call(t, RISCV_HELP_pmp_fetch, ir_const(ir, T_I32, i->len), 0, 0, 0);
     emit_row(t, i);
     if (!i->row || i->row->emit != riscv_emit_auipc)
         t->auipc_reg = 0;

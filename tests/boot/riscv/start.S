@@ -91,6 +91,8 @@ back:
 #define STUB(name) .balign 4; .globl name; name:
 STUB(do_ecall)      ecall
 STUB(do_load)       L a0, 0(a0); ecall
+STUB(do_load4)      lw a0, 0(a0); ecall
+STUB(do_store4)     sw a0, 0(a0); ecall
 STUB(do_store)      S a0, 0(a0); ecall
 STUB(do_amo)        amoadd.w a0, x0, (a0); ecall
 STUB(do_amomax)     amomaxu.w a0, x0, (a0); ecall

@@ -6,7 +6,7 @@ typedef unsigned long long u64;
 
 struct trap { ul cause, epc, tval, status, a0, unused[3], sp; } trap;
 struct trap *enter(ul mstatus, const void *pc, ul a0);
-extern char do_ecall[], do_load[], do_store[], do_amo[], do_amomax[], do_lr[], do_jump[], do_csr_mstatus[], do_csr_satp[], do_csr_time[], do_csr_senvcfg[], do_csr_sstateen[], do_csr_mstateen[], do_write_time[], do_sfence[],
+extern char do_ecall[], do_load[], do_store[], do_load4[], do_store4[], do_amo[], do_amomax[], do_lr[], do_jump[], do_csr_mstatus[], do_csr_satp[], do_csr_time[], do_csr_senvcfg[], do_csr_sstateen[], do_csr_mstateen[], do_write_time[], do_sfence[],
     do_sret[], do_mret[], do_wfi[], do_spin[], do_fp[], do_cbo_zero[], s_handler[], vectors[];
 
 #define READ(csr) ({ ul v_; __asm__ volatile("csrr %0, " #csr : "=r"(v_)); v_; })
@@ -162,7 +162,7 @@ static void counters(void)
 /* ---- physical memory protection */
 static ul area[3 * 4096 / sizeof(ul)] __attribute__((aligned(4096)));       /* page, with room beside it */
 #define page (area + 4096 / sizeof(ul))
-enum { R = 1, WR = 2, X = 4, TOR = 8, NAPOT = 24, LOCK = 128 };
+enum { R = 1, WR = 2, X = 4, TOR = 8, NA4 = 16, NAPOT = 24, LOCK = 128 };
 static void pmp_all(void) { WRITE(pmpaddr15, -1); }
 
 static void protection(void)
@@ -188,7 +188,42 @@ static void protection(void)
     traps("top of range: inside", MPP(S), do_load, here, 5, here);
     traps("top of range: the last word", MPP(S), do_load, here + 4096 - sizeof(ul), 5, here + 4096 - sizeof(ul));
     traps("top of range: behind", MPP(S), do_load, here + 4096, 9, 0);
+    /* four bytes, eight, and what lies across a boundary */
+    WRITE(pmpaddr0, (here + 8) >> 2);
+    WRITE(pmpaddr1, (here + 16) >> 2 | 0);
+    check("pmpaddr keeps its low bits", READ(pmpaddr0), (here + 8) >> 2);
+    WRITE(pmpcfg0, (R | NA4) | NAPOT << 8 | (R | WR | X | NAPOT) << 16);
+    check("four bytes are selectable", READ(pmpcfg0) & 0x18, NA4);
+    traps("four bytes: before", MPP(S), do_store4, here + 4, 9, 0);
+    traps("four bytes: read", MPP(U), do_load4, here + 8, 8, 0);
+    traps("four bytes: written", MPP(S), do_store4, here + 8, 7, here + 8);
+    traps("four bytes: behind", MPP(S), do_store4, here + 12, 9, 0);
+#ifdef __LP64__
+    traps("four bytes: across", MPP(S), do_load, here + 8, 5, here + 8);
+#endif
+    traps("eight bytes: read", MPP(S), do_load4, here + 20, 5, here + 20);
+    traps("eight bytes: behind", MPP(S), do_load, here + 24, 9, 0);
+    traps("eight bytes: an AMO", MPP(S), do_amo, here + 16, 7, here + 16);
+    traps("four bytes: an AMO", MPP(S), do_amo, here + 8, 7, here + 8);
+    traps("beside: an AMO", MPP(S), do_amo, here + 24, 9, 0);
+#ifdef __LP64__
+    traps("four bytes: across, in machine mode", MPP(M), do_store, here + 8, 7, here + 8);
+#endif
+    /* code of which a part may be executed */
     WRITE(pmpcfg0, (R | WR | X | NAPOT) << 16);
+    page[0] = page[1] = page[2] = page[3] = 0;
+    for (unsigned n = 0; n < 16; n++)
+        ((volatile unsigned *)page)[n] = 0x13;          /* nop */
+    ((volatile unsigned *)page)[16] = 0x73;             /* ecall */
+    __asm__ volatile("fence.i" ::: "memory");
+    traps("code", MPP(U), (void *)here, 0, 8, 0);
+    WRITE(pmpaddr0, (here + 32) >> 2);
+    WRITE(pmpcfg0, (R | WR | NA4) | (R | WR | X | NAPOT) << 16);
+    traps("code runs into what is none", MPP(U), (void *)here, 0, 1, here + 32);
+    traps("code jumps over it", MPP(S), (void *)(here + 36), 0, 9, 0);
+    traps("code before it", MPP(S), (void *)here, 0, 1, here + 32);
+    WRITE(pmpcfg0, (R | WR | X | NAPOT) << 16);
+    traps("code again", MPP(U), (void *)here, 0, 8, 0);
     WRITE(mstatus, 0);
     check("MPRV is gone after an mret to S", (enter(MPP(S) | MPRV, do_ecall, 0), trap.status & MPRV), 0);
 }
