@@ -121,8 +121,23 @@ class Life:
                         break
             return reply
 
+    def alive_after(self, e):
+        """The guest may have ended its machine while we spoke; a sanitizer's end takes its time."""
+        if os.environ.get("KEEP") and self.process.poll() is None:
+            print(f"left for a debugger: process {self.process.pid}, {self.folder.name}", flush=True)
+            sys.exit(1)
+        try:
+            self.process.wait(90)
+            return ""
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return f"does not answer its monitor ({e!r})"
+
     def end(self, life):
         """Lets it live for so long, then asks it to end; what is wrong, or nothing."""
+        born = time.monotonic() + 90            # on a loaded machine, under a sanitizer
+        while self.process.poll() is None and not os.path.exists(f"{self.folder.name}/qmp") and time.monotonic() < born:
+            time.sleep(0.05)
         deadline = time.monotonic() + life
         while self.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -135,13 +150,8 @@ class Life:
                 self.actions = int(self.monitor(["stop", sign])["return"].split()[-1], 16)
                 self.monitor(["cont", "quit"])
                 self.process.wait(90)
-            except (OSError, ValueError, subprocess.TimeoutExpired) as e:
-                if self.process.poll() is None:
-                    said = f"does not answer its monitor ({e!r})"
-                    if os.environ.get("KEEP"):
-                        print(f"left for a debugger: process {self.process.pid}, {self.folder.name}", flush=True)
-                        sys.exit(1)
-                    self.process.kill()
+            except (OSError, ValueError, TypeError, subprocess.TimeoutExpired) as e:
+                said = self.alive_after(e)
         status = self.process.wait()
         self.errors.seek(0)
         text = self.errors.read()
