@@ -308,17 +308,24 @@ static void iret_real(struct x86_cpu *c, unsigned bytes)
     struct x86_stack s = x86_stack_begin(c);
     uint64_t ip = x86_stack_pop(&s, bytes), mask = EF_ARITH | EF_TF | EF_DF | EF_NT, flags;
     uint16_t selector = (uint16_t)x86_stack_pop(&s, bytes);
+    bool virtual;
 
     flags = x86_stack_pop(&s, bytes);
     if (ip > c->seg[S_CS].limit)
         x86_raise(c, X_GP, 0);
-    if (x86_vm86(c) && x86_iopl(c) < 3)
+    virtual = x86_vm86(c) && x86_iopl(c) < 3;
+    if (virtual && bytes == 4)
         x86_raise(c, X_GP, 0);
+    if (virtual)
+        x86_virtual_flags_check(c, flags);
     mask |= EF_IF | (bytes == 4 ? EF_RF | EF_AC | EF_ID : 0) | (x86_vm86(c) ? 0 : EF_IOPL);
     x86_stack_done(&s);
     x86_segment_real(c, S_CS, selector);
     x86_set_ip(c, ip);
-    x86_set_eflags(c, flags, mask);
+    if (virtual)
+        x86_virtual_flags(c, flags);
+    else
+        x86_set_eflags(c, flags, mask);
 }
 
 /* To virtual-8086 mode: SDM vol. 3, 21.2.4 */

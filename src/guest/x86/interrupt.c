@@ -250,8 +250,6 @@ uint64_t helper_interrupt(struct cpu *cpu, uint32_t vector, uint32_t kind, uint3
 {
     struct x86_cpu *c = x86(cpu);
 
-    if (x86_vm86(c) && x86_iopl(c) < 3 && kind == EVENT_SOFTWARE && vector != X_BP && vector != X_OF)
-        x86_raise(c, X_GP, 0);
     c->trap_pending = 0;
     x86_interrupt(c, vector, kind, -1, x86_ip(c) + insn_len);
     return cpu->pc;

@@ -120,6 +120,10 @@ void x86_load_pdptes(struct x86_cpu *c, bool check);
 /* stack_fault.c: the instruction at pc got #GP for va, which is not canonical. Is it to be #SS? */
 bool x86_is_stack_fault(struct x86_cpu *c, uint64_t va);
 
+/* vme.c: FLAGS of an IRET below IOPL 3 in virtual-8086 mode: may it load them? Then does. */
+void x86_virtual_flags_check(struct x86_cpu *c, uint64_t flags);
+void x86_virtual_flags(struct x86_cpu *c, uint64_t flags);
+
 /* cpuid.c, msr.c, reset.c */
 void x86_cpuid(struct x86_cpu *c, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 uint64_t x86_tsc(struct x86_cpu *c);

@@ -209,7 +209,14 @@ static void software_interrupt(struct x86_t *t, unsigned vector, enum x86_event 
     go_to(t, x86_call(t, HELP_interrupt, imm32(t, vector), imm32(t, kind), imm32(t, t->i->len), 0));
 }
 
-EMIT(int) { software_interrupt(t, (unsigned)i->imm, EVENT_SOFTWARE); }
+EMIT(int)
+{
+    if (t->mode & MODE_VM86)
+        go_to(t, x86_call(t, HELP_vm86_interrupt, imm32(t, (uint32_t)i->imm & 0xff), imm32(t, i->len), 0, 0));
+    else
+        software_interrupt(t, (unsigned)i->imm, EVENT_SOFTWARE);
+}
+
 EMIT(int3) { software_interrupt(t, X_BP, EVENT_SOFTWARE); }
 EMIT(int1) { software_interrupt(t, X_DB, EVENT_ICEBP); }
 
@@ -222,10 +229,12 @@ EMIT(into)
     x86_bind(t, no);
 }
 
-/* PUSHF and POPF fault in virtual-8086 mode below IOPL 3 (no VME). */
+/* In virtual-8086 mode below IOPL 3, PUSHF and POPF are for VME, PUSHFD and POPFD fault. */
+static bool flags_virtual(struct x86_t *t) { return t->mode & MODE_VM86 && iopl(t) < 3; }
+
 static bool vm86_faults(struct x86_t *t)
 {
-    if (!(t->mode & MODE_VM86) || iopl(t) == 3)
+    if (!flags_virtual(t) || t->i->opsize == 2)
         return false;
     x86_exception(t, X_GP);
     return true;
@@ -235,7 +244,8 @@ EMIT(pushf)
 {
     if (vm86_faults(t))
         return;
-    x86_push(t, x86_narrow(t, x86_call(t, HELP_read_eflags, 0, 0, 0, 0), i->opsize), i->opsize);
+    x86_push(t, x86_narrow(t, x86_call(t, flags_virtual(t) ? HELP_virtual_pushf : HELP_read_eflags, 0, 0, 0, 0), i->opsize),
+             i->opsize);
 }
 
 EMIT(popf)
@@ -247,7 +257,10 @@ EMIT(popf)
     v = x86_widen(t, x86_pop_value(t, i->opsize, 0));
     if (i->opsize == 2)
         v = ir_bin_imm(t->ir, IR_AND, v, 0xffff);
-    x86_call(t, HELP_write_eflags, v, imm32(t, i->opsize), 0, 0);
+    if (flags_virtual(t))
+        x86_call(t, HELP_virtual_popf, v, 0, 0, 0);
+    else
+        x86_call(t, HELP_write_eflags, v, imm32(t, i->opsize), 0, 0);
     x86_add_sp(t, ir_const(t->ir, T_I64, i->opsize));
     t->cc_op = -1;
 }
@@ -263,19 +276,20 @@ static void change_eflags(struct x86_t *t, uint64_t clear, uint64_t set)
     ir_state_store(t->ir, offsetof(struct x86_cpu, eflags), 3, f);
 }
 
-static bool interrupt_flag_faults(struct x86_t *t)
+/* Above IOPL the flag is VIF, with VME and PVI, or the instruction faults. */
+static bool interrupt_flag_virtual(struct x86_t *t, bool on)
 {
     unsigned cpl = t->mode & MODE_VM86 ? 3 : t->cpl;
 
     if (!(t->mode & MODE_PE) || cpl <= iopl(t))
         return false;
-    x86_exception(t, X_GP);
+    x86_call(t, HELP_virtual_if, imm32(t, on), 0, 0, 0);
     return true;
 }
 
 EMIT(cli)
 {
-    if (!interrupt_flag_faults(t))
+    if (!interrupt_flag_virtual(t, false))
         change_eflags(t, EF_IF, 0);
 }
 
@@ -293,7 +307,7 @@ EMIT(sti)
 {
     ir_val was;
 
-    if (interrupt_flag_faults(t))
+    if (interrupt_flag_virtual(t, true))
         return;
     if ((t->mode & MODE_SINGLE) || next_is_leader(t)) {
         was = ir_state_load(t->ir, T_I64, offsetof(struct x86_cpu, eflags), 3);

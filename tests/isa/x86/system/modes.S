@@ -469,7 +469,7 @@ pfault:
     SHOW 4(%ebp)
     SAY "fl "
     mov 8(%ebp), %eax
-    and $0x37fd5, %eax
+    and $0x1b7fd5, %eax
     SHOW %eax
     mov 4(%ebp), %eax
     test $3, %al
@@ -847,6 +847,89 @@ user:
 1:  lar %ax, %bx
     .code32
     RES
+    TRY
+    VM86 1f, 0x23002
+    .code16
+1:  .byte 0xcd, 3               /* not INT3, but its gate is open as well */
+    .code32
+    RES
+    TRY
+    VM86 1f
+    .code16
+1:  .byte 0xcd, 3
+    .code32
+    RES
+    /* virtual-8086 mode extensions: VIF, VIP, INT 40h by the program's vector table */
+    SAY "vme\n"
+    mov %cr4, %eax
+    or $1, %eax
+    mov %eax, %cr4
+    andb $0xfe, BASE + tss_redirect - start + 8
+    movl $0x20000000 + own40 - start, 0x40 * 4
+.macro VME flags, insns
+    TRY
+    VM86 1f, \flags
+    .code16
+1:  \insns
+    .code32
+    RES
+.endm
+.irp flags, 0x20002, 0xa0002, 0x120002, 0x1a0002, 0x23202
+    VME \flags, "cli; ud2"
+    VME \flags, "sti; ud2"
+    VME \flags, "pushf; pop %ax; mov %ax, %es:SCRATCH; ud2"
+    SHOW SCRATCH
+    SAY "\n"
+    VME \flags, "pushw $0x3b02; popf; ud2"
+    VME \flags, "pushw $0x0a57; popf; ud2"
+    VME \flags, "pushw $0x0057; pushw %cs; pushw $(2f - start); iret; 2: ud2"
+    VME \flags, "pushw $0x0257; pushw %cs; pushw $(2f - start); iret; 2: ud2"
+    .if \flags != 0x23202
+    VME \flags, "pushfl"
+    VME \flags, "popfl"
+    VME \flags, "iretl"
+    .endif
+    VME \flags, "mov $0, %ax; int $0x40; ud2"
+    SHOW SCRATCH
+    SAY "\n"
+    VME \flags, "int $0x41"
+    VME \flags, "int3"
+.endr
+    jmp 3f
+    .code16
+own40:
+    pop %ax                     /* IP, CS, flags as they were pushed */
+    pop %bx
+    pop %cx
+    mov %cx, %es:SCRATCH
+    push %cx
+    push %bx
+    push %ax
+    pushf
+    pop %ax
+    mov %ax, %es:SCRATCH + 2
+    iret
+    .code32
+3:  movl $0xffff0fff, SCRATCH
+    mov %cr4, %eax
+    and $0xfffffffe, %eax
+    or $2, %eax                 /* PVI: CLI and STI at level 3 */
+    mov %eax, %cr4
+.irp flags, 2, 0x80002, 0x100002, 0x180002, 0x3202
+    TRY
+    USER 1f, \flags
+1:  cli
+    ud2
+    RES
+    TRY
+    USER 1f, \flags
+1:  sti
+    ud2
+    RES
+.endr
+    mov %cr4, %eax
+    and $0xfffffffd, %eax
+    mov %eax, %cr4
 
     /* ---- 32-bit paging: identity by 4 MiB pages, then one table at 8 MiB */
     SAY "paging\n"
@@ -1083,7 +1166,9 @@ idt:
     .fill 32, 8, 0
 tss:
     .fill 25, 4, 0
-    .word 0, 104                /* trap, I/O map */
+    .word 0, 136                /* trap, I/O map */
+tss_redirect:
+    .fill 32, 1, 0xff           /* interrupts to redirect */
     .fill 0xe8 / 8, 1, 0        /* ports below E8 allowed; so are E8-EF */
     .byte 0, 0xff, 0xff
 tss_end:
