@@ -7,6 +7,7 @@
 #include <glib.h>
 #include <string.h>
 #include "../../src/guest/x86/x86.h"
+#include "rhea/jit/jit.h"
 
 static GHashTable *unknown;
 static unsigned long total, mismatches, unknowns;
@@ -171,11 +172,30 @@ static void test_prefixes(void)
     }
 }
 
+/* A region that ends with STI, as single steps and page ends make them, hands its shadow over: the instruction after it is
+ * not interrupted, and the loop looks for interrupts that were held back. */
+static void test_sti_last(void)
+{
+    static uint8_t page[CPU_PAGE_SIZE] = { 0xfb, 0xf4 };
+    struct code_fetch f = { .page = { page } };
+    struct jit_region_info info;
+    struct ir *ir = ir_new();
+    bool shadow = false;
+
+    g_assert_true(region_build(ir, &guest_x86_64, &f, 0, MODE_CODE64, 1, &info));
+    for (unsigned i = 0; i < ir->nops; i++)
+        shadow |= ir->ops[i].op == IR_STST && ir->ops[i].imm == offsetof(struct x86_cpu, shadow);
+    g_assert_true(shadow);
+    g_assert_cmpint(ir->ops[ir->nops - 1].op, ==, IR_EXIT_LOOP);
+    ir_free(ir);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     unknown = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_test_add_func("/x86/decode/corpus", test_corpus);
     g_test_add_func("/x86/decode/prefixes", test_prefixes);
+    g_test_add_func("/x86/region-ends-with-sti", test_sti_last);
     return g_test_run();
 }
