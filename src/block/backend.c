@@ -3,6 +3,7 @@
  * Where each node on the way only adds an offset (raw, an allocated cluster of qcow2) a request goes straight to the
  * ring of its thread; else it runs in a coroutine. */
 #include "block/backend.h"
+#include "block/filter/throttle.h"
 
 #include <errno.h>
 #include <string.h>
@@ -129,6 +130,8 @@ static int req_execute(struct block_req *r)
 {
     struct block_node *n = r->b->root;
 
+    if (r->b->throttle && r->op != OP_FLUSH)
+        throttle_group_wait(r->b->throttle, r->op != OP_READ, r->bytes, &r->b->quiesced);
     switch (r->op) {
     case OP_READ: return node_preadv(n, r->off, r->bytes, r->iov, r->niov);
     case OP_WRITE: return node_pwritev(n, r->off, r->bytes, r->iov, r->niov, r->flags);
@@ -180,7 +183,7 @@ static bool fast_takes(struct block_node *n, struct block_req *r, const struct b
         (n->limits.max_transfer && f->bytes > n->limits.max_transfer))
         return false;
     /* writes of 4K-sector hosts meet read-modify-writes under the node's lock */
-    if (f->write && (n->read_only || n->detect_zeroes || n->bitmaps || n->limits.align > 512))
+    if (f->write && (n->write_threshold || n->read_only || n->detect_zeroes || n->bitmaps || n->limits.align > 512))
         return false;
     if (n->hooks)
         return false;
@@ -206,7 +209,7 @@ static bool req_fast(struct block_req *r)
     struct block_fast f = { .write = r->op == OP_WRITE, .offset = r->off, .bytes = r->bytes };
     struct block_node *n = r->b->root;
 
-    if (r->op > OP_WRITE || (r->flags & BLOCK_FUA) || !r->bytes || r->niov > 1024 || r->bytes > 1 << 30)
+    if (r->op > OP_WRITE || r->b->throttle || (r->flags & BLOCK_FUA) || !r->bytes || r->niov > 1024 || r->bytes > 1 << 30)
         return false;
     for (int depth = 0; n && depth < FAST_DEPTH_MAX && fast_takes(n, r, &f); depth++) {
         if (n->drv->submit) {
@@ -435,6 +438,8 @@ void backend_free(struct block_backend *b)
     g_ptr_array_remove(b->graph->backends, b);
     if (b->root)
         node_unref(b->root);
+    if (b->throttle)
+        throttle_group_leave(b->throttle);
     json_object_put(b->opts);
     g_mutex_clear(&b->lock);
     g_free(b->name);
@@ -458,12 +463,60 @@ struct block_backend *backend_find(struct block_graph *g, const char *name)
     return NULL;
 }
 
+static bool qdev_is(const struct block_backend *b, const char *id)
+{
+    g_autofree char *qdev = b->dev ? backend_qdev(b) : NULL;
+
+    return b->dev && (!strcmp(qdev, id) || !g_strcmp0(b->dev->id, id) || !g_strcmp0(b->dev->path, id));
+}
+
+struct block_backend *backend_lookup(struct block_graph *g, const char *device, const char *id, struct error *err)
+{
+    struct block_backend *b = NULL;
+
+    if (!device == !id) {
+        error_set(err, ERR_GENERIC, "Need exactly one of 'device' and 'id'", NULL);
+        return NULL;
+    }
+    for (unsigned i = 0; id && i < g->backends->len && !b; i++)
+        if (qdev_is(g_ptr_array_index(g->backends, i), id))
+            b = g_ptr_array_index(g->backends, i);
+    if (device)
+        b = backend_find(g, device);
+    if (!b)
+        error_setf(err, ERR_DEVICE_NOT_FOUND, "query-block lists them", "Device '%s' not found", device ? device : id);
+    return b;
+}
+
 static bool backend_hold(struct block_backend *b, bool write, struct error *err)
 {
     if (b->root && !node_hold(b->root, write, b->share, err))
         return false;
     b->held = true;
     b->held_write = write;
+    return true;
+}
+
+void backend_eject(struct block_backend *b)
+{
+    struct block_node *n = b->root;
+    bool held = b->held;
+
+    backend_drop_hold(b);
+    b->held = held;             /* the device's wish stays for the next medium */
+    b->root = NULL;
+    node_unref(n);
+}
+
+bool backend_insert(struct block_backend *b, struct block_node *root, struct error *err)
+{
+    bool write = b->held_write && !root->read_only;
+
+    if (b->held && !node_hold(root, write, b->share, err))
+        return false;
+    b->held_write = write;
+    node_ref(root);
+    b->root = root;
     return true;
 }
 

@@ -39,6 +39,7 @@ struct block_backend {
     GMutex lock;                /* guards waiting */
     struct block_req *waiting, *waiting_tail;
     struct loop *_Atomic drainer;
+    struct throttle_group *throttle;    /* or NULL; changes while quiet */
     struct co_queue resumed;    /* jobs' requests that wait for the end of a drain */
     struct op_stats stats[OP_COUNT];
     atomic_uint_fast64_t last_access_ns;
@@ -46,6 +47,9 @@ struct block_backend {
 
 struct block_backend *backend_new(struct block_graph *g, const char *name, struct block_node *root);
 void backend_free(struct block_backend *b);
+/* No medium any more, or another one; quiet. The device is not told. */
+void backend_eject(struct block_backend *b);
+bool backend_insert(struct block_backend *b, struct block_node *root, struct error *err);
 struct block_backend *backend_find(struct block_graph *g, const char *name);
 void backend_quiesce(struct block_backend *b);  /* no new requests start; returns when none is in flight */
 void backend_resume(struct block_backend *b);
@@ -56,6 +60,9 @@ void backend_co_exit(struct block_backend *b);
 /* For jobs. exclusive: nobody else may write. */
 struct block_backend *backend_open_job(struct block_graph *g, struct block_node *root, bool write, bool exclusive, struct error *err);
 void backends_running(void *graph, bool running);
+char *backend_qdev(const struct block_backend *b);      /* as query-block names its device; caller frees */
+/* By the drive's name, or by a device's id or path. */
+struct block_backend *backend_lookup(struct block_graph *g, const char *device, const char *id, struct error *err);
 /* The node that a device's or node's name means. */
 struct block_node *block_lookup(struct block_graph *g, const char *name, struct error *err);
 void backends_on_node(struct block_graph *g, const struct block_node *n, void (*fn)(struct block_backend *b));

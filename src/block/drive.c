@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "block/backend.h"
+#include "block/filter/throttle.h"
 #include "rhea/base/options.h"
 #include "rhea/block/job.h"
 #include "rhea/vm/vm.h"
@@ -17,12 +18,15 @@ static const struct { const char *name; enum block_if iface; int units; } interf
 static const char *const drive_options[] = {
     "file", "if", "bus", "unit", "index", "media", "id", "format", "snapshot", "cache", "aio", "readonly", "rerror",
     "werror", "copy-on-read", "serial", "addr", "boot", "detect-zeroes", "discard", "node-name", "read-only",
-    "auto-read-only", "driver", "force-share", "share-rw", "__implicit", "backing", "locking", "size", "offset", NULL,
+    "auto-read-only", "driver", "force-share", "share-rw", "__implicit", "backing", "locking", "size", "offset", "throttling", "bps",
+    "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "bps_max", "bps_rd_max", "bps_wr_max", "iops_max", "iops_rd_max",
+    "iops_wr_max", "bps_max_length", "bps_rd_max_length", "bps_wr_max_length", "iops_max_length", "iops_rd_max_length",
+    "iops_wr_max_length", "iops_size", "group", NULL,
 };
 static const char *const drive_only[] = {
     "file", "if", "bus", "unit", "index", "media", "id", "format", "snapshot", "cache", "aio", "readonly", "rerror",
     "werror", "copy-on-read", "serial", "addr", "boot", "share-rw", "__implicit", "locking", "read-only",
-    "auto-read-only", NULL,
+    "auto-read-only", "throttling", "group", NULL,
 };
 
 struct cache_mode { const char *name; bool writeback, direct, no_flush; };
@@ -142,7 +146,7 @@ static struct json_object *drive_node_options(struct json_object *opts)
     struct json_object *node = json_object_new_object();
 
     json_object_object_foreach(opts, key, v)
-        if (!g_strv_contains(drive_only, key))
+        if (!g_strv_contains(drive_only, key) && !g_str_has_prefix(key, "bps") && !g_str_has_prefix(key, "iops"))
             json_object_object_add(node, key, json_object_get(v));
     return node;
 }
@@ -289,23 +293,44 @@ static bool drive_read_only(struct block_backend *b, struct json_object *opts, s
 
 static bool drive_refused(struct json_object *opts, struct error *err)
 {
-    bool copy_on_read;
-
     json_object_object_foreach(opts, key, v) {
         (void)v;
-        if (g_str_has_prefix(key, "throttling") || g_str_has_prefix(key, "bps") || g_str_has_prefix(key, "iops"))
-            return error_setf(err, ERR_GENERIC, "leave it out: this build does not limit disk rates yet",
-                              "-drive parameter '%s' is not supported", key);
         if (!strcmp(key, "serial") || !strcmp(key, "addr"))
             return error_setf(err, ERR_GENERIC,
                               "use -drive if=none,id=X and -device virtio-blk-pci,drive=X,serial=...",
                               "-drive has no parameter '%s' any more", key);
     }
-    if (!option_bool(opts, "copy-on-read", false, &copy_on_read, err))
-        return false;
-    if (copy_on_read)
-        return error_set(err, ERR_GENERIC, "copy-on-read is not supported yet", "leave it out");
     return true;
+}
+
+/* copy-on-read=on: a filter over the image. */
+static struct block_node *drive_copy_on_read(struct block_graph *g, struct block_node *n, struct error *err)
+{
+    struct json_object *opts = json_object_new_object();
+    struct block_node *filter = NULL;
+
+    json_object_object_add(opts, "driver", json_object_new_string("copy-on-read"));
+    json_object_object_add(opts, "file", json_object_new_string(n->name));
+    if (n->read_only)
+        error_set(err, ERR_GENERIC, "Can't use copy-on-read on read-only device", "leave copy-on-read out, or readonly");
+    else
+        filter = node_open(g, opts, err);
+    json_object_put(opts);
+    node_unref(n);              /* the filter holds it */
+    return filter;
+}
+
+static bool drive_throttle(struct block_backend *b, struct json_object *opts, struct error *err)
+{
+    struct throttle_limits l;
+    const char *group;
+    bool any;
+
+    if (!throttle_drive_options(opts, &l, &group, &any, err))
+        return false;
+    if (any)
+        b->throttle = throttle_group_join(b->graph->vm, group ? group : b->name, &l, err);
+    return !any || b->throttle;
 }
 
 static struct block_node *drive_root(struct block_backend *b, struct json_object *opts, struct json_object *node,
@@ -314,9 +339,9 @@ static struct block_node *drive_root(struct block_backend *b, struct json_object
     const char *name = option_str(node, "node-name", NULL);
     g_autofree char *overlay_name = g_strdup(name);
     struct block_node *n;
-    bool snapshot;
+    bool snapshot, copy_on_read;
 
-    if (!option_bool(opts, "snapshot", false, &snapshot, err))
+    if (!option_bool(opts, "snapshot", false, &snapshot, err) || !option_bool(opts, "copy-on-read", false, &copy_on_read, err))
         return NULL;
     if (snapshot) {
         json_object_object_del(node, "node-name");
@@ -324,9 +349,9 @@ static struct block_node *drive_root(struct block_backend *b, struct json_object
         put_bool(node, "read-only", true);
     }
     n = drive_open(b->graph, opts, node, err);
-    if (!n || !snapshot)
-        return n;
-    return node_overlay(b->graph, n, overlay_name, err);
+    if (n && snapshot)
+        n = node_overlay(b->graph, n, overlay_name, err);
+    return n && copy_on_read ? drive_copy_on_read(b->graph, n, err) : n;
 }
 
 static bool drive_setup(struct block_backend *b, struct json_object *opts, struct error *err)
@@ -342,7 +367,7 @@ static bool drive_setup(struct block_backend *b, struct json_object *opts, struc
         return false;
     if (id && (backend_find(b->graph, id) || node_find(b->graph, id)))
         return error_setf(err, ERR_GENERIC, "choose another id", "Device with id '%s' already exists", id);
-    if (!drive_place(b, id, err))
+    if (!drive_place(b, id, err) || !drive_throttle(b, opts, err))
         return false;
     node = drive_node_options(opts);
     json_object_object_get_ex(opts, "file", &file);
@@ -439,6 +464,28 @@ bool block_del_node(struct vm *vm, const char *node_name, struct error *err)
         return error_setf(err, ERR_GENERIC, "remove what uses it first", "Node %s is in use", node_name);
     n->user_owned = false;
     node_unref(n);
+    return true;
+}
+
+bool block_del_drive(struct vm *vm, const char *id, struct error *err)
+{
+    struct block_graph *g = block_graph_of(vm);
+    struct block_backend *b = backend_find(g, id);
+
+    if (!b || !b->drive)
+        return error_setf(err, ERR_DEVICE_NOT_FOUND, "info block lists them", "Device '%s' not found", id);
+    if (graph_busy(g, err) || (b->root && job_on_node(g, b->root, err)))
+        return false;
+    if (!b->dev) {
+        backend_free(b);
+        return true;
+    }
+    backend_quiesce(b);
+    backend_eject(b);
+    b->drive = false;           /* it goes with its device */
+    g_free(b->name);
+    b->name = g_strdup("");
+    backend_resume(b);
     return true;
 }
 

@@ -6,6 +6,7 @@
 #include <glib.h>
 #include "rhea/block/bitmap.h"
 #include "block/graph.h"
+#include "rhea/vm/vm.h"
 
 enum { VECTOR_MAX = 1024, ZERO_CHUNK = 1 << 20, CHUNK_MAX = 1 << 30 };
 
@@ -280,6 +281,25 @@ static int write_done(struct block_node *n, uint64_t off, uint64_t bytes, unsign
     return flags & BLOCK_FUA ? node_flush(n) : 0;
 }
 
+static void threshold_event(struct block_node *n, uint64_t threshold, uint64_t end)
+{
+    struct json_object *o = json_object_new_object();
+
+    json_object_object_add(o, "node-name", json_object_new_string(n->name));
+    json_object_object_add(o, "amount-exceeded", json_object_new_uint64(end - threshold));
+    json_object_object_add(o, "write-threshold", json_object_new_uint64(threshold));
+    vm_event(n->graph->vm, "BLOCK_WRITE_THRESHOLD", o);
+}
+
+/* Told once, at the first write beyond it. */
+static void threshold_check(struct block_node *n, uint64_t end)
+{
+    uint64_t threshold = atomic_load_explicit(&n->write_threshold, memory_order_relaxed);
+
+    if (threshold && end > threshold && n->graph->vm && atomic_compare_exchange_strong(&n->write_threshold, &threshold, 0))
+        threshold_event(n, threshold, end);
+}
+
 static int write_run(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov, unsigned flags)
 {
     uint64_t max = n->limits.max_transfer ? n->limits.max_transfer : CHUNK_MAX;
@@ -295,6 +315,7 @@ static int write_run(struct block_node *n, uint64_t off, uint64_t bytes, const s
         return write_split(n, off, bytes, iov, niov, flags, max);
     if (n->detect_zeroes && vector_is_zero(iov, niov))
         return zeroes_run(n, off, bytes, flags | (n->detect_zeroes == DETECT_ZEROES_UNMAP ? BLOCK_MAY_UNMAP : 0));
+    threshold_check(n, off + bytes);
     ret = write_aligned(n, off, bytes, iov, niov);
     return write_done(n, off, bytes, flags, ret);
 }

@@ -1,6 +1,7 @@
 /* The block layer's answers to QMP: query-block, query-blockstats, query-named-block-nodes. */
 #include <string.h>
 #include "block/backend.h"
+#include "block/filter/throttle.h"
 #include "rhea/base/options.h"
 #include "rhea/block/bitmap.h"
 #include "rhea/vm/vm.h"
@@ -21,7 +22,7 @@ static void add_bool(struct json_object *o, const char *key, bool value)
 }
 
 /* Clients find a disk by the object that owns its back end: for virtio that is the inner device of the transport. */
-static char *backend_qdev(const struct block_backend *b)
+char *backend_qdev(const struct block_backend *b)
 {
     const struct device *dev = b->dev;
 
@@ -104,6 +105,26 @@ static struct json_object *node_info(struct block_node *n, bool writeback, bool 
     return o;
 }
 
+static void throttle_info(struct json_object *o, const struct throttle_group *g)
+{
+    static const char *const names[THROTTLE_BUCKETS] = { "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr" };
+    struct throttle_limits l;
+
+    throttle_group_limits(g, &l);
+    for (unsigned i = 0; i < THROTTLE_BUCKETS; i++) {
+        g_autofree char *max = g_strdup_printf("%s_max", names[i]), *length = g_strdup_printf("%s_max_length", names[i]);
+
+        add_int(o, names[i], l.avg[i]);
+        if (l.max[i]) {
+            add_int(o, max, l.max[i]);
+            add_int(o, length, l.max_length[i]);
+        }
+    }
+    if (l.iops_size)
+        add_int(o, "iops_size", l.iops_size);
+    add_str(o, "group", throttle_group_name(g));
+}
+
 struct json_object *block_query(struct vm *vm)
 {
     static const char *const io_status[] = { "ok", "failed", "nospace" };
@@ -123,8 +144,13 @@ struct json_object *block_query(struct vm *vm)
         add_str(o, "device", b->name);
         add_bool(o, "locked", b->locked);
         add_bool(o, "removable", b->removable);
-        if (b->root)
-            json_object_object_add(o, "inserted", node_info(b->root, b->writeback, false));
+        if (b->root) {
+            struct json_object *in = node_info(b->root, b->writeback, false);
+
+            if (b->throttle)
+                throttle_info(in, b->throttle);
+            json_object_object_add(o, "inserted", in);
+        }
         if (b->removable)
             add_bool(o, "tray_open", b->tray_open);
         if (b->dev) {

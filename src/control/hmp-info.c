@@ -384,6 +384,7 @@ const struct hmp_command hmp_info_commands[] = {
     { "balloon", "", NULL, "memory the balloon leaves the guest", info_balloon },
     { "block", "nodes:-n verbose:-v device:s?", "[-n] [-v] [DEVICE]", "disks and their images; -n: block nodes",
       info_block },
+    { "block-jobs", "", NULL, "jobs on disks", hmp_info_block_jobs },
     { "blockstats", "", NULL, "counts of each disk's requests", info_blockstats },
     { "chardev", "", NULL, "character devices", info_chardev },
     { "cpus|cpu", "", NULL, "CPUs and their threads", info_cpus },

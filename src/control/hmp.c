@@ -327,7 +327,7 @@ bool hmp_name_matches(const char *names, const char *word)
     return false;
 }
 
-static const struct hmp_command *const tables[] = { hmp_commands, hmp_memory_commands };
+static const struct hmp_command *const tables[] = { hmp_commands, hmp_block_commands, hmp_memory_commands };
 
 static const struct hmp_command *find_command(const char *word)
 {

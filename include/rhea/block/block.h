@@ -52,6 +52,8 @@ bool block_error_report(struct block_backend *b, bool write, int err);
 bool block_add_drive(struct vm *vm, struct json_object *opts, struct error *err);       /* -drive, flat options */
 bool block_add_node(struct vm *vm, struct json_object *opts, struct error *err);        /* -blockdev, blockdev-add (nested) */
 bool block_del_node(struct vm *vm, const char *node_name, struct error *err);
+/* drive_del: the drive is gone; a device that has it has no medium any more. */
+bool block_del_drive(struct vm *vm, const char *id, struct error *err);
 /* block_resize: by device or node name; devices on it are told. Main loop. */
 bool block_resize(struct vm *vm, const char *name, uint64_t size, struct error *err);
 void block_flush_all(struct vm *vm);    /* drains, then flushes: when the machine stops */

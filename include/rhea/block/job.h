@@ -75,6 +75,9 @@ struct commit_options {
 };
 struct job *job_commit(struct block_graph *g, const struct job_options *o, const struct commit_options *c, struct error *err);
 
+/* What an image holds goes into its backing image at once, and the image is emptied; the guest waits meanwhile. */
+bool block_commit_now(struct block_graph *g, struct block_node *n, struct error *err);
+
 enum job_sync { JOB_SYNC_TOP, JOB_SYNC_FULL, JOB_SYNC_NONE, JOB_SYNC_INCREMENTAL, JOB_SYNC_BITMAP };
 struct mirror_options {
     struct block_node *source, *target;

@@ -59,7 +59,7 @@ struct block_node {
     struct block_limits limits;
     struct dirty_bitmap *_Atomic bitmaps;       /* block/bitmap.h */
     struct co_rwlock rmw;       /* align > 1: aligned writes share it, a read-modify-write has it alone */
-    uint64_t write_threshold;
+    _Atomic uint64_t write_threshold;   /* a write beyond it is told once; 0: none */
 };
 
 /* ---- drivers */

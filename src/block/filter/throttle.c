@@ -5,12 +5,13 @@
 #include <errno.h>
 #include <math.h>
 #include "block/filter/filter.h"
+#include "block/filter/throttle.h"
 #include "block/graph.h"
 #include "rhea/base/options.h"
 #include "rhea/vm/object.h"
 #include "rhea/vm/vm.h"
 
-enum { BPS_TOTAL, BPS_READ, BPS_WRITE, IOPS_TOTAL, IOPS_READ, IOPS_WRITE, BUCKETS };
+enum { BPS_TOTAL, BPS_READ, BPS_WRITE, IOPS_TOTAL, IOPS_READ, IOPS_WRITE, BUCKETS = THROTTLE_BUCKETS };
 static const char *const bucket_names[BUCKETS] = { "bps-total", "bps-read", "bps-write", "iops-total", "iops-read",
                                                    "iops-write" };
 
@@ -34,41 +35,75 @@ static bool limit_get(struct object *obj, const char *name, const char *suffix, 
     return option_size(obj->opts, key, def, out, err);
 }
 
-static bool bucket_take(struct object *obj, struct bucket *b, const char *name, struct error *err)
+static bool bucket_check(uint64_t avg, uint64_t max, uint64_t max_length, const char *name, struct error *err)
 {
-    uint64_t avg, max;
-
-    if (!limit_get(obj, name, "", 0, &avg, err) || !limit_get(obj, name, "-max", 0, &max, err) ||
-        !limit_get(obj, name, "-max-length", 1, &b->max_length, err))
-        return false;
-    if (avg > 1000000000000000ull || max > 1000000000000000ull || !b->max_length || b->max_length > UINT32_MAX)
+    if (avg > 1000000000000000ull || max > 1000000000000000ull || max_length > UINT32_MAX)
         return error_setf(err, ERR_GENERIC, "limits go up to 10^15 a second", "limit %s is out of range", name);
     if (max && (!avg || max < avg))
         return error_setf(err, ERR_GENERIC, NULL, "%s-max needs %s, and is not less", name, name);
-    if (b->max_length > 1 && !max)
-        return error_setf(err, ERR_GENERIC, NULL, "%s-max-length needs %s-max", name, name);
-    b->avg = avg;
-    b->max = max;
-    return true;
+    return max_length <= 1 || max || error_setf(err, ERR_GENERIC, NULL, "%s-max-length needs %s-max", name, name);
+}
+
+bool throttle_limits_check(const struct throttle_limits *l, struct error *err)
+{
+    for (unsigned i = 0; i < BUCKETS; i++)
+        if (!bucket_check(l->avg[i], l->max[i], l->max_length[i], bucket_names[i], err))
+            return false;
+    if ((l->avg[BPS_TOTAL] && (l->avg[BPS_READ] || l->avg[BPS_WRITE])) || (l->avg[IOPS_TOTAL] && (l->avg[IOPS_READ] || l->avg[IOPS_WRITE])))
+        return error_set(err, ERR_GENERIC, "bps/iops/max total values and read/write values cannot be used at the same time",
+                         "limit either the total, or reads and writes");
+    return !l->iops_size || l->avg[IOPS_TOTAL] || l->avg[IOPS_READ] || l->avg[IOPS_WRITE] ||
+           error_set(err, ERR_GENERIC, "iops size requires an iops value to be set", NULL);
+}
+
+bool throttle_limits_any(const struct throttle_limits *l)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < BUCKETS; i++)
+        any |= l->avg[i] != 0;
+    return any;
+}
+
+static void group_set(struct throttle_group *g, const struct throttle_limits *l)
+{
+    g_mutex_lock(&g->mutex);
+    for (unsigned i = 0; i < BUCKETS; i++)
+        g->buckets[i] = (struct bucket){ .avg = l->avg[i], .max = l->max[i], .max_length = MAX(l->max_length[i], 1) };
+    g->iops_size = l->iops_size;
+    g->last_ns = host_clock_ns();
+    g_mutex_unlock(&g->mutex);
+}
+
+void throttle_group_limits(const struct throttle_group *g, struct throttle_limits *out)
+{
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        out->avg[i] = g->buckets[i].avg;
+        out->max[i] = g->buckets[i].max;
+        out->max_length[i] = g->buckets[i].max_length;
+    }
+    out->iops_size = g->iops_size;
 }
 
 static bool group_create(struct object *obj, struct error *err)
 {
     struct throttle_group *g = (struct throttle_group *)obj;
-    struct bucket *b = g->buckets;
+    struct throttle_limits l = { 0 };
 
     g_mutex_init(&g->mutex);
     for (unsigned i = 0; i < 2; i++)
         co_mutex_init(&g->lock[i]);
-    g->last_ns = host_clock_ns();
-    for (unsigned i = 0; i < BUCKETS; i++)
-        if (!bucket_take(obj, &g->buckets[i], bucket_names[i], err))
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        if (!limit_get(obj, bucket_names[i], "", 0, &l.avg[i], err) || !limit_get(obj, bucket_names[i], "-max", 0, &l.max[i], err) ||
+            !limit_get(obj, bucket_names[i], "-max-length", 1, &l.max_length[i], err))
             return false;
-    if ((b[BPS_TOTAL].avg && (b[BPS_READ].avg || b[BPS_WRITE].avg)) ||
-        (b[IOPS_TOTAL].avg && (b[IOPS_READ].avg || b[IOPS_WRITE].avg)))
-        return error_set(err, ERR_GENERIC, "bps/iops/max total values and read/write values cannot be used at the same time",
-                         "limit either the total, or reads and writes");
-    return limit_get(obj, "iops-size", "", 0, &g->iops_size, err);
+        if (!l.max_length[i])
+            return error_setf(err, ERR_GENERIC, NULL, "limit %s is out of range", bucket_names[i]);
+    }
+    if (!limit_get(obj, "iops-size", "", 0, &l.iops_size, err) || !throttle_limits_check(&l, err))
+        return false;
+    group_set(g, &l);
+    return true;
 }
 
 static void group_destroy(struct object *obj)
@@ -148,24 +183,88 @@ static void group_account(struct throttle_group *g, bool write, uint64_t bytes)
 }
 
 /* One request of a direction waits at a time, the others behind it. */
-static void throttle_wait(struct block_node *n, bool write, uint64_t bytes)
+void throttle_group_wait(struct throttle_group *g, bool write, uint64_t bytes, const atomic_uint *drained)
 {
-    struct throttle_group *g = ((struct throttle *)n->state)->group;
-
     co_mutex_lock(&g->lock[write]);
     for (;;) {
-        double wait;
+        double wait, most = drained ? 0.02 : 3600;
 
         g_mutex_lock(&g->mutex);
-        wait = group_wait(g, write);
+        wait = drained && atomic_load(drained) ? 0 : group_wait(g, write);
         if (wait <= 0)
             group_account(g, write, bytes);
         g_mutex_unlock(&g->mutex);
         if (wait <= 0)
             break;
-        coroutine_sleep_ns(fmin(wait, 3600) * 1e9 + 1);
+        coroutine_sleep_ns(fmin(wait, most) * 1e9 + 1);
     }
     co_mutex_unlock(&g->lock[write]);
+}
+
+static void throttle_wait(struct block_node *n, bool write, uint64_t bytes)
+{
+    throttle_group_wait(((struct throttle *)n->state)->group, write, bytes, NULL);
+}
+
+/* ---- drives that are limited themselves */
+
+struct throttle_group *throttle_group_join(struct vm *vm, const char *name, const struct throttle_limits *l, struct error *err)
+{
+    struct throttle_group *g;
+
+    if (!throttle_limits_check(l, err))
+        return NULL;
+    if (!object_find(vm, name)) {
+        struct json_object *o = json_object_new_object();
+        bool ok;
+
+        json_object_object_add(o, "qom-type", json_object_new_string("throttle-group"));
+        json_object_object_add(o, "id", json_object_new_string(name));
+        ok = object_add(vm, o, err);
+        json_object_put(o);
+        if (!ok)
+            return NULL;
+    }
+    g = (struct throttle_group *)object_get(vm, name, "throttle-group", err);
+    if (g)
+        group_set(g, l);
+    return g;
+}
+
+void throttle_group_leave(struct throttle_group *g)
+{
+    object_put(&g->obj);
+}
+
+const char *throttle_group_name(const struct throttle_group *g)
+{
+    return g->obj.id;
+}
+
+static bool drive_limit(struct json_object *opts, struct json_object *nested, unsigned i, const char *suffix, uint64_t *out, struct error *err)
+{
+    static const char *const old_names[BUCKETS] = { "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr" };
+    g_autofree char *key = g_strdup_printf("%s%s", bucket_names[i], suffix), *old = g_strdup_printf("%s%s", old_names[i], suffix);
+
+    g_strdelimit(old, "-", '_');
+    return option_size(opts, old, *out, out, err) && option_size(nested, key, *out, out, err);
+}
+
+bool throttle_drive_options(struct json_object *opts, struct throttle_limits *out, const char **group, bool *any, struct error *err)
+{
+    struct json_object *nested = NULL;
+
+    *out = (struct throttle_limits){ 0 };
+    json_object_object_get_ex(opts, "throttling", &nested);
+    for (unsigned i = 0; i < BUCKETS; i++)
+        if (!drive_limit(opts, nested, i, "", &out->avg[i], err) || !drive_limit(opts, nested, i, "-max", &out->max[i], err) ||
+            !drive_limit(opts, nested, i, "-max-length", &out->max_length[i], err))
+            return false;
+    if (!option_size(opts, "iops_size", 0, &out->iops_size, err) || !option_size(nested, "iops-size", out->iops_size, &out->iops_size, err))
+        return false;
+    *group = option_str(nested, "group", option_str(opts, "group", NULL));
+    *any = throttle_limits_any(out);
+    return throttle_limits_check(out, err);
 }
 
 /* ---- the node */

@@ -323,3 +323,54 @@ struct job *job_commit(struct block_graph *g, const struct job_options *o, const
         return NULL;
     return c->top == c->active ? commit_active(g, o, c, err) : commit_middle(g, o, c, err);
 }
+
+/* ---- HMP's commit: at once */
+
+struct commit_now { struct block_node *n; struct error *err; int ret; };
+
+static void commit_now_run(void *arg)
+{
+    struct commit_now *c = arg;
+    struct block_node *n = c->n, *base = n->backing;
+    uint64_t len;
+    bool read;
+
+    if (base->size < n->size)
+        c->ret = node_truncate(base, n->size, c->err);
+    for (uint64_t off = 0; off < n->size && !c->ret; off += len) {
+        int status = chain_allocated(n, base, off, MIN(n->size - off, COPY_CHUNK), &len);
+
+        c->ret = status > 0 ? block_copy(n, base, off, len, COPY_UNMAP, &read) : status;
+    }
+    if (!c->ret)
+        c->ret = node_flush(base);              /* nothing is given up before it is safe there */
+    if (!c->ret && n->drv->make_empty && !n->read_only)
+        c->ret = n->drv->make_empty(n);
+    if (!c->ret)
+        c->ret = node_flush(n);
+}
+
+bool block_commit_now(struct block_graph *g, struct block_node *n, struct error *err)
+{
+    struct commit_now c = { n, err, 0 };
+    struct block_node *base = n ? n->backing : NULL;
+    bool was_read_only;
+
+    if (!base)
+        return error_set(err, ERR_GENERIC, "the disk has no backing image", "commit goes into one");
+    if (graph_busy(g, err) || job_on_node(g, n, err) || job_on_node(g, base, err))
+        return false;
+    graph_quiesce(g);
+    was_read_only = base->read_only;
+    if (node_set_read_only(base, false, err)) {
+        block_run(g, commit_now_run, &c);
+        if (was_read_only)
+            node_set_read_only(base, true, NULL);
+    } else {
+        c.ret = -EPERM;
+    }
+    graph_resume(g);
+    if (c.ret && !error_is_set(err))
+        error_set_errno(err, -c.ret, "nothing is lost: the image holds what it did", "cannot commit '%s'", n->filename);
+    return !c.ret;
+}

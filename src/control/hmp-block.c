@@ -1,0 +1,144 @@
+/* The monitor for people: disks, their snapshots and jobs, where it is more than a QMP command in words. */
+#include <string.h>
+#include "block/backend.h"
+#include "control/hmp.h"
+#include "rhea/base/options.h"
+#include "rhea/block/job.h"
+
+typedef struct json_object json;
+
+static json *args_new(const char *key, const char *value)
+{
+    json *o = json_object_new_object();
+
+    json_object_object_add(o, key, json_object_new_string(value));
+    return o;
+}
+
+static void put(json *o, const char *key, const char *value)
+{
+    if (value)
+        json_object_object_add(o, key, json_object_new_string(value));
+}
+
+static bool flag(json *args, const char *name)
+{
+    json *v;
+
+    return json_object_object_get_ex(args, name, &v) && json_object_get_boolean(v);
+}
+
+static void hmp_snapshot_blkdev(struct hmp *h, json *args)
+{
+    const char *file = option_str(args, "file", NULL);
+    json *o;
+
+    if (!file) {
+        hmp_printf(h, "Error: snapshot_blkdev needs a file for the new image\n");
+        return;
+    }
+    o = args_new("device", option_str(args, "device", ""));
+    put(o, "snapshot-file", file);
+    put(o, "format", option_str(args, "format", NULL));
+    put(o, "mode", flag(args, "reuse") ? "existing" : "absolute-paths");
+    hmp_qmp(h, "blockdev-snapshot-sync", o, NULL);
+}
+
+static void hmp_snapshot_delete(struct hmp *h, json *args)
+{
+    json *o = args_new("device", option_str(args, "device", ""));
+
+    put(o, "name", option_str(args, "name", NULL));
+    put(o, "id", option_str(args, "id", NULL));
+    hmp_qmp(h, "blockdev-snapshot-delete-internal-sync", o, NULL);
+}
+
+static json *copy_args(json *args)
+{
+    json *o = args_new("device", option_str(args, "device", ""));
+
+    put(o, "target", option_str(args, "target", NULL));
+    put(o, "format", option_str(args, "format", NULL));
+    put(o, "mode", flag(args, "reuse") ? "existing" : "absolute-paths");
+    put(o, "sync", flag(args, "full") ? "full" : "top");
+    return o;
+}
+
+static void hmp_drive_mirror(struct hmp *h, json *args)
+{
+    hmp_qmp(h, "drive-mirror", copy_args(args), NULL);
+}
+
+static void hmp_drive_backup(struct hmp *h, json *args)
+{
+    json *o = copy_args(args);
+
+    json_object_object_add(o, "compress", json_object_new_boolean(flag(args, "compress")));
+    hmp_qmp(h, "drive-backup", o, NULL);
+}
+
+static void hmp_drive_del(struct hmp *h, json *args)
+{
+    struct error err = ERROR_INIT;
+
+    if (!block_del_drive(h->vm, option_str(args, "id", ""), &err))
+        hmp_error(h, &err);
+}
+
+static void hmp_commit(struct hmp *h, json *args)
+{
+    struct block_graph *g = block_graph_of(h->vm);
+    const char *device = option_str(args, "device", "");
+    bool all = !strcmp(device, "all"), any = false;
+
+    for (unsigned i = 0; i < g->backends->len; i++) {
+        struct block_backend *b = g_ptr_array_index(g->backends, i);
+        struct block_node *n = node_skip_filters(b->root);
+        struct error err = ERROR_INIT;
+
+        if (b->job || (all ? !n || !n->backing : strcmp(b->name, device)))
+            continue;
+        any = true;
+        if (!block_commit_now(g, n, &err))
+            hmp_error(h, &err);
+    }
+    if (!any && !all)
+        hmp_printf(h, "Error: Device '%s' not found\ninfo block lists them\n", device);
+}
+
+void hmp_info_block_jobs(struct hmp *h, json *args)
+{
+    json *list = jobs_query(block_graph_of(h->vm), true);
+    size_t count = json_object_array_length(list);
+
+    if (!count)
+        hmp_printf(h, "No active jobs\n");
+    for (size_t i = 0; i < count; i++) {
+        json *o = json_object_array_get_idx(list, i);
+        const char *type = option_str(o, "type", "");
+        int64_t done = 0, all = 0, speed = 0;
+
+        option_int(o, "offset", 0, &done, NULL);
+        option_int(o, "len", 0, &all, NULL);
+        option_int(o, "speed", 0, &speed, NULL);
+        if (strcmp(type, "stream"))
+            hmp_printf(h, "Type %s, device %s", type, option_str(o, "device", ""));
+        else
+            hmp_printf(h, "Streaming device %s", option_str(o, "device", ""));
+        hmp_printf(h, ": Completed %" PRId64 " of %" PRId64 " bytes, speed limit %" PRId64 " bytes/s\n", done, all, speed);
+    }
+    json_object_put(list);
+}
+
+const struct hmp_command hmp_block_commands[] = {
+    { "snapshot_blkdev", "reuse:-n device:s file:F? format:s?", "[-n] DEVICE [FILE] [FORMAT]",
+      "let the disk go on in a new image over the old one; -n: in an image that is there", hmp_snapshot_blkdev },
+    { "snapshot_delete_blkdev_internal", "device:s name:s id:s?", "DEVICE NAME [ID]", "delete an internal snapshot of a disk", hmp_snapshot_delete },
+    { "drive_mirror", "reuse:-n full:-f device:s target:F format:s?", "[-n] [-f] DEVICE TARGET [FORMAT]",
+      "copy a disk and follow it; -f: all of it, not only the top image; -n: into an image that is there", hmp_drive_mirror },
+    { "drive_backup", "reuse:-n full:-f compress:-c device:s target:F format:s?", "[-n] [-f] [-c] DEVICE TARGET [FORMAT]",
+      "copy a disk as it is now; -f, -n: as drive_mirror; -c: compressed", hmp_drive_backup },
+    { "drive_del", "id:s", "DEVICE", "take the image out of a drive for good", hmp_drive_del },
+    { "commit", "device:s", "DEVICE|all", "write what a disk's image holds into its backing image, and empty it", hmp_commit },
+    { 0 }
+};
