@@ -290,7 +290,7 @@ struct vm *cmdline_make_vm(struct cmdline *c, struct loop *loop, struct error *e
     vm = vm_create(&c->config, loop, err);
     if (!vm)
         return NULL;
-    if (!c->explain && !add_monitors(c, vm, err)) {
+    if (!c->explain && ((c->made && !c->made(vm, c->made_arg, err)) || !add_monitors(c, vm, err))) {
         vm_destroy(vm);
         return NULL;
     }

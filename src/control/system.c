@@ -208,10 +208,17 @@ static int run_machine(struct cmdline *c, struct error *err)
 
 int system_main(int argc, char **argv)
 {
+    return system_main_with(argc, argv, NULL, NULL);
+}
+
+int system_main_with(int argc, char **argv, bool (*made)(struct vm *vm, void *opaque, struct error *err), void *opaque)
+{
     struct cmdline *c = cmdline_new(argv[0]);
     struct error err = ERROR_INIT;
     int code = 0;
 
+    c->made = made;
+    c->made_arg = opaque;
     error_set_program(c->program);
     if (!cmdline_parse(c, argc, argv, &err) ||
         (!c->finished && (!cmdline_complete(c, &err) || !process_prepare(c, &err))))

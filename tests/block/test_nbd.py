@@ -356,6 +356,107 @@ def test_qmp_server_and_exports():
     same('in.raw', 'out2.raw')
 
 
+# ---- rhea-storage-daemon, FUSE
+
+def daemon_command(s, name, **args):
+    s.sendall(json.dumps({'execute': name, 'arguments': args}).encode())
+    buf = b''
+    while True:
+        buf += s.recv(65536)
+        for line in buf.split(b'\r\n')[:-1]:
+            o = json.loads(line)
+            if 'return' in o or 'error' in o:
+                return o.get('return', o.get('error'))
+
+
+@contextlib.contextmanager
+def storage_daemon(*args):
+    p = subprocess.Popen([os.path.join(BIN, 'rhea-storage-daemon'), '--chardev', 'socket,id=qmp,path=%s,server=on,wait=off' % os.path.abspath('qmp'),
+                          '--monitor', 'chardev=qmp', '--pidfile', 'pid', *args], stderr=subprocess.PIPE, text=True)
+    s = socket.socket(socket.AF_UNIX)
+    try:
+        deadline = time.monotonic() + 60
+        while not os.path.exists('pid') and p.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        s.settimeout(60)
+        s.connect('qmp')
+        while not s.recv(65536).endswith(b'\n'):
+            pass
+        daemon_command(s, 'qmp_capabilities')
+        yield s
+        daemon_command(s, 'quit')
+    finally:
+        s.close()
+        try:
+            p.wait(60)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.wait()
+        err = p.stderr.read()
+        p.stderr.close()
+        assert p.returncode == 0, err
+
+
+def test_storage_daemon():
+    noise('in.raw', MiB, 16)
+    with storage_daemon('--blockdev', 'driver=file,node-name=f,filename=in.raw', '--blockdev', '{"driver":"raw","node-name":"d","file":"f"}',
+                        '--nbd-server', 'addr.type=unix,addr.path=%s,max-connections=3' % os.path.abspath('s'),
+                        '--export', 'type=nbd,id=e,node-name=d,name=disk,writable=on') as s:
+        run('nbdcopy', uri('disk'), 'out.raw')
+        assert daemon_command(s, 'query-block-exports')[0]['id'] == 'e'
+        daemon_command(s, 'nbd-server-stop')
+        assert daemon_command(s, 'query-block-exports') == []
+    same('in.raw', 'out.raw')
+    err = run(os.path.join(BIN, 'rhea-storage-daemon'), '--export', 'nbd,id=e,node-name=d', ok=(1,)).stderr
+    assert err, err
+
+
+def test_fuse_export():
+    """A qcow2 image as a raw file: read, written, grown, with holes, and gone when it is unmounted."""
+    noise('in.raw', 4 * MiB, 17)
+    run('qemu-img', 'convert', '-O', 'qcow2', 'in.raw', 'd.qcow2')
+    open('m', 'w').close()
+    with storage_daemon('--blockdev', 'driver=qcow2,node-name=d,discard=unmap,file.driver=file,file.filename=d.qcow2,file.discard=unmap',
+                        '--export', 'fuse,id=e,node-name=d,mountpoint=m,writable=on,growable=on') as s:
+        # another process: the file is this test's to wait for
+        run('cmp', 'm', 'in.raw')
+        run('dd', 'if=in.raw', 'of=m', 'bs=64k', 'seek=96', 'conv=notrunc,fsync', 'status=none')
+        assert int(run('stat', '-c', '%s', 'm').stdout) == 10 * MiB
+        run('fallocate', '-p', '-o', '0', '-l', '1M', 'm')
+        m = json.loads(run('qemu-img', 'map', '-U', '--output=json', '-f', 'raw', 'm').stdout)
+        assert [(x['start'], x['length'], x['data']) for x in m][:3] == [(0, MiB, False), (MiB, 3 * MiB, True), (4 * MiB, 2 * MiB, False)], m
+        run('truncate', '-s', '12M', 'm')
+        daemon_command(s, 'block-export-del', id='e')
+        assert os.path.getsize('m') == 0
+    run('qemu-img', 'check', '-q', 'd.qcow2')
+    run('qemu-img', 'convert', '-O', 'raw', 'd.qcow2', 'out.raw')
+    data, was = open('out.raw', 'rb').read(), open('in.raw', 'rb').read()
+    assert data == bytes(MiB) + was[MiB:] + bytes(2 * MiB) + was + bytes(2 * MiB)
+
+
+# ---- rhea-io
+
+def plain(text):
+    """Without the times."""
+    return [line.split(' ops; ')[0] for line in text.splitlines()]
+
+
+def test_io_says_what_qemu_io_does():
+    commands = ['write -P 5 64k 128k', 'read -P 5 64k 128k', 'read -P 6 64k 4k', 'write -z 64k 64k', 'read -P 0 64k 64k', 'writev -P 7 1M 512 1024',
+                'readv -P 7 1M 512 1024', 'aio_write -P 8 2M 64k', 'aio_flush', 'aio_read -P 8 2M 64k', 'aio_flush', 'discard 2M 64k', 'flush', 'length',
+                'map', 'alloc 0 1M', 'read -v 64k 40', 'write -c -P 9 3M 64k', 'read -P 9 3M 64k', 'truncate 9M', 'length', 'write 20M 1',
+                'read -q 0 1k', 'read -P 9 -s 512 -l 512 3M 1k']
+    said = []
+    for program in (os.path.join(BIN, 'rhea-io'), 'qemu-io'):
+        run('qemu-img', 'create', '-q', '-f', 'qcow2', 'd.qcow2', '8M')
+        p = run(program, '-f', 'qcow2', *(a for c in commands for a in ('-c', c)), 'd.qcow2', ok=(1,))
+        said.append(plain(p.stdout))
+        run('qemu-img', 'check', '-q', 'd.qcow2')
+    for ours, theirs in zip(*said):
+        assert ours == theirs, (ours, theirs)
+    assert len(said[0]) == len(said[1])
+
+
 # ---- peers that mean harm
 
 def take(c, n):

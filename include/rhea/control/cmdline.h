@@ -27,6 +27,8 @@ struct cmdline {
     struct json_object *fds;            /* -add-fd */
     struct json_object *semihosting;    /* NULL: off */
     GPtrArray *strings;         /* owned texts that config points to */
+    bool (*made)(struct vm *vm, void *opaque, struct error *err);       /* more to do once the machine is made, or NULL */
+    void *made_arg;
     const char *program;        /* as called, without directory */
 };
 
@@ -47,5 +49,7 @@ struct vm *cmdline_make_vm(struct cmdline *c, struct loop *loop, struct error *e
 
 /* Runs the whole program: daemonize, jail, machine, loop. Returns the exit status. */
 int system_main(int argc, char **argv);
+/* The same for a program that adds something to the machine before it runs and monitors answer. */
+int system_main_with(int argc, char **argv, bool (*made)(struct vm *vm, void *opaque, struct error *err), void *opaque);
 
 #endif
