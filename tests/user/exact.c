@@ -569,6 +569,18 @@ static void helpers(void)
 static void helpers(void) { }
 #endif
 
+#if defined __riscv && __riscv_xlen == 64
+static void probes(void)
+{
+    struct { int64_t key; uint64_t value; } pair[] = { { 3, 9 }, { 4, 0 }, { 5, 0 }, { 1000, 7 } };
+
+    check(syscall(258, pair, 4, 0, NULL, 0) == 0 && pair[0].key == 3 && pair[0].value == 1 && (pair[1].value & 3) == 3 && pair[2].value
+          && pair[3].key == -1 && pair[3].value == 0, "riscv_hwprobe: base, extensions, speed, an unknown key");
+}
+#else
+static void probes(void) { }
+#endif
+
 /* A call from the end of a 32-bit address space to its beginning. */
 #if defined __arm__ || defined __i386__
 static int callee_ran;
@@ -600,7 +612,7 @@ static void wrapping(void) { }
 static const struct { const char *name; void (*run)(void); } areas[] = {
     { "calls", calls_not_interrupted }, { "registers", registers }, { "contexts", contexts }, { "overflows", overflows },
     { "safepoints", safepoints }, { "collectors", collectors }, { "spawns", spawns }, { "litmus", litmus }, { "code", code },
-    { "wrapping", wrapping }, { "helpers", helpers },
+    { "wrapping", wrapping }, { "helpers", helpers }, { "probes", probes },
 };
 
 int main(int argc, char **argv)
