@@ -569,6 +569,27 @@ static void helpers(void)
 static void helpers(void) { }
 #endif
 
+/* setuid() of a threaded program reaches all threads by a signal that the guest's C library keeps for itself, as the host's does. */
+static void *idle(void *arg)
+{
+    while (polling)
+        usleep(1000);
+    return NULL;
+}
+
+static void identities(void)
+{
+    pthread_t t[2];
+
+    polling = true;
+    for (unsigned i = 0; i < 2; i++)
+        pthread_create(&t[i], NULL, idle, NULL);
+    check(setuid(getuid()) == 0 && setgid(getgid()) == 0, "setuid with threads");
+    polling = false;
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(t[i], NULL);
+}
+
 #if defined __riscv && __riscv_xlen == 64
 static void probes(void)
 {
@@ -612,7 +633,7 @@ static void wrapping(void) { }
 static const struct { const char *name; void (*run)(void); } areas[] = {
     { "calls", calls_not_interrupted }, { "registers", registers }, { "contexts", contexts }, { "overflows", overflows },
     { "safepoints", safepoints }, { "collectors", collectors }, { "spawns", spawns }, { "litmus", litmus }, { "code", code },
-    { "wrapping", wrapping }, { "helpers", helpers }, { "probes", probes },
+    { "wrapping", wrapping }, { "helpers", helpers }, { "probes", probes }, { "identities", identities },
 };
 
 int main(int argc, char **argv)
