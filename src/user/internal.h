@@ -13,6 +13,7 @@
 #include "rhea/user/engine.h"
 #include "rhea/user/process.h"
 #include "user/gdb.h"
+#include "user/vdso.h"
 
 #define PAGE_MASK (~(uint64_t)(CPU_PAGE_SIZE - 1))
 
@@ -61,6 +62,7 @@ struct engine {
     uint64_t size;              /* of the guest's addresses; 0: 2^64 */
     struct engine_options opts;
     struct jit *jit;
+    struct vdso_text vdso;
     struct debugger *debugger;  /* -g, or NULL */
     pthread_mutex_t lock;
     GHashTable *pages;          /* va of the page -> struct code_page; under lock */

@@ -16,6 +16,7 @@
 #include "user/mem.h"
 #include "user/seccomp.h"
 #include "user/syscall.h"
+#include "user/vdso.h"
 
 enum {
     STACK_DEFAULT = 8 << 20, STACK_MOST = 64 << 20,
@@ -100,7 +101,7 @@ static bool stack_fill(struct thread *t, const struct program *prog, struct stac
     const struct guest_user *g = p->guest;
     unsigned argc = g_strv_length(argv), envc = g_strv_length(envp), word = g->bits / 8, naux = 0;
     g_autofree uint64_t *args = g_new(uint64_t, argc + 1), *envs = g_new(uint64_t, envc + 1);
-    uint64_t random, platform = 0, execfn, hwcap[2] = { 0 }, at, aux[24][2];
+    uint64_t random, platform = 0, execfn, hwcap[2] = { 0 }, at, aux[28][2];
     uint8_t bytes[16];
 
     if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
@@ -128,6 +129,9 @@ static bool stack_fill(struct thread *t, const struct program *prog, struct stac
     AUX(AT_HWCAP, hwcap[0]);
     if (hwcap[1])
         AUX(AT_HWCAP2, hwcap[1]);
+    AUX(AT_SYSINFO_EHDR, p->vdso);
+    if (p->vsyscall)
+        AUX(AT_SYSINFO, p->vsyscall);
     AUX(AT_PAGESZ, CPU_PAGE_SIZE);
     AUX(AT_CLKTCK, sysconf(_SC_CLK_TCK));
     AUX(AT_PHDR, prog->image.phdr);
@@ -226,28 +230,17 @@ static bool program_load(struct process *p, struct program *prog, const char *pa
     return true;
 }
 
-/* The sigreturn code that frames return to, in a page of its own. */
-static bool trampoline_place(struct process *p, struct error *err)
+/* What the kernel gives every program: the vdso, and Arm's page of helpers. */
+static bool kernel_pages_place(struct process *p, struct error *err)
 {
-    int64_t at;
+    uint8_t page[CPU_PAGE_SIZE] = { 0 };
 
     if (p->guest->vectors) {
-        uint8_t page[CPU_PAGE_SIZE] = { 0 };
-
         p->guest->vectors(page);
         if (!mem_vectors(p, p->guest->address_end, page))
             return error_set_errno(err, ENOMEM, NULL, "no room for the kernel's page of helpers");
     }
-    if (!p->guest->trampoline_size)
-        return true;
-    at = mem_map(p, 0, CPU_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at < 0)
-        return error_set_errno(err, -at, NULL, "no room for the signal trampoline");
-    memcpy((void *)(p->base + at), p->guest->trampoline, MIN(p->guest->trampoline_size, CPU_PAGE_SIZE));
-    mem_protect(p, at, CPU_PAGE_SIZE, PROT_READ | PROT_EXEC);
-    mem_name(p, at, "[sigpage]");
-    p->trampoline = at;
-    return true;
+    return vdso_place(p, err);
 }
 
 struct thread *process_load(const struct user_options *options, const struct guest_user *guest, const char *path,
@@ -268,7 +261,7 @@ struct thread *process_load(const struct user_options *options, const struct gue
     p->threads = t;
     p->nthreads = 1;
     t->cpu = engine_cpu_new(p->engine, options->cpu, err);
-    if (!t->cpu || !program_load(p, &prog, path, err) || !stack_make(t, &prog, &s, err) || !trampoline_place(p, err)) {
+    if (!t->cpu || !program_load(p, &prog, path, err) || !stack_make(t, &prog, &s, err) || !kernel_pages_place(p, err)) {
         t = NULL;
     } else if (!stack_fill(t, &prog, &s, argv, envp, path)) {
         error_setf(err, ERR_GENERIC, "give a larger stack with -s", "%s: arguments and environment do not fit", path);

@@ -42,6 +42,7 @@ struct engine *engine_new(const struct guest_user *user, uintptr_t base, const s
     e->user = user;
     e->base = base;
     e->opts = *opts;
+    e->vdso.va = UINT64_MAX;
     e->jit = jit_new(&jo, err);
     if (!e->jit) {
         g_free(e);
@@ -308,21 +309,26 @@ static uint64_t exit_pc(const struct region_exit *e) { return (e->from->phys & P
 static void run_regions(struct cpu *cpu)
 {
     struct jit_cpu *jc = cpu->jit;
-    struct jit *jit = jc->engine->jit;
+    struct engine *e = jc->engine;
+    struct jit *jit = e->jit;
     bool nochain = jit_option_nochain(jit);
     struct region_exit *from = NULL;
     uint64_t generation = 0;
 
     while (!atomic_load_explicit(&cpu->exit_request, memory_order_relaxed)) {
-        struct region *r = code_find(cpu, cpu->pc);
+        bool vdso = cpu->pc - e->vdso.va < VDSO_TEXT_SIZE;
+        struct region *r;
         uint64_t left;
 
+        if (vdso && vdso_run(cpu))
+            return;                     /* perhaps to another mode (Thumb) */
+        r = code_find(cpu, cpu->pc);
         if (!r) {
             if (cpu->exception < 0)
                 run_one(cpu);
             return;
         }
-        if (nochain || r->bytes)
+        if (nochain || r->bytes || vdso)
             ;
         else if (from && generation == jit_generation(jit))
             jit_link(jit, from, r);

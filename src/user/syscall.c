@@ -50,6 +50,8 @@ void syscall_init(struct process *p)
     }
 }
 
+int32_t syscall_number(const struct abi *abi, enum call_id id) { return number_rows[id].nr[abi->column]; }
+
 static enum call_id call_find(const struct abi *abi, uint64_t nr)
 {
     if (nr < NUMBER_MAX)

@@ -51,6 +51,7 @@ struct call {
 extern const struct call calls[CALL_COUNT];
 
 void syscall_init(struct process *p);
+int32_t syscall_number(const struct abi *abi, enum call_id id);        /* -1: the guest has none */
 /* What `fn`-less rows do; for functions that only change an argument first. */
 int64_t call_host(struct thread *t, const struct call *c, const uint64_t *a);
 /* Runs another row of the table: socketcall(), ipc(). */

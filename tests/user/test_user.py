@@ -189,6 +189,53 @@ def test_options():
     report("-g at no port", r.returncode == 1 and "99999" in r.stderr, r.stderr)
 
 
+CLOCKS = r"""
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+static int64_t ns(struct timespec t) { return t.tv_sec * 1000000000LL + t.tv_nsec; }
+int main(void) {
+    struct timespec a, b, res;
+    struct timeval v;
+    int backwards = 0;
+    if (!getauxval(AT_SYSINFO_EHDR)) return 1;
+    for (int c = 0; c < 8; c++) {
+        if (c == 2 || c == 3) continue;
+        if (clock_gettime(c, &a) || clock_getres(c, &res) || ns(res) <= 0) return 2;
+        for (int n = 0; n < 1000; n++, a = b) {
+            if (clock_gettime(c, &b)) return 3;
+            backwards += ns(b) < ns(a);
+        }
+    }
+    if (backwards) return 4;
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a) || ns(a) <= 0) return 5;
+    if (clock_gettime(77, &a) != -1 || errno != EINVAL) return 6;
+    clock_gettime(CLOCK_REALTIME, &a);
+    gettimeofday(&v, NULL);
+    clock_gettime(CLOCK_REALTIME, &b);
+    if (v.tv_sec * 1000000LL + v.tv_usec < ns(a) / 1000 || v.tv_sec * 1000000LL + v.tv_usec > ns(b) / 1000) return 7;
+    if (time(NULL) < a.tv_sec - 1) return 8;
+    return 42;
+}
+"""
+
+
+def test_vdso():
+    for guest in GUESTS:
+        path = compile_for(guest, source("clocks.c", CLOCKS), "clocks", "-static")
+        r = run([rhea(guest), "-strace", path])
+        n = r.stderr.count("clock_gettime")
+        report(f"{guest}: the vdso tells the time without system calls", r.returncode == 42 and n <= 3, f"exit {r.returncode}, {n} calls")
+        r = run([rhea(guest), "-interp", path])
+        report(f"{guest}: the vdso, interpreted", r.returncode == 42, f"exit {r.returncode}")
+
+
 def test_hostile_elf():
     """Damaged ELF files end as an error or as the guest's own signal, never as a crash of Rhea."""
     import random
@@ -228,7 +275,7 @@ def test_binfmt():
     report("binfmt_misc", r.stdout.startswith("other|riscv64|2|one|"), f"{r.stdout}{r.stderr}exit {r.returncode}")
 
 
-parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "hostile": test_hostile_elf, "sandbox": test_sandbox,
+parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "vdso": test_vdso, "hostile": test_hostile_elf, "sandbox": test_sandbox,
          "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings}
 for name, part in parts.items():
     if not only or name in only:

@@ -11,6 +11,9 @@
 
 struct thread;
 
+enum { VDSO_SLOT = 32 };        /* bytes of a function of the vdso */
+#define VDSO_ANY UINT32_MAX      /* i386: its system call's number is in the register already */
+
 /* Why guest code stopped. */
 enum user_event_kind {
     EVENT_NONE,                 /* nothing: go on */
@@ -89,8 +92,13 @@ struct guest_user {
      * from the frame at the stack pointer; false: it is no good (SIGSEGV). rt: rt_sigreturn. */
     bool (*signal_push)(struct cpu *cpu, const struct signal_frame *f);
     bool (*signal_pop)(struct cpu *cpu, bool rt, struct signal_return *out);
-    const void *trampoline;     /* code to be placed in the guest's memory, read and execute (before a vdso exists) */
-    unsigned trampoline_size;
+    const void *trampoline;     /* sigreturn's code, for the vdso; NULL: programs bring their own */
+    unsigned trampoline_size;   /* at most VDSO_SLOT */
+
+    /* The vdso's functions: code that makes system call nr with a C function's arguments (three at most) and returns its result. */
+    void (*vdso_stub)(uint8_t out[VDSO_SLOT], unsigned nr);
+    void (*call_args)(struct cpu *cpu, uint64_t args[2]);       /* of a function that has just been entered; may fault */
+    void (*call_return)(struct cpu *cpu, int64_t v);            /* as if it had returned v; may fault */
     /* A page of code that this kernel has at a fixed address, from address_end on. NULL: none. */
     void (*vectors)(uint8_t page[4096]);
 

@@ -50,7 +50,9 @@ struct process {
     struct thread *threads;     /* by next */
     unsigned nthreads;
     uint64_t brk_start, brk_end;        /* guarded by mm's lock */
-    uint64_t trampoline;        /* guest address of guest->trampoline, 0: none */
+    uint64_t vdso;              /* guest address */
+    uint64_t vsyscall;          /* i386: of its __kernel_vsyscall, for AT_SYSINFO */
+    uint64_t trampoline;        /* guest address of guest->trampoline in it, 0: none */
     uint64_t stack_start, stack_end, args_start, args_end, env_start, env_end, auxv_start, auxv_end;
     struct process_limit limit[LIMIT_COUNT];    /* limits.c; guarded by lock */
     struct dir_offsets *dir_offsets;    /* sys_file.c: of directories, for 32-bit guests; guarded by lock */

@@ -391,6 +391,45 @@ static bool pop64(struct cpu *cpu, bool rt, struct signal_return *out)
     return true;
 }
 
+/* ---- calls of C functions (AAPCS, AAPCS64): the vdso's */
+
+static void vdso_stub64(uint8_t out[VDSO_SLOT], unsigned nr)
+{
+    const uint32_t code[] = { 0xd2800008 | nr << 5 /* mov x8, #nr */, 0xd4000001 /* svc #0 */, 0xd65f03c0 /* ret */ };
+
+    memcpy(out, code, sizeof(code));
+}
+
+static void call_args64(struct cpu *cpu, uint64_t args[2]) { memcpy(args, arm(cpu)->x, 2 * sizeof(*args)); }
+static void call_return64(struct cpu *cpu, int64_t v)
+{
+    arm(cpu)->x[0] = (uint64_t)v;
+    cpu->pc = arm(cpu)->x[30];
+}
+
+static void vdso_stub32(uint8_t out[VDSO_SLOT], unsigned nr)
+{
+    const uint32_t code[] = { 0xe52d7004 /* push {r7} */, 0xe3007000 | (nr & 0xfff) /* movw r7, #nr */, 0xef000000 /* svc #0 */,
+                              0xe49d7004 /* pop {r7} */, 0xe12fff1e /* bx lr */ };
+
+    memcpy(out, code, sizeof(code));
+}
+
+static void call_args32(struct cpu *cpu, uint64_t args[2])
+{
+    args[0] = (uint32_t)arm(cpu)->x[0];
+    args[1] = (uint32_t)arm(cpu)->x[1];
+}
+
+static void call_return32(struct cpu *cpu, int64_t v)
+{
+    struct arm_cpu *c = arm(cpu);
+
+    c->x[0] = (uint32_t)v;
+    c->thumb = c->x[14] & 1;
+    cpu->pc = (uint32_t)c->x[14] & ~UINT32_C(1);
+}
+
 static const uint32_t trampoline64[] = { 0xd2801168 /* mov x8, #139 */, 0xd4000001 /* svc #0 */ };
 
 /* ---- AArch32 signals: struct sigframe, preceded by siginfo in struct rt_sigframe */
@@ -524,7 +563,8 @@ const struct guest_user user_aarch64 = {
     .address_end = UINT64_C(1) << 47, .program_base = UINT64_C(0x2aaaaaa000), .min_sigstksz = sizeof(struct frame64) + 16,
     .cpu_init = cpu_init64, .start = start64, .hwcaps = hwcaps64, .syscall_number = number64, .syscall_args = args64,
     .syscall_result = result64, .syscall_again = again64, .stack_pointer = sp64, .set_stack_pointer = set_sp64,
-    .set_tls = set_tls64, .tls = tls64, .signal_push = push64, .signal_pop = pop64, .trampoline = trampoline64,
+    .set_tls = set_tls64, .tls = tls64, .signal_push = push64, .signal_pop = pop64, .vdso_stub = vdso_stub64, .call_args = call_args64,
+    .call_return = call_return64, .trampoline = trampoline64,
     .trampoline_size = sizeof(trampoline64), .tag_bits = 8, COMMON
 };
 const struct guest_user user_arm = {
@@ -532,5 +572,6 @@ const struct guest_user user_arm = {
     .address_end = 0xffff0000, .program_base = 0x400000, .cpu_init = cpu_init32, .start = start32, .hwcaps = hwcaps32,
     .syscall_number = number32, .syscall_args = args32, .syscall_result = result32, .syscall_again = again32,
     .stack_pointer = sp32, .set_stack_pointer = set_sp32, .set_tls = set_tls32, .tls = tls32, .signal_push = push32,
-    .signal_pop = pop32, .trampoline = trampoline32, .trampoline_size = sizeof(trampoline32), .vectors = vectors32, COMMON
+    .signal_pop = pop32, .vdso_stub = vdso_stub32, .call_args = call_args32, .call_return = call_return32,
+    .trampoline = trampoline32, .trampoline_size = sizeof(trampoline32), .vectors = vectors32, COMMON
 };

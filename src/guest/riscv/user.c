@@ -247,6 +247,22 @@ static bool signal_pop(struct cpu *cpu, bool rt, struct signal_return *out)
     return true;
 }
 
+/* ---- calls of C functions (RISC-V calling convention): the vdso's */
+
+static void vdso_stub(uint8_t out[VDSO_SLOT], unsigned nr)
+{
+    const uint32_t code[] = { nr << 20 | 0x893 /* li a7, nr */, 0x00000073 /* ecall */, 0x00008067 /* ret */ };
+
+    memcpy(out, code, sizeof(code));
+}
+
+static void call_args(struct cpu *cpu, uint64_t args[2]) { memcpy(args, riscv(cpu)->x + A0, 2 * sizeof(*args)); }
+static void call_return(struct cpu *cpu, int64_t v)
+{
+    riscv(cpu)->x[A0] = (uint64_t)v;
+    cpu->pc = riscv(cpu)->x[RA] & ~UINT64_C(1);
+}
+
 static const uint32_t trampoline[] = { 0x08b00893 /* li a7, 139 */, 0x00000073 /* ecall */ };
 
 #define COMMON                                                                                                         \
@@ -254,7 +270,7 @@ static const uint32_t trampoline[] = { 0x08b00893 /* li a7, 139 */, 0x00000073 /
     .cpuinfo = cpuinfo, .hwprobe = hwprobe, .event = event, .fault = fault, .syscall_number = syscall_number, .syscall_args = syscall_args, \
     .syscall_result = syscall_result, .syscall_again = syscall_again, .stack_pointer = stack_pointer,                  \
     .set_stack_pointer = set_stack_pointer, .set_tls = set_tls, .tls = tls, .signal_push = signal_push,                \
-    .signal_pop = signal_pop, .trampoline = trampoline, .trampoline_size = sizeof(trampoline), .default_model = "max", \
+    .signal_pop = signal_pop, .vdso_stub = vdso_stub, .call_args = call_args, .call_return = call_return, .trampoline = trampoline, .trampoline_size = sizeof(trampoline), .default_model = "max", \
     .elf_machine = 243
 
 const struct guest_user user_riscv64 = { .guest = &guest_riscv64, .name = "riscv64", .bits = 64, .uname_machine = "riscv64",

@@ -478,6 +478,63 @@ enum { FSAVE_BYTES = 112, FP_AREA32 = FSAVE_BYTES + XSAVE_BYTES + 4 };
 static const uint8_t gpr32[] = { R_RDI, R_RSI, R_RBP, R_RSP, R_RBX, R_RDX, R_RCX, R_RAX };
 
 /* popl %eax; movl $119, %eax; int $0x80, and movl $173, %eax; int $0x80. The C library finds frames by them. */
+/* ---- calls of C functions (psABI): the vdso's */
+
+static void vdso_stub64(uint8_t out[VDSO_SLOT], unsigned nr)
+{
+    uint8_t code[] = { 0xb8, 0, 0, 0, 0 /* mov $nr, %eax */, 0x0f, 0x05 /* syscall */, 0xc3 /* ret */ };
+
+    memcpy(code + 1, &nr, 4);
+    memcpy(out, code, sizeof(code));
+}
+
+static void call_args64(struct cpu *cpu, uint64_t args[2])
+{
+    args[0] = x86(cpu)->regs[R_RDI];
+    args[1] = x86(cpu)->regs[R_RSI];
+}
+
+static void call_return64(struct cpu *cpu, int64_t v)
+{
+    struct x86_cpu *c = x86(cpu);
+    uint64_t to = cpu_load(cpu, c->regs[R_RSP], MEM_64);
+
+    c->regs[R_RSP] += 8;
+    c->regs[R_RAX] = (uint64_t)v;
+    cpu->pc = to;
+}
+
+static void vdso_stub32(uint8_t out[VDSO_SLOT], unsigned nr)
+{
+    uint8_t code[] = { 0x53 /* push %ebx */, 0x8b, 0x5c, 0x24, 0x08 /* mov 8(%esp), %ebx */, 0x8b, 0x4c, 0x24, 0x0c /* mov 12(%esp), %ecx */,
+                       0x8b, 0x54, 0x24, 0x10 /* mov 16(%esp), %edx */, 0xb8, 0, 0, 0, 0 /* mov $nr, %eax */, 0xcd, 0x80 /* int $0x80 */,
+                       0x5b /* pop %ebx */, 0xc3 /* ret */ };
+
+    memcpy(code + 14, &nr, 4);
+    if (nr == VDSO_ANY)
+        memcpy(out, (const uint8_t[]){ 0xcd, 0x80, 0xc3 }, 3);
+    else
+        memcpy(out, code, sizeof(code));
+}
+
+static void call_args32(struct cpu *cpu, uint64_t args[2])
+{
+    uint32_t sp = (uint32_t)x86(cpu)->regs[R_RSP];
+
+    args[0] = cpu_load(cpu, (uint32_t)(sp + 4), MEM_32);
+    args[1] = cpu_load(cpu, (uint32_t)(sp + 8), MEM_32);
+}
+
+static void call_return32(struct cpu *cpu, int64_t v)
+{
+    struct x86_cpu *c = x86(cpu);
+    uint32_t sp = (uint32_t)c->regs[R_RSP], to = (uint32_t)cpu_load(cpu, sp, MEM_32);
+
+    c->regs[R_RSP] = (uint32_t)(sp + 4);
+    c->regs[R_RAX] = (uint32_t)v;
+    cpu->pc = to;
+}
+
 static const uint8_t trampoline32[16] = { 0x58, 0xb8, 119, 0, 0, 0, 0xcd, 0x80, 0xb8, 173, 0, 0, 0, 0xcd, 0x80 };
 
 static void context_push(struct cpu *cpu, const struct signal_frame *f, struct context32 *sc, uint64_t fp)
@@ -621,10 +678,11 @@ static bool pop32(struct cpu *cpu, bool rt, struct signal_return *out)
 const struct guest_user user_x86_64 = {
     .guest = &guest_x86_64, .name = "x86_64", .bits = 64, .elf_machine = 62, .uname_machine = "x86_64", .platform = "x86_64",
     .address_end = UINT64_C(0x7ffffffff000), .program_base = UINT64_C(0x2aaaaaa000), .set_tls = set_tls64, .tls = tls64,
-    .set_gs_base = set_gs_base, .gs_base = gs_base, .signal_push = push64, .signal_pop = pop64, COMMON
+    .set_gs_base = set_gs_base, .gs_base = gs_base, .signal_push = push64, .signal_pop = pop64,
+    .vdso_stub = vdso_stub64, .call_args = call_args64, .call_return = call_return64, COMMON
 };
 const struct guest_user user_i386 = {
     .guest = &guest_i386, .name = "i386", .bits = 32, .elf_machine = 3, .uname_machine = "i686", .platform = "i686",
     .address_end = 0xffffe000, .program_base = 0x56555000, .tls = tls32, .signal_push = push32, .signal_pop = pop32,
-    .trampoline = trampoline32, .trampoline_size = sizeof(trampoline32), COMMON
+    .vdso_stub = vdso_stub32, .call_args = call_args32, .call_return = call_return32, .trampoline = trampoline32, .trampoline_size = sizeof(trampoline32), COMMON
 };
