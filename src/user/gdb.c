@@ -16,6 +16,7 @@
 #include "rhea/base/log.h"
 #include "user/elf.h"
 #include "user/mem.h"
+#include "user/syscall.h"
 
 enum { WATCHES_MAX = 64, BREAKPOINTS_MAX = 65536, GRACE_MS = 100 };
 
@@ -650,9 +651,13 @@ static int do_open(void *o, const char *path)
 {
     struct debugger *d = o;
     g_autofree char *full = prefix_path(d->process->options, path);
-    int fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct thread *t = d->process->threads;
+    int64_t fd = g_str_has_prefix(path, "/proc/") && t ? procfs_open(t, path, O_RDONLY) : PROCFS_OTHER;
     struct stat st;
 
+    if (fd != PROCFS_OTHER)             /* the guest's mappings, say */
+        return (int)fd;
+    fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return -errno;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))

@@ -10,38 +10,41 @@
 #include "user/syscall.h"
 #include "vdso.h"
 
-enum { VERSIONS = 2, SYM_MAX = VDSO_FUNCTIONS + 1, SECTIONS = 9, HASH_BYTES = 4 * (3 + SYM_MAX) };
+enum { VERSIONS = 2, SEGMENTS = 3, SYM_MAX = VDSO_FUNCTIONS + 1, SECTIONS = 11 };
 
 struct function { const char *name; uint8_t version; uint16_t call; enum vdso_kind kind; };
 /* call CALL_NONE: the guest's sigreturn code. CALL_ANY: the call whose number is in its register. */
 enum { CALL_ANY = CALL_COUNT };
 struct vdso {
     enum abi_column column;
+    /* How functions are left again, for unwinders: DWARF's numbers of stack pointer and return address (sp 0: not said, Arm has
+     * its own way); the return address is on the stack; a register is pushed first. */
+    struct { uint8_t sp, ra; bool on_stack, pushes; } frame;
     const char *soname, *version[VERSIONS];
     struct function function[VDSO_FUNCTIONS];
 };
 
 static const struct vdso vdsos[] = {
-    { ABI_X86_64, "linux-vdso.so.1", { "LINUX_2.6" }, {
+    { ABI_X86_64, { 7, 16, true, false }, "linux-vdso.so.1", { "LINUX_2.6" }, {
         { "__vdso_clock_gettime", 0, CALL_clock_gettime, VDSO_CLOCK_GETTIME }, { "__vdso_gettimeofday", 0, CALL_gettimeofday, VDSO_GETTIMEOFDAY },
         { "__vdso_time", 0, CALL_time, VDSO_TIME }, { "__vdso_clock_getres", 0, CALL_clock_getres, VDSO_OTHER },
         { "__vdso_getcpu", 0, CALL_getcpu, VDSO_OTHER } } },
-    { ABI_I386, "linux-gate.so.1", { "LINUX_2.6", "LINUX_2.5" }, {
+    { ABI_I386, { 4, 8, true, true }, "linux-gate.so.1", { "LINUX_2.6", "LINUX_2.5" }, {
         { "__vdso_clock_gettime", 0, CALL_clock_gettime, VDSO_CLOCK_GETTIME }, { "__vdso_gettimeofday", 0, CALL_gettimeofday, VDSO_GETTIMEOFDAY },
         { "__vdso_time", 0, CALL_time, VDSO_TIME }, { "__vdso_clock_getres", 0, CALL_clock_getres, VDSO_OTHER },
         { "__vdso_clock_gettime64", 0, CALL_clock_gettime64, VDSO_CLOCK_GETTIME64 }, { "__vdso_getcpu", 0, CALL_getcpu, VDSO_OTHER },
         { "__kernel_sigreturn", 1, CALL_NONE, VDSO_OTHER }, { "__kernel_vsyscall", 1, CALL_ANY, VDSO_OTHER } } },
-    { ABI_AARCH64, "linux-vdso.so.1", { "LINUX_2.6.39" }, {
+    { ABI_AARCH64, { 31, 30, false, false }, "linux-vdso.so.1", { "LINUX_2.6.39" }, {
         { "__kernel_clock_gettime", 0, CALL_clock_gettime, VDSO_CLOCK_GETTIME }, { "__kernel_gettimeofday", 0, CALL_gettimeofday, VDSO_GETTIMEOFDAY },
         { "__kernel_clock_getres", 0, CALL_clock_getres, VDSO_OTHER }, { "__kernel_rt_sigreturn", 0, CALL_NONE, VDSO_OTHER } } },
-    { ABI_ARM, "linux-vdso.so.1", { "LINUX_2.6" }, {
+    { ABI_ARM, { 0, 0, false, false }, "linux-vdso.so.1", { "LINUX_2.6" }, {
         { "__vdso_clock_gettime", 0, CALL_clock_gettime, VDSO_CLOCK_GETTIME }, { "__vdso_gettimeofday", 0, CALL_gettimeofday, VDSO_GETTIMEOFDAY },
         { "__vdso_clock_getres", 0, CALL_clock_getres, VDSO_OTHER }, { "__vdso_clock_gettime64", 0, CALL_clock_gettime64, VDSO_CLOCK_GETTIME64 }, { "", 0, CALL_NONE, VDSO_OTHER } } },
-    { ABI_RISCV64, "linux-vdso.so.1", { "LINUX_4.15" }, {
+    { ABI_RISCV64, { 2, 1, false, false }, "linux-vdso.so.1", { "LINUX_4.15" }, {
         { "__vdso_clock_gettime", 0, CALL_clock_gettime, VDSO_CLOCK_GETTIME }, { "__vdso_gettimeofday", 0, CALL_gettimeofday, VDSO_GETTIMEOFDAY },
         { "__vdso_clock_getres", 0, CALL_clock_getres, VDSO_OTHER }, { "__vdso_getcpu", 0, CALL_getcpu, VDSO_OTHER },
         { "__vdso_flush_icache", 0, CALL_riscv_flush_icache, VDSO_OTHER }, { "__vdso_rt_sigreturn", 0, CALL_NONE, VDSO_OTHER } } },
-    { ABI_RISCV32, "linux-vdso.so.1", { "LINUX_4.15" }, {
+    { ABI_RISCV32, { 2, 1, false, false }, "linux-vdso.so.1", { "LINUX_4.15" }, {
         { "__vdso_getcpu", 0, CALL_getcpu, VDSO_OTHER }, { "__vdso_flush_icache", 0, CALL_riscv_flush_icache, VDSO_OTHER },
         { "__vdso_rt_sigreturn", 0, CALL_NONE, VDSO_OTHER } } },
 };
@@ -190,11 +193,85 @@ static void put_dynamic(struct image *m, const struct vdso *v, uint32_t soname, 
     m->section[index].entry = m->wide ? 16 : 8;
 }
 
-static void put_headers(struct image *m, const struct guest_user *u, size_t shoff, size_t size, const struct section *dynamic)
+/* ---- unwind tables (DWARF 4, 6.4; LSB "Exception Frames"): .eh_frame and its index. Nothing is said of sigreturn's code, which
+ * unwinders know by its instructions. */
+
+enum { PCREL_SDATA4 = 0x1b, DATAREL_SDATA4 = 0x3b, UDATA4 = 0x03 };
+
+static void put_bytes(struct image *m, const uint8_t *bytes, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        put(m, bytes[k], 1);
+}
+
+/* The length of the record at `start` is that of what was put since, filled up with no-operations. */
+static void record_end(struct image *m, size_t start)
+{
+    uint32_t n;
+
+    while ((m->at - start) % (m->wide ? 8 : 4))
+        put(m, 0, 1);
+    n = (uint32_t)(m->at - start - 4);
+    memcpy(m->bytes + start, &n, 4);
+}
+
+static void put_frame(struct image *m, const struct vdso *v, const struct function *f, size_t cie, size_t code)
+{
+    static const uint8_t pushes[] = { 0x41 /* advance 1 */, 0x0e, 8 /* CFA offset 8 */, 0x83, 2 /* ebx at CFA - 8 */,
+                                      0x54 /* advance 20 */, 0x0e, 4, 0xc3 /* ebx restored */ };
+    size_t start = m->at;
+
+    put(m, 0, 4);
+    put(m, m->at - cie, 4);
+    put(m, code - m->at, 4);
+    put(m, VDSO_SLOT, 4);
+    put(m, 0, 1);
+    if (v->frame.pushes && f->call != CALL_ANY)
+        put_bytes(m, pushes, sizeof(pushes));
+    record_end(m, start);
+}
+
+static void put_frames(struct image *m, const struct vdso *v, size_t text)
+{
+    unsigned word = m->wide ? 8 : 4, count = 0;
+    uint8_t head[] = { 0, 0, 0, 0, 1, 'z', 'R', 0, 1, m->wide ? 0x78 : 0x7c /* -8, -4 */, v->frame.ra, 1, PCREL_SDATA4,
+                       0x0c, v->frame.sp, v->frame.on_stack ? word : 0 /* CFA: sp + offset */ };
+    size_t frames, index, fde[VDSO_FUNCTIONS], code[VDSO_FUNCTIONS];
+
+    section_begin(m, ".eh_frame", SHT_PROGBITS, SHF_ALLOC, 8);
+    frames = m->at;
+    put(m, 0, 4);
+    put_bytes(m, head, sizeof(head));
+    if (v->frame.on_stack)
+        put(m, 0x80 | v->frame.ra | 1 << 8, 2);         /* the return address is at CFA - word */
+    record_end(m, frames);
+    for (unsigned n = 0; n < function_count(v); n++)
+        if (v->function[n].call != CALL_NONE) {
+            fde[count] = m->at;
+            code[count++] = text + n * VDSO_SLOT;
+            put_frame(m, v, &v->function[n], frames, text + n * VDSO_SLOT);
+        }
+    put(m, 0, 4);
+    section_end(m);
+    section_begin(m, ".eh_frame_hdr", SHT_PROGBITS, SHF_ALLOC, 4);
+    index = m->at;
+    put(m, 1 | PCREL_SDATA4 << 8 | UDATA4 << 16 | DATAREL_SDATA4 << 24, 4);
+    put(m, frames - m->at, 4);
+    put(m, count, 4);
+    for (unsigned n = 0; n < count; n++) {
+        put(m, code[n] - index, 4);
+        put(m, fde[n] - index, 4);
+    }
+    section_end(m);
+}
+
+static void put_headers(struct image *m, const struct guest_user *u, size_t shoff, size_t size, const struct section *dynamic,
+                        const struct section *frames)
 {
     const unsigned ehsize = m->wide ? 64 : 52, phentsize = m->wide ? 56 : 32;
-    const struct { uint32_t type, flags; size_t at, n, align; } segments[2] = {
+    const struct { uint32_t type, flags; size_t at, n, align; } segments[SEGMENTS] = {
         { PT_LOAD, PF_R | PF_X, 0, size, CPU_PAGE_SIZE }, { PT_DYNAMIC, PF_R, dynamic->at, dynamic->n, 8 },
+        { frames ? PT_GNU_EH_FRAME : PT_NULL, PF_R, frames ? frames->at : 0, frames ? frames->n : 0, 4 },
     };
 
     m->at = 0;
@@ -211,11 +288,11 @@ static void put_headers(struct image *m, const struct guest_user *u, size_t shof
     put(m, u->elf_machine == EM_ARM ? 0x05000000 : 0, 4);
     put(m, ehsize, 2);
     put(m, phentsize, 2);
-    put(m, 2, 2);
+    put(m, SEGMENTS, 2);
     put(m, m->wide ? 64 : 40, 2);
     put(m, m->sections + 1, 2);
     put(m, m->sections, 2);             /* .shstrtab is the last */
-    for (unsigned n = 0; n < 2; n++) {
+    for (unsigned n = 0; n < SEGMENTS; n++) {
         put(m, segments[n].type, 4);
         if (m->wide)
             put(m, segments[n].flags, 4);
@@ -266,7 +343,7 @@ static size_t image_make(struct image *m, const struct vdso *v, const struct pro
 
     m->wide = u->bits == 64;
     m->names_n = 1;                     /* the first is empty */
-    m->at = (m->wide ? 64 : 52) + 2 * (m->wide ? 56 : 32);
+    m->at = (m->wide ? 64 : 52) + SEGMENTS * (m->wide ? 56 : 32);
     strings = section_begin(m, ".dynstr", SHT_STRTAB, SHF_ALLOC, 1);
     put(m, 0, 1);
     soname = put_string(m, m->section[strings].at, v->soname);
@@ -308,9 +385,11 @@ static size_t image_make(struct image *m, const struct vdso *v, const struct pro
     m->section[m->sections - 1].link = syms;
     put_dynamic(m, v, soname, hash, syms, strings);
     n = m->sections;
+    if (v->frame.sp)
+        put_frames(m, v, text_at);
     shoff = put_sections(m);
     size = m->at;
-    put_headers(m, u, shoff, size, &m->section[n]);
+    put_headers(m, u, shoff, size, &m->section[n], v->frame.sp ? &m->section[n + 2] : NULL);
     return size <= sizeof(m->bytes) ? text_at : 0;
 }
 
