@@ -157,6 +157,7 @@ static void put_versions(struct image *m, const struct vdso *v, const uint32_t *
     for (unsigned n = 0; n < function_count(v); n++)
         put(m, v->function[n].version + 2, 2);
     section_end(m);
+    m->section[m->sections].entry = 2;
     s = section_begin(m, ".gnu.version_d", SHT_GNU_verdef, SHF_ALLOC, 8);
     for (unsigned n = 0; n < count; n++) {
         put(m, 1, 2);
