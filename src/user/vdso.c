@@ -225,7 +225,7 @@ static void put_frame(struct image *m, const struct vdso *v, const struct functi
     put(m, 0, 4);
     put(m, m->at - cie, 4);
     put(m, code - m->at, 4);
-    put(m, VDSO_SLOT, 4);
+    put(m, VDSO_SLOT - 4, 4);           /* the byte before sigreturn's code must be nobody's: unwinders look one back */
     put(m, 0, 1);
     if (v->frame.pushes && f->call != CALL_ANY)
         put_bytes(m, pushes, sizeof(pushes));
