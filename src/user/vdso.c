@@ -13,7 +13,8 @@
 enum { VERSIONS = 2, SEGMENTS = 3, SYM_MAX = VDSO_FUNCTIONS + 1, SECTIONS = 11 };
 
 struct function { const char *name; uint8_t version; uint16_t call; enum vdso_kind kind; };
-/* call CALL_NONE: the guest's sigreturn code. CALL_ANY: the call whose number is in its register. */
+/* call CALL_NONE: the guest's sigreturn code, which has no name where gdb knows it by its instructions only then. CALL_ANY: the
+ * call whose number is in its register. */
 enum { CALL_ANY = CALL_COUNT };
 struct vdso {
     enum abi_column column;
@@ -33,7 +34,7 @@ static const struct vdso vdsos[] = {
         { "__vdso_clock_gettime", 0, CALL_clock_gettime, VDSO_CLOCK_GETTIME }, { "__vdso_gettimeofday", 0, CALL_gettimeofday, VDSO_GETTIMEOFDAY },
         { "__vdso_time", 0, CALL_time, VDSO_TIME }, { "__vdso_clock_getres", 0, CALL_clock_getres, VDSO_OTHER },
         { "__vdso_clock_gettime64", 0, CALL_clock_gettime64, VDSO_CLOCK_GETTIME64 }, { "__vdso_getcpu", 0, CALL_getcpu, VDSO_OTHER },
-        { "__kernel_sigreturn", 1, CALL_NONE, VDSO_OTHER }, { "__kernel_vsyscall", 1, CALL_ANY, VDSO_OTHER } } },
+        { "", 1, CALL_NONE, VDSO_OTHER }, { "__kernel_vsyscall", 1, CALL_ANY, VDSO_OTHER } } },
     { ABI_AARCH64, { 31, 30, false, false }, "linux-vdso.so.1", { "LINUX_2.6.39" }, {
         { "__kernel_clock_gettime", 0, CALL_clock_gettime, VDSO_CLOCK_GETTIME }, { "__kernel_gettimeofday", 0, CALL_gettimeofday, VDSO_GETTIMEOFDAY },
         { "__kernel_clock_getres", 0, CALL_clock_getres, VDSO_OTHER }, { "__kernel_rt_sigreturn", 0, CALL_NONE, VDSO_OTHER } } },
