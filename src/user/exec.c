@@ -172,6 +172,23 @@ static int64_t exec_depth(struct thread *t, const char *path, char **argv, char 
     return exec_host(t, path, argv, envp);
 }
 
+/* A name for an open file that outlives execve(), which closes it if it was opened so: the one it has, if it still has one, else
+ * that of a copy which stays open. */
+static char *fd_path(int fd)
+{
+    g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
+    char path[4096];
+    struct stat st, named;
+    ssize_t n = readlink(link, path, sizeof(path) - 1);
+    int copy;
+
+    path[MAX(n, 0)] = 0;
+    if (n > 0 && fstat(fd, &st) == 0 && stat(path, &named) == 0 && st.st_dev == named.st_dev && st.st_ino == named.st_ino)
+        return g_strdup(path);
+    copy = fcntl(fd, F_GETFD) & FD_CLOEXEC ? fcntl(fd, F_DUPFD, 3) : -1;
+    return copy >= 0 ? g_strdup_printf("/proc/self/fd/%d", copy) : g_steal_pointer(&link);
+}
+
 int64_t user_exec(struct thread *t, int dirfd, const char *path, char **argv, char **envp, int flags)
 {
     g_autofree char *full = NULL;
@@ -179,7 +196,7 @@ int64_t user_exec(struct thread *t, int dirfd, const char *path, char **argv, ch
     if (!path[0]) {
         if (!(flags & AT_EMPTY_PATH))
             return -ENOENT;
-        full = g_strdup_printf("/proc/self/fd/%d", dirfd);
+        full = fd_path(dirfd);
     } else if (path[0] != '/' && dirfd != AT_FDCWD) {
         full = g_strdup_printf("/proc/self/fd/%d/%s", dirfd, path);
     }

@@ -136,12 +136,27 @@ static bool fault_in_guest(struct thread *t, int sig, const siginfo_t *info, uco
     return true;
 }
 
-static void die_by_host_fault(int sig)
+static char *append_hex(char *at, uint64_t v)
 {
-    static const char text[] = "rhea-user: a fault of its own, not the program's\n";
-    struct kernel_sigaction a = { 0 };
-    ssize_t ignored = write(2, text, sizeof(text) - 1);
+    for (int shift = 60; shift >= 0; shift -= 4)
+        if (v >> shift || !shift)
+            *at++ = "0123456789abcdef"[v >> shift & 15];
+    return at;
+}
 
+/* Says where, from the start of Rhea's code for addr2line: memory of the processes of others is not there to be looked at. */
+static void die_by_host_fault(int sig, uintptr_t pc, const void *addr)
+{
+    extern const char __executable_start[];
+    char text[160] = "rhea-user: a fault of its own, not the program's: code at 0x", *at = text + strlen(text);
+    struct kernel_sigaction a = { 0 };
+    ssize_t ignored;
+
+    at = append_hex(at, pc - (uintptr_t)__executable_start);
+    at = stpcpy(at, ", address 0x");
+    at = append_hex(at, (uintptr_t)addr);
+    *at++ = '\n';
+    ignored = write(2, text, at - text);
     (void)ignored;
     host_sigaction(sig, &a, NULL);      /* returns to the same instruction */
 }
@@ -157,7 +172,7 @@ void host_signal(int sig, siginfo_t *info, void *context)
         if (pc == (uintptr_t)user_copy_insn)
             uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)user_copy_end;
         else if (!t || !fault_in_guest(t, sig, info, uc))
-            die_by_host_fault(sig);
+            die_by_host_fault(sig, pc, info->si_addr);
         return;
     }
     if (sig == DEBUGGER_SIGNAL && info->si_code == SI_QUEUE && info->si_ptr == debugger_kick) {

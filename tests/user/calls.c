@@ -412,6 +412,13 @@ static void processes(void)
     pid_t pid;
 
     fflush(stdout);
+    if (!(pid = fork())) {
+        char *const argv[] = { "x", "exit", "43", NULL };
+
+        fexecve(open(self, O_RDONLY | O_CLOEXEC), argv, environ);
+        _exit(1);
+    }
+    OK("fexecve of a file that execve closes", waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 43);
     OK("a process in the same memory", runs_beside(SIGCHLD));
     OK("likewise with files and signals shared", runs_beside(CLONE_FS | CLONE_FILES | CLONE_SIGHAND | SIGCHLD));
     OK("likewise without a signal at its end", runs_beside(0));
