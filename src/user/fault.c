@@ -51,6 +51,32 @@ void host_handlers_init(void)
     host_handler_set(SIGBUS, 0);
 }
 
+/* The first pthread_create() of a process makes the C library take a signal for itself (SIGSETXID), whose handler the guest may have
+ * set by then. So it comes before that, with a thread that does nothing, and the signal is given back. */
+enum { SIGNAL_SETXID = 33 };
+static void *do_nothing(void *arg) { return arg; }
+
+static void threads_once(void)
+{
+    struct kernel_sigaction old = { 0 }, back = { 0 };
+    uint64_t mask = host_sigmask(SIG_BLOCK, ~UINT64_C(0));
+    pthread_t id;
+
+    host_sigaction(SIGNAL_SETXID, NULL, &old);
+    if (!pthread_create(&id, NULL, do_nothing, NULL))
+        pthread_join(id, NULL);
+    back.handler = (uintptr_t)old.handler == (uintptr_t)SIG_IGN ? old.handler : NULL;
+    host_sigaction(SIGNAL_SETXID, &back, NULL);
+    host_sigmask(SIG_SETMASK, mask);
+}
+
+void engine_threads_init(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, threads_once);
+}
+
 /* ---- copies that may fault: rep movsb, whose count is what is left */
 
 extern const uint8_t user_copy_insn[], user_copy_end[];

@@ -305,6 +305,8 @@ int64_t signal_set_action(struct thread *t, int sig, const struct signal_action 
 
     if (sig < 1 || sig > NSIG_ALL || (set && BIT_OF(sig) & UNBLOCKABLE))
         return -EINVAL;
+    if (set && (sig == 32 || sig == 33))
+        engine_threads_init();
     pthread_mutex_lock(&p->lock);
     if (old)
         *old = p->action[sig];

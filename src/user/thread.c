@@ -259,6 +259,7 @@ static int64_t clone_thread(struct thread *t, const struct clone_request *r)
     child_registers(s.t, r);
     if (r->flags & CLONE_CHILD_CLEARTID)
         s.t->clear_child_tid = r->child_tid;
+    engine_threads_init();
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attr, THREAD_STACK);
@@ -486,6 +487,7 @@ static int64_t sharer_lend(struct sharer *s, int32_t *pidfd)
     int64_t pid;
     int e;
 
+    engine_threads_init();
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attr, THREAD_STACK);

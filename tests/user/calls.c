@@ -556,6 +556,27 @@ static void *forker(void *arg)
     return (void *)(intptr_t)WEXITSTATUS(status);
 }
 
+/* setuid() in a process of several threads: the C library sends a signal of its own to each. */
+static void *reads_uid(void *arg)
+{
+    char c;
+
+    read(*(int *)arg, &c, 1);
+    return (void *)(intptr_t)syscall(SYS_getuid);
+}
+
+static bool changes_all_ids(void)
+{
+    int p[2];
+    pthread_t t;
+    void *r = NULL;
+    bool ok = pipe(p) == 0 && pthread_create(&t, NULL, reads_uid, p) == 0;
+
+    usleep(20000);
+    ok = ok && setresuid(-1, -1, -1) == 0 && setresgid(-1, -1, -1) == 0 && write(p[1], "x", 1) == 1;
+    return ok && pthread_join(t, &r) == 0 && (uid_t)(intptr_t)r == getuid() && close(p[0]) == 0 && close(p[1]) == 0;
+}
+
 static void threads(void)
 {
     pthread_t t[8];
@@ -567,6 +588,7 @@ static void threads(void)
     size_t len = 0;
 
     OK("robust list", syscall(SYS_get_robust_list, 0, &head, &len) == 0 && head && len == 3 * sizeof(long));
+    OK("ids of all threads", changes_all_ids());
     for (intptr_t n = 0; n < 8; n++)
         pthread_create(&t[n], NULL, count_up, (void *)n);
     for (int n = 0; n < 8; n++) {

@@ -68,7 +68,7 @@ def sqlite_says():
 
 # What only the tree has: a script, and what it must print.
 OWN = {
-    "packages are sound": ("dpkg --audit; dpkg --verify bash perl-base coreutils; apt-get check -qq && echo sound", "sound\n"),
+    "packages are sound": ("dpkg --audit; dpkg --verify bash perl-base coreutils libc6 | grep -v /usr/share/; apt-get check -qq && echo sound", "sound\n"),
     "sqlite": ("""sqlite3 d "create table t(a integer primary key, b, c); with recursive n(x) as (select 1 union all select x + 1 from n where x < 20000)
         insert into t select x, x * 7919 % 10007, printf('%05d', x % 97) from n; create index i on t(b);
         select count(*), sum(b), max(c) from t where b between 100 and 5000; pragma integrity_check;

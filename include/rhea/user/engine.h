@@ -41,6 +41,8 @@ void engine_cpu_free(struct engine *e, struct cpu *cpu);
 bool engine_thread_begin(struct thread *t);
 _Noreturn void engine_thread_run(struct thread *t);
 void engine_thread_end(struct thread *t);       /* before pthread exit; all host signals blocked from here on */
+/* Before a host thread is made, and before the guest takes one of the signals that the C library keeps for threads. */
+void engine_threads_init(void);
 /* fork(): around the host's call. child: in the child, where only this thread is left. All engine locks are held between. */
 void engine_fork_prepare(struct engine *e);
 void engine_fork_parent(struct engine *e);
