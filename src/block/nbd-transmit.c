@@ -463,6 +463,7 @@ void nbd_transmit(struct nbd_client *c)
         coroutine_start(request_run, q);
         q = NULL;
     }
+    c->closing = true;                  /* nobody waits for the end of what takes long */
     if (q) {
         free(q->buf);
         g_free(q->ids);

@@ -25,6 +25,7 @@ def bench(build, work, runs, measured, row, head):
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", src, q], check=True)
     subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", src, c], check=True)
     requests = ["bench", "-f", "qcow2", "-c", "100000"]
+    nbd = {"rhea": os.path.join(build, "bin/rhea-nbd"), "qemu": "qemu-nbd"}
     # name, arguments, CPU time counts (else the clock's), needs a new output
     rows = [
         ("convert raw -> qcow2", ["convert", "-O", "qcow2", src, out], False),
@@ -51,3 +52,12 @@ def bench(build, work, runs, measured, row, head):
                     raise RuntimeError(f"{tool} {' '.join(args)}: {text[-500:]}")
                 values.setdefault(e, []).append(used if cpu else wall)
         row(name, values, "s CPU" if cpu else "s")
+    for name, image in (("nbdcopy from raw", ["-f", "raw", src]), ("nbdcopy from qcow2", ["-f", "qcow2", q])):
+        values = {}
+        for _ in range(runs):
+            for e, tool in nbd.items():
+                text, wall, _, _ = measured(["nbdcopy", "--", "[", tool, "-r", "-e", "0", *image, "]", "null:"])
+                if "rror" in text:
+                    raise RuntimeError(f"{tool}: {text[-500:]}")
+                values.setdefault(e, []).append(wall)
+        row(name, values, "s")

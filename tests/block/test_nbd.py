@@ -356,6 +356,22 @@ def test_qmp_server_and_exports():
     same('in.raw', 'out2.raw')
 
 
+def test_a_guests_disk_is_not_written_behind_its_back():
+    sys.path.insert(0, os.path.dirname(os.path.abspath(FILE)))
+    from jobs import Rhea                                                   # noqa: E402
+    noise('in.raw', MiB, 18)
+    drive = 'if=none,id=v,file=%s/in.raw,format=raw,node-name=d,share-rw=%s'
+    for share, allowed in (('off', False), ('on', True)):
+        with Rhea('-S', '-drive', drive % (os.getcwd(), share), '-device', 'virtio-blk-pci,drive=v', machine='q35') as r, r.connect() as s:
+            s.run('nbd-server-start', {'addr': {'type': 'unix', 'data': {'path': os.path.abspath('s')}}})
+            s.run('block-export-add', {'type': 'nbd', 'id': 'r', 'node-name': 'd', 'name': 'r'})
+            try:
+                s.run('block-export-add', {'type': 'nbd', 'id': 'w', 'node-name': 'd', 'name': 'w', 'writable': True})
+                assert allowed
+            except Exception as e:
+                assert not allowed and 'written by a device' in str(e), (share, e)
+
+
 # ---- rhea-storage-daemon, FUSE
 
 def daemon_command(s, name, **args):
