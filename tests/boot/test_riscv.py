@@ -37,6 +37,20 @@ def to_userspace(smp, accel="jit", machine="virt", cpu=None):
     return f"kernel-{smp}-{accel}-{machine}-{cpu or 'rv64'}", test
 
 
+def contention():
+    """A hart that waits for a spinlock stalls in WRS.NTO inside translated code: to leave it for each was millions of exits a boot."""
+    k = asset("kernel", "riscv64-trixie")
+    with Machine("-kernel", f"{k}/vmlinuz", "-initrd", f"{k}/initrd.gz", "-append", 'console=ttyS0 panic=-1 rhea.run="true"', "-no-shutdown",
+                 machine="virt", smp=4, emulator=rv64) as m:
+        m.expect(r"userspace is up on riscv64, 4 CPUs", 240)
+        m.expect(r"Power down", 60)
+        did = m.qmp("human-monitor-command", **{"command-line": "info jit"})
+        exits = [int(n) for n in re.findall(r"exits to loop (\d+)", did)]
+        assert len(exits) == 4 and max(exits) < 1000000, did
+        m.qmp("quit")
+        assert m.wait(60) == 0
+
+
 def debian(smp):
     """A disk with systemd: log in, network, a clean system, power off from inside."""
     def test():
@@ -231,7 +245,7 @@ tests = [privileged(64, "jit", rv64_full), privileged(32, "jit", "rv32,svinval=o
          privileged(32, "interp", "max"), privileged(64, "jit,chaos=1", "max"), privileged(64, "jit,verify=on", rv64_full), opensbi, opensbi32, device_tree, refused, u_boot("machine"), u_boot("supervisor"), edk2, edk2_starts_kernel,
          loader_starts_kernel("systemd-boot", "virt", "acpi"), loader_starts_kernel("grub", "virt", "acpi"),
          loader_starts_kernel("grub", "virt,acpi=off", "devicetree"), installer, to_userspace(1), to_userspace(2), to_userspace(4),
-         to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off"), debian(2), power_button]
+         to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off"), debian(2), contention, power_button]
 if soak:
     tests += [debian(1), debian(4)]
     tests += [to_userspace(smp, f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for n in range(20)]

@@ -46,6 +46,8 @@ struct arm_timer_state { uint64_t cval; uint32_t ctl; struct vm_timer *timer; st
 /* AArch32 banks of r13, r14 and SPSR */
 enum arm_bank { BANK_USR, BANK_HYP, BANK_SVC, BANK_ABT, BANK_UND, BANK_IRQ, BANK_FIQ, BANK_MON, BANK_COUNT };
 
+enum { ARM_PMU_COUNTERS = 6 };          /* for events, beside the cycle counter: as the Cortex-A models have */
+
 struct arm_system {
     uint64_t elr[4], spsr[4], sp[4];    /* by EL; sp[current] is stale while in use. AArch32: spsr[1] svc, [2] hyp, [3] mon */
     uint64_t tpidr[4], tpidrro;
@@ -73,10 +75,10 @@ struct arm_system {
     uint64_t mdscr, dbgbvr[16], dbgbcr[16], dbgwvr[16], dbgwcr[16], osdlr, dbgclaim, dbgprcr, dtr, dbgvcr, osdtr, osecc;
     bool os_lock;
     /* performance monitors */
-    uint64_t pmcr, pmcnten, pmovs, pminten, pmselr, pmuserenr, pmccfiltr, pmevtyper[8], pmevcntr[8], pmccntr_base, pmccntr_at;
+    uint64_t pmcr, pmcnten, pmovs, pminten, pmselr, pmuserenr, pmu_at;
+    struct { uint64_t value, type; bool runs; } pmu[ARM_PMU_COUNTERS + 1];      /* the last is the cycle counter */
     struct irq *pmu_irq;
     struct vm_timer *pmu_timer;
-    bool pmu_runs;              /* the cycle counter does, since pmccntr_at */
     /* machine */
     struct vm *vm;
     struct arm_config config;

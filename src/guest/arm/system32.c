@@ -199,6 +199,10 @@ static uint64_t read_didr(struct arm_cpu *c, const struct row32 *r)
     { CP(opc1, 8, crm, opc2), WO(lev), .trap = lev == 1 ? T_TTLB : 0, .at = K(1, op1_64, 8, crm_64, op2_64), .write = op_tlbi }
 #define CACHE(crm, opc2, tr) { CP(0, 7, crm, opc2), WO(1), .kind = NOP, .trap = tr }
 
+/* PMEVCNTR, PMEVTYPER */
+#define PM_EVENT(n) \
+    { CP(0, 14, 8, n), RW(0), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .where = PL0_CHECK, .at = K(3, 3, 14, 8, n) }, \
+    { CP(0, 14, 12, n), RW(0), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .where = PL0_CHECK, .at = K(3, 3, 14, 12, n) }
 static const struct row32 cp15[] = {
     { CP(0, 0, 0, 0), RO(1), .at = 0, .read = read_midr },
     { CP(0, 0, 0, 1), RO(1), .kind = BY_KEY, .trap = T_TID2, .at = K(3, 3, 0, 0, 1) },
@@ -297,6 +301,7 @@ static const struct row32 cp15[] = {
     { CP(0, 9, 14, 1), RW(1), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .at = K(3, 0, 9, 14, 1) },
     { CP(0, 9, 14, 2), RW(1), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .at = K(3, 0, 9, 14, 2) },
     { CP(0, 9, 14, 3), RW(1), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .at = K(3, 3, 9, 14, 3) },
+    PM_EVENT(0), PM_EVENT(1), PM_EVENT(2), PM_EVENT(3), PM_EVENT(4), PM_EVENT(5),
     { CP(0, 14, 15, 7), RW(0), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .where = PL0_CHECK, .at = K(3, 3, 14, 15, 7) },
 };
 
@@ -396,7 +401,7 @@ static unsigned check_pl0(const struct arm_cpu *c, const struct access32 *a)
         return sctlr & SCTLR_CP15BEN || !has(c, AF_V8) ? 0 : SYSREG_UNDEFINED;
     if (c->el)
         return 0;
-    if (a->wide ? a->crm == 9 : a->crn == 9 || a->crm == 15)
+    if (a->wide ? a->crm == 9 : a->crn == 9 || (a->crn == 14 && a->crm >= 8))
         return c->sys.pmuserenr & 1 ? 0 : arm_sync_target(c);
     if (a->wide)
         bit0 = a->opc1 == 0 ? 1 : a->opc1 == 1 ? 2 : a->opc1 == 2 ? BIT(9) : BIT(8);

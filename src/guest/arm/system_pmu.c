@@ -1,30 +1,31 @@
 /* Performance monitors: DDI 0487 D13. The cycle counter runs at a nominal 1 GHz of the machine's clock, at the levels that its
- * filter lets it; its overflow interrupts. There are no event counters (PMCR_EL0.N = 0), which software must be ready for.
+ * filter lets it; so do the event counters that count cycles. What an event counter can count is cycles, software's increments,
+ * and the overflows of the counter below it. Overflow interrupts.
  * Two threads come here, the CPU's and the main loop that overflow runs on: timer_lock. */
+#include <string.h>
 #include "rhea/vm/clock.h"
 #include "rhea/vm/device.h"
 #include "rhea/vm/vm.h"
 #include "system_regs.h"
 
-enum { PMCR_E = 1, PMCR_P = 2, PMCR_C = 4, PMCR_D = 8, PMCR_LC = 64 };
-#define PMCNTEN_C BIT(31)
-enum { CYCLES_DIVIDED = 64, EVENT_CPU_CYCLES = 0x11 /* which the cycle counter counts: the one event there is */ };
+enum { PMCR_E = 1, PMCR_P = 2, PMCR_C = 4, PMCR_D = 8, PMCR_LC = 64, PMCR_N_SHIFT = 11 };
+enum { EVENT_SW_INCR = 0, EVENT_CPU_CYCLES = 0x11, EVENT_CHAIN = 0x1e };
+enum { CYCLES_DIVIDED = 64, CC = ARM_PMU_COUNTERS /* the cycle counter's place in pmu[] */, CC_BIT = 31 };
+#define COUNTERS_ALL (BIT(CC_BIT) | (BIT(ARM_PMU_COUNTERS) - 1))
+#define TYPE_FILTER UINT64_C(0xfc000000)
+#define TYPE_EVENT UINT64_C(0xffff)
 
+static unsigned bit_of(unsigned n) { return n == CC ? CC_BIT : n; }
 static bool divided(const struct arm_cpu *c) { return c->sys.pmcr & PMCR_D && !(c->sys.pmcr & PMCR_LC); }
+/* From where the counter overflows: PMCR.LC for the cycle counter; the others have 32 bits. */
+static bool is_long(const struct arm_cpu *c, unsigned n) { return n == CC && c->sys.pmcr & PMCR_LC; }
 
-static uint64_t cycles(const struct arm_cpu *c)
+/* The filter's P and U keep a counter from EL1 and EL0, NSH lets it count at EL2. (NSK, NSU, M: worlds are not told apart.) */
+static bool enabled(const struct arm_cpu *c, unsigned n)
 {
-    uint64_t ns = (uint64_t)vm_clock_ns(c->sys.vm);
+    uint64_t f = c->sys.pmu[n].type;
 
-    return divided(c) ? ns / CYCLES_DIVIDED : ns;
-}
-
-/* PMCCFILTR_EL0: P and U keep it from EL1 and EL0, NSH lets it count at EL2. (NSK, NSU, M: worlds are not told apart.) */
-static bool runs(const struct arm_cpu *c)
-{
-    uint64_t f = c->sys.pmccfiltr;
-
-    if (!(c->sys.pmcr & PMCR_E) || !(c->sys.pmcnten & PMCNTEN_C))
+    if (!(c->sys.pmcr & PMCR_E) || !(c->sys.pmcnten >> bit_of(n) & 1))
         return false;
     switch (c->el) {
     case 0:  return !(f & BIT(30));
@@ -33,31 +34,74 @@ static bool runs(const struct arm_cpu *c)
     }
 }
 
-/* Takes in what has passed. PMCR.LC says whether the counter overflows from bit 31 or 63. */
+static bool runs(const struct arm_cpu *c, unsigned n)
+{
+    return (n == CC || (c->sys.pmu[n].type & TYPE_EVENT) == EVENT_CPU_CYCLES) && enabled(c, n);
+}
+
+/* Adds; an overflow of an even counter goes to the one above it, if that counts overflows. */
+static void count(struct arm_cpu *c, unsigned n, uint64_t by)
+{
+    struct arm_system *s = &c->sys;
+    uint64_t old = s->pmu[n].value, now = old + by, overflows;
+
+    if (is_long(c, n))
+        overflows = now < old;
+    else
+        overflows = (now >> 32) - (old >> 32);
+    s->pmu[n].value = n == CC ? now : (uint32_t)now;
+    if (!overflows)
+        return;
+    s->pmovs |= BIT(bit_of(n));
+    if (n < CC && !(n & 1) && n + 1 < CC && (s->pmu[n + 1].type & TYPE_EVENT) == EVENT_CHAIN && enabled(c, n + 1))
+        count(c, n + 1, overflows);
+}
+
+/* Takes in what has passed. */
 static void catch_up(struct arm_cpu *c)
 {
     struct arm_system *s = &c->sys;
-    uint64_t now = cycles(c), old = s->pmccntr_base;
+    uint64_t now = (uint64_t)vm_clock_ns(s->vm), passed = now - s->pmu_at;
 
-    if (s->pmu_runs)
-        s->pmccntr_base += now - s->pmccntr_at;
-    s->pmccntr_at = now;
-    if (s->pmcr & PMCR_LC ? s->pmccntr_base < old : s->pmccntr_base >> 32 != old >> 32)
-        s->pmovs |= PMCNTEN_C;
+    for (unsigned n = 0; n <= CC; n++) {
+        if (!s->pmu[n].runs || !passed)
+            continue;
+        count(c, n, n == CC && divided(c) ? now / CYCLES_DIVIDED - s->pmu_at / CYCLES_DIVIDED : passed);
+    }
+    s->pmu_at = now;
+}
+
+/* Nanoseconds until that counter's overflow interrupts; 0: it will not. */
+static uint64_t until_overflow(const struct arm_cpu *c, unsigned n)
+{
+    const struct arm_system *s = &c->sys;
+    uint64_t left = is_long(c, n) ? -s->pmu[n].value : (UINT64_C(1) << 32) - (uint32_t)s->pmu[n].value, chained = BIT(bit_of(n)) << 1;
+    bool wanted = s->pminten & BIT(bit_of(n)) && !(s->pmovs & BIT(bit_of(n)));
+
+    wanted |= n < CC && s->pminten & chained;
+    if (!s->pmu[n].runs || !wanted || left > UINT64_C(1) << 56)
+        return 0;
+    return left * (n == CC && divided(c) ? CYCLES_DIVIDED : 1);
 }
 
 static void settle(struct arm_cpu *c)
 {
     struct arm_system *s = &c->sys;
-    uint64_t left = s->pmcr & PMCR_LC ? -s->pmccntr_base : (UINT64_C(1) << 32) - (uint32_t)s->pmccntr_base;
+    uint64_t first = 0;
 
-    irq_set(s->pmu_irq, s->pmcr & PMCR_E && s->pmovs & s->pminten & PMCNTEN_C);
+    irq_set(s->pmu_irq, s->pmcr & PMCR_E && s->pmovs & s->pminten);
     if (!s->timers_ready)
         return;
-    if (!s->pmu_runs || !(s->pminten & PMCNTEN_C) || s->pmovs & PMCNTEN_C || !left || left > UINT64_C(1) << 56)
-        vm_timer_cancel(s->pmu_timer);
+    for (unsigned n = 0; n <= CC; n++) {
+        uint64_t left = until_overflow(c, n);
+
+        if (left && (!first || left < first))
+            first = left;
+    }
+    if (first)
+        vm_timer_set(s->pmu_timer, vm_clock_ns(s->vm) + (int64_t)first);
     else
-        vm_timer_set(s->pmu_timer, vm_clock_ns(s->vm) + (int64_t)(left * (divided(c) ? CYCLES_DIVIDED : 1)));
+        vm_timer_cancel(s->pmu_timer);
 }
 
 static void pmu_lock(struct arm_cpu *c)
@@ -69,7 +113,8 @@ static void pmu_lock(struct arm_cpu *c)
 
 static void pmu_unlock(struct arm_cpu *c)
 {
-    c->sys.pmu_runs = runs(c);
+    for (unsigned n = 0; n <= CC; n++)
+        c->sys.pmu[n].runs = runs(c, n);
     settle(c);
     if (c->sys.timers_ready)
         pthread_mutex_unlock(&c->sys.timer_lock);
@@ -88,32 +133,39 @@ void arm_pmu_expired(void *opaque)
 /* Another exception level: other cycles count. */
 void arm_pmu_level(struct arm_cpu *c)
 {
-    if (runs(c) == c->sys.pmu_runs)
+    if (!(c->sys.pmcr & PMCR_E) || !c->sys.pmcnten)
         return;
-    pmu_lock(c);
-    pmu_unlock(c);
+    for (unsigned n = 0; n <= CC; n++) {
+        if (runs(c, n) == c->sys.pmu[n].runs)
+            continue;
+        pmu_lock(c);
+        pmu_unlock(c);
+        return;
+    }
 }
 
 static uint64_t read_pmcr(struct arm_cpu *c, const struct arm_sysreg *r)
 {
-    return (c->sys.pmcr & (PMCR_E | PMCR_D | PMCR_LC | 0x30)) | (arm_id(c, ARM_SYSREG(3, 0, 0, 0, 0)) & 0xff000000);
+    return (c->sys.pmcr & (PMCR_E | PMCR_D | PMCR_LC | 0x30)) | ARM_PMU_COUNTERS << PMCR_N_SHIFT |
+           (arm_id(c, ARM_SYSREG(3, 0, 0, 0, 0)) & 0xff000000);
 }
 
 static void write_pmcr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v)
 {
     pmu_lock(c);
     c->sys.pmcr = v & (PMCR_E | PMCR_D | PMCR_LC | 0x30);
-    c->sys.pmccntr_at = cycles(c);      /* in the new unit */
     if (v & PMCR_C)
-        c->sys.pmccntr_base = 0;
+        c->sys.pmu[CC].value = 0;
+    for (unsigned n = 0; n < CC && v & PMCR_P; n++)
+        c->sys.pmu[n].value = 0;
     pmu_unlock(c);
 }
 
-/* Sets and clears bits of a register that has the cycle counter's alone. */
+/* Sets and clears bits of a register that has one for each counter. */
 static void change(struct arm_cpu *c, uint64_t *field, uint64_t set, uint64_t clear)
 {
     pmu_lock(c);
-    *field = ((*field | set) & ~clear) & PMCNTEN_C;
+    *field = ((*field | set) & ~clear) & COUNTERS_ALL;
     pmu_unlock(c);
 }
 
@@ -124,24 +176,40 @@ static uint64_t read_pmovs(struct arm_cpu *c, const struct arm_sysreg *r)
     return c->sys.pmovs;
 }
 
-static uint64_t read_ccntr(struct arm_cpu *c, const struct arm_sysreg *r)
+static uint64_t counter_read(struct arm_cpu *c, unsigned n)
 {
     pmu_lock(c);
     pmu_unlock(c);
-    return c->sys.pmccntr_base;
+    return c->sys.pmu[n].value;
 }
 
-static void write_ccntr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v)
+static void counter_write(struct arm_cpu *c, unsigned n, uint64_t v)
 {
     pmu_lock(c);
-    c->sys.pmccntr_base = v;
+    c->sys.pmu[n].value = n == CC ? v : (uint32_t)v;
     pmu_unlock(c);
 }
 
-static void write_ccfiltr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v)
+static void type_write(struct arm_cpu *c, unsigned n, uint64_t v)
 {
     pmu_lock(c);
-    c->sys.pmccfiltr = v & 0xfc000000;
+    c->sys.pmu[n].type = v & (n == CC ? TYPE_FILTER : TYPE_FILTER | TYPE_EVENT);
+    pmu_unlock(c);
+}
+
+static uint64_t read_ccntr(struct arm_cpu *c, const struct arm_sysreg *r) { return counter_read(c, CC); }
+static void write_ccntr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { counter_write(c, CC, v); }
+static uint64_t read_type(struct arm_cpu *c, const struct arm_sysreg *r) { return c->sys.pmu[r->arg].type; }
+static void write_type(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { type_write(c, r->arg, v); }
+static uint64_t read_count(struct arm_cpu *c, const struct arm_sysreg *r) { return counter_read(c, r->arg); }
+static void write_count(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { counter_write(c, r->arg, v); }
+
+static void write_swinc(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v)
+{
+    pmu_lock(c);
+    for (unsigned n = 0; n < CC; n++)
+        if (v >> n & 1 && (c->sys.pmu[n].type & TYPE_EVENT) == EVENT_SW_INCR && enabled(c, n))
+            count(c, n, 1);
     pmu_unlock(c);
 }
 
@@ -152,22 +220,52 @@ static void write_ovsclr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t
 static void write_intenset(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { change(c, &c->sys.pminten, v, 0); }
 static void write_intenclr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { change(c, &c->sys.pminten, 0, v); }
 static uint64_t read_zero(struct arm_cpu *c, const struct arm_sysreg *r) { return 0; }
-static uint64_t read_pmceid0(struct arm_cpu *c, const struct arm_sysreg *r) { return BIT(EVENT_CPU_CYCLES); }
+static uint64_t read_pmceid0(struct arm_cpu *c, const struct arm_sysreg *r)
+{
+    return BIT(EVENT_SW_INCR) | BIT(EVENT_CPU_CYCLES) | BIT(EVENT_CHAIN);
+}
 static void write_nothing(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { }
 
-/* The selected event's type: number 31 is the cycle counter's filter. */
-static uint64_t read_xevtyper(struct arm_cpu *c, const struct arm_sysreg *r) { return (c->sys.pmselr & 31) == 31 ? c->sys.pmccfiltr : 0; }
-static void write_xevtyper(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v)
+/* PMSELR's counter: number 31 is the cycle counter (its filter); -1: there is none. */
+static int selected(const struct arm_cpu *c)
 {
-    if ((c->sys.pmselr & 31) == 31)
-        write_ccfiltr(c, r, v);
+    unsigned n = c->sys.pmselr & 31;
+
+    return n == CC_BIT ? CC : n < CC ? (int)n : -1;
 }
 
-/* PMUSERENR_EL0: EN, CR (bit 2), SW (bit 1). */
+static uint64_t read_xevtyper(struct arm_cpu *c, const struct arm_sysreg *r) { return selected(c) < 0 ? 0 : c->sys.pmu[selected(c)].type; }
+static void write_xevtyper(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v)
+{
+    if (selected(c) >= 0)
+        type_write(c, (unsigned)selected(c), v);
+}
+
+static uint64_t read_xevcntr(struct arm_cpu *c, const struct arm_sysreg *r)
+{
+    return selected(c) < 0 || selected(c) == CC ? 0 : counter_read(c, (unsigned)selected(c));
+}
+
+static void write_xevcntr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v)
+{
+    if (selected(c) >= 0 && selected(c) != CC)
+        counter_write(c, (unsigned)selected(c), v);
+}
+
+/* PMUSERENR_EL0: EN, SW (bit 1), CR (bit 2), ER (bit 3). */
 static unsigned check_user(const struct arm_cpu *c, bool write)
 {
     return c->el == 0 && !(c->sys.pmuserenr & 1) ? arm_sync_target(c) : 0;
 }
+
+/* ER: event counters may be read, SW: incremented, by PMSWINC */
+static unsigned check_event(const struct arm_cpu *c, bool write)
+{
+    return c->el == 0 && !(c->sys.pmuserenr & (write ? 1 : 9)) ? arm_sync_target(c) : 0;
+}
+
+static unsigned check_select(const struct arm_cpu *c, bool write) { return c->el == 0 && !(c->sys.pmuserenr & 9) ? arm_sync_target(c) : 0; }
+static unsigned check_swinc(const struct arm_cpu *c, bool write) { return c->el == 0 && !(c->sys.pmuserenr & 3) ? arm_sync_target(c) : 0; }
 
 static unsigned check_ccntr(const struct arm_cpu *c, bool write)
 {
@@ -177,22 +275,27 @@ static unsigned check_ccntr(const struct arm_cpu *c, bool write)
 #define K ARM_SYSREG
 #define F(f) offsetof(struct arm_cpu, sys.f)
 #define PMU(crm, op2, name) { K(3, 3, 9, crm, op2), name, .r = 0, .w = 0, .trap = T_PM, .feature = AF_PMU, .check = check_user
+#define EVENT(crn, crm, op2, name, may) { K(3, 3, crn, crm, op2), name, .r = 0, .w = 0, .trap = T_PM, .feature = AF_PMU, .check = may
+#define COUNTER(n) \
+    EVENT(14, 8, n, "PMEVCNTR" #n "_EL0", check_event), .arg = n, .read = read_count, .write = write_count }, \
+    EVENT(14, 12, n, "PMEVTYPER" #n "_EL0", check_user), .arg = n, .read = read_type, .write = write_type }
 
 const struct arm_sysreg arm_pmu_sysregs[] = {
     { K(3, 3, 9, 12, 0), "PMCR_EL0", .r = 0, .w = 0, .trap = T_PMCR, .feature = AF_PMU, .check = check_user, .read = read_pmcr, .write = write_pmcr },
     PMU(12, 1, "PMCNTENSET_EL0"), .field = F(pmcnten), .write = write_cntenset },
     PMU(12, 2, "PMCNTENCLR_EL0"), .field = F(pmcnten), .write = write_cntenclr },
     PMU(12, 3, "PMOVSCLR_EL0"), .read = read_pmovs, .write = write_ovsclr },
-    PMU(12, 4, "PMSWINC_EL0"), .read = read_zero, .write = write_nothing },
-    PMU(12, 5, "PMSELR_EL0"), .field = F(pmselr) },
+    EVENT(9, 12, 4, "PMSWINC_EL0", check_swinc), .read = read_zero, .write = write_swinc },
+    EVENT(9, 12, 5, "PMSELR_EL0", check_select), .field = F(pmselr) },
     PMU(12, 6, "PMCEID0_EL0"), .read = read_pmceid0, .write = write_nothing },
     PMU(12, 7, "PMCEID1_EL0"), .read = read_zero, .write = write_nothing },
     { K(3, 3, 9, 13, 0), "PMCCNTR_EL0", .r = 0, .w = 0, .trap = T_PM, .feature = AF_PMU, .check = check_ccntr, .read = read_ccntr, .write = write_ccntr },
     PMU(13, 1, "PMXEVTYPER_EL0"), .read = read_xevtyper, .write = write_xevtyper },
-    PMU(13, 2, "PMXEVCNTR_EL0"), .read = read_zero, .write = write_nothing },
+    EVENT(9, 13, 2, "PMXEVCNTR_EL0", check_event), .read = read_xevcntr, .write = write_xevcntr },
     { K(3, 3, 9, 14, 0), "PMUSERENR_EL0", .r = 0, .w = 1, .trap = T_PM, .feature = AF_PMU, .field = F(pmuserenr) },
     PMU(14, 3, "PMOVSSET_EL0"), .read = read_pmovs, .write = write_ovsset },
-    { K(3, 3, 14, 15, 7), "PMCCFILTR_EL0", .r = 0, .w = 0, .trap = T_PM, .feature = AF_PMU, .check = check_user, .field = F(pmccfiltr), .write = write_ccfiltr },
+    { K(3, 3, 14, 15, 7), "PMCCFILTR_EL0", .r = 0, .w = 0, .trap = T_PM, .feature = AF_PMU, .check = check_user, .arg = CC, .read = read_type, .write = write_type },
+    COUNTER(0), COUNTER(1), COUNTER(2), COUNTER(3), COUNTER(4), COUNTER(5),
     { K(3, 0, 9, 14, 1), "PMINTENSET_EL1", .r = 1, .w = 1, .trap = T_PM, .feature = AF_PMU, .field = F(pminten), .write = write_intenset },
     { K(3, 0, 9, 14, 2), "PMINTENCLR_EL1", .r = 1, .w = 1, .trap = T_PM, .feature = AF_PMU, .field = F(pminten), .write = write_intenclr },
     { K(3, 0, 9, 14, 6), "PMMIR_EL1", .r = 1, .w = SYSREG_NEVER, .trap = T_PM, .feature = AF_PMUv3p4, .read = read_zero },
@@ -203,8 +306,7 @@ void arm_pmu_reset(struct arm_cpu *c)
 {
     struct arm_system *s = &c->sys;
 
-    s->pmcr = s->pmcnten = s->pmovs = s->pminten = s->pmselr = s->pmuserenr = s->pmccfiltr = 0;
-    s->pmccntr_base = s->pmccntr_at = 0;
-    s->pmu_runs = false;
+    s->pmcr = s->pmcnten = s->pmovs = s->pminten = s->pmselr = s->pmuserenr = s->pmu_at = 0;
+    memset(s->pmu, 0, sizeof(s->pmu));
     settle(c);
 }

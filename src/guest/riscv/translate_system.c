@@ -79,6 +79,19 @@ EMIT(sie_set)
     ir_poll(t->ir, riscv_pc_wrap(t, riscv_next(i)));
 }
 
+/* The same with a register, as a lock's end has it (local_irq_restore()): seldom anything else changes. */
+EMIT(status_set)
+{
+    uint64_t next = riscv_pc_wrap(t, riscv_next(i));
+    ir_label same = ir_label_new(t->ir);
+
+    csr_access(t, i, x_get(t, i->rs1));
+    ir_brcond(t->ir, C_NE, riscv_call(t, RISCV_HELP_mode_kept, 0, 0, 0, 0), c64(t, 0), same);
+    ir_exit_loop(t->ir, next);
+    ir_label_bind(t->ir, same);
+    ir_poll(t->ir, next);
+}
+
 /* ---- traps and their ends */
 
 EMIT(ecall) { riscv_call(t, RISCV_HELP_ecall, 0, 0, 0, 0); }

@@ -176,7 +176,7 @@ struct row { const char *name; void (*fn)(uint64_t); };
     R(cntv_ctl, "mrs x9, CNTV_CTL_EL0") R(cntps, "mrs x9, CNTPS_CTL_EL1") R(cntkctl, "mrs x9, CNTKCTL_EL1") R(cnthctl, "mrs x9, CNTHCTL_EL2") \
     R(cntvoff, "mrs x9, CNTVOFF_EL2") \
     R(pmcr, "mrs x9, PMCR_EL0") R(pmccntr, "mrs x9, PMCCNTR_EL0") R(pmintenset, "mrs x9, PMINTENSET_EL1") R(pmselr_w, "msr PMSELR_EL0, xzr") \
-    R(pmovsclr, "mrs x9, PMOVSCLR_EL0") R(pmceid0, "mrs x9, PMCEID0_EL0") \
+    R(pmovsclr, "mrs x9, PMOVSCLR_EL0") R(pmceid0, "mrs x9, PMCEID0_EL0") R(pmevcntr5, "mrs x9, PMEVCNTR5_EL0") R(pmevtyper0_w, "msr PMEVTYPER0_EL0, xzr") \
     R(mdscr, "mrs x9, MDSCR_EL1") R(mdscr_w, "msr MDSCR_EL1, xzr") R(dbgbcr, "mrs x9, DBGBCR0_EL1") R(dbgwvr_w, "msr DBGWVR0_EL1, xzr") \
     R(oslsr, "mrs x9, OSLSR_EL1") R(oslar_w, "msr OSLAR_EL1, xzr") R(osdlr, "mrs x9, OSDLR_EL1") R(mdrar, "mrs x9, MDRAR_EL1") \
     R(mdccsr, "mrs x9, MDCCSR_EL0") R(mdccint, "mrs x9, MDCCINT_EL1") \

@@ -727,6 +727,51 @@ static void test_watch(void)
     __asm__ volatile("msr daifset, #8");
 }
 
+/* ---- performance monitors: event counters that software increments */
+
+static void test_events(void)
+{
+    line("pmcr n", mrs(PMCR_EL0) >> 11 & 31);
+    msr(PMCNTENSET_EL0, 1 << 0 | 1 << 3);
+    msr(PMEVTYPER0_EL0, 0);
+    msr(PMEVTYPER3_EL0, 1ul << 31);             /* not at EL1 */
+    msr(PMEVCNTR0_EL0, 0);
+    msr(PMEVCNTR3_EL0, 7);
+    msr(PMSWINC_EL0, 0xff);
+    line("off", mrs(PMEVCNTR0_EL0));
+    msr(PMCR_EL0, 1);
+    for (unsigned n = 0; n < 3; n++)
+        msr(PMSWINC_EL0, 0xff);
+    line("incremented", mrs(PMEVCNTR0_EL0));
+    line("filtered", mrs(PMEVCNTR3_EL0));
+    line("not enabled", mrs(PMEVCNTR5_EL0));
+    msr(PMSELR_EL0, 0);
+    line("selected", mrs(PMXEVCNTR_EL0));
+    line("its type", mrs(PMXEVTYPER_EL0));
+    msr(PMXEVCNTR_EL0, 0xffffffff);
+    line("written", mrs(PMEVCNTR0_EL0));
+    msr(PMOVSCLR_EL0, ~0ul);
+    msr(PMEVTYPER1_EL0, 0x1e);                  /* counts the overflows of counter 0; QEMU 7.2 has no such */
+    msr(PMEVCNTR1_EL0, 0);
+    msr(PMCNTENSET_EL0, 1 << 1);
+    msr(PMINTENSET_EL1, 1);
+    msr(PMSWINC_EL0, 1);
+    line("overflown", mrs(PMEVCNTR0_EL0));
+    line("!chained", mrs(PMEVCNTR1_EL0));
+    line("flags", mrs(PMOVSCLR_EL0));
+    line("interrupt", *(volatile uint32_t *)0x08000200 >> 23 & 1);
+    msr(PMOVSCLR_EL0, 1);
+    line("gone", *(volatile uint32_t *)0x08000200 >> 23 & 1);
+    msr(PMCR_EL0, 3);
+    line("cleared", mrs(PMEVCNTR3_EL0));
+    msr(PMSELR_EL0, 31);
+    msr(PMXEVTYPER_EL0, 3ul << 30);
+    line("the cycle counter's filter", mrs(PMCCFILTR_EL0));
+    msr(PMINTENCLR_EL1, ~0ul);
+    msr(PMCNTENCLR_EL0, ~0ul);
+    msr(PMCR_EL0, 0);
+}
+
 void main(void);
 void main(void)
 {
@@ -743,5 +788,6 @@ void main(void)
     test_psci();
     test_step();
     test_watch();
+    test_events();
     print("done\n");
 }

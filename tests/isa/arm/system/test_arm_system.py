@@ -13,7 +13,8 @@ TRAPS = ["!impdef: [EL2.8 62303d25]", "!impdef_w: [EL2.8 6230efe0]", "!pmcr: [EL
 PROGRAMS = {
     # DDI 0487 D24.2.40: ISS of EC 0x18 has op2 in 19:17 and op1 in 16:14; EC 1, TI 1 for WFE; EC 0x26 has no syndrome.
     "test64.elf": [("virt", ("cortex-a57", "cortex-a53"),
-                    ["!daif at el0 00000000620cd3e2", "!wfe at el0 0000000007e00001", "!sp alignment 000000009a000000"])],
+                    ["!daif at el0 00000000620cd3e2", "!wfe at el0 0000000007e00001", "!sp alignment 000000009a000000",
+                     "!chained 0000000000000001"])],
     "hyp64.elf": [
         # D24.2.48 HCR_EL2.TIDCP, D24.3.23 MDCR_EL2.TPMCR
         ("virt,virtualization=on,gic-version=3", ("cortex-a57",), TRAPS),
