@@ -131,7 +131,7 @@ static int req_execute(struct block_req *r)
     struct block_node *n = r->b->root;
 
     if (r->b->throttle && r->op != OP_FLUSH)
-        throttle_group_wait(r->b->throttle, r->op != OP_READ, r->bytes, &r->b->quiesced);
+        throttle_group_wait(r->b->throttle, r->op != OP_READ, r->bytes, &r->b->graph->draining);
     switch (r->op) {
     case OP_READ: return node_preadv(n, r->off, r->bytes, r->iov, r->niov);
     case OP_WRITE: return node_pwritev(n, r->off, r->bytes, r->iov, r->niov, r->flags);
@@ -336,15 +336,18 @@ void block_drain(struct block_backend *b)
 {
     struct loop *loop = loop_current();
 
-    if (!loop) {
-        while (atomic_load(&b->in_flight))
+    atomic_fetch_add(&b->graph->draining, 1);
+    if (loop)
+        atomic_store(&b->drainer, loop);
+    while (atomic_load(&b->in_flight)) {
+        if (loop)
+            loop_step(loop, true);
+        else
             g_usleep(50);
-        return;
     }
-    atomic_store(&b->drainer, loop);
-    while (atomic_load(&b->in_flight))
-        loop_step(loop, true);
-    atomic_store(&b->drainer, NULL);
+    if (loop)
+        atomic_store(&b->drainer, NULL);
+    atomic_fetch_sub(&b->graph->draining, 1);
 }
 
 void backend_quiesce(struct block_backend *b)

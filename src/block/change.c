@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 #include "block/backend.h"
+#include "rhea/base/options.h"
 #include "rhea/block/job.h"
 
 /* ---- quiet */
@@ -266,6 +267,11 @@ static bool file_hold(struct block_node *n, bool write, struct error *err)
 
 static bool protocol_set(struct block_node *n, bool read_only, struct error *err)
 {
+    bool asked = false;
+
+    /* a node of its own that was told read-only=on is meant so */
+    if (!read_only && n->explicit_name && (!option_bool(n->opts, "read-only", false, &asked, err) || asked))
+        return error_setf(err, ERR_GENERIC, "make it with auto-read-only=on", "Block node is read-only: '%s'", n->name);
     if (!read_only && !n->drv->set_writable && !n->drv->reopen)
         return error_setf(err, ERR_GENERIC, "open it with read-only=off", "'%s' cannot be reopened for writing", n->name);
     n->read_only = read_only;

@@ -19,6 +19,7 @@ struct block_graph {
     unsigned next_name;
     unsigned depth;             /* of node_open() calls: bounds backing chains */
     GPtrArray *opening;         /* file names of the images being opened, outermost first */
+    atomic_uint draining;       /* block_drain() calls: limits on rates do not hold requests back */
     unsigned changing;          /* graph_quiesce() calls: no request is in flight, jobs wait with their next step */
     GQueue deferred;            /* of struct graph_step: what jobs wait to do */
     GPtrArray *jobs;            /* of struct job, in order of making */

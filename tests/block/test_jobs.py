@@ -200,6 +200,18 @@ def test_commit():
             check(*paths[0 if not raw else 1:2])
 
 
+def test_commit_respects_read_only():
+    """A file that was opened read-only by its own node stays so; the job is refused and leaves all as it was."""
+    with Setup() as (d, j):
+        paths = chain(d, 2)
+        j.run('blockdev-add', {'driver': 'file', 'filename': paths[0], 'node-name': 'n0-storage', 'read-only': True})
+        j.run('blockdev-add', {'driver': 'qcow2', 'node-name': 'n0', 'file': 'n0-storage', 'read-only': True, 'backing': None})
+        j.add(paths[1], 'n1', 'n0')
+        j.refused('read-only', 'block-commit', {'device': 'n1', 'job-id': 'c', 'base-node': 'n0'})
+        assert j.run('query-jobs') == [] and j.node('n0')['ro']
+        j.delete('n1', 'n0')
+
+
 def test_mirror():
     for sync, copy_mode in (('full', 'background'), ('full', 'write-blocking'), ('top', 'background'), ('none', 'background')):
         with Setup() as (d, j):

@@ -3,7 +3,7 @@
 #include <glib.h>
 #include <stdlib.h>
 #include <string.h>
-#include "block/graph.h"
+#include "block/backend.h"
 #include "rhea/base/options.h"
 #include "rhea/vm/object.h"
 #include "rhea/vm/vm.h"
@@ -246,6 +246,39 @@ static void test_blkverify(void)
     node_unref(n);
 }
 
+static void count_done(void *opaque, int ret)
+{
+    g_assert_cmpint(ret, ==, 0);
+    ++*(unsigned *)opaque;
+}
+
+/* A machine that stops does not wait for what a disk's limits hold back. */
+static void test_throttle_drain(void)
+{
+    g_autofree char *path = file_of("d.raw", 0);
+    struct json_object *group = json("{\"qom-type\":\"throttle-group\",\"id\":\"g2\",\"x-iops-total\":1}");
+    struct error err = ERROR_INIT;
+    struct block_backend *b;
+    struct block_node *n;
+    uint8_t buf[512] = { 0 };
+    struct iovec iov = { buf, sizeof(buf) };
+    unsigned done = 0;
+    int64_t start = host_clock_ns();
+
+    g_assert_true(object_add(&tool, group, &err));
+    json_object_put(group);
+    n = open_node(json("{\"driver\":\"throttle\",\"throttle-group\":\"g2\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path));
+    b = backend_open(graph, n, true, &err);
+    for (unsigned i = 0; i < 120; i++)
+        block_writev(b, i * 512, &iov, 1, 0, count_done, &done);
+    block_drain(b);
+    g_assert_cmpuint(done, ==, 120);
+    g_assert_cmpint(host_clock_ns() - start, <, 60000000000);
+    backend_free(b);
+    node_unref(n);
+    g_assert_true(object_del(&tool, "g2", &err));
+}
+
 int main(int argc, char **argv)
 {
     g_autofree char *template = g_strdup("/tmp/rhea-filters-XXXXXX"), *cleanup = NULL;
@@ -259,6 +292,7 @@ int main(int argc, char **argv)
     graph->objects = &tool;
     g_test_add_func("/filters/copy-on-read", test_copy_on_read);
     g_test_add_func("/filters/throttle", test_throttle);
+    g_test_add_func("/filters/throttle-drain", test_throttle_drain);
     g_test_add_func("/filters/blkdebug", test_blkdebug);
     g_test_add_func("/filters/quorum", test_quorum);
     g_test_add_func("/filters/blkverify", test_blkverify);

@@ -187,23 +187,23 @@ void throttle_group_wait(struct throttle_group *g, bool write, uint64_t bytes, c
 {
     co_mutex_lock(&g->lock[write]);
     for (;;) {
-        double wait, most = drained ? 0.02 : 3600;
+        double wait;
 
         g_mutex_lock(&g->mutex);
-        wait = drained && atomic_load(drained) ? 0 : group_wait(g, write);
+        wait = atomic_load(drained) ? 0 : group_wait(g, write);
         if (wait <= 0)
             group_account(g, write, bytes);
         g_mutex_unlock(&g->mutex);
         if (wait <= 0)
             break;
-        coroutine_sleep_ns(fmin(wait, most) * 1e9 + 1);
+        coroutine_sleep_ns(fmin(wait, 0.02) * 1e9 + 1);  /* a drain may begin meanwhile */
     }
     co_mutex_unlock(&g->lock[write]);
 }
 
 static void throttle_wait(struct block_node *n, bool write, uint64_t bytes)
 {
-    throttle_group_wait(((struct throttle *)n->state)->group, write, bytes, NULL);
+    throttle_group_wait(((struct throttle *)n->state)->group, write, bytes, &n->graph->draining);
 }
 
 /* ---- drives that are limited themselves */

@@ -25,7 +25,7 @@ struct throttle_group *throttle_group_join(struct vm *vm, const char *name, cons
 void throttle_group_leave(struct throttle_group *g);
 const char *throttle_group_name(const struct throttle_group *g);
 void throttle_group_limits(const struct throttle_group *g, struct throttle_limits *out);
-/* [co] Until the limits allow the request; at once while *drained is not zero (may be NULL). */
+/* [co] Until the limits allow the request; at once while *drained is not zero. */
 void throttle_group_wait(struct throttle_group *g, bool write, uint64_t bytes, const atomic_uint *drained);
 
 /* throttling.bps-total=... of -drive, and its old names (bps, iops_rd, ...); true in *any if there are some. */
