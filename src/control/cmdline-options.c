@@ -538,7 +538,7 @@ static bool print_class_help(struct cmdline *c, const char *arg, char *(*help)(c
         return c->finished = true;
     }
     near = nearest_spelling(name, names);
-    hint = near ? g_strdup_printf("did you mean %s?", near) : NULL;
+    hint = near ? g_strdup_printf("did you mean %s?", near) : g_strdup_printf("-%.6s help lists them", what);      /* device, object type */
     return error_setf(err, ERR_GENERIC, hint, "there is no %s '%s'", what, name);
 }
 

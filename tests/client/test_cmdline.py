@@ -77,7 +77,8 @@ def test_what_would_have_no_effect_is_refused():
             ('HPET', ['-M', 'microvm,hpet=on']), ('system management', ['-M', 'microvm,smm=on']),
             ('VMware', ['-M', 'q35,vmport=on']), ('USB', ['-M', 'pc,usb=on']), ('KVM', ['-M', 'q35,kernel-irqchip=split']),
             ('KVM', ['-accel', 'jit,kernel-irqchip=on']), ('writable', ['-accel', 'jit,split-wx=off']),
-            ('KVM', ['-overcommit', 'cpu-pm=on']), ('splash', ['-boot', 'splash=x.jpg']), ('display', ['-k', 'de']),
+            ('-device help', ['-device', 'qqqqqqqq,help']),
+            ('-object help', ['-object', 'qqqqqqqq,help']), ('KVM', ['-overcommit', 'cpu-pm=on']), ('splash', ['-boot', 'splash=x.jpg']), ('display', ['-k', 'de']),
             ('reboot-timeout', ['-M', 'q35', '-boot', 'reboot-timeout=65536']), ('hide', ['-compat', 'deprecated-output=drop']),
             ('add CPUs', ['-smp', '1,maxcpus=2']), ('add memory', ['-m', '1G,slots=1,maxmem=2G'])]:
         refused(word, *args)
