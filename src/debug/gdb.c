@@ -130,8 +130,6 @@ static const char *const watch_names[] = { [2] = "watch", [3] = "rwatch", [4] = 
 
 static void append_reason(struct gdb *g, GString *s, const struct gdb_stop *why)
 {
-    g_autofree char *child = gdb_thread_id(g, why->child, why->child);
-
     switch (why->kind) {
     case GDB_STOP_BREAK:
         if (g->swbreak)
@@ -143,14 +141,6 @@ static void append_reason(struct gdb *g, GString *s, const struct gdb_stop *why)
         break;
     case GDB_STOP_SYSCALL: g_string_append_printf(s, "syscall_entry:%x;", (unsigned)why->addr); break;
     case GDB_STOP_SYSRET: g_string_append_printf(s, "syscall_return:%x;", (unsigned)why->addr); break;
-    case GDB_STOP_FORK: g_string_append_printf(s, "fork:%s;", child); break;
-    case GDB_STOP_VFORK: g_string_append_printf(s, "vfork:%s;", child); break;
-    case GDB_STOP_VFORK_DONE: g_string_append(s, "vforkdone:;"); break;
-    case GDB_STOP_EXEC:
-        g_string_append(s, "exec:");
-        gdb_append_hex(s, (const uint8_t *)g->last_path, strlen(g->last_path));
-        g_string_append(s, ";");
-        break;
     default:
         break;
     }
@@ -178,20 +168,12 @@ static void send_stop(struct gdb *g)
     gdb_reply(g, s->str, s->len);
 }
 
-static void remember_stop(struct gdb *g, const struct gdb_stop *why)
-{
-    g->last = *why;
-    g_free(g->last_path);
-    g->last_path = g_strdup(why->path ? why->path : "");
-    g->last.path = g->last_path;
-}
-
 void gdb_stopped(struct gdb *g, const struct gdb_stop *why)
 {
     if (!g->running)
         return;
     g->running = false;
-    remember_stop(g, why);
+    g->last = *why;
     g->thread = why->tid;
     send_stop(g);
 }
@@ -620,7 +602,6 @@ struct gdb *gdb_new(const struct gdb_target *target, void *opaque)
     g->target = target;
     g->opaque = opaque;
     g->sent = g_byte_array_new();
-    g->last_path = g_strdup("");
     g->step_thread = -1;
     memset(g->files, -1, sizeof(g->files));
     return g;
@@ -632,18 +613,17 @@ void gdb_free(struct gdb *g)
         return;
     gdb_files_close(g);
     g_byte_array_free(g->sent, TRUE);
-    g_free(g->last_path);
     g_free(g);
 }
 
 void gdb_connected(struct gdb *g, const struct gdb_stop *why)
 {
     g->state = IN_NOTHING;
-    g->no_ack = g->no_ack_next = g->multiprocess = g->swbreak = g->fork_events = g->vfork_events = g->exec_events = false;
+    g->no_ack = g->no_ack_next = g->multiprocess = g->swbreak = false;
     g->running = false;
     g->step_thread = -1;
     g_byte_array_set_size(g->sent, 0);
-    remember_stop(g, why);
+    g->last = *why;
     g->thread = why->tid;
 }
 
@@ -654,28 +634,3 @@ void gdb_disconnected(struct gdb *g)
 }
 
 bool gdb_is_running(const struct gdb *g) { return g->running; }
-
-bool gdb_wants(const struct gdb *g, enum gdb_stop_kind kind)
-{
-    return kind == GDB_STOP_FORK ? g->fork_events : kind == GDB_STOP_VFORK || kind == GDB_STOP_VFORK_DONE ? g->vfork_events
-        : kind == GDB_STOP_EXEC ? g->exec_events : true;
-}
-
-enum { FLAG_NO_ACK = 1, FLAG_MULTIPROCESS = 2, FLAG_SWBREAK = 4, FLAG_FORK = 8, FLAG_VFORK = 16, FLAG_EXEC = 32 };
-
-uint32_t gdb_session_flags(const struct gdb *g)
-{
-    return (g->no_ack ? FLAG_NO_ACK : 0) | (g->multiprocess ? FLAG_MULTIPROCESS : 0) | (g->swbreak ? FLAG_SWBREAK : 0)
-        | (g->fork_events ? FLAG_FORK : 0) | (g->vfork_events ? FLAG_VFORK : 0) | (g->exec_events ? FLAG_EXEC : 0);
-}
-
-void gdb_session_resume(struct gdb *g, uint32_t flags)
-{
-    g->no_ack = g->no_ack_next = flags & FLAG_NO_ACK;
-    g->multiprocess = flags & FLAG_MULTIPROCESS;
-    g->swbreak = flags & FLAG_SWBREAK;
-    g->fork_events = flags & FLAG_FORK;
-    g->vfork_events = flags & FLAG_VFORK;
-    g->exec_events = flags & FLAG_EXEC;
-    g->running = true;
-}

@@ -16,12 +16,11 @@ struct gdb {
     uint8_t sum, claimed;
     bool too_long;
     /* the session */
-    bool no_ack, no_ack_next, multiprocess, swbreak, fork_events, vfork_events, exec_events;
+    bool no_ack, no_ack_next, multiprocess, swbreak;
     bool running;
     int thread;                 /* of g, m ... (Hg) */
     int step_thread;            /* of c, s (Hc): -1 all */
     struct gdb_stop last;
-    char *last_path;
     GByteArray *sent;           /* the last packet, for a NAK */
     int files[GDB_FILES_MAX];   /* host fd, -1: free */
 };

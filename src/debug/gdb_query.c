@@ -10,9 +10,6 @@ enum { E_PARSE = 1 };
 static const struct { const char *name; size_t offset; const char *answer; } client_features[] = {
     { "multiprocess+", offsetof(struct gdb, multiprocess), "multiprocess+" },
     { "swbreak+", offsetof(struct gdb, swbreak), "swbreak+" },
-    { "fork-events+", offsetof(struct gdb, fork_events), "fork-events+" },
-    { "vfork-events+", offsetof(struct gdb, vfork_events), "vfork-events+" },
-    { "exec-events+", offsetof(struct gdb, exec_events), "exec-events+" },
 };
 
 static void supported(struct gdb *g, const char *p)
@@ -25,8 +22,6 @@ static void supported(struct gdb *g, const char *p)
     for (unsigned n = 0; n < G_N_ELEMENTS(client_features); n++) {
         bool *flag = (bool *)((char *)g + client_features[n].offset);
 
-        if (strstr(client_features[n].name, "fork-events") && !t->created)      /* machines do not fork */
-            continue;
         *flag = g_strv_contains((const char *const *)words, client_features[n].name);
         if (*flag)
             g_string_append_printf(s, ";%s", client_features[n].answer);

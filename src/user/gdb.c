@@ -387,6 +387,18 @@ static unsigned do_threads(void *o, int *tids, unsigned max)
     return n;
 }
 
+/* The oldest, which is the last of the list; 0: none. */
+static int first_thread(struct debugger *d)
+{
+    int tid = 0;
+
+    pthread_mutex_lock(&d->process->lock);
+    for (struct thread *t = d->process->threads; t; t = t->next)
+        tid = t->tid;
+    pthread_mutex_unlock(&d->process->lock);
+    return tid;
+}
+
 static struct thread *thread_find(struct debugger *d, int tid)
 {
     struct thread *t;
@@ -568,9 +580,9 @@ static void do_interrupt(void *o)
         tell(d, untold);
         return;
     }
-    if (!do_threads(d, &why.tid, 1))
-        return;
-    gdb_stopped(d->gdb, &why);
+    why.tid = first_thread(d);
+    if (why.tid)
+        gdb_stopped(d->gdb, &why);
 }
 
 /* Nobody debugs any more: all go on, each with the signal that it was about to get. */
@@ -691,7 +703,7 @@ void debugger_attach(struct debugger *d)
     d->active = true;
     hold_all(d);
     wait_still(d);
-    do_threads(d, &why.tid, 1);
+    why.tid = first_thread(d);
     gdb_connected(d->gdb, &why);
 }
 

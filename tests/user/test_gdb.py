@@ -143,7 +143,109 @@ def test_calls():
                 options=("-L", GUESTS[guest][2], "-E", f"LD_LIBRARY_PATH={GUESTS[guest][2]}/lib") if GUESTS[guest][2] else (), file=False)
 
 
-PARTS = {"session": test_session, "signals": test_signals, "threads": test_threads, "calls": test_calls}
+class Client:
+    """Packets by hand."""
+
+    def __init__(self, path):
+        self.s = socket.socket(socket.AF_UNIX)
+        self.s.settimeout(DEADLINE)
+        self.s.connect(path)
+        self.left = b""
+
+    def send(self, data):
+        if isinstance(data, str):
+            data = data.encode()
+        self.s.sendall(b"$" + data + b"#%02x" % (sum(data) & 255))
+
+    def receive(self):
+        while True:
+            m = re.search(rb"\$([^#]*)#..", self.left, re.S)
+            if m:
+                self.left = self.left[m.end():]
+                self.s.sendall(b"+")
+                return m[1].decode("latin-1")
+            more = self.s.recv(65536)
+            if not more:
+                return None
+            self.left += more
+
+    def ask(self, data):
+        self.send(data)
+        return self.receive()
+
+
+# Packets that no client sends, and the least that an answer must be: an error, nothing, or what is harmless.
+HOSTILE = ["", "g" * 100, "G", "G0", "Gzz", "p", "pffffffffffffffff", "pffffffff", "p-1", "P", "P0", "P0=", "P0=12", "Pffff=00", "m", "m0", "m,",
+           "m0,ffffffffffffffff", "mffffffffffffffff,10", "m0,0", "M0,10:00", "M0,ffffffffffffffff:", "Mffffffffffffffff,1:00", "X0,", "X0,5:a",
+           "X0,ffffffffffffffff:a", "Z", "Z9,0,0", "Z0", "Z0,", "Z0,0,0", "Z0,ffffffffffffffff,4", "Z0,0,ffffffff", "Z2,0,0", "z0,123,4",
+           "z3,123,4", "H", "Hg", "Hgp", "Hgpzz.1", "Hgffffffffff", "T", "Tzz", "Tffffff", "vCont", "vCont;", "vCont;x", "vCont;c:", "vCont;r",
+           "vCont;r1", "vCont;r1,", "vCont;C", "vCont;S1:p", "vCont" + ";c:1" * 200, "vFile:", "vFile:open:", "vFile:open:zz,0,0", "vFile:open:2f,1,0",
+           "vFile:open:" + "41" * 5000 + ",0,0", "vFile:pread:0,10,0", "vFile:pread:ffffffff,10,0", "vFile:close:5", "vFile:fstat:99", "vFile:readlink:",
+           "vFile:pwrite:0,0,x", "qXfer:", "qXfer:features:read:target.xml", "qXfer:features:read:target.xml:", "qXfer:features:read:target.xml:ffffffffffffffff,fff",
+           "qXfer:features:read:../../etc/passwd:0,fff", "qXfer:auxv:write::0,1", "qXfer:siginfo:read::0,10", "qRcmd,zz", "qSupported:" + ";x" * 3000,
+           "QPassSignals:zz", "QPassSignals:" + "1;" * 2000, "QCatchSyscalls:", "QCatchSyscalls:2", "QCatchSyscalls:1;" + "1;" * 2000, "D;zz", "C", "Czz", "S",
+           "c1234", "k" * 0 + "R00", "B", "j", "\x00\x01\xff"]
+
+
+def test_hostile():
+    path = program("aarch64", "-static")
+    rhea = Rhea("aarch64", path, "x")
+    c = Client(rhea.socket)
+    bad = [p for p in HOSTILE if c.ask(p.encode("latin-1")) is None]
+    report("hostile packets are answered", not bad, bad)
+    c.s.sendall(b"$" + b"m" * 100000 + b"#00" + b"-" * 50 + b"#" * 1000 + b"$$$##")
+    c.s.sendall(b"$g#00$?#3f")
+    deadline = time.monotonic() + DEADLINE
+    answer = ""
+    while answer is not None and not answer.startswith("T05thread:") and time.monotonic() < deadline:
+        answer = c.receive()
+    report("packets too long, with a wrong sum, or none", answer and answer.startswith("T05thread:"), answer)
+    answer = c.ask("m10,4")
+    report("memory that is not there", answer and answer.startswith("E"), answer)
+    first, rest = c.ask("qXfer:features:read:target.xml:0,10"), c.ask("qXfer:features:read:target.xml:10,ffffff")
+    report("a part of an object", first.startswith("m<?xml") and rest[0] in "lm" and "aarch64.core" in rest, (first, rest[:200]))
+    c.s.close()                         # without a word: the program goes on
+    status, out = rhea.end()
+    report("a client that goes away", status == 1 and "outer 43" in out, f"{status}\n{out}")
+
+
+def test_interrupt():
+    """A program that blocks in a system call is stopped, looked at, made to call a function, and goes on in its call."""
+    for guest in ("aarch64", "i386"):
+        path = program(guest, "-static")
+        rhea = Rhea(guest, path, "block")
+        c = Client(rhea.socket)
+        c.ask("?")
+        c.send("vCont;c")
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            rhea.output.seek(0)
+            if b"outer" in rhea.output.read():
+                break
+            time.sleep(0.05)
+        c.s.sendall(b"\x03")
+        stop = c.receive()
+        regs = c.ask("g")
+        c.s.sendall(b"\x03")            # it stands: nothing comes of it
+        report(f"{guest}: interrupt", stop and stop.startswith("T02") and regs and len(regs) > 100, f"{stop} {regs}")
+        c.send("vCont;c")
+        c.s.sendall(b"\x03")
+        stop = c.receive()
+        report(f"{guest}: interrupt at once", stop and stop.startswith("T02"), stop)
+        report(f"{guest}: detach", c.ask("D") == "OK")
+        rhea.process.stdin.write(b"x")
+        status, out = rhea.end()
+        report(f"{guest}: the call goes on", "read 1" in out and status == 1, f"{status}\n{out}")
+
+
+def test_forks():
+    for guest in ("aarch64", "x86_64"):
+        session("breakpoints are not the children's", guest, ["fork"], ["break inner", "continue", "continue", "continue"],
+                [r"Breakpoint 1, inner \(n=[^)]*21\)", r"Breakpoint 1, inner \(n=[^)]*2\)", r"exited with code 02"], 2, "child 5\nhello\nvfork child 0")
+
+
+PARTS = {"hostile": test_hostile, "interrupt": test_interrupt, "forks": test_forks,
+         "session": test_session, "signals": test_signals, "threads": test_threads, "calls": test_calls}
 for part in only or PARTS:
     PARTS[part]()
 print(f"{passed} passed, {failed} failed")

@@ -17,9 +17,6 @@ enum gdb_stop_kind {
     GDB_STOP_BREAK,             /* Z0, Z1: pc is that of the breakpoint */
     GDB_STOP_WATCH,             /* Z2 to Z4: type, address */
     GDB_STOP_SYSCALL, GDB_STOP_SYSRET,          /* number */
-    GDB_STOP_FORK, GDB_STOP_VFORK,              /* child: held until it is resumed or detached */
-    GDB_STOP_VFORK_DONE,
-    GDB_STOP_EXEC,              /* path */
     GDB_STOP_EXITED,            /* number: status; the process is gone */
     GDB_STOP_KILLED,            /* signal; likewise */
 };
@@ -29,8 +26,6 @@ struct gdb_stop {
     int signal;                 /* Linux's number */
     unsigned type;              /* of a watchpoint: 2 write, 3 read, 4 access */
     uint64_t addr;              /* of the watchpoint's data; number of a system call; exit status */
-    int child;
-    const char *path;
 };
 
 /* What resumed threads do: the first action whose pid and tid fit (-1: all). */
@@ -80,11 +75,6 @@ void gdb_receive(struct gdb *g, const uint8_t *data, size_t n);
 /* Everything has stopped (but for ..EXITED and ..KILLED): the client is told. */
 void gdb_stopped(struct gdb *g, const struct gdb_stop *why);
 bool gdb_is_running(const struct gdb *g);               /* the client waits for a stop */
-/* What the client said that it understands: events of these kinds are only for those who do. */
-bool gdb_wants(const struct gdb *g, enum gdb_stop_kind kind);
-/* A session in a few bytes, for a program that replaces itself by execve(). */
-uint32_t gdb_session_flags(const struct gdb *g);
-void gdb_session_resume(struct gdb *g, uint32_t flags); /* after gdb_new(), instead of gdb_connected(); it is running */
 /* Signal numbers: GDB has its own. */
 int gdb_signal_of(int linux_signal);
 int gdb_signal_to_linux(int gdb_signal);                /* 0: none, or unknown */
