@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Rhea beside Debian's QEMU (TCG) and the host, in one run: medians and ratios.
 
-bench.py [start|boot|cpu|io|login|block ...] [boot:GUEST|cpu:GUEST ...]      default: all; GUEST: see `guests` below
+bench.py [start|boot|cpu|io|login|block|user ...] [boot:GUEST|cpu:GUEST|user:GUEST ...]      default: all; GUEST: see `guests` below
 Environment: BUILD (build folder), RUNS (default 3), KERNEL (cloud, stock, ... of x86), CPU (-cpu of both emulators).
 Seconds of host CPU are what counts for boots; the programs time themselves inside the guest. Ratio: QEMU's figure
 divided by Rhea's, so that more than 1 is faster than QEMU.
@@ -19,6 +19,7 @@ import tempfile
 import time
 
 import block_bench
+import user_bench
 
 here = os.path.dirname(os.path.abspath(__file__))
 top = os.path.join(here, "..", "..")
@@ -322,7 +323,10 @@ def main():
     for guest in guests:
         parts[f"boot:{guest}"] = lambda guest=guest: bench_boot(guest)
         parts[f"cpu:{guest}"] = lambda guest=guest: bench_cpu(guest)
-    wanted = sys.argv[1:] or [p for p in parts if not p.endswith(":x86_64")]
+    for guest in user_bench.COMPILERS:
+        parts[f"user:{guest}"] = lambda guest=guest: user_bench.bench(build, work, runs, row, head, guest)
+    parts["user"] = lambda: [parts[f"user:{guest}"]() for guest in user_bench.COMPILERS]
+    wanted = sys.argv[1:] or [p for p in parts if not p.endswith(":x86_64") and not p.startswith("user:")]
     for w in wanted:
         if w not in parts:
             sys.exit(f"bench.py: no part '{w}': {', '.join(parts)}")
