@@ -232,7 +232,7 @@ static const struct guest_user *guest_of_file(const char *path, struct error *er
 
 static char **make_environment(const struct command *c)
 {
-    char **env = g_get_environ();
+    char **env = g_environ_unsetenv(g_environ_unsetenv(g_get_environ(), "RHEA_GDB"), "QEMU_GDB");      /* of this program alone */
 
     for (unsigned n = 0; n < c->unset->len; n++)
         env = g_environ_unsetenv(env, c->unset->pdata[n]);
