@@ -55,7 +55,7 @@ static void append_memory(struct thread *t, GString *s, uint64_t start, uint64_t
         g_string_truncate(s, at);
 }
 
-static bool file_maps(struct thread *t, GString *s)
+static bool file_maps(struct thread *t, const char *path, GString *s)
 {
     g_autofree char *text = mem_maps_text(t->process);
 
@@ -63,32 +63,32 @@ static bool file_maps(struct thread *t, GString *s)
     return true;
 }
 
-static bool file_auxv(struct thread *t, GString *s)
+static bool file_auxv(struct thread *t, const char *path, GString *s)
 {
     append_memory(t, s, t->process->auxv_start, t->process->auxv_end);
     return true;
 }
 
-static bool file_cmdline(struct thread *t, GString *s)
+static bool file_cmdline(struct thread *t, const char *path, GString *s)
 {
     append_memory(t, s, t->process->args_start, t->process->args_end);
     return true;
 }
 
-static bool file_environ(struct thread *t, GString *s)
+static bool file_environ(struct thread *t, const char *path, GString *s)
 {
     append_memory(t, s, t->process->env_start, t->process->env_end);
     return true;
 }
 
-/* The host's line, with the start of the stack (field 28) ours. */
-static bool file_stat(struct thread *t, GString *s)
+/* The host's line of this process or thread, with the start of the stack (field 28) ours. */
+static bool file_stat(struct thread *t, const char *path, GString *s)
 {
     g_autofree char *text = NULL;
     char *rest;
     unsigned field = 3;
 
-    if (!g_file_get_contents("/proc/self/stat", &text, NULL, NULL) || !(rest = strrchr(text, ')')))
+    if (!g_file_get_contents(path, &text, NULL, NULL) || !(rest = strrchr(text, ')')))
         return false;
     g_string_append_len(s, text, rest + 1 - text);
     g_strchomp(rest);
@@ -102,11 +102,11 @@ static bool file_stat(struct thread *t, GString *s)
 }
 
 /* The host's, with what it says of seccomp ours: the host's kernel knows of no filter. */
-static bool file_status(struct thread *t, GString *s)
+static bool file_status(struct thread *t, const char *path, GString *s)
 {
     g_autofree char *text = NULL;
 
-    if (!g_file_get_contents("/proc/thread-self/status", &text, NULL, NULL))
+    if (!g_file_get_contents(path, &text, NULL, NULL))
         return false;
     for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
         if (g_str_has_prefix(line, "Seccomp:"))
@@ -119,7 +119,7 @@ static bool file_status(struct thread *t, GString *s)
     return true;
 }
 
-static bool file_cpuinfo(struct thread *t, GString *s)
+static bool file_cpuinfo(struct thread *t, const char *path, GString *s)
 {
     long count = sysconf(_SC_NPROCESSORS_ONLN);
 
@@ -133,7 +133,7 @@ static bool file_cpuinfo(struct thread *t, GString *s)
     return true;
 }
 
-static const struct { const char *name; bool own; bool (*fill)(struct thread *t, GString *s); } files[] = {
+static const struct { const char *name; bool own; bool (*fill)(struct thread *t, const char *path, GString *s); } files[] = {
     { "maps", true, file_maps }, { "auxv", true, file_auxv }, { "cmdline", true, file_cmdline }, { "stat", true, file_stat },
     { "environ", true, file_environ }, { "status", true, file_status }, { "/proc/cpuinfo", false, file_cpuinfo },
 };
@@ -175,7 +175,7 @@ int64_t procfs_open(struct thread *t, const char *path, int flags)
         if ((flags & O_ACCMODE) != O_RDONLY)
             return -EACCES;
         s = g_string_new(NULL);
-        if (files[n].fill(t, s))
+        if (files[n].fill(t, path, s))
             r = content_file(name, s, flags);
         g_string_free(s, TRUE);
         break;

@@ -577,6 +577,29 @@ static bool changes_all_ids(void)
     return ok && pthread_join(t, &r) == 0 && (uid_t)(intptr_t)r == getuid() && close(p[0]) == 0 && close(p[1]) == 0;
 }
 
+/* The files of a thread tell of it, those of the process of the process. */
+static bool told_id(const char *path, const char *format, int want)
+{
+    char text[4096] = "", *at;
+    int fd = open(path, O_RDONLY), id = -1;
+
+    read(fd, text, sizeof(text) - 1);
+    close(fd);
+    at = strstr(text, "\nPid:");
+    return sscanf(at ? at : text, format, &id) == 1 && id == want;
+}
+
+static void *reads_own_files(void *arg)
+{
+    int tid = syscall(SYS_gettid);
+    char path[100];
+    bool ok = told_id("/proc/self/status", "\nPid: %d", getpid()) && told_id("/proc/thread-self/status", "\nPid: %d", tid)
+        && told_id("/proc/self/stat", "%d", getpid());
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+    return (void *)(intptr_t)(ok && told_id(path, "%d", tid));
+}
+
 static void threads(void)
 {
     pthread_t t[8];
@@ -589,6 +612,8 @@ static void threads(void)
 
     OK("robust list", syscall(SYS_get_robust_list, 0, &head, &len) == 0 && head && len == 3 * sizeof(long));
     OK("ids of all threads", changes_all_ids());
+    pthread_create(&t[0], NULL, reads_own_files, NULL);
+    OK("files of a thread", pthread_join(t[0], &r) == 0 && r);
     for (intptr_t n = 0; n < 8; n++)
         pthread_create(&t[n], NULL, count_up, (void *)n);
     for (int n = 0; n < 8; n++) {
