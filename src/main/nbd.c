@@ -565,6 +565,15 @@ static bool parse_line(struct nbd_program *p, int *argc, char ***argv)
            error_setf(&p->err, ERR_GENERIC, "rhea-nbd --help lists the options", "%s", gerr->message);
 }
 
+static void make_absolute(char **path)
+{
+    char *old = *path;
+
+    if (old)
+        *path = g_canonicalize_filename(old, NULL);
+    g_free(old);
+}
+
 static bool check_line(struct nbd_program *p)
 {
     uint32_t mask = 0;
@@ -589,11 +598,9 @@ static bool check_line(struct nbd_program *p)
         return error_set(&p->err, ERR_GENERIC, "Shared device number and time limit cannot be negative", NULL);
     if (p->socket && (p->port || p->bind))
         return error_set(&p->err, ERR_GENERIC, "a Unix socket has no port", "give either -k, or -p and -b");
-    if (p->socket && p->socket[0] != '/' && p->fork) {
-        g_autofree char *dir = g_get_current_dir(), *path = g_build_filename(dir, p->socket, NULL);
-
-        g_free(p->socket);
-        p->socket = g_steal_pointer(&path);
+    if (p->fork) {                      /* they are removed at the end, from another directory then */
+        make_absolute(&p->socket);
+        make_absolute(&p->pid_file);
     }
     if (p->snapshot && p->temporary)
         return error_set(&p->err, ERR_GENERIC, "-s and -l cannot be combined", NULL);

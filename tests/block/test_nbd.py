@@ -295,6 +295,10 @@ def test_fork_and_pid_file():
     finally:
         os.kill(pid, 15)
     same('in.raw', 'out.raw')
+    deadline = time.monotonic() + 60
+    while os.path.exists('pid') and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not os.path.exists('pid') and not os.path.exists('s')
     assert run(NBD, '--fork', '-f', 'raw', '-k', os.path.abspath('s'), 'missing.raw', ok=(1,)).stderr
 
 
