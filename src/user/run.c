@@ -116,6 +116,7 @@ struct cpu *engine_cpu_clone(struct engine *e, struct cpu *from)
     cpu->fp_control = from->fp_control;
     cpu->pc = from->pc;
     e->user->cpu_copy(cpu, from);
+    cpu->jit->debug.watches = from->jit->debug.watches;
     cpu_list(e, cpu);
     return cpu;
 }

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-volatile int watched, calls, handled, release;
+volatile int watched, by_thread, calls, handled, release;
 volatile double half = 0.5;
 #define APART __attribute__((noinline, noclone))
 
@@ -30,6 +30,7 @@ static void handler(int sig) { handled += sig; }
 
 static void *worker(void *arg)
 {
+    __atomic_fetch_add(&by_thread, 1, __ATOMIC_SEQ_CST);
     while (!release)
         usleep(1000);
     return arg;
@@ -37,7 +38,7 @@ static void *worker(void *arg)
 
 APART void all_here(void) { calls += 100; }
 
-static void threads(void)
+APART void threads(void)
 {
     pthread_t t[3];
 

@@ -132,6 +132,14 @@ def test_threads():
                  r"exited with code 01"], 1, "joined 101")
 
 
+def test_watch_in_threads():
+    for guest in ("aarch64", "x86_64", "riscv64"):
+        session("a watchpoint meets threads begun later", guest, ["threads"],
+                ["break threads", "continue", "watch by_thread", "continue", "info threads", "delete", "continue"],
+                [r"Breakpoint 1, threads", r"Hardware watchpoint 2: by_thread", r"Old value = 0\nNew value = 1", r"\* [234] ",
+                 r"exited with code 01"], 1, "joined 101")
+
+
 def test_calls():
     for guest in GUESTS:
         if guest != "riscv64":          # gdb 13 does not know its calls' names
@@ -245,7 +253,7 @@ def test_forks():
 
 
 PARTS = {"hostile": test_hostile, "interrupt": test_interrupt, "forks": test_forks,
-         "session": test_session, "signals": test_signals, "threads": test_threads, "calls": test_calls}
+         "session": test_session, "signals": test_signals, "threads": test_threads, "watch": test_watch_in_threads, "calls": test_calls}
 for part in only or PARTS:
     PARTS[part]()
 print(f"{passed} passed, {failed} failed")
