@@ -117,7 +117,7 @@ bool x86_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigne
 char *x86_mmu_dump(struct cpu *cpu, bool tlb);
 void x86_load_pdptes(struct x86_cpu *c, bool check);
 
-/* stack_fault.c: the instruction at pc got #GP for va, which is not canonical. Is it to be #SS? */
+/* exception_stack.c: the instruction at pc got #GP for va, which is not canonical. Is it to be #SS? */
 bool x86_is_stack_fault(struct x86_cpu *c, uint64_t va);
 
 /* vme.c: FLAGS of an IRET below IOPL 3 in virtual-8086 mode: may it load them? Then does. */
