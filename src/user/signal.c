@@ -292,13 +292,6 @@ static void host_follow(int sig, const struct signal_action *a)
     host_sigaction(sig, &k, NULL);
 }
 
-void signal_host_again(struct process *p, int sig)
-{
-    pthread_mutex_lock(&p->sig.lock);
-    host_follow(sig, &p->sig.action[sig]);
-    pthread_mutex_unlock(&p->sig.lock);
-}
-
 int64_t signal_set_action(struct thread *t, int sig, const struct signal_action *set, struct signal_action *old)
 {
     struct signal_process *p = &t->process->sig;

@@ -243,16 +243,12 @@ static void *thread_start(void *opaque)
     engine_thread_run(t);
 }
 
-/* The signal that glibc keeps for setuid() and takes at the first pthread_create(). Ours is raw, and the guest's C library may want it. */
-enum { LIBC_SETXID = 33 };
-
 static int64_t clone_thread(struct thread *t, const struct clone_request *r)
 {
     struct start s = { .t = thread_copy(t, t->process), .parent = t, .r = r, .lock = PTHREAD_MUTEX_INITIALIZER, .ready = PTHREAD_COND_INITIALIZER };
     sigset_t all, old;
     pthread_attr_t attr;
     pthread_t id;
-    bool alone = t->process->nthreads == 1;
     pid_t tid;
     int e;
 
@@ -266,8 +262,6 @@ static int64_t clone_thread(struct thread *t, const struct clone_request *r)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     e = pthread_create(&id, &attr, thread_start, &s);
-    if (alone)
-        signal_host_again(t->process, LIBC_SETXID);
     if (!e) {
         pthread_mutex_lock(&s.lock);
         while (!s.is_ready)

@@ -100,7 +100,6 @@ struct signal_thread {
 void signal_process_init(struct signal_process *p);     /* takes over what the host's exec left ignored */
 void signal_thread_init(struct signal_thread *t, const struct signal_thread *parent);
 void signal_thread_free(struct signal_thread *t);
-void signal_host_again(struct process *p, int sig);     /* someone else changed the host's action */
 /* What the system calls of these names do, on values already fetched; -errno. */
 int64_t signal_set_action(struct thread *t, int sig, const struct signal_action *set, struct signal_action *old);
 int64_t signal_set_mask(struct thread *t, int how, const uint64_t *set, uint64_t *old);
