@@ -483,7 +483,8 @@ static bool replace_locked(struct accel_vm *av, struct region *r, struct jit_hot
     page_insert(rb, s->place, r, 0);    /* not after others can find it */
     if (jit_supersede(av->jit, r, s))
         return true;
-    p->regions = r->page_next[0];
+    if (p->regions == r)
+        p->regions = r->page_next[0];
     return false;
 }
 

@@ -224,13 +224,16 @@ void hot_queue_push(struct hot_queue *q, struct jit_hot_source *s)
         return;
     }
     at = queue_find(q, false);
-    q->dropped++;
     if (q->entry[at]->heat < s->heat) {
-        g_free(q->entry[at]);
+        struct jit_hot_source *coldest = q->entry[at];
+
         q->entry[at] = s;
-    } else {
-        g_free(s);
+        s = coldest;
     }
+    q->dropped++;
+    if (s->old)
+        s->old->tried = false;          /* it may be asked for again */
+    g_free(s);
 }
 
 struct jit_hot_source *hot_queue_pop(struct hot_queue *q)

@@ -447,6 +447,8 @@ static void test_stale(void)
 static void test_queue(void)
 {
     static struct cpu a, b;
+    static struct region region[HOT_QUEUE + 8];
+    unsigned waiting = 0;
     struct hot_queue q = { 0 };
     uint32_t last = UINT32_MAX;
 
@@ -455,10 +457,15 @@ static void test_queue(void)
 
         s->heat = i * 7 % (HOT_QUEUE + 8);
         s->cpu = i & 1 ? &a : &b;
+        s->old = &region[i];
+        s->old->tried = true;
         hot_queue_push(&q, s);
     }
     g_assert_cmpuint(q.n, ==, HOT_QUEUE);
     g_assert_cmpuint(q.dropped, ==, 8);
+    for (unsigned i = 0; i < HOT_QUEUE + 8; i++)
+        waiting += region[i].tried;
+    g_assert_cmpuint(waiting, ==, HOT_QUEUE);   /* who was dropped may ask again */
     hot_queue_drop(&q, &a);
     g_assert_cmpuint(q.n, <, HOT_QUEUE);
     g_assert_cmpuint(q.n, >, 0);
