@@ -388,10 +388,22 @@ static enum translated translate_once(struct cpu *cpu, struct jit_source *src, s
     return !settled ? TRANSLATE_UNSETTLED : !r ? TRANSLATE_FAILED : entered ? TRANSLATED : TRANSLATE_AGAIN;
 }
 
+/* A vCPU that is quiet within a helper (DSB waits for the others, a split lock for its turn) goes back to the code that
+ * called it: that must still be there. */
+static bool code_in_use(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        if (vm->vcpus[i]->cpu->jit && vm->vcpus[i]->cpu->jit->in_guest)
+            return true;
+    return false;
+}
+
 void code_flush_all(struct vm *vm, void *arg)
 {
     struct accel_vm *av = accel_of(vm);
 
+    if (code_in_use(vm))
+        return;                         /* who wants room asks again, and interprets until then */
     pthread_mutex_lock(&av->code_lock);
     for (unsigned i = 0; i < vm->ram_blocks->len; i++) {
         struct ram_block *rb = g_ptr_array_index(vm->ram_blocks, i);
