@@ -238,7 +238,7 @@ def test_refusals():
                        (('create', '-f', 'qcow2', '-o', 'cluster_sise=512', 'x', '1M'), "did you mean 'cluster_size'"),
                        (('create', '-f', 'qcow2', '-b', 'nowhere', '-F', 'raw', 'x'), 'nowhere'),
                        (('info', 'absent.img'), 'No such file'), (('conver', 'a', 'b'), "did you mean 'convert'"),
-                       (('info', 'nbd://h/x'), "Unknown protocol 'nbd'")):
+                       (('info', 'gopher://h/x'), "Unknown protocol 'gopher'")):
         p = rhea(*args, ok=(1,))
         assert word in p.stderr, (args, p.stderr)
 
