@@ -7,6 +7,7 @@
 #include "rhea/base/options.h"
 #include "rhea/vm/object.h"
 #include "rhea/vm/vm.h"
+#include "node-options.h"
 
 enum { SIZE = 1 << 20 };
 
@@ -14,23 +15,6 @@ static char *dir;
 static struct loop *loop;
 static struct block_graph *graph;
 static struct vm tool;
-
-static struct json_object *json(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
-static struct json_object *json(const char *fmt, ...)
-{
-    struct error err = ERROR_INIT;
-    g_autofree char *text = NULL;
-    struct json_object *o;
-    va_list ap;
-
-    va_start(ap, fmt);
-    text = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    o = options_parse(text, NULL, &err);
-    if (!o)
-        g_error("%s: %s", text, err.msg);
-    return o;
-}
 
 static struct block_node *open_node(struct json_object *o)
 {

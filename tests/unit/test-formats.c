@@ -13,6 +13,7 @@
 #include "rhea/block/crypto.h"
 #include "rhea/vm/object.h"
 #include "rhea/vm/vm.h"
+#include "node-options.h"
 
 enum { WORKERS = 8, REQUESTS = 800, MiB = 1 << 20 };
 
@@ -24,23 +25,6 @@ static struct vm tool;          /* holds the secrets */
 static char *path_of(const char *name)
 {
     return g_build_filename(dir, name, NULL);
-}
-
-static struct json_object *json(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
-static struct json_object *json(const char *fmt, ...)
-{
-    struct error err = ERROR_INIT;
-    g_autofree char *text = NULL;
-    struct json_object *o;
-    va_list ap;
-
-    va_start(ap, fmt);
-    text = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    o = options_parse(text, NULL, &err);
-    if (!o)
-        g_error("%s: %s", text, err.msg);
-    return o;
 }
 
 static bool create(const char *path, const char *fmt, const char *options, struct error *err)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "block/job/job.h"
 #include "rhea/base/options.h"
+#include "node-options.h"
 
 enum { SIZE = 16 << 20, HALF = SIZE / 2, WORKERS = 6, DEPTH = 4 };
 
@@ -134,23 +135,6 @@ static void guests_stop(void)
 }
 
 /* ---- images */
-
-static struct json_object *json(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
-static struct json_object *json(const char *fmt, ...)
-{
-    struct error err = ERROR_INIT;
-    g_autofree char *text = NULL;
-    struct json_object *o;
-    va_list ap;
-
-    va_start(ap, fmt);
-    text = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    o = options_parse(text, NULL, &err);
-    if (!o)
-        g_error("%s: %s", text, err.msg);
-    return o;
-}
 
 static struct block_node *image_open(const char *path, const char *name, const char *backing, bool read_only)
 {

@@ -11,6 +11,7 @@
 #include "block/protocol/crashlog.h"
 #include "rhea/base/options.h"
 #include "rhea/block/bitmap.h"
+#include "node-options.h"
 
 static char *dir;
 static struct loop *loop;
@@ -19,23 +20,6 @@ static struct block_graph *graph;
 static char *path_of(const char *name)
 {
     return g_build_filename(dir, name, NULL);
-}
-
-static struct json_object *json(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
-static struct json_object *json(const char *fmt, ...)
-{
-    struct error err = ERROR_INIT;
-    g_autofree char *text = NULL;
-    struct json_object *o;
-    va_list ap;
-
-    va_start(ap, fmt);
-    text = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    o = options_parse(text, NULL, &err);
-    if (!o)
-        g_error("%s: %s", text, err.msg);
-    return o;
 }
 
 static void create(const char *path, const char *fmt, const char *options)
