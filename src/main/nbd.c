@@ -47,6 +47,7 @@ struct nbd_program {
     gboolean read_only, temporary, nocache, image_opts, fork, list, persistent, verbose, allocation_depth, version;
     int shared, handshake;
     bool served;                        /* somebody has been here */
+    bool pid_written;
     int ready_fd;                       /* --fork: the parent waits for a byte */
 };
 
@@ -369,7 +370,10 @@ static bool write_pid(struct nbd_program *p)
     g_autofree char *text = g_strdup_printf("%d\n", (int)getpid());
     g_autoptr(GError) gerr = NULL;
 
-    return !p->pid_file || g_file_set_contents(p->pid_file, text, -1, &gerr) ||
+    if (!p->pid_file)
+        return true;
+    p->pid_written = g_file_set_contents(p->pid_file, text, -1, &gerr);
+    return p->pid_written ||
            error_setf(&p->err, ERR_GENERIC, NULL, "cannot write the pid file: %s", gerr->message);
 }
 
@@ -421,8 +425,6 @@ static int serve(struct nbd_program *p)
         return fail(p);
     tell_parent(p);
     loop_run(p->loop);
-    if (p->pid_file)
-        unlink(p->pid_file);
     return 0;
 }
 
@@ -613,6 +615,7 @@ static bool check_line(struct nbd_program *p)
 int main(int argc, char **argv)
 {
     struct nbd_program p = { .shared = 1, .handshake = HANDSHAKE_SECONDS, .ready_fd = -1 };
+    int ret;
 
     error_set_program(argv[0]);
     if (!parse_line(&p, &argc, &argv))
@@ -628,10 +631,12 @@ int main(int argc, char **argv)
     if (p.list)
         return with_graph(&p, list);
     if (p.fork || p.connect) {
-        int ret = fork_server(&p);
-
+        ret = fork_server(&p);
         if (ret >= 0)
             return ret;
     }
-    return with_graph(&p, serve);
+    ret = with_graph(&p, serve);
+    if (p.pid_written)                  /* last: whoever sees it gone finds socket and image free */
+        unlink(p.pid_file);
+    return ret;
 }
