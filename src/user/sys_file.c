@@ -95,6 +95,7 @@ static int64_t with_flags(struct thread *t, long nr, uint64_t x, uint64_t y, uin
 SYS(dup3) { return with_flags(t, SYS_dup3, (int32_t)a[0], (int32_t)a[1], a[2], 2); }
 SYS(eventfd2) { return with_flags(t, SYS_eventfd2, (uint32_t)a[0], 0, a[1], 1); }
 SYS(inotify_init1) { return with_flags(t, SYS_inotify_init1, 0, 0, a[0], 0); }
+SYS(fanotify_init) { return with_flags(t, SYS_fanotify_init, (uint32_t)a[0], 0, a[1], 1); }
 SYS(epoll_create1) { return with_flags(t, SYS_epoll_create1, 0, 0, a[0], 0); }
 SYS(pipe2) { return with_flags(t, SYS_pipe2, (uint64_t)user_ptr_write(t, a[0], 8), 0, a[1], 1); }
 SYS(mq_open)
@@ -223,6 +224,16 @@ SYS(ftruncate64)
     unsigned n = 1;
 
     return user_safe_syscall(t, SYS_ftruncate, (int32_t)a[0], user_arg64(t, a, &n), 0, 0, 0, 0);
+}
+
+SYS(fanotify_mark)
+{
+    char path[PATH_BYTES];
+    unsigned n = 2;
+    uint64_t mask = user_arg64(t, a, &n), dir = a[n], va = a[n + 1];
+    int64_t r = va ? user_path(t, va, true, path) : 0;
+
+    return r < 0 ? r : user_safe_syscall(t, SYS_fanotify_mark, (int32_t)a[0], (uint32_t)a[1], mask, (int32_t)dir, va ? (uint64_t)path : 0, 0);
 }
 
 SYS(fallocate)

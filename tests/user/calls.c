@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/aio_abi.h>
 #include <mqueue.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -796,6 +797,44 @@ static void signals(void)
 
 /* ---- time, limits, names, IPC */
 
+/* Linux's own asynchronous I/O, as libaio does it: the name of a context is also where a ring might be read. */
+static void async_io(void)
+{
+    char text[6] = "", path[] = "/tmp/rhea-user-XXXXXX";
+    int fd = mkstemp(path), event = eventfd(0, 0), wait_for = eventfd(0, 0);
+    struct iovec v[2] = { { "abc", 3 }, { "defgh", 5 } };
+    struct iocb write_cb = { .aio_data = 11, .aio_lio_opcode = IOCB_CMD_PWRITEV, .aio_fildes = fd, .aio_buf = (uintptr_t)v, .aio_nbytes = 2,
+                             .aio_flags = IOCB_FLAG_RESFD, .aio_resfd = event };
+    struct iocb read_cb = { .aio_data = 22, .aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = fd, .aio_buf = (uintptr_t)text, .aio_nbytes = 5,
+                            .aio_offset = 2 };
+    struct iocb poll_cb = { .aio_data = 33, .aio_lio_opcode = IOCB_CMD_POLL, .aio_fildes = wait_for, .aio_buf = POLLIN };
+    struct iocb bad_cb = { .aio_lio_opcode = 99, .aio_fildes = fd }, *list[2] = { &write_cb, &bad_cb };
+    struct { sigset_t *mask; size_t bytes; } around = { NULL, 8 };
+    struct timespec none = { 0, 0 };
+    struct io_event e[4];
+    unsigned long context = 0;
+    uint64_t count;
+
+    unlink(path);
+    OK("io_setup", syscall(SYS_io_setup, 8, &context) == 0 && context != 0);
+    OK("io_setup twice", syscall(SYS_io_setup, 8, &context) == -1 && errno == EINVAL);
+    OK("no ring that libaio would read", *(uint32_t *)(context + 16) != 0xa10a10a1 || sizeof(long) == 8);
+    OK("io_submit stops at a bad one", syscall(SYS_io_submit, context, 2, list) == 1);
+    OK("aio's eventfd", read(event, &count, 8) == 8 && count == 1);
+    OK("io_getevents", syscall(SYS_io_getevents, context, 1, 4, e, NULL) == 1 && e[0].data == 11 && e[0].obj == (uintptr_t)&write_cb && e[0].res == 8);
+    OK("io_submit of a bad one", (list[0] = &bad_cb, syscall(SYS_io_submit, context, 1, list)) == -1 && errno == EINVAL);
+    OK("io_submit read", (list[0] = &read_cb, syscall(SYS_io_submit, context, 1, list)) == 1);
+    OK("io_pgetevents", syscall(SYS_io_pgetevents, context, 1, 4, e, NULL, &around) == 1 && e[0].data == 22 && e[0].res == 5 && !memcmp(text, "cdefg", 5));
+    OK("io_submit poll", (list[0] = &poll_cb, syscall(SYS_io_submit, context, 1, list)) == 1);
+    OK("nothing yet", syscall(SYS_io_getevents, context, 0, 4, e, &none) == 0);
+    OK("io_cancel of another", syscall(SYS_io_cancel, context, &read_cb, e) == -1 && errno == EINVAL);
+    OK("io_cancel", syscall(SYS_io_cancel, context, &poll_cb, e) == -1 && errno == EINPROGRESS
+       && syscall(SYS_io_getevents, context, 1, 4, e, NULL) == 1 && e[0].data == 33 && e[0].obj == (uintptr_t)&poll_cb);
+    OK("io_destroy", syscall(SYS_io_destroy, context) == 0 && syscall(SYS_io_destroy, context) == -1 && errno == EINVAL);
+    OK("no such context", syscall(SYS_io_submit, 4096, 0, list) == -1 && errno == EINVAL);
+    close(fd), close(event), close(wait_for);
+}
+
 static void others(void)
 {
     struct timespec a, b, c = { 0, 2000000 };
@@ -878,7 +917,7 @@ static void others(void)
 
 static const struct { const char *name; void (*run)(void); } areas[] = {
     { "files", files }, { "sockets", sockets }, { "memory", memory }, { "processes", processes }, { "threads", threads },
-    { "signals", signals }, { "others", others },
+    { "signals", signals }, { "async_io", async_io }, { "others", others },
 };
 
 int main(int argc, char **argv)

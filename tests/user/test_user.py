@@ -24,7 +24,7 @@ GUESTS = {
     "arm": ("arm-linux-gnueabihf-gcc", "/usr/arm-linux-gnueabihf", "qemu-arm-static"),
     "riscv64": ("riscv64-linux-gnu-gcc", "/usr/riscv64-linux-gnu", "qemu-riscv64-static"),
 }
-AREAS = ["files", "sockets", "memory", "processes", "threads", "signals", "others"]
+AREAS = ["files", "sockets", "memory", "processes", "threads", "signals", "async_io", "others"]
 
 
 def report(name, ok, detail=""):

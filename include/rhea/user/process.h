@@ -56,6 +56,7 @@ struct process {
     uint64_t stack_start, stack_end, args_start, args_end, env_start, env_end, auxv_start, auxv_end;
     struct process_limit limit[LIMIT_COUNT];    /* limits.c; guarded by lock */
     struct dir_offsets *dir_offsets;    /* sys_file.c: of directories, for 32-bit guests; guarded by lock */
+    struct aio_context *aio;    /* sys_aio.c: by next; guarded by lock */
     char *exe;                  /* absolute path of the program, as /proc/self/exe says */
     _Atomic bool ending;        /* exit_group: threads leave at their next look */
 };
