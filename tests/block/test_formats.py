@@ -9,11 +9,10 @@ import os
 import random
 import struct
 import sys
-import tempfile
 import threading
 import zlib
 
-from test_img import IMG, MiB, qemu, rhea, run
+from test_img import IMG, MiB, cases, qemu, rhea, run
 
 SECRET = ('--object', 'secret,id=sec0,data=123456')
 # format, options of create, whether contents are compared with --image-opts and a secret
@@ -352,23 +351,5 @@ def test_probing():
         assert json.loads(rhea('info', '--output=json', 'p.img').stdout)['format'] == fmt
 
 
-def main():
-    failures = 0
-    wanted = sys.argv[1:]
-    with tempfile.TemporaryDirectory(prefix='rhea-formats-') as d:
-        os.chdir(d)
-        for name, fn in list(globals().items()):
-            if not name.startswith('test_') or (wanted and name not in wanted):
-                continue
-            try:
-                fn()
-                print('ok', name, flush=True)
-            except Exception as e:
-                failures += 1
-                print('FAILED', name, '%s: %s' % (type(e).__name__, e), flush=True)
-        os.chdir('/')
-    sys.exit(failures != 0)
-
-
 if __name__ == '__main__':
-    main()
+    cases.run(cases.named(globals()), 'rhea-formats-')

@@ -6,8 +6,10 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
+import cases                            # noqa: E402
 
 BUILD = os.environ.get('BUILD', 'build')
 IMG = os.path.abspath(os.path.join(BUILD, 'bin', 'rhea-img'))
@@ -566,23 +568,5 @@ def test_failure_loses_nothing():
     os.chmod('mid.qcow2', 0o644)
 
 
-def main():
-    failures = 0
-    wanted = sys.argv[1:]
-    with tempfile.TemporaryDirectory(prefix='rhea-img-') as d:
-        os.chdir(d)
-        for name, fn in list(globals().items()):
-            if not name.startswith('test_') or (wanted and name not in wanted):
-                continue
-            try:
-                fn()
-                print('ok', name, flush=True)
-            except Exception as e:
-                failures += 1
-                print('FAILED', name, '%s: %s' % (type(e).__name__, str(e)[:2000]), flush=True)
-        os.chdir('/')
-    sys.exit(1 if failures else 0)
-
-
 if __name__ == '__main__':
-    main()
+    cases.run(cases.named(globals()), 'rhea-img-')

@@ -161,7 +161,7 @@ def test_quit_while_running():
         j.run('block-stream', {'device': 'n2', 'job-id': 's', 'speed': 65536})
         j.wait('s', 'running')
         j.run('quit')
-        j.s.socket.settimeout(20)
+        j.s.socket.settimeout(120)
         while j.s.raw():
             pass
         compare(expected, paths[2], 'raw')

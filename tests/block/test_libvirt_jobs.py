@@ -192,7 +192,7 @@ def test_drive_options():
             assert all(b['device'] != 'a' for b in j.run('query-block'))
         check(base, top, d + '/snap')
         bad = subprocess.run([os.environ.get('BUILD', 'build') + '/bin/rhea-system-x86_64', '-machine', 'none', '-display', 'none',
-                              '-drive', 'if=none,file=%s,throttling.bps-total=1,throttling.bps-read=1' % top], capture_output=True, text=True, timeout=30)
+                              '-drive', 'if=none,file=%s,throttling.bps-total=1,throttling.bps-read=1' % top], capture_output=True, text=True, timeout=120)
         assert bad.returncode == 1 and 'same time' in bad.stderr, bad.stderr
 
 

@@ -14,6 +14,9 @@ import tempfile
 import time
 
 top = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+sys.path.insert(0, os.path.join(top, "tests"))
+from cases import run  # noqa: E402, F401
+
 build = os.environ.get("BUILD", os.path.join(top, "build"))
 soak = bool(os.environ.get("SOAK"))
 # Words in a kernel's log that mean that the machine is not what it says it is.
@@ -104,7 +107,7 @@ class Machine:
     def qmp(self, command, **arguments):
         """One command over a connection of its own; its return value."""
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(20)
+            s.settimeout(120)
             s.connect(self.qmp_path)
             f = s.makefile("rwb")
             f.readline()
@@ -123,22 +126,3 @@ def complaints(text):
     """Fails for what `dmesg -r` shows as an error or worse."""
     errors = re.findall(r"<[0-3]>.*", text)
     assert not errors, "the guest complains:\n" + "\n".join(errors[:10])
-
-
-def run(tests):
-    """Runs functions (or (name, function) pairs); those named on the command line if any."""
-    passed = failed = 0
-    for t in tests:
-        name, fn = t if isinstance(t, tuple) else (t.__name__, t)
-        if len(sys.argv) > 1 and not any(a in name for a in sys.argv[1:]):
-            continue
-        start = time.monotonic()
-        try:
-            fn()
-            passed += 1
-            print(f"ok: {name} ({time.monotonic() - start:.1f} s)", flush=True)
-        except Exception as e:
-            failed += 1
-            print(f"FAILED: {name}: {e}", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed or not passed else 0)

@@ -52,7 +52,7 @@ def u_boot():
         m.send("\n")
         m.expect(r"=> ", 60)
         m.send("version\n")
-        m.expect(r"U-Boot 20", 20)
+        m.expect(r"U-Boot 20", 120)
         m.send("poweroff\n")
         assert m.wait(60) == 0
 

@@ -15,10 +15,10 @@ rv64 = "rhea-system-riscv64"
 
 def opensbi():
     with Machine(machine="virt", emulator=rv64, smp=2) as m:
-        m.expect(r"OpenSBI v1\.", 30)
-        m.expect(r"Platform Name +: riscv-virtio,qemu", 30)
-        m.expect(r"Platform HART Count +: 2", 30)
-        m.expect(r"Boot HART Base ISA +: rv64imafdc", 30)
+        m.expect(r"OpenSBI v1\.", 120)
+        m.expect(r"Platform Name +: riscv-virtio,qemu", 120)
+        m.expect(r"Platform HART Count +: 2", 120)
+        m.expect(r"Boot HART Base ISA +: rv64imafdc", 120)
 
 
 def to_userspace(smp, accel="jit", machine="virt", cpu=None):
@@ -89,7 +89,7 @@ def installer():
 def opensbi32():
     f = asset("riscv-firmware")
     with Machine("-L", f, machine="virt", emulator="rhea-system-riscv32", smp=2) as m:
-        m.expect(r"Boot HART Base ISA +: rv32imafdc", 30)
+        m.expect(r"Boot HART Base ISA +: rv32imafdc", 120)
 
 
 def u_boot(how):
@@ -97,10 +97,10 @@ def u_boot(how):
         f = asset("riscv-firmware")
         args = ["-bios", f"{f}/u-boot.bin"] if how == "machine" else ["-kernel", f"{f}/u-boot-smode.bin"]
         with Machine(*args, machine="virt", emulator=rv64, smp=2) as m:
-            m.expect(r"U-Boot 20", 30)
-            m.expect(r"Hit any key to stop autoboot", 30)
+            m.expect(r"U-Boot 20", 120)
+            m.expect(r"Hit any key to stop autoboot", 120)
             m.send("\r")
-            m.expect(r"=> ", 30)
+            m.expect(r"=> ", 120)
             m.send("poweroff\r")
             assert m.wait(60) == 0
     return f"u-boot-{how}", test
@@ -206,7 +206,7 @@ def privileged(width, accel, cpu):
                          smp=1 if "verify" in accel else 2) as m:
                 said = m.expect(r"(?s)(.*)(all passed|some failed)", 120)
                 assert said[2] == "all passed", said[1]
-                assert m.wait(30) == 0
+                assert m.wait(120) == 0
     return f"privileged-{width}-{accel}-{cpu}", test
 
 

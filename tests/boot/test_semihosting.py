@@ -135,7 +135,7 @@ def off(guest):
                 time.sleep(1)
                 assert p.process.poll() is None
                 p.process.terminate()
-                p.process.wait(30)
+                p.process.wait(120)
             assert os.listdir(d) == ["calls"], os.listdir(d)
     return f"off-{guest}", test
 
@@ -155,7 +155,7 @@ def waiting():
             m.qmp("cont")
             m.qmp("system_reset")
             m.qmp("quit")
-            assert m.wait(30) == 0
+            assert m.wait(120) == 0
 
 
 def refused():

@@ -5,10 +5,15 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 top = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
+sys.path.insert(0, os.path.join(top, 'tests'))
+import cases                            # noqa: E402
+from cases import until                 # noqa: E402, F401
+
 build = os.environ.get('BUILD', os.path.join(top, 'build'))
 
 
@@ -21,7 +26,7 @@ class Session:
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
+        self.socket.settimeout(120)
         self.socket.connect(path)
         self.buffer = b''
         self.events = []
@@ -123,39 +128,24 @@ class Rhea:
 
     def connect(self, path=None, greet=True):
         path = path or self.path
-        for _ in range(400):
+        deadline = time.monotonic() + 120
+        while True:
             try:
                 s = Session(path)
                 break
             except (FileNotFoundError, ConnectionRefusedError):
-                if self.process.poll() is not None:
-                    raise AssertionError('ended with %s: %s' % (self.process.returncode, self.output()))
-                time.sleep(0.02)
-        else:
-            raise AssertionError('no socket')
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError('no socket; status %s: %s' % (self.process.returncode, self.output()))
+                time.sleep(0.01)
         if greet:
             s.greeting = json.loads(s.raw())
             assert s.run('qmp_capabilities') == {}
         return s
 
-    def wait(self, timeout=20):
+    def wait(self, timeout=120):
         return self.process.wait(timeout)
 
 
 def main(namespace):
     """Runs every test_ function of a file; tells which failed."""
-    import sys
-    import traceback
-    failed = 0
-    for name, test in list(namespace.items()):
-        if not name.startswith('test_') or (len(sys.argv) > 1 and sys.argv[1] not in name):
-            continue
-        start = time.time()
-        try:
-            test()
-            print('ok %s (%.2f s)' % (name, time.time() - start), flush=True)
-        except Exception:
-            failed += 1
-            print('FAILED %s' % name)
-            traceback.print_exc(file=sys.stdout)
-    sys.exit(failed != 0)
+    cases.run(cases.named(namespace))

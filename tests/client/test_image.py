@@ -5,12 +5,13 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
+import cases                            # noqa: E402
 
 BUILD = os.environ.get('BUILD', 'build')
 IMG = os.path.abspath(os.path.join(BUILD, 'bin', 'rhea-img'))
 MiB = 1 << 20
-failures = 0
 
 
 def run(*args, ok=(0,), **kw):
@@ -243,22 +244,5 @@ def test_refusals():
         assert word in p.stderr, (args, p.stderr)
 
 
-def main():
-    global failures
-    wanted = sys.argv[1:]
-    with tempfile.TemporaryDirectory(prefix='rhea-image-') as d:
-        os.chdir(d)
-        for name, fn in list(globals().items()):
-            if not name.startswith('test_') or (wanted and name not in wanted):
-                continue
-            try:
-                fn()
-                print('ok', name, flush=True)
-            except Exception as e:
-                failures += 1
-                print('FAILED', name, '%s: %s' % (type(e).__name__, str(e)[:2000]), flush=True)
-        os.chdir('/')
-    sys.exit(1 if failures else 0)
-
-
-main()
+if __name__ == '__main__':
+    cases.run(cases.named(globals()), 'rhea-image-')
