@@ -226,16 +226,16 @@ static void test_queue(void)
 
 /* ---- system calls that are interrupted */
 
-struct interrupt { pthread_t whom; int fd[2]; };
+struct interrupt { pthread_t whom; int fd[2]; volatile bool returned; };
 
 static void *interrupt(void *arg)
 {
     struct interrupt *s = arg;
 
-    usleep(30000);
-    pthread_kill(s->whom, SIGUSR1);
-    while (got != SIGUSR1)
-        usleep(1000);
+    do {                                /* the first may come before the read */
+        usleep(10000);
+        pthread_kill(s->whom, SIGUSR1);
+    } while (!s->returned || got != SIGUSR1);
     CHECK(write(s->fd[1], "x", 1) == 1);
     return NULL;
 }
@@ -244,16 +244,23 @@ static void test_interrupted(void)
 {
     struct interrupt s = { .whom = pthread_self() };
     pthread_t k;
+    ssize_t n;
     char c;
 
     CHECK(!pipe(s.fd));
     for (int restart = 0; restart < 2; restart++) {
         set(SIGUSR1, note, restart ? SA_RESTART : 0);
         got = 0;
+        s.returned = restart;
         pthread_create(&k, NULL, interrupt, &s);
-        if (!restart)
+        if (!restart) {
             CHECK(read(s.fd[0], &c, 1) == -1 && errno == EINTR);
-        CHECK(read(s.fd[0], &c, 1) == 1 && got == SIGUSR1);
+            s.returned = true;
+        }
+        do                              /* one more may be on its way */
+            n = read(s.fd[0], &c, 1);
+        while (!restart && n < 0 && errno == EINTR);
+        CHECK(n == 1 && got == SIGUSR1);
         pthread_join(k, NULL);
     }
 }
