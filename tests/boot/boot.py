@@ -3,6 +3,7 @@
 A Machine is a context: it starts, `expect` reads the console until a pattern, `send` types, and the end of the context
 ends the program. Everything the guest said is kept for the report.
 """
+import gzip
 import json
 import os
 import re
@@ -34,6 +35,19 @@ def asset(*args):
     if p.returncode:
         raise RuntimeError(p.stderr)
     return p.stdout.strip().splitlines()[-1]
+
+
+def initrd_with(initrd, folder, compiler, *sources):
+    """A copy of the initramfs, in the folder, that has these programs beside: compiled for the guest, /NAME each."""
+    names = []
+    for source in sources:
+        names.append(os.path.splitext(os.path.basename(source))[0])
+        subprocess.run([compiler, "-O1", "-static", "-Wall", "-Werror", "-o", names[-1], os.path.join(top, "tests", "boot", source)], cwd=folder, check=True)
+    more = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input="\n".join(names).encode(), cwd=folder, stdout=subprocess.PIPE, check=True)
+    path = os.path.join(folder, "initrd.gz")
+    with open(initrd, "rb") as old, open(path, "wb") as f:
+        f.write(old.read() + gzip.compress(more.stdout))
+    return path
 
 
 def free_port():

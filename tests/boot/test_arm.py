@@ -2,12 +2,11 @@
 """Arm's virt board: Debian's kernels to a busybox userspace and a clean power-off, with either interrupt controller and on the
 32-bit machine; the installers; a Debian disk to its login prompt with network; debugger and profiler; the device tree; what is
 refused."""
-import gzip
 import os
 import re
 import subprocess
 import tempfile
-from boot import Machine, asset, build, complaints, free_port, program, run, soak
+from boot import Machine, asset, build, complaints, free_port, initrd_with, program, run, soak
 
 a64 = "rhea-system-aarch64"
 
@@ -41,23 +40,18 @@ def installer(kernel, cpu, emulator):
 
 
 def debug_and_profile(cpu):
-    """What gdb and perf ask of the kernel: watchpoints, breakpoints, steps, cycles that interrupt (arm/debug.c)."""
+    """What gdb and perf ask of the kernel: watchpoints, breakpoints, steps, cycles that interrupt (arm/debug.c, perf.c)."""
     def test():
         k = asset("kernel", "arm64-cloud")
         with tempfile.TemporaryDirectory() as d:
-            source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "arm", "debug.c")
-            subprocess.run(["aarch64-linux-gnu-gcc", "-O1", "-static", "-Wall", "-o", "debug", source], cwd=d, check=True)
-            initrd = os.path.join(d, "initrd.gz")
-            with open(initrd, "wb") as f:
-                more = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=b"debug\n", cwd=d, stdout=subprocess.PIPE, check=True)
-                f.write(open(f"{k}/initrd.gz", "rb").read() + gzip.compress(more.stdout))
+            initrd = initrd_with(f"{k}/initrd.gz", d, "aarch64-linux-gnu-gcc", "arm/debug.c", "perf.c")
             with Machine("-cpu", cpu, "-kernel", f"{k}/vmlinuz", "-initrd", initrd, "-append",
-                         'console=ttyAMA0 panic=-1 rhea.run="/debug; echo end of debug"', machine="virt", smp=2, emulator=a64) as m:
+                         'console=ttyAMA0 panic=-1 rhea.run="/debug; /perf; echo end of debug"', machine="virt", smp=2, emulator=a64) as m:
                 m.expect(r"userspace is up", 120)
-                said = m.expect(r"(?s)(.*)end of debug", 120)[1]
+                said = m.expect(r"(?s)(.*)end of debug", 240)[1]
                 assert m.wait(60) == 0
-                for what in ("watchpoint", "step", "breakpoint", "profile"):
-                    assert f"{what} works" in said, f"{what}: {said}"
+                for what in ("watchpoint works", "step works", "breakpoint works", "cycles are counted", "cycles are sampled"):
+                    assert what in said, f"not {what}: {said}"
     return f"debug-{cpu}", test
 
 

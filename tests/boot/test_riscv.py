@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from boot import Machine, asset, program, run, soak
+from boot import Machine, asset, initrd_with, program, run, soak
 
 here = os.path.dirname(os.path.abspath(__file__))
 rv64 = "rhea-system-riscv64"
@@ -35,6 +35,25 @@ def to_userspace(smp, accel="jit", machine="virt", cpu=None):
             errors = re.findall(r"<[0-3]>.*", errors)
             assert not errors, "the guest complains:\n" + "\n".join(errors[:10])
     return f"kernel-{smp}-{accel}-{machine}-{cpu or 'rv64'}", test
+
+
+def profile(cpu, firmware):
+    """What perf asks of the kernel, and that of firmware: counters, and their overflow's interrupt (perf.c). By Debian's OpenSBI,
+    and by the newer one of trixie."""
+    def test():
+        k = asset("kernel", "riscv64-trixie")
+        more = ["-L", asset("riscv-firmware")] if firmware == "trixie" else []
+        with tempfile.TemporaryDirectory() as d:
+            initrd = initrd_with(f"{k}/initrd.gz", d, "riscv64-linux-gnu-gcc", "perf.c")
+            with Machine("-cpu", cpu, *more, "-kernel", f"{k}/vmlinuz", "-initrd", initrd, "-append",
+                         'console=ttyS0 panic=-1 rhea.run="/perf instructions; echo end of perf"', machine="virt", smp=2, emulator=rv64) as m:
+                m.expect(r"userspace is up", 240)
+                said = m.expect(r"(?s)(.*)end of perf", 300)[1]
+                assert m.wait(120) == 0
+                m.clean()
+                for what in ("cycles are counted", "cycles are sampled", "instructions are counted", "instructions are sampled"):
+                    assert what in said, f"not {what}: {said}"
+    return f"profile-{cpu}-{firmware}", test
 
 
 def contention():
@@ -213,7 +232,7 @@ def privileged(width, accel, cpu):
 # What firmware and people look for, at the addresses that they know.
 NODES = """memory@80000000 cpus/cpu@1/interrupt-controller soc/plic@c000000 soc/clint@2000000 soc/serial@10000000 soc/test@100000
 soc/rtc@101000 soc/virtio_mmio@10001000 soc/virtio_mmio@10008000 soc/pci@30000000 fw-cfg@10100000 poweroff reboot
-chosen""".split()
+chosen pmu""".split()
 
 
 def device_tree():
@@ -240,12 +259,12 @@ def refused():
         assert p.returncode == 1 and words in p.stderr, f"{args}: status {p.returncode}, said {p.stderr!r}"
 
 
-rv64_full = "rv64,svinval=on,svnapot=on,svpbmt=on"
+rv64_full = "rv64,svinval=on,svnapot=on,svpbmt=on,sscofpmf=on"
 tests = [privileged(64, "jit", rv64_full), privileged(32, "jit", "rv32,svinval=on"), privileged(64, "interp", rv64_full),
          privileged(32, "interp", "max"), privileged(64, "jit,chaos=1", "max"), privileged(64, "jit,verify=on", rv64_full), opensbi, opensbi32, device_tree, refused, u_boot("machine"), u_boot("supervisor"), edk2, edk2_starts_kernel,
          loader_starts_kernel("systemd-boot", "virt", "acpi"), loader_starts_kernel("grub", "virt", "acpi"),
          loader_starts_kernel("grub", "virt,acpi=off", "devicetree"), installer, to_userspace(1), to_userspace(2), to_userspace(4),
-         to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off"), debian(2), contention, power_button]
+         to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off"), debian(2), contention, profile("rv64,sscofpmf=on", "bookworm"), profile("max", "trixie"), power_button]
 if soak:
     tests += [debian(1), debian(4)]
     tests += [to_userspace(smp, f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for n in range(20)]

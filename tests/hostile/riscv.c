@@ -90,7 +90,7 @@ static void csrs(void)
     case 5: SET(0x30a, value()); break;         /* menvcfg */
     case 6: SET(mideleg, value() & ~0x888ull); SET(mideleg, 0); break;
     case 7: SET(sscratch, value()); break;
-    case 8: SET(mhpmevent3, value()); SET(mhpmcounter3, value()); break;
+    case 8: SET(mhpmevent3, one_in(2) ? value() : (value() & ~0xffffffffffull) | (1 + below(2))); SET(mhpmcounter3, value()); break;
     default: SET(mcycle, value()); SET(minstret, value()); break;
     }
 }

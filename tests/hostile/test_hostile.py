@@ -42,7 +42,7 @@ BOARDS = {
     "arm-gic2": ("arm", "arm", "virt,gic-version=2", 0, PCI + MMIO + ["-cpu", "cortex-a15"]),
     "arm-gic3": ("arm", "arm", "virt,gic-version=3", 1, PCI + MMIO + ["-cpu", "cortex-a15"]),
     "riscv64": ("riscv64", "riscv64", "virt", 0, PCI + EXPRESS + MMIO),
-    "riscv32": ("riscv32", "riscv32", "virt", 0, PCI + MMIO),
+    "riscv32": ("riscv32", "riscv32", "virt", 0, PCI + MMIO + ["-cpu", "max"]),
 }
 
 RAM = {"x86_64": 0, "aarch64": 0x40000000, "arm": 0x40000000, "riscv64": 0x80000000, "riscv32": 0x80000000}

@@ -143,6 +143,21 @@ static struct dt_irq source(struct dt *dt, unsigned n)
     return (struct dt_irq){ .parent = dt_phandle(dt, plic_path), .cells = { n }, .n = 1 };
 }
 
+/* What firmware (SBI's PMU extension) needs to know of the counters: which counter counts what, and the selector of that event.
+ * OpenSBI, docs/pmu_support.md. Events are numbered as in the SBI: the fixed counters 0 and 2 count these two as well. */
+static void add_pmu(struct rvirt *v, struct dt *dt)
+{
+    enum { CYCLES = 1, INSTRUCTIONS = 2 };
+    uint32_t programmable = riscv_hpm_counters(v->vm->vcpus[0]->cpu);
+
+    if (!programmable)
+        return;
+    dt_node(dt, "/pmu");
+    DT_CELLS(dt, "/pmu", "riscv,event-to-mhpmcounters", CYCLES, CYCLES, programmable | 1, INSTRUCTIONS, INSTRUCTIONS, programmable | 4);
+    DT_CELLS(dt, "/pmu", "riscv,event-to-mhpmevent", CYCLES, DT_64(CYCLES), INSTRUCTIONS, DT_64(INSTRUCTIONS));
+    dt_string(dt, "/pmu", "compatible", "riscv,pmu");
+}
+
 /* ---- devices */
 
 static void add_virtio(struct dt *dt)
@@ -255,6 +270,7 @@ static struct dt *build(struct rvirt *v)
     add_uart(dt);
     add_rtc(dt);
     add_fw_cfg(dt);
+    add_pmu(v, dt);
     add_flash(dt);
     return dt;
 }

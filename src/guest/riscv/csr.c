@@ -1,6 +1,6 @@
 /* Control and status registers of the RISC-V guests: one row each (or a row a range). Privileged ISA Manual 20240411,
  * chapter 2; the accesses' own rules are at the row's functions. On RV32 a 64-bit register has a low row, flagged WIDE,
- * and a high row, flagged HIGH, whose `base` is the low one's number. */
+ * and a high row, flagged HIGH, whose `base` is the low one's number (of ranges: the first's). */
 #include <glib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -72,11 +72,6 @@ static bool counter_legal(const struct riscv_cpu *c, unsigned csr, bool write)
     if (c->priv < PRV_M && !(c->mcounteren >> n & 1))
         return false;
     return c->priv > PRV_U || !RISCV_HAS(&c->features, S) || (c->scounteren >> n & 1);
-}
-
-static bool hpm_legal(const struct riscv_cpu *c, unsigned csr, bool write)
-{
-    return RISCV_HAS(&c->features, Zihpm) && counter_legal(c, csr, write);
 }
 
 static uint64_t zero_read(struct riscv_cpu *c, unsigned csr) { return 0; }
@@ -343,7 +338,7 @@ static const struct csr csrs[] = {
     { ONE(0x31c), .name = "mstateen0h", RVF_Smstateen, HIGH, 0x30c },
     { 0x31d, 0x31f, .name = "mstateenh", RVF_Smstateen, RV32_ONLY, .read = zero_read, .write = ignore_write },
     { ONE(0x320), .name = "mcountinhibit", FIELD(mcountinhibit), .write = riscv_countinhibit_write },
-    { 0x323, 0x33f, .name = "mhpmevent", .read = zero_read, .write = ignore_write },
+    { 0x323, 0x33f, .name = "mhpmevent", .flags = WIDE, .read = riscv_hpmevent_read, .write = riscv_hpmevent_write },
     { ONE(0x340), .name = "mscratch", .flags = KEEPS_MODE, FIELD(mscratch), .mask = ALL64 },
     { ONE(0x341), .name = "mepc", .flags = KEEPS_MODE, .read = mepc_read, .write = mepc_write },
     { ONE(0x342), .name = "mcause", .flags = KEEPS_MODE, FIELD(mcause), .mask = ALL64 },
@@ -351,22 +346,24 @@ static const struct csr csrs[] = {
     { ONE(0x344), .name = "mip", .read = mip_read, .write = mip_write },
     { 0x3a0, 0x3af, .name = "pmpcfg", RVF_Pmp, .legal = pmpcfg_legal, .read = riscv_pmpcfg_read, .write = riscv_pmpcfg_write },
     { 0x3b0, 0x3ef, .name = "pmpaddr", RVF_Pmp, .read = riscv_pmpaddr_read, .write = riscv_pmpaddr_write },
+    { 0x723, 0x73f, .name = "mhpmeventh", RVF_Sscofpmf, HIGH, 0x323 },
     { ONE(0x747), .name = "mseccfg", .flags = WIDE, .legal = mseccfg_legal, FIELD(mseccfg), .write = riscv_mseccfg_write },
     { ONE(0x757), .name = "mseccfgh", .flags = HIGH, .base = 0x747, .legal = mseccfg_legal },
     { ONE(0xb00), .name = "mcycle", M_COUNTER },
     { ONE(0xb02), .name = "minstret", M_COUNTER },
-    { 0xb03, 0xb1f, .name = "mhpmcounter", .read = zero_read, .write = ignore_write },
+    { 0xb03, 0xb1f, .name = "mhpmcounter", M_COUNTER },
     { ONE(0xb80), .name = "mcycleh", .flags = HIGH, .base = 0xb00 },
     { ONE(0xb82), .name = "minstreth", .flags = HIGH, .base = 0xb02 },
-    { 0xb83, 0xb9f, .name = "mhpmcounterh", .flags = RV32_ONLY, .read = zero_read, .write = ignore_write },
+    { 0xb83, 0xb9f, .name = "mhpmcounterh", .flags = HIGH, .base = 0xb03 },
     { ONE(0xc00), .name = "cycle", RVF_Zicntr, .legal = counter_legal, U_COUNTER },
     { ONE(0xc01), .name = "time", RVF_Zicntr, .legal = counter_legal, U_COUNTER },
     { ONE(0xc02), .name = "instret", RVF_Zicntr, .legal = counter_legal, U_COUNTER },
-    { 0xc03, 0xc1f, .name = "hpmcounter", RVF_Zihpm, .legal = hpm_legal, .read = zero_read },
+    { 0xc03, 0xc1f, .name = "hpmcounter", RVF_Zihpm, .legal = counter_legal, U_COUNTER },
     { ONE(0xc80), .name = "cycleh", RVF_Zicntr, HIGH, 0xc00, counter_legal },
     { ONE(0xc81), .name = "timeh", RVF_Zicntr, HIGH, 0xc01, counter_legal },
     { ONE(0xc82), .name = "instreth", RVF_Zicntr, HIGH, 0xc02, counter_legal },
-    { 0xc83, 0xc9f, .name = "hpmcounterh", RVF_Zihpm, RV32_ONLY, .legal = hpm_legal, .read = zero_read },
+    { 0xc83, 0xc9f, .name = "hpmcounterh", RVF_Zihpm, HIGH, 0xc03, counter_legal },
+    { ONE(0xda0), .name = "scountovf", RVF_Sscofpmf, .read = riscv_scountovf_read },
     { ONE(0xf11), .name = "mvendorid", FIELD(mvendorid) },
     { ONE(0xf12), .name = "marchid", FIELD(marchid) },
     { ONE(0xf13), .name = "mimpid", FIELD(mimpid) },
@@ -396,10 +393,12 @@ const char *riscv_csr_name(unsigned csr)
 
 /* ---- accesses */
 
+static unsigned base_of(const struct csr *high, unsigned number) { return high->base + (number - high->first); }
+
 static uint64_t value_read(struct riscv_cpu *c, const struct csr *r, unsigned number)
 {
     if (r->flags & HIGH)
-        return value_read(c, csr_find(r->base), r->base) >> 32;
+        return value_read(c, csr_find(r->base), base_of(r, number)) >> 32;
     return r->read ? r->read(c, number) : *(uint64_t *)((char *)c + r->offset);
 }
 
@@ -418,7 +417,7 @@ static void csr_store(struct riscv_cpu *c, const struct csr *r, unsigned number,
 {
     if (c->xlen == 32 && r->flags & (WIDE | HIGH)) {
         const struct csr *base = r->flags & HIGH ? csr_find(r->base) : r;
-        unsigned base_number = r->flags & HIGH ? r->base : number;
+        unsigned base_number = r->flags & HIGH ? base_of(r, number) : number;
         uint64_t old = value_read(c, base, base_number);
 
         v = r->flags & HIGH ? (uint32_t)old | v << 32 : (old & ~UINT64_C(0xffffffff)) | (uint32_t)v;

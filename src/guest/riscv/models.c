@@ -29,7 +29,7 @@ static const struct riscv_model models[] = {
 };
 
 /* Not in this build. */
-static const uint8_t missing[] = { RVF_E, RVF_V, RVF_H, RVF_Zfinx, RVF_Zdinx, RVF_Sdtrig, RVF_Sscofpmf };
+static const uint8_t missing[] = { RVF_E, RVF_V, RVF_H, RVF_Zfinx, RVF_Zdinx, RVF_Sdtrig };
 /* What main memory and supervisor mode do here whatever the model. */
 static const uint8_t always[] = { RVF_Ziccamoa, RVF_Ziccif, RVF_Zicclsm, RVF_Ziccrse, RVF_Za64rs, RVF_Ssccptr,
                                   RVF_Sscounterenw, RVF_Sstvala, RVF_Sstvecd, RVF_Svvptc };
@@ -51,7 +51,7 @@ static const struct { uint8_t feature, needs; } needs[] = {
     { RVF_Zawrs, RVF_Zalrsc }, { RVF_Smepmp, RVF_Pmp }, { RVF_Sstc, RVF_S }, { RVF_Svadu, RVF_S }, { RVF_Svade, RVF_S },
     { RVF_Svinval, RVF_S }, { RVF_Svnapot, RVF_S }, { RVF_Svpbmt, RVF_S }, { RVF_Sv32, RVF_S }, { RVF_Sv39, RVF_S },
     { RVF_Sv48, RVF_Sv39 }, { RVF_Sv57, RVF_Sv48 }, { RVF_Ssccptr, RVF_S }, { RVF_Sscounterenw, RVF_S },
-    { RVF_Sstvala, RVF_S }, { RVF_Sstvecd, RVF_S }, { RVF_Svvptc, RVF_S }, { RVF_Zihpm, RVF_Zicsr },
+    { RVF_Sstvala, RVF_S }, { RVF_Sstvecd, RVF_S }, { RVF_Svvptc, RVF_S }, { RVF_Zihpm, RVF_Zicsr }, { RVF_Sscofpmf, RVF_Zihpm }, { RVF_Sscofpmf, RVF_S },
     { RVF_Zicntr, RVF_Zicsr }, { RVF_Ziccamoa, RVF_Zaamo }, { RVF_Ziccrse, RVF_Zalrsc }, { RVF_Za64rs, RVF_Zalrsc },
 };
 /* The first is, or has, the second. */
@@ -199,10 +199,25 @@ static bool number(const char *value, uint64_t *out, struct error *err)
     return parse_uint(value ? value : "", UINT64_MAX, out, err);
 }
 
+/* The programmable counters: how many, from the third on, or which. */
+static bool counters(const char *key, const char *value, uint32_t *mask, struct error *err)
+{
+    enum { FIRST = 3, MAX = 29 };
+    uint64_t n = 0, all = ((UINT64_C(1) << MAX) - 1) << FIRST;
+    bool how_many = !strcmp(key, "pmu-num");
+
+    if (!number(value, &n, err))
+        return false;
+    if (how_many ? n > MAX : n & ~all)
+        return error_setf(err, ERR_GENERIC, how_many ? "at most 29" : "a mask of bits 3 to 31", "-cpu: %s=%s is too much", key, value);
+    *mask = (uint32_t)(how_many ? ((UINT64_C(1) << n) - 1) << FIRST : n);
+    return true;
+}
+
 /* Properties that are not extensions. -1: none of that name; else whether the value was good. */
 static int property(struct spec *s, const char *key, const char *value, struct error *err)
 {
-    static const char *const accepted[] = { "pmu-num", "pmu-mask", "priv_spec", "vext_spec", "vlen", "elen", "short-isa-string",
+    static const char *const accepted[] = { "priv_spec", "vext_spec", "vlen", "elen", "short-isa-string",
                                             "x-misa-w" };
     struct riscv_identity *id = s->id;
     uint64_t n = 0;
@@ -215,6 +230,8 @@ static int property(struct spec *s, const char *key, const char *value, struct e
         return number(value, &id->mimpid, err);
     if (!strcmp(key, "resetvec"))
         return number(value, &id->reset_vector, err);
+    if (!strcmp(key, "pmu-num") || !strcmp(key, "pmu-mask"))
+        return counters(key, value, &id->hpm_mask, err);
     if (g_str_has_prefix(key, "cbo") && g_str_has_suffix(key, "_blocksize")) {
         if (!number(value, &n, err))
             return 0;
@@ -304,7 +321,7 @@ bool riscv_identity_parse(struct riscv_identity *id, const char *spec, bool rv32
     m = model_find(words[0], rv32);
     if (!m)
         return unknown_model(words[0], rv32, err);
-    *id = (struct riscv_identity){ .reset_vector = 0x1000, .cbo_bytes = 64 };
+    *id = (struct riscv_identity){ .reset_vector = 0x1000, .cbo_bytes = 64, .hpm_mask = 0x7fff8 };
     list = rv32 ? riscv32_models(&count) : riscv64_models(&count);
     for (unsigned n = 0; n < count; n++)
         if (list[n].data == m)
@@ -313,9 +330,14 @@ bool riscv_identity_parse(struct riscv_identity *id, const char *spec, bool rv32
     for (unsigned n = 1; words[n]; n++)
         if (*words[n] && !parse_option(&s, words[n], err))
             return false;
-    return settle(&s, err);
+    if (!settle(&s, err))
+        return false;
+    if (!RISCV_HAS(&id->features, Zihpm))
+        id->hpm_mask = 0;
+    return true;
 }
 
+uint32_t riscv_hpm_counters(const struct cpu *cpu) { return riscv_identity((const struct riscv_cpu *)cpu)->hpm_mask; }
 unsigned riscv_cbo_bytes(const struct cpu *cpu) { return riscv_identity((const struct riscv_cpu *)cpu)->cbo_bytes; }
 
 /* ---- ISA strings: single letters, then the others in the order of features.def. Options that are no extensions begin

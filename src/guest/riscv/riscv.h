@@ -67,8 +67,7 @@ struct riscv_cpu {
     uint8_t pmpcfg[64];
     uint64_t pmpaddr[64];
     uint8_t pmp_fetch;                  /* bit per privilege: MODE_PMP_FETCH; follows from pmpcfg and pmpaddr */
-    uint64_t mcycle, minstret;          /* offsets to the counters' source */
-    uint64_t mhpmevent[32], mhpmcounter[32];
+    uint64_t mcycle, minstret;          /* offsets to the counters' source; the programmable ones are in `sys` */
     uint64_t tselect, tdata1[4], tdata2[4], tdata3[4];
     uint64_t fault_value;               /* mtval/stval of cpu.exception */
     bool halted;                        /* WFI */
@@ -218,5 +217,6 @@ void riscv_set_irq(struct riscv_cpu *c, unsigned bit, bool level);
 uint64_t riscv_cpu_time(struct cpu *cpu);
 void riscv_time_set_offset(struct cpu *cpu, int64_t ticks);
 unsigned riscv_cbo_bytes(const struct cpu *cpu);
+uint32_t riscv_hpm_counters(const struct cpu *cpu);     /* the programmable counters there are: a bit each, 3 to 31 */
 
 #endif

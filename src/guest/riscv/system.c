@@ -81,6 +81,7 @@ static void trap(struct riscv_cpu *c, unsigned cause, uint64_t tval, bool interr
         trap_supervisor(c, cause, bits, tval, interrupt);
     else
         trap_machine(c, cause, bits, tval, interrupt);
+    riscv_pmu_privilege(c);
 }
 
 /* Instruction addresses are even, or multiples of 4 without compressed instructions: IALIGN, 3.1.14. */
@@ -103,6 +104,7 @@ uint64_t riscv_helper_mret(struct cpu *cpu)
         s |= MSTATUS_MPP;
     c->mstatus = s | (s & MSTATUS_MPIE ? MSTATUS_MIE : 0) | MSTATUS_MPIE;
     c->priv = (uint8_t)mpp;
+    riscv_pmu_privilege(c);
     return return_pc(c, c->mepc);
 }
 
@@ -115,6 +117,7 @@ uint64_t riscv_helper_sret(struct cpu *cpu)
         riscv_raise_illegal(c, INSN_SRET);
     c->priv = c->mstatus & MSTATUS_SPP ? PRV_S : PRV_U;
     c->mstatus = s | (s & MSTATUS_SPIE ? MSTATUS_SIE : 0) | MSTATUS_SPIE;
+    riscv_pmu_privilege(c);
     return return_pc(c, c->sepc);
 }
 
@@ -402,7 +405,8 @@ static void reset_machine_csrs(struct riscv_cpu *c)
         c->mstatus |= MSTATUS_MPP;
     c->misa = misa_of(f);
     c->medeleg = c->mideleg = c->mtvec = c->mepc = c->mcause = c->mtval = c->mscratch = c->mie = 0;
-    c->mcounteren = c->mcountinhibit = 0;
+    c->mcounteren = 0;
+    riscv_pmu_reset(c);
     /* Its reset is ours to define (Zkr): firmware that knows nothing of it need not open seed to the kernel. */
     c->mseccfg = RISCV_HAS(f, Zkr) && RISCV_HAS(f, S) ? MSECCFG_SSEED : 0;
     /* Where A and D may be either kind and software was not asked, hardware updates them (Svadu alone). */
@@ -411,9 +415,6 @@ static void reset_machine_csrs(struct riscv_cpu *c)
     memset(c->pmpcfg, 0, sizeof(c->pmpcfg));
     c->pmp_fetch = 0;
     memset(c->pmpaddr, 0, sizeof(c->pmpaddr));
-    memset(c->mhpmevent, 0, sizeof(c->mhpmevent));
-    memset(c->mhpmcounter, 0, sizeof(c->mhpmcounter));
-    c->mcycle = c->minstret = 0;
     c->tselect = 0;
 }
 
@@ -444,7 +445,6 @@ void riscv_reset(struct cpu *cpu)
     cpu->pc = riscv_identity(c)->reset_vector;
     if (riscv_sys(c)) {
         riscv_sys(c)->seip_soft = false;
-        memset(riscv_sys(c)->stopped, 0, sizeof(riscv_sys(c)->stopped));
         riscv_stimecmp_changed(c);
     }
     cpu_tlb_context(cpu, ~0u, 0);

@@ -43,13 +43,13 @@ static inline unsigned satp_mode(const struct riscv_cpu *c)
 
 enum { RISCV_PMP_ENTRIES = 16 };
 enum { RISCV_TIME_HZ = 10000000 };
-enum { RISCV_COUNTERS = 19 /* cycle, time, instret and hpm 3 to 18 */ };
 
 /* Of a CPU: what -cpu says. */
 struct riscv_identity {
     struct riscv_features features;
     const struct cpu_model *model;
     uint64_t mvendorid, marchid, mimpid, reset_vector;
+    uint32_t hpm_mask;                  /* programmable counters, by number: some of 3 to 31 */
     uint16_t cbo_bytes;
 };
 static inline const struct riscv_identity *riscv_identity(const struct riscv_cpu *c) { return c->identity; }
@@ -61,7 +61,12 @@ struct riscv_system {
     struct vm_timer *stimer;
     struct vm_timer *nap;               /* ends a WFI in vain */
     int64_t time_offset;                /* ticks that mtime was set ahead, under timer_lock */
-    uint64_t stopped[RISCV_COUNTERS];   /* values of counters that mcountinhibit holds */
+    uint64_t stopped[3];                /* values of cycle and instret while mcountinhibit holds them */
+    /* The programmable counters: values as of hpm_at, and which of them run since, all under timer_lock. */
+    struct { uint64_t event, value; } hpm[32];
+    uint64_t hpm_at;
+    uint64_t hpm_runs, hpm_used;        /* a bit each; used: what runs, or would in another privilege; of the CPU's thread */
+    struct vm_timer *pmu_timer;
     bool seip_soft;                     /* mip.SEIP as machine mode wrote it; the line is in mip */
     uint16_t seed;
 };
@@ -99,9 +104,16 @@ bool riscv_timer_init(struct riscv_cpu *c);
 void riscv_timer_free(struct riscv_cpu *c);
 uint64_t riscv_time(const struct riscv_cpu *c);
 void riscv_stimecmp_changed(struct riscv_cpu *c);       /* or menvcfg.STCE, or the time */
+/* pmu.c */
 uint64_t riscv_counter_read(struct riscv_cpu *c, unsigned csr);
 void riscv_counter_write(struct riscv_cpu *c, unsigned csr, uint64_t v);
 void riscv_countinhibit_write(struct riscv_cpu *c, unsigned csr, uint64_t v);
+uint64_t riscv_hpmevent_read(struct riscv_cpu *c, unsigned csr);
+void riscv_hpmevent_write(struct riscv_cpu *c, unsigned csr, uint64_t v);
+uint64_t riscv_scountovf_read(struct riscv_cpu *c, unsigned csr);
+void riscv_pmu_privilege(struct riscv_cpu *c);          /* it changed: other counters run */
+void riscv_pmu_expired(void *cpu);                      /* the timer's */
+void riscv_pmu_reset(struct riscv_cpu *c);
 /* semihosting.c: cpu.exception was that of an EBREAK. true: it was a call, which is done or will be tried again */
 bool riscv_semihosting(struct riscv_cpu *c);
 /* models.c */

@@ -1,5 +1,5 @@
-/* Time of the RISC-V guests: the time CSR (the same as the ACLINT's mtime), stimecmp (Sstc), cycle and instret.
- * All are functions of the machine's clock: cycle and instret count its nanoseconds. */
+/* Time of the RISC-V guests: the time CSR (the same as the ACLINT's mtime) and stimecmp (Sstc), functions of the machine's
+ * clock. */
 #include <glib.h>
 #include "system.h"
 
@@ -72,7 +72,8 @@ bool riscv_timer_init(struct riscv_cpu *c)
     pthread_mutex_init(&s->timer_lock, NULL);
     s->stimer = vm_timer_new(s->vm, NULL, stimer_fired, c);
     s->nap = vm_timer_new(s->vm, NULL, nap_ended, c);
-    return s->stimer && s->nap;
+    s->pmu_timer = vm_timer_new(s->vm, NULL, riscv_pmu_expired, c);
+    return s->stimer && s->nap && s->pmu_timer;
 }
 
 void riscv_timer_free(struct riscv_cpu *c)
@@ -83,50 +84,8 @@ void riscv_timer_free(struct riscv_cpu *c)
         vm_timer_free(s->stimer);
     if (s->nap)
         vm_timer_free(s->nap);
-    s->stimer = s->nap = NULL;
+    if (s->pmu_timer)
+        vm_timer_free(s->pmu_timer);
+    s->stimer = s->nap = s->pmu_timer = NULL;
     pthread_mutex_destroy(&s->timer_lock);
-}
-
-/* ---- counters. csr: mcycle, minstret (0xb00, 0xb02), their user views (0xc00...), and the others, which count nothing. */
-
-static uint64_t source(const struct riscv_cpu *c) { return (uint64_t)vm_clock_ns(riscv_sys(c)->vm); }
-
-static uint64_t *offset_of(struct riscv_cpu *c, unsigned n) { return n == 0 ? &c->mcycle : n == 2 ? &c->minstret : NULL; }
-
-uint64_t riscv_counter_read(struct riscv_cpu *c, unsigned csr)
-{
-    unsigned n = csr & 31;
-    uint64_t *offset = offset_of(c, n);
-
-    if (n == 1)
-        return riscv_time(c);
-    if (!offset)
-        return c->mhpmcounter[n];
-    return c->mcountinhibit >> n & 1 ? riscv_sys(c)->stopped[n] : source(c) + *offset;
-}
-
-void riscv_counter_write(struct riscv_cpu *c, unsigned csr, uint64_t v)
-{
-    unsigned n = csr & 31;
-    uint64_t *offset = offset_of(c, n);
-
-    if (!offset)
-        return;
-    riscv_sys(c)->stopped[n] = v;
-    *offset = v - source(c);
-}
-
-void riscv_countinhibit_write(struct riscv_cpu *c, unsigned csr, uint64_t v)
-{
-    static const uint8_t counters[] = { 0, 2 };
-
-    for (unsigned k = 0; k < G_N_ELEMENTS(counters); k++) {
-        unsigned n = counters[k];
-        uint64_t value = riscv_counter_read(c, n);
-
-        if ((v ^ c->mcountinhibit) >> n & 1) {
-            riscv_counter_write(c, n, value);
-            c->mcountinhibit ^= UINT64_C(1) << n;
-        }
-    }
 }

@@ -104,6 +104,8 @@ STUB(do_csr_senvcfg) csrr a0, senvcfg; ecall
 STUB(do_csr_sstateen) csrr a0, 0x10c; ecall
 STUB(do_csr_mstateen) csrr a0, 0x30c; ecall
 STUB(do_csr_time)   csrr a0, time; ecall
+STUB(do_csr_scountovf) csrr a0, 0xda0; ecall
+STUB(do_csr_hpm3) csrr a0, hpmcounter3; ecall
 STUB(do_write_time) csrw time, a0; ecall
 STUB(do_sfence)     sfence.vma; ecall
 STUB(do_sret)       sret

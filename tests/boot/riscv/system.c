@@ -6,7 +6,7 @@ typedef unsigned long long u64;
 
 struct trap { ul cause, epc, tval, status, a0, unused[3], sp; } trap;
 struct trap *enter(ul mstatus, const void *pc, ul a0);
-extern char do_ecall[], do_load[], do_store[], do_load4[], do_store4[], do_amo[], do_amomax[], do_lr[], do_jump[], do_csr_mstatus[], do_csr_satp[], do_csr_time[], do_csr_senvcfg[], do_csr_sstateen[], do_csr_mstateen[], do_write_time[], do_sfence[],
+extern char do_ecall[], do_load[], do_store[], do_load4[], do_store4[], do_amo[], do_amomax[], do_lr[], do_jump[], do_csr_mstatus[], do_csr_satp[], do_csr_time[], do_csr_senvcfg[], do_csr_sstateen[], do_csr_mstateen[], do_csr_scountovf[], do_csr_hpm3[], do_write_time[], do_sfence[],
     do_sret[], do_mret[], do_wfi[], do_spin[], do_fp[], do_cbo_zero[], s_handler[], vectors[];
 
 #define READ(csr) ({ ul v_; __asm__ volatile("csrr %0, " #csr : "=r"(v_)); v_; })
@@ -157,6 +157,128 @@ static void counters(void)
     WRITE(mcycle, 1234);
     check("an inhibited counter", READ(mcycle), 1234);
     WRITE(mcountinhibit, 0);
+}
+
+/* ---- programmable counters, and what happens when they overflow (Sscofpmf) */
+#if __riscv_xlen == 64
+#define READ64(low, high) ((u64)READ(low))
+#define WRITE64(low, high, v) WRITE(low, v)
+#else
+#define READ64(low, high) ((u64)READ(high) << 32 | READ(low))
+#define WRITE64(low, high, v) do { WRITE(high, (u64)(v) >> 32); WRITE(low, v); } while (0)
+#endif
+static u64 hpm3(void) { return READ64(0xb03, 0xb83); }
+static void set_hpm3(u64 v) { WRITE64(0xb03, 0xb83, v); }
+static u64 event3(void) { return READ64(0x323, 0x723); }
+static void set_event3(u64 v) { WRITE64(0x323, 0x723, v); }
+enum { CYCLES = 1, INSTRUCTIONS = 2, LCOFI = 13 };
+#define OF ((u64)1 << 63)
+#define MINH ((u64)1 << 62)
+#define SINH ((u64)1 << 61)
+#define UINH ((u64)1 << 60)
+
+/* Whether the counter moves while much is done. */
+static ul moves(void)
+{
+    u64 start = hpm3();
+
+    for (volatile int n = 0; n < 10000; n++)
+        if (hpm3() != start)
+            return 1;
+    return 0;
+}
+
+static void overflow_filters(void)
+{
+    set_event3(-1);
+    check("what mhpmevent holds", event3() >> 56, 0xf0);
+    set_event3(CYCLES | MINH);
+    check("not in machine mode", moves(), 0);
+    set_event3(CYCLES | SINH | UINH);
+    check("in machine mode alone", moves(), 1);
+    set_event3(0);
+}
+
+static void overflow_interrupts(void)
+{
+    WRITE(mie, 1 << LCOFI);
+    set_event3(CYCLES | MINH | SINH);
+    set_hpm3(-1000);
+    traps("overflow in user mode", MPP(U), do_spin, 0, INTERRUPT | LCOFI, 0);
+    check("scountovf", READ(0xda0), 8);
+    check("OF", event3() >> 63, 1);
+    check("LCOFIP", READ(mip) >> LCOFI & 1, 1);
+    WRITE(mip, 0);
+    check("LCOFIP is software's to clear", READ(mip) >> LCOFI & 1, 0);
+    WRITE(mcounteren, ~8);
+    enter(MPP(S), do_csr_scountovf, 0);
+    check("scountovf of a counter that is kept to machine mode", trap.a0, 0);
+    WRITE(mcounteren, 8);
+    enter(MPP(S), do_csr_scountovf, 0);
+    check("scountovf in supervisor mode", trap.a0, 8);
+    traps("scountovf from U", MPP(U), do_csr_scountovf, 0, 2, *(unsigned *)do_csr_scountovf);
+
+    WRITE(mie, 0);
+    set_hpm3(-1000);
+    set_event3(CYCLES | OF);
+    while (hpm3() >> 63)
+        ;
+    check("no interrupt while OF is set", READ(mip) >> LCOFI & 1, 0);
+    set_event3(CYCLES);
+    check("OF is software's to clear", READ(0xda0), 0);
+    set_hpm3(-1000);
+    while (!(READ(mip) >> LCOFI & 1))
+        ;
+    check("an interrupt again, and OF", READ(0xda0), 8);
+    WRITE(mip, 0);
+}
+
+static void overflow_delegated(void)
+{
+    WRITE(mideleg, 1 << LCOFI);
+    check("LCOFI may be delegated", READ(mideleg), 1 << LCOFI);
+    WRITE(mie, 1 << LCOFI);
+    WRITE(stvec, s_handler);
+    set_event3(INSTRUCTIONS | MINH);    /* stands still here */
+    set_hpm3(-1000);
+    traps("delegated overflow", MPP(S) | 2 /* SIE */, do_spin, 0, 9, 0);
+    check("its scause", READ(scause), INTERRUPT | LCOFI);
+    WRITE(sip, 0);
+    check("LCOFIP is the supervisor's to clear", READ(mip) >> LCOFI & 1, 0);
+    WRITE(mideleg, 0);
+    WRITE(mie, 0);
+}
+
+static void programmable_counters(void)
+{
+    WRITE(mcountinhibit, -1);
+    set_hpm3(0x123456789);
+    if (!hpm3())
+        return;
+    WRITE(0x323, CYCLES);
+    check("an inhibited programmable counter", hpm3() == 0x123456789, 1);
+    WRITE(mcountinhibit, 0);
+    check("it counts cycles", moves(), 1);
+    WRITE(0x323, INSTRUCTIONS);
+    check("it counts instructions", moves(), 1);
+    WRITE(0x323, 0x7ff);
+    check("what is no event is not counted", moves(), 0);
+    WRITE(mcounteren, ~8);
+    WRITE(scounteren, 8);
+    traps("hpmcounter3 without leave", MPP(S), do_csr_hpm3, 0, 2, *(unsigned *)do_csr_hpm3);
+    WRITE(mcounteren, 8);
+    traps("hpmcounter3 from U", MPP(U), do_csr_hpm3, 0, 8, 0);
+    check("which is the same counter", trap.a0, READ(0xb03));
+    WRITE(0xb1f, -1);
+    check("a counter that is not there", READ(0xb1f), 0);
+    if (enter(MPP(M), do_csr_scountovf, 0)->cause != 2) {
+        overflow_filters();
+        overflow_interrupts();
+        overflow_delegated();
+    }
+    WRITE(0x323, 0);
+    WRITE(mcounteren, 0);
+    WRITE(scounteren, 0);
 }
 
 /* ---- physical memory protection */
@@ -476,6 +598,7 @@ int main(void)
     exceptions();
     state_enables();
     counters();
+    programmable_counters();
     protection();
     translation();
     accessed_dirty();
