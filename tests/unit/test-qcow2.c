@@ -8,10 +8,10 @@
 #include <unistd.h>
 #include "block/backend.h"
 #include "block/format/qcow2.h"
-#include "block/protocol/crashlog.h"
 #include "rhea/base/options.h"
 #include "rhea/block/bitmap.h"
 #include "node-options.h"
+#include "power-cut.h"
 
 static char *dir;
 static struct loop *loop;
@@ -661,13 +661,6 @@ static void test_shrink(const void *options)
 
 enum { CUT_SIZE = 2 << 20, CUT_SECTORS = CUT_SIZE / 512, CUT_STEPS = 400, CUT_BACKING = 1000000 };
 
-struct cut_event {
-    uint64_t log_end;
-    bool flush;
-    uint32_t sector, count, tag;
-    uint32_t *tags;             /* a snapshot gone back to: of each sector */
-};
-
 struct cut {
     struct block_node *n;
     GRand *rand;
@@ -678,14 +671,6 @@ struct cut {
     bool compressed;            /* an image being filled: convert -c */
     uint32_t now[CUT_SECTORS], *kept[SNAPSHOTS_MAX];
 };
-
-static uint64_t log_size(const char *path)
-{
-    struct stat st;
-
-    g_assert_cmpint(stat(path, &st), ==, 0);
-    return st.st_size;
-}
 
 static void cut_add(struct cut *c, struct cut_event e)
 {
@@ -766,102 +751,16 @@ static void cut_workload(void *arg)
     }
 }
 
-/* g_file_set_contents() waits for the disk, and so does a file that is emptied and written again. */
-static void put_file(const char *path, const void *data, size_t len)
+static void cut_check_content(const struct cut *c, struct block_node *n, uint64_t end)
 {
-    int fd = open(path, O_RDWR | O_CREAT, 0644);
-
-    g_assert_cmpint(write(fd, data, len), ==, len);
-    g_assert_cmpint(ftruncate(fd, len), ==, 0);
-    close(fd);
-}
-
-static uint64_t record_type(const uint8_t *log, uint64_t at)
-{
-    uint64_t type;
-
-    memcpy(&type, log + at, sizeof(type));
-    return type;
-}
-
-static uint64_t record_end(const uint8_t *log, uint64_t at)
-{
-    uint64_t h[3];
-
-    memcpy(h, log + at, sizeof(h));
-    return at + 24 + (h[0] == CRASHLOG_WRITE ? h[2] : 0);
-}
-
-/* The file as a cut after `end` bytes of the log may leave it. */
-static void cut_replay(GRand *rand, GByteArray *image, const uint8_t *log, uint64_t end)
-{
-    uint64_t durable = 0;
-
-    for (uint64_t at = 0; at < end; at = record_end(log, at))
-        if (record_type(log, at) == CRASHLOG_FLUSH)
-            durable = at;
-    for (uint64_t at = 0; at < end; at = record_end(log, at)) {
-        const uint8_t *data = record_type(log, at) == CRASHLOG_WRITE ? log + at + 24 : NULL;
-        bool sure = at < durable;
-        guint old = image->len;
-        uint64_t h[3];
-
-        memcpy(h, log + at, sizeof(h));
-        if (h[0] == CRASHLOG_FLUSH || (!sure && g_rand_boolean(rand)))
-            continue;
-        if (old < h[1] + h[2]) {
-            g_byte_array_set_size(image, h[1] + h[2]);
-            memset(image->data + old, 0, image->len - old);
-        }
-        for (uint64_t k = 0, n; k < h[2]; k += n) {     /* sector by sector of the file */
-            n = MIN(h[2] - k, 512 - (h[1] + k) % 512);
-            if (!sure && !g_rand_int_range(rand, 0, 4))
-                continue;
-            if (data)
-                memcpy(image->data + h[1] + k, data + k, n);
-            else
-                memset(image->data + h[1] + k, 0, n);
-        }
-    }
-}
-
-/* Which numbers may stand in each sector: the last one before the last flush that had ended, or any later. */
-static void cut_verify(const struct cut *c, struct block_node *n, uint64_t end)
-{
-    g_autofree uint32_t *buf = g_new(uint32_t, CUT_SIZE / 4);
-    g_autofree uint32_t *durable = g_new0(uint32_t, CUT_SECTORS);
+    g_autofree uint32_t *buf = g_new(uint32_t, CUT_SIZE / 4), *first = g_new0(uint32_t, CUT_SECTORS);
     struct job j = { .n = n, .bytes = CUT_SIZE, .buf = buf };
 
     for (uint32_t s = 0; n->backing && s < CUT_SECTORS; s++)
-        durable[s] = CUT_BACKING + s;
-    int last_flush = -1;
-
-    for (unsigned i = 0; i < c->events->len; i++)
-        if (g_array_index(c->events, struct cut_event, i).flush &&
-            g_array_index(c->events, struct cut_event, i).log_end <= end)
-            last_flush = i;
-    for (int i = 0; i < last_flush; i++) {
-        const struct cut_event *e = &g_array_index(c->events, struct cut_event, i);
-
-        for (uint32_t k = 0; !e->flush && k < e->count; k++)
-            durable[e->sector + k] = e->tags ? e->tags[k] : e->tag;
-    }
+        first[s] = CUT_BACKING + s;
     block_run(graph, job_read, &j);
     g_assert_cmpint(j.ret, ==, 0);
-    for (uint32_t s = 0; s < CUT_SECTORS; s++) {
-        for (unsigned w = 0; w < 128; w++) {
-            uint32_t seen = buf[s * 128 + w];
-            bool ok = seen == durable[s];
-
-            for (unsigned i = last_flush + 1; !ok && i < c->events->len; i++) {
-                const struct cut_event *e = &g_array_index(c->events, struct cut_event, i);
-
-                ok = !e->flush && s >= e->sector && s < e->sector + e->count && (e->tags ? e->tags[s] : e->tag) == seen;
-            }
-            if (!ok)
-                g_error("cut at %" PRIu64 ": sector %u word %u holds %u, not %u", end, s, w, seen, durable[s]);
-        }
-    }
+    cut_verify(c->events, first, buf, CUT_SECTORS, end);
 }
 
 /* The backing image of some: each sector holds its number. */
@@ -922,12 +821,12 @@ static void test_power_cut(const void *arg)
         struct block_node *n;
 
         g_byte_array_append(image, (guint8 *)base, base_len);
-        cut_replay(c->rand, image, (const uint8_t *)bytes, end);
+        cut_replay(c->rand, &image, 1, (const uint8_t *)bytes, end);
         put_file(out, image->data, image->len);
         n = open_node(json("{\"driver\":\"qcow2\",\"cache\":{\"no-flush\":true},\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}",
                            out));
         cut_check(n, out, i % 8 == 0);
-        cut_verify(c, n, end);
+        cut_check_content(c, n, end);
         node_unref(n);
     }
     node_unref(c->n);
@@ -975,7 +874,7 @@ static void test_power_cut_renaming(void)
             struct block_node *n;
 
             g_byte_array_append(image, (guint8 *)base, base_len);
-            cut_replay(rand, image, (const uint8_t *)bytes, record_end((uint8_t *)bytes, at));
+            cut_replay(rand, &image, 1, (const uint8_t *)bytes, record_end((uint8_t *)bytes, at));
             put_file(out, image->data, image->len);
             n = open_node(json("{\"driver\":\"qcow2\",\"backing\":\"\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", out));
             seen = n->drv->backing_filename(n, &format);
@@ -1023,7 +922,7 @@ static void test_power_cut_emptying(void)
         struct block_node *n;
 
         g_byte_array_append(image, (guint8 *)base, base_len);
-        cut_replay(rand, image, (const uint8_t *)bytes, at);
+        cut_replay(rand, &image, 1, (const uint8_t *)bytes, at);
         put_file(out, image->data, image->len);
         n = open_image(out);
         cut_check(n, out, written++ % 8 == 0);

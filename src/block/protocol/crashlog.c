@@ -1,6 +1,7 @@
 /* crashlog: passes everything on to `file`, and records writes and flushes in a log, for tests that ask what a loss of
- * power would leave. A record: type, offset, length (8 bytes each, host order), then for writes the data. A write is
- * recorded when it ends, a flush when it begins: what was recorded before it is what it makes durable. */
+ * power would leave. A record: what (crashlog.h), offset, length (8 bytes each, host order), then for writes the data. A
+ * write is recorded when it ends, a flush when it begins: what was recorded before it is what it makes durable. Several
+ * nodes (of one process or of many) share a log with append=on, each with an id, so that its order is that of all. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -13,15 +14,18 @@
 
 struct crashlog {
     int fd;
+    uint64_t id;
     struct co_mutex lock;
 };
 
-static const char *const crashlog_options[] = { "file", "log", NULL };
+static const char *const crashlog_options[] = { "file", "log", "id", "append", NULL };
 
 static bool crashlog_open(struct block_node *n, struct json_object *opts, struct error *err)
 {
     struct crashlog *s = n->state;
     const char *log = option_str(opts, "log", NULL);
+    int64_t id;
+    bool append;
 
     s->fd = -1;
     co_mutex_init(&s->lock);
@@ -30,7 +34,12 @@ static bool crashlog_open(struct block_node *n, struct json_object *opts, struct
         return false;
     if (!log)
         return error_set(err, ERR_GENERIC, "crashlog needs log=FILE", NULL);
-    s->fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (!option_int(opts, "id", 0, &id, err) || !option_bool(opts, "append", false, &append, err))
+        return false;
+    if (id < 0 || id >= CRASHLOG_IDS)
+        return error_set(err, ERR_GENERIC, "crashlog's id is from 0 to 255", NULL);
+    s->id = id;
+    s->fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (append ? 0 : O_TRUNC), 0600);
     if (s->fd < 0)
         return error_set_errno(err, errno, NULL, "cannot make '%s'", log);
     n->size = n->file->size;
@@ -51,7 +60,7 @@ static void crashlog_close(struct block_node *n)
 static int record(struct crashlog *s, enum crashlog_type type, uint64_t off, uint64_t bytes, const struct iovec *iov,
                   int niov)
 {
-    uint64_t head[3] = { type, off, bytes };
+    uint64_t head[3] = { type | s->id << CRASHLOG_ID_SHIFT, off, bytes };
     uint64_t len = iov_bytes(iov, niov);
     g_autofree uint8_t *data = g_malloc(sizeof(head) + len);
     ssize_t done;
