@@ -326,13 +326,20 @@ static void cuts(const struct shape *shape, struct guest *g, const uint32_t *fir
 {
     g_autoptr(GArray) ends = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     g_autofree char *bytes = NULL;
+    unsigned moved = 0;
     gsize len;
 
     g_assert_true(g_file_get_contents(log_path, &bytes, &len, NULL));
-    for (uint64_t at = 0; at < len; g_array_append_val(ends, at))
+    for (uint64_t at = 0; at < len; g_array_append_val(ends, at)) {
         at = record_end((uint8_t *)bytes, at);
-    for (unsigned i = 0; i < count; i++)
-        cut_once(shape, g, first, base, (uint8_t *)bytes, g_array_index(ends, uint64_t, g_rand_int_range(g->rand, 0, ends->len)));
+        if (at < g->new_from)
+            moved = ends->len + 1;
+    }
+    for (unsigned i = 0; i < count; i++) {      /* half of them soon after the disk moved, if it did */
+        unsigned first_end = i & 1 ? moved : 0, n = moved && i & 1 ? MIN(8, ends->len - moved) : ends->len - first_end;
+
+        cut_once(shape, g, first, base, (uint8_t *)bytes, g_array_index(ends, uint64_t, first_end + g_rand_int_range(g->rand, 0, n)));
+    }
 }
 
 static void round_of(const struct shape *shape, unsigned count)
