@@ -16,7 +16,7 @@ import time
 
 top = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path.insert(0, os.path.join(top, "tests"))
-from cases import run  # noqa: E402, F401
+from cases import run, until  # noqa: E402, F401
 
 build = os.environ.get("BUILD", os.path.join(top, "build"))
 soak = bool(os.environ.get("SOAK"))

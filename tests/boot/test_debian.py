@@ -6,15 +6,14 @@ import os
 import subprocess
 import tempfile
 import threading
-import time
 
-from boot import Machine, asset, build, free_port, run
+from boot import Machine, asset, build, free_port, run, until
 
 
-def ssh(guest, port, command, timeout=120):
+def ssh(guest, port, command, timeout=300, text=""):
     return subprocess.run(["ssh", "-i", f"{guest}/ssh_key", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
                            "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20", "-p", str(port), "root@127.0.0.1", command],
-                          capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+                          capture_output=True, text=True, timeout=timeout, input=text)
 
 
 def ssh_answers(guest, port):
@@ -46,9 +45,7 @@ def debian_to_login():
             m.expect(r"login: ", 400)
             m.send("root\n")
             m.expect(r"# ", 60)
-            deadline = time.monotonic() + 90        # the prompt may come before the network is up
-            while not ssh_answers(guest, port) and time.monotonic() < deadline:
-                time.sleep(1)
+            assert until(lambda: ssh_answers(guest, port))      # the prompt may come before the network is up
             r = ssh(guest, port, f"wget -qO- http://10.0.2.2:{web.server_port}/payload | sha256sum; systemctl is-system-running --wait")
             assert hashlib.sha256(payload).hexdigest() in r.stdout, (r.stdout, r.stderr)
             assert "running" in r.stdout, f"systemd: {r.stdout}"
@@ -58,4 +55,5 @@ def debian_to_login():
         web.shutdown()
 
 
-run([debian_to_login])
+if __name__ == "__main__":
+    run([debian_to_login])

@@ -44,7 +44,8 @@ APART void threads(void)
 
     for (int n = 0; n < 3; n++)
         pthread_create(&t[n], NULL, worker, NULL);
-    usleep(20000);
+    while (__atomic_load_n(&by_thread, __ATOMIC_SEQ_CST) < 3)
+        usleep(1000);
     all_here();
     release = 1;
     for (int n = 0; n < 3; n++)
