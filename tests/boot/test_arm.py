@@ -28,15 +28,15 @@ def to_userspace(smp=1, gic=2, kernel="arm64-cloud", cpu="cortex-a57", accel="ji
     return f"kernel-{kernel}-{smp}-gic{gic}-{cpu}-{accel}{more}", test
 
 
-def installer(kernel, cpu, emulator):
+def installer(kernel, cpu, emulator, accel="jit"):
     """Debian's installer to its first question."""
     def test():
         k = asset("kernel", kernel)
         with Machine("-cpu", cpu, "-kernel", f"{k}/vmlinuz", "-initrd", f"{k}/initrd.gz", "-append", "console=ttyAMA0", machine="virt",
-                     smp=2, memory="1G", emulator=emulator) as m:
+                     smp=2, memory="1G", accel=accel, emulator=emulator) as m:
             m.expect(r"Choose the language|Select a language", 300)
             m.clean()
-    return f"installer-{kernel}", test
+    return f"installer-{kernel}-{accel}", test
 
 
 def debug_and_profile(cpu):
@@ -55,7 +55,7 @@ def debug_and_profile(cpu):
     return f"debug-{cpu}", test
 
 
-def debian(gic, smp):
+def debian(gic, smp, accel="jit"):
     def test():
         guest = asset("debian-arm64")
         port = free_port()
@@ -66,18 +66,18 @@ def debian(gic, smp):
             with Machine("-cpu", "cortex-a57", "-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/initrd.img", "-append",
                          "root=/dev/vda rw console=ttyAMA0", "-drive", f"file={disk},if=virtio,format=qcow2", "-netdev",
                          f"user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=n", "-device",
-                         "virtio-rng-pci", machine=f"virt,gic-version={gic}", memory="1G", smp=smp, emulator=a64) as m:
+                         "virtio-rng-pci", machine=f"virt,gic-version={gic}", memory="1G", smp=smp, accel=accel, emulator=a64) as m:
                 m.expect(r"login: ", 400)
                 m.send("root\n")
                 m.expect(r"# ", 60)
-                m.send("ping -c 1 -W 5 10.0.2.2 >/dev/null; echo ping-$?; systemctl is-system-running --wait | tr a-z A-Z\n")
-                m.expect(r"ping-0", 60)
-                m.expect(r"RUNNING", 120)
+                m.send("until ping -c 1 -W 5 10.0.2.2 >/dev/null 2>&1; do sleep 1; done; echo ping-$?; systemctl is-system-running --wait | tr a-z A-Z\n")
+                m.expect(r"ping-0", 180)
+                m.expect(r"RUNNING", 300)
                 m.expect(r"# ", 60)              # type at a prompt, as a user does
                 m.clean()
                 m.send("poweroff\n")     # this kernel has no driver for the button
                 assert m.wait(120) == 0
-    return f"debian-gic{gic}-{smp}", test
+    return f"debian-{smp}-gic{gic}-{accel}", test
 
 
 NODES = """memory@40000000 cpus/cpu@0 cpus/cpu@1 cpus/cpu-map/socket0/cluster0/core1 psci timer intc@8000000 pl011@9000000 pl031@9010000
@@ -117,5 +117,11 @@ tests = [device_tree(2, "v2m@8020000"), device_tree(3, "its@8080000"), refused,
          debug_and_profile("cortex-a57"), debug_and_profile("max"), installer("arm64-installer", "cortex-a57", a64),
          installer("armhf-installer", "cortex-a15", "rhea-system-arm"), debian(2, 2), debian(3, 4)]
 if soak:
-    tests += [to_userspace(smp, gic, accel=f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for gic in (2, 3) for n in range(20)]
+    for n in range(20):                 # rounds over everything, every second one with forced timing
+        accel = f"jit,chaos={n}" if n % 2 else "jit"
+        tests += [to_userspace(smp, 2 + n // 2 % 2, kernel, accel=accel) for smp in (1, 2, 4)
+                  for kernel in ("arm64-cloud", "arm64", "arm64-trixie-cloud", "arm64-trixie")]
+        tests += [to_userspace(smp, 2, "armhf", cpu, accel) for smp, cpu in ((1, "cortex-a7"), (2, "cortex-a15"), (4, "cortex-a15"))]
+        tests += [installer("arm64-installer", "cortex-a57", a64, accel), installer("armhf-installer", "cortex-a15", "rhea-system-arm", accel)]
+        tests += [debian(2 + n // 2 % 2, smp, accel) for smp in (1, 2, 4)]
 run(tests)

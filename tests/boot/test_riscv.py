@@ -70,7 +70,7 @@ def contention():
         assert m.wait(60) == 0
 
 
-def debian(smp):
+def debian(smp, accel="jit"):
     """A disk with systemd: log in, network, a clean system, power off from inside."""
     def test():
         guest = asset("debian-riscv64")
@@ -79,13 +79,14 @@ def debian(smp):
             subprocess.run([program("rhea-img"), "create", "-q", "-f", "qcow2", "-b", f"{guest}/root.qcow2", "-F", "qcow2", disk], check=True)
             with Machine("-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/initrd.img", "-append", "root=/dev/vda rw console=ttyS0 systemd.default_device_timeout_sec=900",
                          "-drive", f"file={disk},if=virtio,format=qcow2", "-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n",
-                         "-device", "virtio-rng-pci", "-fw_cfg", "name=opt/me,string=told", machine="virt", memory="1G", smp=smp, emulator=rv64) as m:
+                         "-device", "virtio-rng-pci", "-fw_cfg", "name=opt/me,string=told", machine="virt", memory="1G", smp=smp, accel=accel,
+                         emulator=rv64) as m:
                 m.expect(r"login: ", 600)
                 m.send("root\n")
                 m.expect(r"# ", 90)
-                m.send("ping -c 1 -W 5 10.0.2.2 >/dev/null; echo ping-$?; systemctl is-system-running --wait | tr a-z A-Z\n")
-                m.expect(r"ping-0", 90)
-                m.expect(r"RUNNING", 180)
+                m.send("until ping -c 1 -W 5 10.0.2.2 >/dev/null 2>&1; do sleep 1; done; echo ping-$?; systemctl is-system-running --wait | tr a-z A-Z\n")
+                m.expect(r"ping-0", 180)
+                m.expect(r"RUNNING", 300)
                 m.send("modprobe qemu_fw_cfg; tr a-z A-Z < /sys/firmware/qemu_fw_cfg/by_name/opt/me/raw; echo\n")
                 m.expect(r"TOLD", 90)
                 m.send("dmesg -r | grep '^.[0-3]>'; echo end of 'dmesg'\n")
@@ -94,15 +95,17 @@ def debian(smp):
                 m.clean()
                 m.send("poweroff\n")
                 assert m.wait(180) == 0
-    return f"debian-{smp}", test
+    return f"debian-{smp}-{accel}", test
 
 
-def installer():
-    k = asset("kernel", "riscv64-installer")
-    with Machine("-kernel", f"{k}/vmlinuz", "-initrd", f"{k}/initrd.gz", "-append", "console=ttyS0 TERM=vt102 priority=low",
-                 machine="virt", memory="1G", smp=2, emulator=rv64) as m:
-        m.expect(r"Select a language|Choose language|installer main menu", 400)
-        m.clean()
+def installer(accel="jit"):
+    def test():
+        k = asset("kernel", "riscv64-installer")
+        with Machine("-kernel", f"{k}/vmlinuz", "-initrd", f"{k}/initrd.gz", "-append", "console=ttyS0 TERM=vt102 priority=low",
+                     machine="virt", memory="1G", smp=2, accel=accel, emulator=rv64) as m:
+            m.expect(r"Select a language|Choose language|installer main menu", 400)
+            m.clean()
+    return f"installer-{accel}", test
 
 
 def opensbi32():
@@ -263,9 +266,10 @@ rv64_full = "rv64,svinval=on,svnapot=on,svpbmt=on,sscofpmf=on"
 tests = [privileged(64, "jit", rv64_full), privileged(32, "jit", "rv32,svinval=on"), privileged(64, "interp", rv64_full),
          privileged(32, "interp", "max"), privileged(64, "jit,chaos=1", "max"), privileged(64, "jit,verify=on", rv64_full), opensbi, opensbi32, device_tree, refused, u_boot("machine"), u_boot("supervisor"), edk2, edk2_starts_kernel,
          loader_starts_kernel("systemd-boot", "virt", "acpi"), loader_starts_kernel("grub", "virt", "acpi"),
-         loader_starts_kernel("grub", "virt,acpi=off", "devicetree"), installer, to_userspace(1), to_userspace(2), to_userspace(4),
+         loader_starts_kernel("grub", "virt,acpi=off", "devicetree"), installer(), to_userspace(1), to_userspace(2), to_userspace(4),
          to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off"), debian(2), contention, profile("rv64,sscofpmf=on", "bookworm"), profile("max", "trixie"), power_button]
 if soak:
-    tests += [debian(1), debian(4)]
-    tests += [to_userspace(smp, f"jit,chaos={n}" if n % 2 else "jit") for smp in (1, 2, 4) for n in range(20)]
+    for n in range(20):                 # rounds over everything, every second one with forced timing
+        accel = f"jit,chaos={n}" if n % 2 else "jit"
+        tests += [to_userspace(smp, accel) for smp in (1, 2, 4)] + [debian(smp, accel) for smp in (1, 2, 4)] + [installer(accel)]
 run(tests)
