@@ -114,6 +114,19 @@ def test_sandbox():
             report(f"sandbox {name}", r.returncode == 0 and "\n0 failures\n" in r.stdout, r.stdout + r.stderr)
 
 
+def test_picolibc():
+    """riscv32: static programs on picolibc, with floating point in registers and without."""
+    folder = "/usr/lib/picolibc/riscv64-unknown-elf"
+    for arch, abi in (("rv32imafdc", "ilp32d"), ("rv32imac", "ilp32")):
+        program = os.path.join(work.name, "picolibc-" + arch)
+        r = run(["riscv64-unknown-elf-gcc", f"-march={arch}", f"-mabi={abi}", "-O1", "-nostdlib", "-static", "-ftls-model=local-exec", "-isystem",
+                 f"{folder}/include", "-L", f"{folder}/lib/{arch}/{abi}", "-o", program, os.path.join(here, "picolibc32.c"), "-lm", "-lc", "-lgcc"])
+        report(f"compile picolibc32.c for {arch}", r.returncode == 0, r.stderr)
+        for flags in ([], ["-interp"]):
+            r = run([rhea("riscv32"), *flags, program, "word"])
+            report(f"picolibc {arch} {flags}", r.returncode == 0 and r.stdout == "0 failures\n", f"{r.stdout}{r.stderr}exit {r.returncode}")
+
+
 def test_strings():
     """REP string instructions do what their single forms do, here and on the processor."""
     for guest in ("x86_64", "i386"):
@@ -276,7 +289,7 @@ def test_binfmt():
 
 
 parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "vdso": test_vdso, "hostile": test_hostile_elf, "sandbox": test_sandbox,
-         "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings}
+         "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings, "picolibc": test_picolibc}
 for name, part in parts.items():
     if not only or name in only:
         part()
