@@ -63,6 +63,130 @@ static bool file_maps(struct thread *t, const char *path, GString *s)
     return true;
 }
 
+/* ---- smaps: the guest's mappings, each with what the host's kernel counts there. What it counts in a mapping of its own
+ * that several of the guest's make up (of code, which is data to the host, and constants) is divided by their sizes. */
+
+enum { SMAPS_FIELDS = 24 };     /* those that are sums in kB: "Rss:" to "Locked:" */
+struct smaps_entry {
+    uint64_t start, end;        /* guest addresses */
+    char *line;                 /* of maps, with its newline */
+    uint64_t kb[SMAPS_FIELDS];
+    char flags[160];
+};
+struct smaps {
+    GPtrArray *entries;
+    char name[SMAPS_FIELDS][24];
+    unsigned fields;
+};
+
+static void smaps_entry_free(void *e)
+{
+    g_free(((struct smaps_entry *)e)->line);
+    g_free(e);
+}
+
+static void smaps_add(struct smaps *m, struct smaps_entry *e, const char *name, uint64_t kb)
+{
+    unsigned n = 0;
+
+    while (n < m->fields && strcmp(m->name[n], name))
+        n++;
+    if (n == SMAPS_FIELDS || !strcmp(name, "Size") || g_str_has_suffix(name, "PageSize"))
+        return;
+    if (n == m->fields)
+        g_strlcpy(m->name[m->fields++], name, sizeof(m->name[0]));
+    e->kb[n] += kb;
+}
+
+static bool smaps_read(struct process *p, struct smaps *m)
+{
+    g_autofree char *maps = mem_maps_text(p), *text = NULL;
+    uint64_t start = 0, stop = 0, kb;   /* of the host's mapping, as guest addresses */
+    char name[24], unit[3];
+    unsigned first = 0;         /* of the entries in it: both are sorted */
+
+    m->entries = g_ptr_array_new_with_free_func(smaps_entry_free);
+    for (char *line = maps, *end; (end = strchr(line, '\n')); line = end + 1) {
+        struct smaps_entry *e = g_new0(struct smaps_entry, 1);
+
+        e->line = g_strndup(line, end + 1 - line);
+        g_ptr_array_add(m->entries, e);
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64, &e->start, &e->end) != 2)
+            e->start = e->end = 0;
+    }
+    if (!g_file_get_contents("/proc/self/smaps", &text, NULL, NULL))
+        return false;
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        bool flags = g_str_has_prefix(line, "VmFlags:");
+
+        *end = 0;
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &start, &stop) == 2) {
+            start = start < p->base ? 0 : start - p->base;
+            stop = stop < p->base ? 0 : stop - p->base;
+            while (first < m->entries->len && ((struct smaps_entry *)m->entries->pdata[first])->end <= start)
+                first++;
+            continue;
+        }
+        if (!flags && sscanf(line, "%23[^:]: %" SCNu64 " %2s", name, &kb, unit) != 3)
+            continue;
+        for (unsigned n = first; n < m->entries->len; n++) {
+            struct smaps_entry *e = m->entries->pdata[n];
+
+            if (e->start >= stop)
+                break;
+            if (flags)
+                g_strlcpy(e->flags, line, sizeof(e->flags));
+            else
+                smaps_add(m, e, name, (double)kb * (MIN(e->end, stop) - MAX(e->start, start)) / (stop - start));
+        }
+    }
+    return true;
+}
+
+static void smaps_print(GString *s, const struct smaps *m, const uint64_t *kb)
+{
+    for (unsigned n = 0; n < m->fields; n++)
+        g_string_append_printf(s, "%s:%*" PRIu64 " kB\n", m->name[n], (int)(23 - strlen(m->name[n])), kb[n]);
+}
+
+static bool file_smaps(struct thread *t, const char *path, GString *s)
+{
+    struct smaps m = { 0 };
+    bool ok = smaps_read(t->process, &m);
+
+    for (unsigned n = 0; ok && n < m.entries->len; n++) {
+        struct smaps_entry *e = m.entries->pdata[n];
+
+        g_string_append_printf(s, "%sSize:%19" PRIu64 " kB\nKernelPageSize:%9d kB\nMMUPageSize:%12d kB\n", e->line, (e->end - e->start) >> 10,
+                               CPU_PAGE_SIZE >> 10, CPU_PAGE_SIZE >> 10);
+        smaps_print(s, &m, e->kb);
+        g_string_append_printf(s, "%s\n", e->flags[0] ? e->flags : "VmFlags: ");
+    }
+    g_ptr_array_unref(m.entries);
+    return ok;
+}
+
+static bool file_smaps_rollup(struct thread *t, const char *path, GString *s)
+{
+    uint64_t start = UINT64_MAX, end = 0, kb[SMAPS_FIELDS] = { 0 };
+    unsigned width = is_32bit(t) ? 8 : 12;
+    struct smaps m = { 0 };
+    bool ok = smaps_read(t->process, &m);
+
+    for (unsigned n = 0; ok && n < m.entries->len; n++) {
+        struct smaps_entry *e = m.entries->pdata[n];
+
+        start = MIN(start, e->start);
+        end = MAX(end, e->end);
+        for (unsigned k = 0; k < m.fields; k++)
+            kb[k] += e->kb[k];
+    }
+    g_string_append_printf(s, "%0*" PRIx64 "-%0*" PRIx64 " ---p 00000000 00:00 0 %*s[rollup]\n", width, start, width, end, 26, "");
+    smaps_print(s, &m, kb);
+    g_ptr_array_unref(m.entries);
+    return ok;
+}
+
 static bool file_auxv(struct thread *t, const char *path, GString *s)
 {
     append_memory(t, s, t->process->auxv_start, t->process->auxv_end);
@@ -135,7 +259,7 @@ static bool file_cpuinfo(struct thread *t, const char *path, GString *s)
 
 static const struct { const char *name; bool own; bool (*fill)(struct thread *t, const char *path, GString *s); } files[] = {
     { "maps", true, file_maps }, { "auxv", true, file_auxv }, { "cmdline", true, file_cmdline }, { "stat", true, file_stat },
-    { "environ", true, file_environ }, { "status", true, file_status }, { "/proc/cpuinfo", false, file_cpuinfo },
+    { "smaps", true, file_smaps }, { "smaps_rollup", true, file_smaps_rollup }, { "environ", true, file_environ }, { "status", true, file_status }, { "/proc/cpuinfo", false, file_cpuinfo },
 };
 
 static int64_t content_file(const char *name, const GString *s, int flags)

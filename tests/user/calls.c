@@ -166,6 +166,40 @@ static void files(void)
     }
 }
 
+/* What /proc/self/smaps says of the mapping at p: a field's kB, -1: nothing. */
+static long smaps_says(const char *path, void *p, const char *field)
+{
+    FILE *f = fopen(path, "r");
+    char line[512], name[64];
+    bool here = !p;
+    long kb = -1, v;
+
+    while (f && fgets(line, sizeof(line), f)) {
+        unsigned long a, b;
+
+        if (p && sscanf(line, "%lx-%lx ", &a, &b) == 2)
+            here = (uintptr_t)p >= a && (uintptr_t)p < b;
+        else if (here && sscanf(line, "%63[^:]: %ld kB", name, &v) == 2 && !strcmp(name, field))
+            kb = v;
+    }
+    if (f)
+        fclose(f);
+    return kb;
+}
+
+static void counted_memory(void)
+{
+    char *p = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);     /* joins no other */
+    long before = smaps_says("/proc/self/smaps_rollup", NULL, "Rss"), rss;
+
+    memset(p, 1, 400 << 10);
+    rss = smaps_says("/proc/self/smaps", p, "Rss");
+    OK("smaps", rss >= 400 && smaps_says("/proc/self/smaps", p, "Size") >= 1024 && smaps_says("/proc/self/smaps", p, "KernelPageSize") == 4);
+    OK("smaps of code", smaps_says("/proc/self/smaps", (void *)counted_memory, "Rss") > 0);
+    OK("smaps_rollup", before > 0 && smaps_says("/proc/self/smaps_rollup", NULL, "Rss") >= 400);
+    munmap(p, 1 << 20);
+}
+
 /* ---- pipes, sockets, waiting */
 
 static int tcp_pair(int out[2])
@@ -357,6 +391,7 @@ static void memory(void)
     OK("null", touch(NULL, false) == SIGSEGV && fault_addr == 0 && fault_code == SEGV_MAPERR);
     sigaction(SIGSEGV, &old[0], NULL);
     sigaction(SIGBUS, &old[1], NULL);
+    counted_memory();
 }
 
 /* ---- processes */
