@@ -33,6 +33,7 @@ struct loop {
     gpointer event_tag;
     int event_fd;
     bool is_default;                    /* uses GLib's default context */
+    bool single_task;
 
     _Atomic(struct post *) posted;      /* a stack, newest first: pushed from any thread */
     struct post *ready, *ready_tail;    /* a queue: taken from `posted`, popped one by one (a callback may step) */
@@ -53,6 +54,12 @@ struct loop {
 
     GPollFD *fds;
     int nfds;
+
+    /* Busy waiting, see loop.h. window: what the next wait is given, 0 to poll_max. While it is 0 one wait of
+     * `misses` tries the longest all the same: sleep itself makes waits look long. */
+    atomic_llong poll_max, poll_grow, poll_shrink;
+    int64_t window;
+    unsigned misses, misses_left;
 };
 
 struct loop_timer {
@@ -77,6 +84,7 @@ struct loop_source {
 };
 
 static __thread struct loop *current;
+static __thread struct { struct loop *loop; const struct loop_poller *ops; void *arg; } poller;
 static atomic_bool default_taken;
 
 int64_t host_clock_ns(void)
@@ -95,6 +103,16 @@ struct loop *loop_current(void)
 GMainContext *loop_context(struct loop *l)
 {
     return l->context;
+}
+
+void loop_set_single_task(struct loop *l, bool on)
+{
+    l->single_task = on;
+}
+
+bool loop_single_task(const struct loop *l)
+{
+    return l->single_task;
 }
 
 int loop_thread_id(const struct loop *l)
@@ -408,6 +426,7 @@ struct loop *loop_new(const char *name)
     l->name = g_strdup(name);
     l->is_default = name && !strcmp(name, "main") && !atomic_exchange(&default_taken, true);
     l->context = l->is_default ? g_main_context_ref(g_main_context_default()) : g_main_context_new();
+    l->poll_max = LOOP_POLL_MAX_NS;
     l->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (l->event_fd < 0)
         g_error("eventfd: %s", g_strerror(errno));      /* out of descriptors at start-up: nothing can work */
@@ -466,15 +485,83 @@ static struct timespec *wait_time(struct loop *l, int glib_ms, struct timespec *
     return ts;
 }
 
+/* ---- busy waiting */
+
+enum { POLL_FIRST_NS = 4000, POLL_LIMIT_NS = 10000000, POLL_MISSES_MAX = 256 };
+
+void loop_set_poller(struct loop *l, const struct loop_poller *ops, void *arg)
+{
+    poller.loop = ops ? l : NULL;
+    poller.ops = ops;
+    poller.arg = arg;
+}
+
+void loop_set_poll(struct loop *l, int64_t max_ns, int64_t grow, int64_t shrink)
+{
+    atomic_store(&l->poll_max, MIN(max_ns, POLL_LIMIT_NS));
+    atomic_store(&l->poll_grow, grow);
+    atomic_store(&l->poll_shrink, shrink);
+}
+
+static void spin_hint(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");            /* YIELD does nothing on most */
+#endif
+}
+
+/* Waits for the poller's answer, a post or the first timer as long as the window says. Returns when the wait began, 0:
+ * nothing to be learnt from this one. */
+static int64_t poll_spin(struct loop *l)
+{
+    int64_t max = atomic_load_explicit(&l->poll_max, memory_order_relaxed), window = MIN(l->window, max), start, end;
+
+    if (!max || poller.loop != l || !poller.ops->begin(poller.arg) || l->ready)
+        return 0;
+    start = host_clock_ns();
+    if (!window && l->misses_left) {
+        l->misses_left--;
+        return start;
+    }
+    end = MIN(start + (window ? window : max), timers_next(l));
+    while (!poller.ops->ready(poller.arg) && !atomic_load_explicit(&l->posted, memory_order_relaxed) &&
+           host_clock_ns() < end)
+        spin_hint();
+    return start;
+}
+
+/* After the wait: would spinning have caught it? */
+static void poll_learn(struct loop *l, int64_t start)
+{
+    int64_t max = atomic_load_explicit(&l->poll_max, memory_order_relaxed), waited = host_clock_ns() - start;
+    int64_t grow = atomic_load_explicit(&l->poll_grow, memory_order_relaxed),
+            shrink = atomic_load_explicit(&l->poll_shrink, memory_order_relaxed);
+
+    if (waited > max) {
+        if (!l->window && !l->misses_left)
+            l->misses_left = l->misses = MIN(2 * l->misses + 1, POLL_MISSES_MAX);
+        l->window = shrink > 0 ? l->window / shrink : 0;
+    } else if (poller.loop == l && poller.ops->ready(poller.arg)) {
+        l->misses = l->misses_left = 0;
+        if (waited > l->window)
+            l->window = MIN(max, l->window ? l->window * (grow > 0 ? MIN(grow, 64) : 2) : MAX(waited, POLL_FIRST_NS));
+    }
+}
+
 bool loop_step(struct loop *l, bool block)
 {
     struct timespec ts;
     int priority, glib_ms, n;
+    int64_t polled = 0;
     bool ready;
 
     loop_enter(l);
     if (!g_main_context_acquire(l->context))
         return false;
+    if (block && !atomic_load_explicit(&l->posted, memory_order_relaxed))
+        polled = poll_spin(l);
     g_main_context_prepare(l->context, &priority);
     while ((n = g_main_context_query(l->context, priority, &glib_ms, l->fds, l->nfds)) > l->nfds) {
         l->nfds = n + 8;
@@ -486,6 +573,8 @@ bool loop_step(struct loop *l, bool block)
     if (ppoll((struct pollfd *)l->fds, n, wait_time(l, glib_ms, &ts), NULL) < 0)
         for (int i = 0; i < n; i++)
             l->fds[i].revents = 0;
+    if (polled)
+        poll_learn(l, polled);
     ready = g_main_context_check(l->context, priority, l->fds, n);
     if (ready)
         g_main_context_dispatch(l->context);

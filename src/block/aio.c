@@ -13,6 +13,7 @@
 #include "rhea/base/coroutine.h"
 
 enum { RING_ENTRIES = 256, RING_MAX_INFLIGHT = 1024, POOL_THREADS_MAX = 16, POOL_IDLE_S = 10, ASYNC_BYTES = 512 << 10 };
+enum { IN_PLACE_BYTES = 64 << 10, IN_PLACE_MAX = 32 };
 
 struct ring {
     struct io_uring uring;
@@ -20,6 +21,8 @@ struct ring {
     GSource *source;
     unsigned unsubmitted, inflight;
     struct aio_req *backlog, *backlog_tail;     /* what did not fit */
+    struct aio_req *done;                       /* made in place (at most one), done() not called yet */
+    unsigned in_place;                          /* made in place since the loop last looked around */
 };
 
 struct ring_source {
@@ -151,7 +154,11 @@ static bool ring_push(struct ring *g, struct aio_req *r)
 static void ring_reap(struct ring *g)
 {
     struct io_uring_cqe *cqe;
+    struct aio_req *done = g->done;
 
+    g->done = NULL;
+    if (done)
+        req_finish(done, done->result);
     while (io_uring_peek_cqe(&g->uring, &cqe) == 0) {
         struct aio_req *r = io_uring_cqe_get_data(cqe);
         int res = cqe->res, ret;
@@ -176,15 +183,42 @@ static gboolean ring_prepare(GSource *source, gint *timeout)
     struct ring *g = ((struct ring_source *)source)->ring;
 
     *timeout = -1;
+    g->in_place = 0;
     if (g->unsubmitted && io_uring_submit(&g->uring) >= 0)
         g->unsubmitted = 0;
-    return io_uring_cq_ready(&g->uring) > 0;
+    return g->done || io_uring_cq_ready(&g->uring) > 0;
 }
 
 static gboolean ring_check(GSource *source)
 {
-    return io_uring_cq_ready(&((struct ring_source *)source)->ring->uring) > 0;
+    struct ring *g = ((struct ring_source *)source)->ring;
+
+    return g->done || io_uring_cq_ready(&g->uring) > 0;
 }
+
+/* ---- busy waiting for it */
+
+static bool ring_poll_begin(void *arg)
+{
+    struct ring *g = arg;
+
+    if (g->unsubmitted && io_uring_submit(&g->uring) >= 0)
+        g->unsubmitted = 0;
+    return g->inflight > 0 && !g->done;
+}
+
+/* With cooperative task running the kernel may have the result and wait for us to come by. */
+static bool ring_poll_ready(void *arg)
+{
+    struct ring *g = arg;
+    unsigned flags = __atomic_load_n(g->uring.sq.kflags, __ATOMIC_RELAXED);
+
+    if (flags & IORING_SQ_TASKRUN)
+        io_uring_get_events(&g->uring);
+    return io_uring_cq_ready(&g->uring) > 0;
+}
+
+static const struct loop_poller ring_poller = { .begin = ring_poll_begin, .ready = ring_poll_ready };
 
 static gboolean ring_dispatch(GSource *source, GSourceFunc fn, gpointer arg)
 {
@@ -200,6 +234,7 @@ static void ring_free(void *arg)
 {
     struct ring *g = arg;
 
+    loop_set_poller(g->loop, NULL, NULL);
     g_source_destroy(g->source);
     g_source_unref(g->source);
     io_uring_queue_exit(&g->uring);
@@ -215,8 +250,8 @@ static void ring_key_init(void)
 static struct ring *ring_new(struct loop *loop)
 {
     struct ring *g = g_new0(struct ring, 1);
-    int ret =
-        io_uring_queue_init(RING_ENTRIES, &g->uring, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER);
+    int ret = io_uring_queue_init(RING_ENTRIES, &g->uring, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+                                  IORING_SETUP_SINGLE_ISSUER);
 
     if (ret == -EINVAL)                         /* before Linux 6.0 */
         ret = io_uring_queue_init(RING_ENTRIES, &g->uring, 0);
@@ -231,6 +266,7 @@ static struct ring *ring_new(struct loop *loop)
     g_source_add_unix_fd(g->source, g->uring.ring_fd, G_IO_IN);
     g_source_set_can_recurse(g->source, TRUE);
     g_source_attach(g->source, loop_context(loop));
+    loop_set_poller(loop, &ring_poller, g);
     return g;
 }
 
@@ -239,7 +275,7 @@ static struct ring *ring_get(void)
 {
     struct loop *loop = loop_current();
 
-    if (thread_ring && thread_ring->loop == loop)
+    if (thread_ring && thread_ring->loop == loop && !g_source_is_destroyed(thread_ring->source))
         return thread_ring;
     if (thread_no_ring || !loop)
         return NULL;
@@ -393,22 +429,51 @@ int pool_run(int (*fn)(void *arg), void *arg)
 
 /* ---- both */
 
-void aio_submit(struct aio_req *r)
+/* Most file systems take a buffered write only where it may block, so the ring passes it to a thread of the kernel: two
+ * wake-ups for a copy of a few microseconds. A program that has nothing else to do makes it itself, unless others are
+ * under way that could go on meanwhile. */
+static bool req_in_place(struct ring *g, struct aio_req *r)
 {
-    struct ring *g = r->threads ? NULL : ring_get();
-    struct pool_task *t;
+    if (r->op != AIO_WRITE || !r->buffered || r->bytes > IN_PLACE_BYTES || g->inflight || g->backlog || g->done ||
+        g->in_place >= IN_PLACE_MAX || !loop_single_task(g->loop))
+        return false;
+    g->in_place++;
+    r->result = req_blocking(r);
+    return true;
+}
 
-    r->progress = 0;
-    r->rest = NULL;
-    if (g) {
-        if (g->backlog || !ring_push(g, r))
-            ring_queue(g, r);
-        return;
-    }
+static void pool_submit(struct aio_req *r)
+{
+    struct pool_task *t = g_new0(struct pool_task, 1);
+
     r->loop = loop_current();
-    t = g_new0(struct pool_task, 1);
     t->req = r;
     pool_add(t);
+}
+
+static void req_start(struct aio_req *r, struct ring *g)
+{
+    if (!g)
+        pool_submit(r);
+    else if (g->backlog || !ring_push(g, r))
+        ring_queue(g, r);
+}
+
+static struct ring *req_init(struct aio_req *r)
+{
+    r->progress = 0;
+    r->rest = NULL;
+    return r->threads ? NULL : ring_get();
+}
+
+void aio_submit(struct aio_req *r)
+{
+    struct ring *g = req_init(r);
+
+    if (g && req_in_place(g, r))
+        g->done = r;
+    else
+        req_start(r, g);
 }
 
 static void aio_wake(struct aio_req *r, int ret)
@@ -419,9 +484,15 @@ static void aio_wake(struct aio_req *r, int ret)
 
 int aio_run(struct aio_req *r)
 {
+    struct ring *g = req_init(r);
+
+    if (g && req_in_place(g, r)) {
+        g_free(r->rest);
+        return r->result;
+    }
     r->done = aio_wake;
     r->opaque = coroutine_self();
-    aio_submit(r);
+    req_start(r, g);
     coroutine_yield();
     return r->result;
 }

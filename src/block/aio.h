@@ -13,6 +13,7 @@ enum aio_op { AIO_READ, AIO_WRITE, AIO_FSYNC, AIO_FALLOCATE };
 struct aio_req {
     enum aio_op op;
     bool threads;               /* not by io_uring */
+    bool buffered;              /* fd goes through the host's page cache */
     int fd;
     int mode;                   /* AIO_FALLOCATE */
     uint64_t off, bytes;

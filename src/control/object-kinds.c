@@ -22,6 +22,21 @@ static void iothread_started(void *opaque)
 {
 }
 
+static bool iothread_poll_set(struct iothread *t, struct error *err)
+{
+    static const char *const names[] = { "poll-max-ns", "poll-grow", "poll-shrink" };
+    int64_t v[G_N_ELEMENTS(names)];
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (!option_int(t->obj.opts, names[i], i ? 0 : LOOP_POLL_MAX_NS, &v[i], err))
+            return false;
+        if (v[i] < 0)
+            return error_setf(err, ERR_GENERIC, NULL, "%s value must be in range [0, %" PRId64 "]", names[i], INT64_MAX);
+    }
+    loop_set_poll(t->loop, v[0], v[1], v[2]);
+    return true;
+}
+
 static bool iothread_create(struct object *obj, struct error *err)
 {
     struct iothread *t = (struct iothread *)obj;
@@ -32,6 +47,11 @@ static bool iothread_create(struct object *obj, struct error *err)
         if (!option_int(obj->opts, p->name, 0, &v, err))
             return false;
     t->loop = loop_new(name);
+    if (!iothread_poll_set(t, err)) {
+        loop_free(t->loop);
+        t->loop = NULL;
+        return false;
+    }
     loop_thread_start(t->loop);
     loop_call(t->loop, iothread_started, NULL);         /* query-iothreads tells its id */
     return true;
@@ -47,21 +67,23 @@ static void iothread_destroy(struct object *obj)
     loop_free(t->loop);
 }
 
-/* Polling tunables: kept and shown; the loop sleeps in the kernel, it does not poll. */
 static bool iothread_set(struct object *obj, const char *prop, struct json_object *value, struct error *err)
 {
     if (!json_object_is_type(value, json_type_int))
         return error_setf(err, ERR_GENERIC, NULL, "%s is a number", prop);
+    if (json_object_get_int64(value) < 0)
+        return error_setf(err, ERR_GENERIC, NULL, "%s value must be in range [0, %" PRId64 "]", prop, INT64_MAX);
     json_object_object_add(obj->opts, prop, json_object_get(value));
-    return true;
+    return iothread_poll_set((struct iothread *)obj, err);
 }
 
 OBJECT = {
     .name = "iothread", .parent = "event-loop-base", .summary = "a thread that runs devices' I/O",
     .size = sizeof(struct iothread), .create = iothread_create, .destroy = iothread_destroy, .set = iothread_set,
     .props = (const struct prop[]){
-        OPTION("poll-max-ns", PROP_U64, "0", "longest busy wait (taken, not used)"),
-        OPTION("poll-grow", PROP_U64, "0", "taken, not used"), OPTION("poll-shrink", PROP_U64, "0", "taken, not used"),
+        OPTION("poll-max-ns", PROP_U64, "32768", "longest busy wait for a completion; 0: none"),
+        OPTION("poll-grow", PROP_U64, "0", "the wait's growth when it was too short; 0: twofold"),
+        OPTION("poll-shrink", PROP_U64, "0", "its divisor when it was in vain; 0: back to none"),
         OPTION("aio-max-batch", PROP_U64, "0", "taken, not used"),
         OPTION("thread-pool-min", PROP_U64, "0", "taken, not used"),
         OPTION("thread-pool-max", PROP_U64, "64", "taken, not used"), { 0 } },

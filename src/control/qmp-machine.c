@@ -437,7 +437,7 @@ static int64_t iothread_option(struct object *obj, const char *name)
 {
     int64_t v;
 
-    return option_int(obj->opts, name, 0, &v, NULL) ? v : 0;
+    return option_int(obj->opts, name, strcmp(name, "poll-max-ns") ? 0 : LOOP_POLL_MAX_NS, &v, NULL) ? v : 0;
 }
 
 bool qmp_query_iothreads(struct vm *vm, struct json_object **ret, struct error *err)

@@ -424,6 +424,7 @@ static int run(struct img *c, const struct img_command *cmd, int argc, char **ar
     if (ret <= 0)
         return ret ? img_fail(c, cmd->run == img_compare ? 2 : EXIT_BAD) : 0;
     c->loop = loop_new("main");
+    loop_set_single_task(c->loop, true);
     loop_enter(c->loop);
     c->graph = block_graph_new(NULL, c->loop);
     c->graph->objects = &objects;

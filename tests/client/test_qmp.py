@@ -297,7 +297,12 @@ def test_human_monitor_command():
         assert 'info registers' in hmp('help info') and 'stop|s' in hmp('help')
         assert 'no CPU' in hmp('info registers') and hmp('info name') == ''
         assert hmp('object_add iothread,id=io1') == ''
-        assert s.run('query-iothreads')[0]['thread-id'] > 0
+        t = s.run('query-iothreads')[0]
+        assert t['thread-id'] > 0 and (t['poll-max-ns'], t['poll-grow']) == (32768, 0)
+        s.run('qom-set', {'path': '/objects/io1', 'property': 'poll-max-ns', 'value': 4000})
+        assert s.run('query-iothreads')[0]['poll-max-ns'] == 4000
+        bad = {'execute': 'qom-set', 'arguments': {'path': '/objects/io1', 'property': 'poll-grow', 'value': -1}}
+        assert error_of(s.ask(json.dumps(bad))) == 'GenericError'
         assert hmp('object_del io1') == '' and 'Error' in hmp('object_del io1')
 
 

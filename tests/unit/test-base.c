@@ -274,6 +274,67 @@ static void test_loop_threads(void)
     loop_free(p.b);
 }
 
+/* ---- busy waiting */
+
+struct answer { struct loop *l; bool expected; unsigned asked, after; bool got; };
+
+static bool answer_begin(void *arg)
+{
+    struct answer *a = arg;
+
+    a->asked = 0;
+    return a->expected;
+}
+
+static void answer_take(void *arg)
+{
+    ((struct answer *)arg)->got = true;
+}
+
+static bool answer_ready(void *arg)
+{
+    struct answer *a = arg;
+
+    if (++a->asked == a->after)
+        loop_post(a->l, answer_take, a);
+    return a->asked >= a->after;
+}
+
+static const struct loop_poller answer_poller = { .begin = answer_begin, .ready = answer_ready };
+
+static void nothing(void *arg)
+{
+}
+
+/* What is asked for is found without sleep; nothing expected: nobody asks. The timer only ends what goes wrong. */
+static void test_loop_poll(void)
+{
+    struct loop *l = loop_new("t");
+    struct answer a = { .l = l, .after = 3 };
+    struct loop_timer *t = loop_timer_new(l, nothing, NULL);
+
+    loop_enter(l);
+    loop_set_poll(l, 10000000, 0, 0);
+    loop_set_poller(l, &answer_poller, &a);
+    loop_timer_set(t, host_clock_ns() + 1000000);
+    loop_step(l, true);
+    g_assert_cmpuint(a.asked, ==, 0);
+    a.expected = true;
+    for (int i = 0; i < 100 && !a.got; i++) {           /* the host may take the processor away meanwhile */
+        loop_timer_set(t, host_clock_ns() + 20000000);
+        loop_step(l, true);
+    }
+    g_assert_true(a.got);
+    loop_set_poll(l, 0, 0, 0);
+    a.got = false;
+    loop_timer_set(t, host_clock_ns() + 1000000);
+    loop_step(l, true);
+    g_assert_false(a.got);
+    loop_set_poller(l, NULL, NULL);
+    loop_timer_free(t);
+    loop_free(l);
+}
+
 struct tick { struct loop *l; struct loop_timer *t; int64_t due; int64_t late[200]; unsigned n; };
 
 static void tick(void *arg)
@@ -583,6 +644,7 @@ int main(int argc, char **argv)
     g_test_add_func("/loop/post-order", test_loop_post_order);
     g_test_add_func("/loop/nested-step", test_loop_nested_step);
     g_test_add_func("/loop/threads", test_loop_threads);
+    g_test_add_func("/loop/poll", test_loop_poll);
     g_test_add_func("/loop/timer-precision", test_timer_precision);
     g_test_add_func("/loop/timer-order", test_timer_order);
     g_test_add_func("/loop/timer-cancel-waits", test_timer_cancel_waits);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "block/aio.h"
 #include "block/backend.h"
 #include "rhea/base/options.h"
 #include "rhea/vm/vm.h"
@@ -154,6 +155,64 @@ static void test_raw(const void *extra)
     g_free(buf);
     g_free(text);
     g_assert_cmpuint(g_hash_table_size(graph->nodes), ==, 0);
+}
+
+/* A program with one task makes small buffered writes itself: nothing is waited for, and no chain of them deepens the stack. */
+struct chain { struct block_backend *b; uint64_t off, end; uint8_t buf[512]; struct iovec iov; unsigned depth; int ret; };
+
+static void chain_next(void *arg, int ret)
+{
+    struct chain *k = arg;
+
+    g_assert_cmpuint(++k->depth, ==, 1);
+    k->ret = ret;
+    k->off += 512;
+    memset(k->buf, k->off >> 9, 512);
+    k->iov = (struct iovec){ k->buf, 512 };
+    if (!ret && k->off < k->end)
+        block_writev(k->b, k->off, &k->iov, 1, 0, chain_next, k);
+    k->depth--;
+}
+
+static void write_in_coroutine(void *arg)
+{
+    struct block_node *n = arg;
+    uint8_t buf[512];
+
+    memset(buf, 0x77, sizeof(buf));
+    g_assert_cmpint(node_pwrite(n, 0, buf, sizeof(buf)), ==, 0);
+    n->write_threshold = 1;             /* the end was reached */
+}
+
+static void test_single_task(void)
+{
+    g_autofree char *path = image_make("a.img", 1 << 20);
+    struct block_node *n = open_json("{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path);
+    struct error err = ERROR_INIT;
+    struct chain k = { .b = backend_open(graph, n, true, &err), .end = 1 << 20 };
+    char *text;
+    gsize len;
+
+    g_assert_nonnull(k.b);
+    loop_set_single_task(loop, true);
+    coroutine_start(write_in_coroutine, n);
+    g_assert_cmpuint(n->write_threshold, ==, aio_have_uring());
+    while (!n->write_threshold)
+        loop_step(loop, true);
+    n->write_threshold = 0;
+    chain_next(&k, 0);
+    while (k.off < k.end)
+        loop_step(loop, true);
+    g_assert_cmpint(k.ret, ==, 0);
+    loop_set_single_task(loop, false);
+    backend_free(k.b);
+    node_unref(n);
+    g_assert_true(g_file_get_contents(path, &text, &len, NULL));
+    g_assert_cmpuint(len, ==, 1 << 20);
+    g_assert_cmphex((uint8_t)text[0], ==, 0x77);
+    for (unsigned i = 512; i < len; i++)
+        g_assert_cmphex((uint8_t)text[i], ==, (uint8_t)(i >> 9));
+    g_free(text);
 }
 
 static void test_raw_part(void)
@@ -381,6 +440,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/block/raw/uring", "", test_raw);
     g_test_add_data_func("/block/raw/threads", ",\"aio\":\"threads\"", test_raw);
     g_test_add_data_func("/block/raw/direct", ",\"cache\":{\"direct\":true}", test_raw);
+    g_test_add_func("/block/raw/single-task", test_single_task);
     g_test_add_func("/block/raw/part", test_raw_part);
     g_test_add_func("/block/open-errors", test_open_errors);
     g_test_add_func("/block/lock", test_lock);

@@ -27,6 +27,10 @@ struct loop *loop_current(void);                /* loop run by this thread, or N
 /* Declares that this thread runs l. loop_run(), loop_step() do so; needed only for what comes before them. */
 void loop_enter(struct loop *l);
 GMainContext *loop_context(struct loop *l);
+/* For programs that do one thing: nothing waits for the loop but the work itself, so short host calls that seldom block
+ * (a buffered write) are best made in place, without a thread. Set before l runs. */
+void loop_set_single_task(struct loop *l, bool on);
+bool loop_single_task(const struct loop *l);
 
 /* fn(arg) soon, on l's thread; any thread and signal-free code may call. In order of posting. */
 void loop_post(struct loop *l, void (*fn)(void *arg), void *arg);
@@ -40,6 +44,18 @@ void loop_timer_free(struct loop_timer *t);
 void loop_timer_set(struct loop_timer *t, int64_t host_ns);
 void loop_timer_cancel(struct loop_timer *t);
 int64_t host_clock_ns(void);                    /* CLOCK_MONOTONIC */
+
+/* Busy waiting: falling asleep and being woken takes longer than many a request. While the poller expects something the
+ * loop asks it for up to a window of time before it sleeps. The window grows (times `grow`, 0: 2) when the wait was
+ * short enough to be spent so, and shrinks (by `shrink`, 0: to nothing) when it was longer than max_ns. */
+struct loop_poller {
+    bool (*begin)(void *arg);   /* hands over what waits to be submitted; true: an answer is expected */
+    bool (*ready)(void *arg);   /* it is there */
+};
+enum { LOOP_POLL_MAX_NS = 32768 };              /* unless loop_set_poll() says otherwise */
+/* Of this thread while it runs l; NULL: none. */
+void loop_set_poller(struct loop *l, const struct loop_poller *poller, void *arg);
+void loop_set_poll(struct loop *l, int64_t max_ns, int64_t grow, int64_t shrink);       /* max_ns 0: never; any thread */
 
 /* Watches a file descriptor; events 0 pauses it. fn gets the events seen. On l's thread, or before it runs. */
 struct loop_fd *loop_fd_add(struct loop *l, int fd, unsigned events, void (*fn)(void *arg, unsigned events),

@@ -191,8 +191,8 @@ static int file_transfer(struct block_node *n, enum aio_op op, uint64_t off, uin
                          int niov)
 {
     struct file *f = n->state;
-    struct aio_req r = { .op = op, .threads = f->threads, .fd = f->fd, .off = off, .bytes = bytes, .iov = iov,
-                         .niov = niov };
+    struct aio_req r = { .op = op, .threads = f->threads, .buffered = !n->direct, .fd = f->fd, .off = off,
+                         .bytes = bytes, .iov = iov, .niov = niov };
 
     return aio_run(&r);
 }
@@ -212,6 +212,7 @@ static bool file_submit(struct block_node *n, struct aio_req *r)
     struct file *f = n->state;
 
     r->threads = f->threads;
+    r->buffered = !n->direct;
     r->fd = f->fd;
     aio_submit(r);
     return true;
