@@ -65,11 +65,13 @@ struct nbd_server_options {
     const char *tls_creds, *tls_authz;
     unsigned max_connections;           /* 0: no limit */
     unsigned handshake_seconds;         /* 0: no limit */
+    bool held;                          /* clients wait until nbd_server_admit() */
 };
 bool nbd_server_start(struct block_graph *g, const struct nbd_server_options *o, struct error *err);
 /* On sockets that listen already (taken), for socket activation. */
 bool nbd_server_start_fds(struct block_graph *g, const struct nbd_server_options *o, const int *fds, int count, struct error *err);
 void nbd_server_stop(struct block_graph *g);
+void nbd_server_admit(struct block_graph *g);
 bool nbd_server_running(const struct block_graph *g);
 /* fn(arg, clients) whenever a client comes or goes. */
 void nbd_server_on_clients(struct block_graph *g, void (*fn)(void *arg, unsigned clients), void *arg);

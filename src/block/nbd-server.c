@@ -18,7 +18,7 @@ static void accept_update(struct nbd_server *s)
 
     for (int i = 0; i < s->fd_count; i++)
         if (s->watches[i])
-            loop_fd_set(s->watches[i], full || s->stopping ? 0 : LOOP_IN);
+            loop_fd_set(s->watches[i], full || s->stopping || s->held ? 0 : LOOP_IN);
 }
 
 static void clients_changed(struct nbd_server *s)
@@ -121,12 +121,13 @@ bool nbd_server_start_fds(struct block_graph *g, const struct nbd_server_options
     s->tls_authz = g_strdup(o->tls_authz);
     s->max_connections = o->max_connections;
     s->handshake_seconds = o->handshake_seconds;
+    s->held = o->held;
     s->clients = g_ptr_array_new();
     s->fd_count = MIN(count, (int)G_N_ELEMENTS(s->fds));
     g->nbd_server = s;
     for (int i = 0; i < s->fd_count; i++) {
         s->fds[i] = fds[i];
-        s->watches[i] = loop_fd_add(g->loop, fds[i], LOOP_IN, server_incoming, s);
+        s->watches[i] = loop_fd_add(g->loop, fds[i], s->held ? 0 : LOOP_IN, server_incoming, s);
     }
     return true;
 }
@@ -149,6 +150,12 @@ bool nbd_server_start(struct block_graph *g, const struct nbd_server_options *o,
     if (!strcmp(option_str(o->addr, "type", ""), "unix") && option_bool(o->addr, "abstract", false, &abstract, NULL) && !abstract)
         g->nbd_server->unlink_path = g_strdup(option_str(o->addr, "path", ""));
     return true;
+}
+
+void nbd_server_admit(struct block_graph *g)
+{
+    g->nbd_server->held = false;
+    accept_update(g->nbd_server);
 }
 
 bool nbd_server_running(const struct block_graph *g)
@@ -189,6 +196,7 @@ void nbd_server_stop(struct block_graph *g)
     while (s->clients->len)
         loop_step(g->loop, true);
     g_ptr_array_free(s->clients, TRUE);
+    nbd_buffers_free(&s->buffers);
     object_put(s->creds);
     g_free(s->tls_authz);
     g_free(s->unlink_path);

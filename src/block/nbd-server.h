@@ -34,6 +34,11 @@ struct nbd_client {
     uint64_t bytes;                     /* ... and their data */
 };
 
+/* Requests' data. Memory given back to the host comes again page by page, each a fault: more than the copy costs. */
+enum { NBD_BUFFER_SMALLEST = 12, NBD_BUFFER_CLASSES = 10, NBD_BUFFERS_KEPT = 16 << 20 };    /* 4 KiB to 2 MiB */
+struct nbd_buffer { struct nbd_buffer *next; };
+struct nbd_buffers { struct nbd_buffer *unused[NBD_BUFFER_CLASSES]; uint64_t kept; };
+
 struct nbd_server {
     struct block_graph *graph;
     struct object *creds;
@@ -42,7 +47,8 @@ struct nbd_server {
     struct loop_fd *watches[16];
     int fds[16], fd_count;
     GPtrArray *clients;
-    bool stopping;
+    bool stopping, held;
+    struct nbd_buffers buffers;
     char *unlink_path;
     void (*on_clients)(void *arg, unsigned clients);
     void *on_clients_arg;
@@ -52,6 +58,7 @@ struct nbd_server {
 int nbd_negotiate(struct nbd_client *c);
 /* [co] nbd-transmit.c: until the client goes. */
 void nbd_transmit(struct nbd_client *c);
+void nbd_buffers_free(struct nbd_buffers *b);
 uint16_t nbd_export_flags(const struct nbd_client *c, const struct nbd_export *x);
 struct nbd_export *nbd_export_find(struct block_graph *g, const char *name);
 void nbd_client_close(struct nbd_client *c);

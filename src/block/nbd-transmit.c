@@ -14,12 +14,57 @@ struct request {
     uint64_t cookie, off, len;
     uint16_t type, flags;
     void *buf;
+    uint64_t buf_size;                  /* of one that is kept for others, else 0 */
     uint64_t held;                      /* counted in c->bytes */
     uint32_t *ids;                      /* BLOCK_STATUS with a payload: contexts wanted, or NULL for all */
     unsigned id_count;
     int refused;                        /* errno found before it began */
     const char *why;
 };
+
+/* ---- buffers: powers of two, the last given back is the first taken (the processor's caches know it best) */
+
+static bool buffer_take(struct request *q, uint64_t len)
+{
+    struct nbd_buffers *b = &q->c->server->buffers;
+    struct block_node *n = q->c->export->e.b->root;
+    unsigned order = MAX(len > 1 ? 64 - __builtin_clzll(len - 1) : 0, NBD_BUFFER_SMALLEST), class = order - NBD_BUFFER_SMALLEST;
+
+    q->buf_size = class < NBD_BUFFER_CLASSES && n->limits.mem_align <= 1 << NBD_BUFFER_SMALLEST ? 1ull << order : 0;
+    if (q->buf_size && b->unused[class]) {
+        q->buf = b->unused[class];
+        b->unused[class] = b->unused[class]->next;
+        b->kept -= q->buf_size;
+    } else {
+        q->buf = node_buffer(n, q->buf_size ? q->buf_size : len);
+    }
+    return q->buf;
+}
+
+static void buffer_give_back(struct request *q)
+{
+    struct nbd_buffers *b = &q->c->server->buffers;
+    struct nbd_buffer *unused = q->buf, **list;
+
+    if (!unused || !q->buf_size || b->kept + q->buf_size > NBD_BUFFERS_KEPT) {
+        free(q->buf);
+        return;
+    }
+    list = &b->unused[__builtin_ctzll(q->buf_size) - NBD_BUFFER_SMALLEST];
+    unused->next = *list;
+    *list = unused;
+    b->kept += q->buf_size;
+}
+
+void nbd_buffers_free(struct nbd_buffers *b)
+{
+    for (unsigned i = 0; i < NBD_BUFFER_CLASSES; i++) {
+        for (struct nbd_buffer *p = b->unused[i], *next; p; p = next) {
+            next = p->next;
+            free(p);
+        }
+    }
+}
 
 /* ---- replies */
 
@@ -364,7 +409,7 @@ static void request_run(void *arg)
     ret = q->refused ? send_error(q, q->refused, q->why) : commands[q->type].run(q);
     if (ret)
         nbd_channel_shutdown(c->ch);
-    free(q->buf);
+    buffer_give_back(q);
     g_free(q->ids);
     c->requests--;
     c->bytes -= q->held;
@@ -392,8 +437,7 @@ static int take_payload(struct nbd_client *c, struct request *q, uint64_t len)
     if (q->type == NBD_CMD_WRITE || !len) {
         if (!len)
             return 0;
-        q->buf = node_buffer(c->export->e.b->root, len);
-        if (!q->buf)
+        if (!buffer_take(q, len))
             return -ENOMEM;
         return nbd_read(c->ch, q->buf, len);
     }
@@ -446,8 +490,7 @@ static int request_take(struct nbd_client *c, struct request **out)
         return ret;
     request_check(q, flagged);
     if (q->type == NBD_CMD_READ && !q->refused && q->len) {
-        q->buf = node_buffer(c->export->e.b->root, q->len);
-        if (!q->buf)
+        if (!buffer_take(q, q->len))
             refuse(q, ENOMEM, NULL);
     }
     return 0;
@@ -465,7 +508,7 @@ void nbd_transmit(struct nbd_client *c)
     }
     c->closing = true;                  /* nobody waits for the end of what takes long */
     if (q) {
-        free(q->buf);
+        buffer_give_back(q);
         g_free(q->ids);
         g_free(q);
     }

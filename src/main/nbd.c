@@ -227,7 +227,7 @@ static int activation_fds(struct nbd_program *p)
 static bool start_server(struct nbd_program *p)
 {
     struct nbd_server_options o = { .tls_creds = p->tls_creds, .tls_authz = p->tls_authz, .max_connections = p->shared,
-                                    .handshake_seconds = p->handshake };
+                                    .handshake_seconds = p->handshake, .held = true };
     int fds[INHERITED_MAX], count = activation_fds(p);
     bool ok;
 
@@ -416,11 +416,12 @@ static void tell_parent(struct nbd_program *p)
 
 static int serve(struct nbd_program *p)
 {
-    /* the server first: an export is only made where one runs */
+    /* the server first: an export is only made where one runs. Who comes before it waits. */
     if (!start_server(p) || !add_export(p) || !write_pid(p))
         return fail(p);
     nbd_server_on_clients(p->graph, clients_changed, p);
     watch_signals(p);
+    nbd_server_admit(p->graph);
     if (p->connect && !attach_device(p))
         return fail(p);
     tell_parent(p);

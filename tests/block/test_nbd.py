@@ -109,6 +109,11 @@ def test_ends_with_its_client():
         run('nbdinfo', '--size', uri())
 
 
+def test_who_comes_before_the_image_is_open_waits():
+    with server('-f', '-U', os.path.abspath('slow'), '--filter=delay', 'memory', '1M', 'delay-open=1', sock='slow', program='nbdkit'):
+        size = run('nbdinfo', '--size', '--', '[', NBD, '-r', '-f', 'raw', uri(sock='slow'), ']').stdout
+    assert int(size) == MiB, size
+
 
 # ---- TLS
 
