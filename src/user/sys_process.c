@@ -171,6 +171,47 @@ SYS(set_thread_area)
     return r ? r : guest_write(t, a[0], desc, 4);
 }
 
+/* Entries, then zeros up to `bytes`. */
+static int64_t ldt_to_guest(struct thread *t, uint64_t va, uint64_t bytes)
+{
+    uint64_t entry[64];
+    unsigned n, first = 0;
+
+    bytes = MIN(bytes, 8192 * sizeof(entry[0]));
+    if (!t->process->guest->ldt_read(t->cpu, 0, entry, 1))
+        return 0;               /* there is no table */
+    for (uint64_t at = 0; at < bytes; at += sizeof(entry), first += n) {
+        memset(entry, 0, sizeof(entry));
+        n = t->process->guest->ldt_read(t->cpu, first, entry, G_N_ELEMENTS(entry));
+        if (guest_write(t, va + at, entry, MIN(bytes - at, sizeof(entry))))
+            return -EFAULT;
+    }
+    return bytes;
+}
+
+static int64_t modify_ldt(struct thread *t, const uint64_t *a)
+{
+    static const uint8_t zero[128];
+    uint64_t bytes = MIN(a[2], sizeof(zero));
+    uint32_t desc[4];
+
+    switch ((int)a[0]) {
+    case 0:
+        return ldt_to_guest(t, a[1], a[2]);
+    case 2:                     /* the default table: empty */
+        return guest_write(t, a[1], zero, bytes) ? -EFAULT : bytes;
+    case 1: case 0x11:
+        if (a[2] != sizeof(desc))
+            return -EINVAL;
+        return guest_read(t, desc, a[1], sizeof(desc)) ? -EFAULT : t->process->guest->ldt_write(t->cpu, desc, a[0] == 1);
+    default:
+        return -ENOSYS;
+    }
+}
+
+/* The kernel's result is 32 bits wide, for x86-64 too. */
+SYS(modify_ldt) { return t->process->guest->ldt_write ? (uint32_t)modify_ldt(t, a) : -ENOSYS; }
+
 SYS(arch_prctl)
 {
     uint64_t v;

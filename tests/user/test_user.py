@@ -114,6 +114,16 @@ def test_sandbox():
             report(f"sandbox {name}", r.returncode == 0 and "\n0 failures\n" in r.stdout, r.stdout + r.stderr)
 
 
+def test_ldt():
+    """Segments of a program's own, here and on the processor."""
+    for guest in ("x86_64", "i386"):
+        program = compile_for(guest, os.path.join(here, "ldt.c"), "ldt", "-static")
+        for name, argv in [(guest, [rhea(guest), program]), (f"{guest}, interpreted", [rhea(guest), "-interp", program]),
+                           (f"{guest}, by the processor", [program])]:
+            r = run(argv)
+            report(f"ldt {name}", r.returncode == 0 and r.stdout == "0 failures\n", r.stdout + r.stderr)
+
+
 def test_picolibc():
     """riscv32: static programs on picolibc, with floating point in registers and without."""
     folder = "/usr/lib/picolibc/riscv64-unknown-elf"
@@ -289,7 +299,7 @@ def test_binfmt():
 
 
 parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "vdso": test_vdso, "hostile": test_hostile_elf, "sandbox": test_sandbox,
-         "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings, "picolibc": test_picolibc}
+         "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings, "picolibc": test_picolibc, "ldt": test_ldt}
 for name, part in parts.items():
     if not only or name in only:
         part()

@@ -87,6 +87,10 @@ struct guest_user {
     void (*set_gs_base)(struct cpu *cpu, uint64_t v);
     uint64_t (*gs_base)(const struct cpu *cpu);
     int (*set_thread_area)(struct cpu *cpu, uint32_t desc[4]);
+    /* x86: modify_ldt(). Writes the entry of a struct user_desc, -errno; reads up to `count` entries from `first` on, how many there
+     * are. Both NULL elsewhere. */
+    int (*ldt_write)(struct cpu *cpu, const uint32_t desc[4], bool old);
+    unsigned (*ldt_read)(const struct cpu *cpu, unsigned first, uint64_t *out, unsigned count);
 
     /* Signals. push: makes the frame and sets registers to enter the handler; false: the stack is not writable. pop: state
      * from the frame at the stack pointer; false: it is no good (SIGSEGV). rt: rt_sigreturn. */

@@ -13,7 +13,18 @@ static bool is_64(const struct cpu *cpu) { return cpu->guest == &guest_x86_64; }
 
 /* ---- the CPU */
 
-struct x86_user { uint64_t tls[TLS_COUNT]; };   /* descriptors that set_thread_area() made */
+enum { LDT_ENTRIES = 8192 };
+
+/* The local descriptor table, which all threads of an address space have: modify_ldt(). entries: NULL before the first one is made. */
+struct x86_ldt {
+    _Atomic int users;
+    _Atomic unsigned count;     /* up to the last one that was ever written */
+    _Atomic uint64_t *_Atomic entries;
+};
+struct x86_user {
+    uint64_t tls[TLS_COUNT];    /* descriptors that set_thread_area() made */
+    struct x86_ldt *ldt;
+};
 
 static uint64_t host_tsc(void *opaque, struct x86_cpu *c) { return __builtin_ia32_rdtsc(); }
 
@@ -23,8 +34,12 @@ static bool user_descriptor(void *opaque, struct x86_cpu *c, uint16_t selector, 
     const struct x86_user *u = opaque;
     unsigned n = selector >> 3;
 
-    if (selector & 4)
-        return false;
+    if (selector & 4) {
+        _Atomic uint64_t *entries = u->ldt->entries;
+
+        *out = entries ? entries[n] : 0;
+        return *out != 0;
+    }
     if (n == SEL_SS >> 3)
         *out = UINT64_C(0x00cff3000000ffff);
     else if (n == SEL_CS32 >> 3)
@@ -74,12 +89,15 @@ static bool cpu_init(struct cpu *cpu, const char *model, struct error *err)
 {
     struct x86_cpu *c = x86(cpu);
     bool wide = is_64(cpu);
+    struct x86_user *u;
 
     if (!cpu->guest->cpu_init(cpu, NULL, model ? model : "max", err))
         return false;
     cpu->guest->cpu_reset(cpu);
     c->platform = &platform;
-    c->platform_opaque = g_new0(struct x86_user, 1);
+    u = c->platform_opaque = g_new0(struct x86_user, 1);
+    u->ldt = g_new0(struct x86_ldt, 1);
+    u->ldt->users = 1;
     c->gdt = c->idt = (struct x86_table){ 0 };
     c->seg[S_LDT] = c->seg[S_TR] = (struct x86_segment){ 0 };
     c->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
@@ -107,10 +125,20 @@ static void cpu_copy(struct cpu *to, struct cpu *from)
     struct x86_cpu *c = x86(to);
 
     c->platform_opaque = g_memdup2(c->platform_opaque, sizeof(struct x86_user));
+    ((struct x86_user *)c->platform_opaque)->ldt->users++;
 }
 
 /* The identity is shared by all threads, and stays. */
-static void cpu_free(struct cpu *cpu) { g_clear_pointer(&x86(cpu)->platform_opaque, g_free); }
+static void cpu_free(struct cpu *cpu)
+{
+    struct x86_user *u = g_steal_pointer(&x86(cpu)->platform_opaque);
+
+    if (u && --u->ldt->users == 0) {
+        g_free((void *)u->ldt->entries);
+        g_free(u->ldt);
+    }
+    g_free(u);
+}
 
 static void start(struct cpu *cpu, uint64_t entry, uint64_t sp)
 {
@@ -341,6 +369,56 @@ static int set_thread_area(struct cpu *cpu, uint32_t desc[4])
         if (s != S_CS && c->seg[s].selector >> 3 == n)
             segment(c, s, c->seg[s].selector);
     return 0;
+}
+
+/* ---- modify_ldt(2) */
+
+/* DS and ES follow at once, as Linux has it; the others when they are next loaded. */
+static void ldt_refresh(struct x86_cpu *c)
+{
+    for (unsigned k = 0; k < 2; k++) {
+        unsigned s = k ? S_ES : S_DS;
+
+        if (c->seg[s].selector & 4)
+            segment(c, s, c->seg[s].selector);
+    }
+}
+
+static int ldt_write(struct cpu *cpu, const uint32_t desc[4], bool old)
+{
+    struct x86_cpu *c = x86(cpu);
+    struct x86_ldt *l = ((struct x86_user *)c->platform_opaque)->ldt;
+    unsigned n = desc[0], contents = desc[3] >> 1 & 3;
+    bool present = !(desc[3] >> 5 & 1), empty = old && !desc[1] && !desc[2];
+    _Atomic uint64_t *entries = l->entries, *none = NULL;
+    uint32_t fill[4] = { desc[0], desc[1], desc[2], desc[3] & (old ? ~UINT32_C(0x40) : UINT32_MAX) };
+    unsigned count = l->count;
+
+    if (n >= LDT_ENTRIES || (contents == 3 && (old || present)))
+        return -EINVAL;
+    if (!entries) {
+        entries = g_malloc0(LDT_ENTRIES * sizeof(*entries));
+        if (!atomic_compare_exchange_strong(&l->entries, &none, entries)) {
+            g_free((void *)entries);
+            entries = none;
+        }
+    }
+    entries[n] = empty ? 0 : descriptor_of(fill);
+    while (count < n + 1 && !atomic_compare_exchange_weak(&l->count, &count, n + 1))
+        ;
+    ldt_refresh(c);
+    return 0;
+}
+
+static unsigned ldt_read(const struct cpu *cpu, unsigned first, uint64_t *out, unsigned count)
+{
+    const struct x86_ldt *l = ((const struct x86_user *)((const struct x86_cpu *)cpu)->platform_opaque)->ldt;
+    _Atomic uint64_t *entries = l->entries;
+    unsigned n;
+
+    for (n = 0; n < count && first + n < l->count; n++)
+        out[n] = entries[first + n];
+    return n;
 }
 
 /* ---- signals, 64 bits */
@@ -673,7 +751,7 @@ static bool pop32(struct cpu *cpu, bool rt, struct signal_return *out)
     .cpu_init = cpu_init, .cpu_copy = cpu_copy, .cpu_free = cpu_free, .start = start, .hwcaps = hwcaps,                \
     .cpuinfo = cpuinfo, .event = event, .trap = trap, .fault = fault, .syscall_number = syscall_number, .syscall_args = syscall_args, \
     .syscall_result = syscall_result, .syscall_again = syscall_again, .stack_pointer = stack_pointer,                  \
-    .set_stack_pointer = set_stack_pointer, .set_thread_area = set_thread_area, .code_protect = true, .default_model = "max"
+    .set_stack_pointer = set_stack_pointer, .set_thread_area = set_thread_area, .ldt_write = ldt_write, .ldt_read = ldt_read, .code_protect = true, .default_model = "max"
 
 const struct guest_user user_x86_64 = {
     .guest = &guest_x86_64, .name = "x86_64", .bits = 64, .elf_machine = 62, .uname_machine = "x86_64", .platform = "x86_64",
