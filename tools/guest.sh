@@ -4,7 +4,7 @@
 #   guest.sh debian        Debian 12 amd64 with systemd, network and ssh: root.qcow2, vmlinuz, initrd.img, ssh key
 #   guest.sh debian-arm64, debian-riscv64   the same for these machines (riscv64: Debian 13), set up by a first boot under Rhea
 #   guest.sh debian-test, debian-test-arm64, debian-test-riscv64   the same with compilers, python3, openssl and stress-ng
-#   guest.sh chroot ARCH   a Debian tree for user mode, set up under rhea-user: arm64, armhf, i386, amd64, riscv64 (Debian 13)
+#   guest.sh chroot ARCH   a Debian tree for user mode, set up under rhea-user: arm64, armhf, armel, i386, amd64, riscv64 (Debian 13)
 #   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa compares with
 #   guest.sh runtimes ARCH language runtimes of Debian 13 for arm64, amd64, armhf, riscv64: a folder for rhea-user's -L
 #   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer;
@@ -264,7 +264,7 @@ debian-test-riscv64) foreign_riscv64 debian-13-riscv64-test ",$test_packages,lib
 debian-test) make_once "$cache/debian-12-amd64-test-v$version" debian debian-12-amd64-test "gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,stress-ng,sysbench,fio,iperf3,binutils" ;;
 chroot)
     suite=bookworm; [ "${2:-}" != riscv64 ] || suite=trixie
-    case ${2:-} in arm64|armhf|i386|amd64|riscv64) ;; *) say "rhea: chroot arm64, armhf, i386, amd64 or riscv64"; exit 2 ;; esac
+    case ${2:-} in arm64|armhf|armel|i386|amd64|riscv64) ;; *) say "rhea: chroot arm64, armhf, armel, i386, amd64 or riscv64"; exit 2 ;; esac
     make_once "$cache/chroot-$2-v$version" chroot_tree "chroot-$2" "$suite" "$2" stress-ng,openssl,sqlite3 ;;
 riscv-firmware) make_once "$cache/riscv-firmware-v$version" riscv_firmware ;;
 efi) make_once "$cache/kernel-$2-v$version" kernel "$2" >/dev/null; make_once "$cache/efi-$2-$3-v$version" efi "$2" "$3" ;;

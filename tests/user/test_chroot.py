@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """A whole Debian tree of another architecture under rhea-user: its own dpkg sets it up (tools/guest.sh chroot), then its shell, text
 tools, perl, archivers, openssl, sqlite and stress-ng run in it. Answers are compared with the same commands run natively where the
-machine has them. SOAK=1: every architecture, packages installed by apt, programs built from Debian's sources with their own tests.
+machine has them. SOAK=1: every architecture, more stressors for longer, and what its own apt installs: git, gpg, a TLS server, ffmpeg, compilers and
+runtimes at work, GNU hello and zlib built from Debian's sources with their own tests, the parts of CPython's that lean on the kernel.
 
 usage: test_chroot.py BUILD-FOLDER [ARCH...]"""
 import os
@@ -76,6 +77,42 @@ OWN = {
                sqlite_says()),
     "random bytes compress back": ("head -c 300000 /dev/urandom >r; for z in gzip bzip2 xz; do command -v $z >/dev/null || continue; $z -c r | $z -dc | cmp - r || exit 1; done; echo same", "same\n"),
 }
+# Under SOAK=1. What is installed by the tree's own apt, and what is done with it: the last line must be "ok".
+APPS = {
+    "git": ("git", """export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+        git init -q -b main r; cd r; for n in 1 2 3 4 5; do seq $n 3000 >f$n; git add .; git commit -q -m c$n; done; git gc -q; git fsck
+        git clone -q file://$PWD ../c; cd ../c; git fsck; [ $(git log --oneline | wc -l) = 5 ]; diff -r -x .git . ../r"""),
+    "gpg": ("gnupg", """export GNUPGHOME=$PWD/g; mkdir -m 700 g; echo text >m; gpg -q --batch --passphrase '' --quick-gen-key me@x default default never
+        gpg -q --batch -s m; gpg -q --batch --verify m.gpg; gpg -q --batch -e -r me@x -o e m; [ "$(gpg -q --batch -d e)" = text ]; gpgconf --kill all"""),
+    "a TLS server": ("openssl", r"""openssl req -x509 -newkey rsa:2048 -nodes -keyout k -out c -subj /CN=localhost -days 2 2>/dev/null
+        openssl s_server -accept 44330 -cert c -key k -www -quiet & until (: </dev/tcp/127.0.0.1/44330) 2>/dev/null; do sleep 0.2; done
+        printf 'GET / HTTP/1.0\r\n\r\n' | openssl s_client -connect localhost:44330 -quiet -CAfile c -verify_return_error 2>/dev/null | grep -q TLSv1.3
+        kill %1; openssl speed -seconds 1 sha256 aes-128-gcm 2>/dev/null | grep -q AES-128-GCM"""),
+    "ffmpeg": ("ffmpeg", """ffmpeg -v error -f lavfi -i testsrc=duration=2:size=160x120:rate=10 -f lavfi -i sine=duration=2 -c:v libx264 -c:a aac o.mp4
+        ffmpeg -v error -i o.mp4 -c:v libvpx -c:a libvorbis o.webm
+        [ $(ffprobe -v error -count_frames -select_streams v -show_entries stream=nb_read_frames -of csv=p=0 o.webm) = 20 ]"""),
+    "GNU hello": ("build-essential", """cd hello-*/; FORCE_UNSAFE_CONFIGURE=1 ./configure -q; make -s; make -s check | tee log; grep -q '^# FAIL: *0' log
+        grep -q '^# PASS: *[1-9]' log; [ "$(./hello)" = 'Hello, world!' ]"""),
+    "zlib": ("build-essential", """cd zlib-*/; ./configure >/dev/null; make -s test | tee log; [ $(grep -c 'test OK' log) -ge 2 ]"""),
+    "go": ("golang-go", r"""export HOME=$PWD; printf 'module x\ngo 1.19\n' >go.mod; printf '%s\n' 'package main' 'import ("fmt"; "io"; "net"; "net/http")' 'func main() {' \
+        'l, _ := net.Listen("tcp", "127.0.0.1:0"); go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.Path) }))' \
+        'for n := 0; n < 50; n++ { r, err := http.Get(fmt.Sprintf("http://%s/%d", l.Addr(), n)); if err != nil { panic(err) }; b, _ := io.ReadAll(r.Body)' \
+        'if string(b) != fmt.Sprintf("/%d", n) { panic(string(b)) } }; fmt.Println("served") }' >main.go; go build -o x .; [ "$(./x)" = served ]"""),
+    "cargo": ("cargo", r"""export HOME=$PWD USER=u; cargo new -q x; cd x; printf 'use std::{sync::mpsc, thread};\nfn main() { let (t, r) = mpsc::channel();\n'\
+'for n in 0..8u64 { let t = t.clone(); thread::spawn(move || t.send((0..=n * 1000).sum::<u64>()).unwrap()); }\ndrop(t); println!("{}", r.iter().sum::<u64>()); }\n' >src/main.rs
+        cargo build -q --release; [ "$(target/release/x)" = 70014000 ]"""),
+    "java": ("default-jdk-headless", r"""printf 'public class X { public static void main(String[] a) throws Exception { long[] s = new long[4]; Thread[] t = new Thread[4];\n'\
+'for (int n = 0; n < 4; n++) { final int k = n; t[n] = new Thread(() -> { for (int m = 0; m < 200000; m++) s[k] += ("x" + m).hashCode() & 7; }); t[n].start(); }\n'\
+'for (Thread x : t) x.join(); System.out.println(s[0] == s[1] && s[1] == s[2] && s[2] == s[3] && s[0] > 0); } }\n' >X.java
+        javac X.java; [ "$(java -Xmx256m X)" = true ]"""),
+    "node": ("nodejs", """printf '%s\n' 'const { Worker, isMainThread, parentPort, workerData } = require("worker_threads");' 'if (isMainThread) { let sum = 0, left = 4;' \\
+        'for (let n = 0; n < 4; n++) new Worker(__filename, { workerData: n }).on("message", m => { sum += m; if (!--left) console.log(sum); }); }' \\
+        'else { let s = 0; for (let m = 0; m < 3e6; m++) s += m % (workerData + 2); parentPort.postMessage(s); }' >w.js; [ "$(node w.js)" = 15000000 ]"""),
+}
+SOURCES = {"GNU hello": "hello", "zlib": "zlib"}
+# The parts of CPython's own tests that lean on the kernel.
+PYTHON = ("signal subprocess threading mmap os posix socket select epoll asyncio multiprocessing_spawn fcntl resource time io faulthandler pty"
+          " selectors eintr gc").split()
 STRESSORS = "signal sigfd sigq futex clone fork vfork mmap mprotect timer pthread membarrier".split()
 CLASSES = "dup eventfd fcntl flock get kill madvise mincore mlock mremap msg nice null pipe poll rename sem sem-sysv shm sigabrt sigfpe sigpending sigpipe sigrt sigsegv sigsuspend sock splice switch tee timerfd wait".split()
 
@@ -86,6 +123,31 @@ def same(tree, arch, name, script):
     r = enter(tree, f"cd $(mktemp -d); {script}")
     report(f"{arch} {name}", (r.returncode, r.stdout) == (native.returncode, native.stdout),
            f"native {native.returncode}:\n{native.stdout}{native.stderr}\nhere {r.returncode}:\n{r.stdout}{r.stderr}")
+
+
+def app(tree, arch, name):
+    """Installs and uses it, all in memory."""
+    packages, script = APPS[name]
+    source = SOURCES.get(name)
+    fetch = f"sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >/etc/apt/sources.list.d/src.list; apt-get update -qq; apt-get source -qq {source}" if source else ":"
+    r = enter(tree, f"""set -e; cd $(mktemp -d); apt-get update -qq; apt-get install -y -qq --no-install-recommends ca-certificates {packages} >log 2>&1 || (cat log; false)
+        ({fetch}) >log 2>&1 || (cat log; false)
+        cat >script <<'END OF SCRIPT'
+set -e
+{script}
+END OF SCRIPT
+        bash script; echo ok""", 7200)
+    if "Unable to locate package" in r.stdout + r.stderr or "no installation candidate" in r.stdout + r.stderr:
+        return                          # this architecture has none
+    report(f"{arch} {name}", r.returncode == 0 and r.stdout.splitlines()[-1:] == ["ok"], f"{r.stdout}{r.stderr}exit {r.returncode}")
+
+
+def python(tree, arch):
+    version = "3.13" if arch == "riscv64" else "3.11"
+    tests = " ".join("test_" + n for n in PYTHON)
+    r = enter(tree, f"""apt-get update -qq; apt-get install -y -qq --no-install-recommends python3 libpython{version}-testsuite >/dev/null 2>&1
+        cd $(mktemp -d); python3 -m test -j2 --timeout 1200 {tests}""", 14400)
+    report(f"{arch} CPython's tests", r.returncode == 0, f"{r.stdout}{r.stderr}exit {r.returncode}")
 
 
 def stress(tree, arch):
@@ -111,6 +173,10 @@ def one(arch):
         r = enter(tree, f"cd $(mktemp -d); {script}")
         report(f"{arch} {name}", r.returncode == 0 and r.stdout == want, f"{r.stdout}{r.stderr}exit {r.returncode}")
     stress(tree, arch)
+    if soak:
+        for name in APPS:
+            app(tree, arch, name)
+        python(tree, arch)
 
 
 for arch in archs:
