@@ -140,6 +140,7 @@ static void append_reason(struct gdb *g, GString *s, const struct gdb_stop *why)
             g_string_append_printf(s, "%s:%" G_GINT64_MODIFIER "x;", watch_names[why->type], why->addr);
         break;
     case GDB_STOP_SYSCALL: g_string_append_printf(s, "syscall_entry:%x;", (unsigned)why->addr); break;
+    case GDB_STOP_FORK: g_string_append_printf(s, "fork:p%x.%x;", (unsigned)why->addr, (unsigned)why->addr); break;
     case GDB_STOP_SYSRET: g_string_append_printf(s, "syscall_return:%x;", (unsigned)why->addr); break;
     default:
         break;
@@ -175,6 +176,8 @@ void gdb_stopped(struct gdb *g, const struct gdb_stop *why)
     g->running = false;
     g->last = *why;
     g->thread = why->tid;
+    g->child = why->kind == GDB_STOP_FORK ? (int)why->addr : 0;
+    g->on_child = false;
     send_stop(g);
 }
 
@@ -208,8 +211,12 @@ static void set_thread(struct gdb *g, const char *p)
         gdb_reply_error(g, E_PARSE);
         return;
     }
+    if (op != 'c')
+        g->on_child = g->child && pid == g->child;
     if (op == 'c')
         g->step_thread = tid ? tid : -1;
+    else if (g->on_child)
+        g->thread = g->last.tid;
     else if (tid > 0 && !g->target->cpu(g->opaque, tid)) {
         gdb_reply_error(g, E_THREAD);
         return;
@@ -223,7 +230,7 @@ static void thread_alive(struct gdb *g, const char *p)
 {
     int pid, tid;
 
-    if (gdb_parse_thread(&p, &pid, &tid) && tid > 0 && g->target->cpu(g->opaque, tid))
+    if (gdb_parse_thread(&p, &pid, &tid) && tid > 0 && ((g->child && pid == g->child) || g->target->cpu(g->opaque, tid)))
         gdb_reply_text(g, "OK");
     else
         gdb_reply_error(g, E_THREAD);
@@ -392,6 +399,8 @@ static void set_breakpoint(struct gdb *g, const char *p, bool set)
     p++;
     if (*p++ != ',' || !parse_range(&p, &va, &kind) || kind > UINT16_MAX)
         gdb_reply_error(g, E_PARSE);
+    else if (g->on_child)
+        gdb_reply_text(g, set ? "" : "OK");
     else
         reply_result(g, g->target->breakpoint(g->opaque, type, va, (unsigned)kind, set), E_MEMORY);
 }
@@ -401,6 +410,9 @@ static void set_breakpoint(struct gdb *g, const char *p, bool set)
 static void resume(struct gdb *g, const struct gdb_action *a, unsigned n)
 {
     g->running = true;
+    if (g->child)                       /* the client knows of it, and leaves it be */
+        g->target->fork_end(g->opaque, false);
+    g->child = 0;
     g->target->resume(g->opaque, a, n);
 }
 
@@ -484,6 +496,14 @@ static void detach(struct gdb *g, const char *p)
         return;
     }
     gdb_reply_text(g, "OK");
+    if (g->child && pid) {
+        bool follow = (int)pid != g->child;
+
+        g->child = 0;
+        g->on_child = false;
+        g->target->fork_end(g->opaque, follow);
+        return;
+    }
     g->target->detach(g->opaque, pid ? (int)pid : -1);
 }
 
@@ -619,8 +639,9 @@ void gdb_free(struct gdb *g)
 void gdb_connected(struct gdb *g, const struct gdb_stop *why)
 {
     g->state = IN_NOTHING;
-    g->no_ack = g->no_ack_next = g->multiprocess = g->swbreak = false;
+    g->no_ack = g->no_ack_next = g->multiprocess = g->swbreak = g->forks = g->on_child = false;
     g->running = false;
+    g->child = 0;
     g->step_thread = -1;
     g_byte_array_set_size(g->sent, 0);
     g->last = *why;
@@ -633,4 +654,14 @@ void gdb_disconnected(struct gdb *g)
     g->running = false;
 }
 
+void gdb_followed(struct gdb *g, const struct gdb_stop *why)
+{
+    g->running = g->on_child = false;
+    g->child = 0;
+    g->step_thread = -1;
+    g->last = *why;
+    g->thread = why->tid;
+}
+
+bool gdb_wants_forks(const struct gdb *g) { return g->forks && g->multiprocess && g->target->fork_end; }
 bool gdb_is_running(const struct gdb *g) { return g->running; }

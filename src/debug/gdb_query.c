@@ -10,6 +10,7 @@ enum { E_PARSE = 1 };
 static const struct { const char *name; size_t offset; const char *answer; } client_features[] = {
     { "multiprocess+", offsetof(struct gdb, multiprocess), "multiprocess+" },
     { "swbreak+", offsetof(struct gdb, swbreak), "swbreak+" },
+    { "fork-events+", offsetof(struct gdb, forks), "fork-events+" },
 };
 
 static void supported(struct gdb *g, const char *p)
@@ -22,7 +23,7 @@ static void supported(struct gdb *g, const char *p)
     for (unsigned n = 0; n < G_N_ELEMENTS(client_features); n++) {
         bool *flag = (bool *)((char *)g + client_features[n].offset);
 
-        *flag = g_strv_contains((const char *const *)words, client_features[n].name);
+        *flag = g_strv_contains((const char *const *)words, client_features[n].name) && (flag != &g->forks || t->fork_end);
         if (*flag)
             g_string_append_printf(s, ";%s", client_features[n].answer);
     }

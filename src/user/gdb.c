@@ -244,9 +244,23 @@ void debugger_syscall(struct thread *t, bool entry, uint64_t nr)
     bool again = s->entered && entry;
 
     s->entered = again;
-    if (!d->catches || again)
+    if (!entry && s->followed) {        /* a child: the client knows that it stands here */
+        s->followed = false;
+        return;
+    }
+    if (!s->forked && (!d->catches || again))
         return;
     pthread_mutex_lock(&d->lock);
+    if (s->forked) {
+        pid_t child = s->forked;
+
+        s->forked = 0;
+        if (is_debugged(d, t) && child == d->fork_child) {
+            stop_here(d, t, (struct gdb_stop){ .kind = GDB_STOP_FORK, .addr = (uint64_t)child });
+            park_end(d, t);
+            return;
+        }
+    }
     s->entered = entry;
     if (is_debugged(d, t) && is_caught(d, nr)) {
         stop_here(d, t, (struct gdb_stop){ .kind = entry ? GDB_STOP_SYSCALL : GDB_STOP_SYSRET, .addr = nr });
@@ -330,23 +344,6 @@ void debugger_thread_exit_begin(struct thread *t)
 }
 
 void debugger_thread_exit_end(struct thread *t) { pthread_mutex_unlock(&debugger_of(t)->lock); }
-
-void debugger_fork_prepare(struct debugger *d) { pthread_mutex_lock(&d->lock); }
-void debugger_fork_parent(struct debugger *d) { pthread_mutex_unlock(&d->lock); }
-
-void debugger_fork_child(struct debugger *d, struct thread *t)
-{
-    struct engine *e = t->process->engine;
-
-    e->debugger = NULL;                 /* what it holds stays: the server's thread may have been anywhere */
-    close(d->event_fd);
-    if (d->listen_fd >= 0)
-        close(d->listen_fd);
-    if (d->client_fd >= 0)
-        close(d->client_fd);
-    memset(state_of(t), 0, sizeof(struct debug_thread));
-    code_flush(e);
-}
 
 /* ---- what the session asks for. d->lock is held, and all are stopped. */
 
@@ -590,6 +587,7 @@ void debugger_release(struct debugger *d)
 {
     struct engine *e = d->process->engine;
 
+    debugger_fork_end(d, false);
     pthread_mutex_lock(&d->break_lock);
     while (d->breaks->len) {
         struct breakpoint b = g_array_index(d->breaks, struct breakpoint, d->breaks->len - 1);
@@ -614,6 +612,7 @@ void debugger_release(struct debugger *d)
 }
 
 static void do_detach(void *o, int pid) { debugger_release(o); }
+static void do_fork_end(void *o, bool follow) { debugger_fork_end(o, follow); }
 static void do_kill(void *o) { kill(getpid(), SIGKILL); }
 
 static char *do_exec_file(void *o)
@@ -691,7 +690,7 @@ const struct gdb_target debugger_target = {
     .osabi = "GNU/Linux", .created = true, .send = do_send, .pid = do_pid, .threads = do_threads, .cpu = do_cpu,
     .thread_name = do_thread_name, .registers_written = do_registers_written, .memory = do_memory, .breakpoint = do_breakpoint,
     .resume = do_resume, .interrupt = do_interrupt, .detach = do_detach, .kill = do_kill, .exec_file = do_exec_file,
-    .auxv = do_auxv, .siginfo = do_siginfo, .pass_signals = do_pass_signals, .catch_syscalls = do_catch_syscalls,
+    .fork_end = do_fork_end, .auxv = do_auxv, .siginfo = do_siginfo, .pass_signals = do_pass_signals, .catch_syscalls = do_catch_syscalls,
     .open = do_open, .readlink = do_readlink,
 };
 

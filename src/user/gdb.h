@@ -25,6 +25,8 @@ struct debug_thread {
     bool step;                  /* one instruction, or out of [start, end) */
     uint64_t start, end;
     bool entered;               /* stopped at a system call's entry, which may be made again before it returns */
+    pid_t forked;               /* the child that the client is to be told of; 0: none */
+    bool followed;              /* this is that child, which the client went on with */
     bool written;               /* registers were changed during a system call: its result is dropped */
     /* the owner's */
     bool stepped;               /* an instruction was run by itself */
@@ -48,9 +50,10 @@ void debugger_exit(struct thread *t, bool killed, int status);
 /* Around a thread's leaving the process's list. */
 void debugger_thread_exit_begin(struct thread *t);
 void debugger_thread_exit_end(struct thread *t);
-/* Around fork(). child: nobody debugs it from here on. */
-void debugger_fork_prepare(struct debugger *d);
-void debugger_fork_parent(struct debugger *d);
+/* gdb_fork.c: around fork(). told: the client may want to know of it. parent: pid is the child's, or -errno. child: nobody debugs it
+ * from here on, unless the client goes on with it: it may wait here for that. */
+void debugger_fork_prepare(struct debugger *d, struct thread *t, bool told);
+void debugger_fork_parent(struct debugger *d, struct thread *t, int64_t pid);
 void debugger_fork_child(struct debugger *d, struct thread *t);
 extern const char debugger_kick[];              /* si_ptr of a signal that only interrupts */
 enum { DEBUGGER_SIGNAL = 63 };

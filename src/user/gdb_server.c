@@ -17,7 +17,7 @@
 
 enum { HIGH_FD = 512 };         /* programs close what they find below */
 
-static int fd_move_up(int fd)
+int debugger_fd(int fd)
 {
     int high = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD) : -1;
 
@@ -121,7 +121,7 @@ static void client_comes(struct debugger *d)
     if (fd < 0)
         return;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    d->client_fd = fd_move_up(fd);
+    d->client_fd = debugger_fd(fd);
     debugger_attach(d);
 }
 
@@ -164,14 +164,29 @@ static void *serve(void *opaque)
     }
 }
 
+int debugger_serve(struct debugger *d)
+{
+    sigset_t all, old;
+    pthread_t id;
+    int e;
+
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    e = pthread_create(&id, NULL, serve, d);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (!e)
+        pthread_detach(id);
+    return e;
+}
+
 bool process_debug(struct thread *t, const char *where, struct error *err)
 {
     struct debugger *d = g_new0(struct debugger, 1);
     g_autofree char *address = g_strdup(where);
     char *comma = strrchr(address, ',');
     bool waits = true;
-    sigset_t all, old;
-    pthread_t id;
     int e;
 
     if (comma && g_str_has_prefix(comma, ",suspend=")) {
@@ -181,13 +196,13 @@ bool process_debug(struct thread *t, const char *where, struct error *err)
     d->process = t->process;
     d->target = debugger_target;
     d->target.debug = t->process->guest->guest->debug;
-    d->client_fd = -1;
-    d->listen_fd = fd_move_up(listen_at(address, err));
+    d->client_fd = d->fork_pipe[0] = d->fork_pipe[1] = d->fork_fd = -1;
+    d->listen_fd = debugger_fd(listen_at(address, err));
     if (d->listen_fd < 0) {
         g_free(d);
         return false;
     }
-    d->event_fd = fd_move_up(eventfd(0, EFD_CLOEXEC));
+    d->event_fd = debugger_fd(eventfd(0, EFD_CLOEXEC));
     d->gdb = gdb_new(&d->target, d);
     d->breaks = g_array_new(FALSE, TRUE, sizeof(struct breakpoint));
     d->watches = g_array_new(FALSE, TRUE, sizeof(struct watchpoint));
@@ -197,14 +212,8 @@ bool process_debug(struct thread *t, const char *where, struct error *err)
     d->active = d->stopping = waits;
     t->process->engine->debugger = d;
     signal_debug();
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV);
-    sigdelset(&all, SIGBUS);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    e = pthread_create(&id, NULL, serve, d);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    e = debugger_serve(d);
     if (e)
         return error_set_errno(err, e, NULL, "-g: no thread for the debugger");
-    pthread_detach(id);
     return true;
 }

@@ -19,6 +19,8 @@ struct debugger {
     int listen_fd, client_fd, event_fd;
     pthread_mutex_t lock;
     pthread_cond_t cond;        /* a thread parked; may go on; the end was told */
+    int fork_pipe[2];           /* gdb_fork.c: while a fork() is under way that the client wants to know of; else -1 */
+    int fork_fd, fork_child;    /* of the child that waits to be told; else -1, 0 */
     bool active;                /* there is a client */
     bool stopping;              /* everything stops, or has */
     bool pass[65];
@@ -32,6 +34,9 @@ struct debugger {
 };
 
 extern const struct gdb_target debugger_target;
+int debugger_fd(int fd);                        /* moved to where programs do not look for theirs */
+int debugger_serve(struct debugger *d);         /* begins the server's thread; an errno */
+void debugger_fork_end(struct debugger *d, bool follow);
 void debugger_attach(struct debugger *d);
 void debugger_release(struct debugger *d);
 void debugger_events(struct debugger *d);

@@ -321,7 +321,7 @@ static int64_t clone_process(struct thread *t, const struct clone_request *r)
         return -errno;
     debugger = thread_debugger(t);
     if (debugger)
-        debugger_fork_prepare(debugger);
+        debugger_fork_prepare(debugger, t, !special && r->exit_signal == SIGCHLD && !(r->flags & CLONE_VFORK));
     mem_lock(p->mm);
     pthread_mutex_lock(&p->lock);
     engine_fork_prepare(p->engine);
@@ -350,7 +350,7 @@ static int64_t clone_process(struct thread *t, const struct clone_request *r)
     pthread_mutex_unlock(&p->lock);
     mem_unlock(p->mm);
     if (debugger)
-        debugger_fork_parent(debugger);
+        debugger_fork_parent(debugger, t, pid);
     if (pid > 0 && r->flags & CLONE_PARENT_SETTID) {
         uint32_t id = pid;
 

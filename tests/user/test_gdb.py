@@ -250,6 +250,27 @@ def test_forks():
     for guest in ("aarch64", "x86_64"):
         session("breakpoints are not the children's", guest, ["fork"], ["break inner", "continue", "continue", "continue"],
                 [r"Breakpoint 1, inner \(n=[^)]*21\)", r"Breakpoint 1, inner \(n=[^)]*2\)", r"exited with code 02"], 2, "child 5\nhello\nvfork child 0")
+        session("a fork is caught, and the child let go", guest, ["fork"],
+                ["catch fork", "break child_work", "continue", "backtrace", "continue"],
+                [r"Catchpoint 1 \(forked process \d+\)", r"in forks ", r"Detaching after fork from child", r"exited with code 02"],
+                2, "child 5\nhello\nvfork child 0")
+        session("a fork is followed into the child", guest, ["fork"],
+                ["set follow-fork-mode child", "catch fork", "break child_work", "break inner", "continue", "continue", "continue", "continue",
+                 "backtrace 2", "print calls", "watch calls", "delete 1-3", "continue", "continue"],
+                [r"Breakpoint 3, inner \(n=[^)]*21\)", r"forked process", r"Detaching after fork from parent", r"Breakpoint 3, inner \(n=[^)]*1\)",
+                 r"Breakpoint 2, child_work", r"#0 .*child_work", r"#1 .*forks", r"= 2\n", r"Old value = 2\nNew value = 1002",
+                 r"Inferior 2 .* exited with code 05"], 2, "child 5\nhello\nvfork child 0")
+        forked_and_left(guest)
+
+
+def forked_and_left(guest):
+    """A client that goes while a child waits: parent and child go on."""
+    path = program(guest, "-static")
+    rhea = Rhea(guest, path, "fork")
+    text = gdb(rhea, path, ["catch fork", "continue", "disconnect"])
+    status, out = rhea.end()
+    report(f"{guest}: a client leaves after a fork", "forked process" in text and status == 2 and "child 5\nhello\nvfork child 0" in out,
+           f"{text}\n{out}\nexit {status}")
 
 
 PARTS = {"hostile": test_hostile, "interrupt": test_interrupt, "forks": test_forks,

@@ -17,6 +17,7 @@ enum gdb_stop_kind {
     GDB_STOP_BREAK,             /* Z0, Z1: pc is that of the breakpoint */
     GDB_STOP_WATCH,             /* Z2 to Z4: type, address */
     GDB_STOP_SYSCALL, GDB_STOP_SYSRET,          /* number */
+    GDB_STOP_FORK,              /* addr: the new process, which waits for fork_end() */
     GDB_STOP_EXITED,            /* number: status; the process is gone */
     GDB_STOP_KILLED,            /* signal; likewise */
 };
@@ -25,7 +26,7 @@ struct gdb_stop {
     int pid, tid;
     int signal;                 /* Linux's number */
     unsigned type;              /* of a watchpoint: 2 write, 3 read, 4 access */
-    uint64_t addr;              /* of the watchpoint's data; number of a system call; exit status */
+    uint64_t addr;              /* of the watchpoint's data; number of a system call; process; exit status */
 };
 
 /* What resumed threads do: the first action whose pid and tid fit (-1: all). */
@@ -54,6 +55,9 @@ struct gdb_target {
     void (*interrupt)(void *o);
     void (*detach)(void *o, int pid);                   /* breakpoints go, threads run; -1: all */
     void (*kill)(void *o);
+    /* After GDB_STOP_FORK. follow: the client goes on with the child, which serves it from here on, and this process runs without;
+     * else the child runs. */
+    void (*fork_end)(void *o, bool follow);
     char *(*exec_file)(void *o);                        /* caller frees */
     bool (*auxv)(void *o, GByteArray *out);
     bool (*siginfo)(void *o, int tid, GByteArray *out); /* of the signal that it stopped with, as the guest has it */
@@ -74,6 +78,9 @@ void gdb_disconnected(struct gdb *g);
 void gdb_receive(struct gdb *g, const uint8_t *data, size_t n);
 /* Everything has stopped (but for ..EXITED and ..KILLED): the client is told. */
 void gdb_stopped(struct gdb *g, const struct gdb_stop *why);
+/* In the child of a fork that the client follows: the session goes on here, stopped for `why`. */
+void gdb_followed(struct gdb *g, const struct gdb_stop *why);
+bool gdb_wants_forks(const struct gdb *g);
 bool gdb_is_running(const struct gdb *g);               /* the client waits for a stop */
 /* Signal numbers: GDB has its own. */
 int gdb_signal_of(int linux_signal);

@@ -1,0 +1,105 @@
+/* fork() under -g. The client is told of it while both processes stand still: the child waits for a byte from its parent's server.
+ * Then it runs without the debugger, or it takes the session over: it has a copy of all that the server knows, and the same
+ * connection. Nobody else may fork meanwhile as far as the client is concerned: such a child just runs. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include "gdb_server.h"
+#include "internal.h"
+
+enum { TOLD_RUN = 'r', TOLD_FOLLOW = 'f' };
+
+static void fd_drop(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void debugger_fork_prepare(struct debugger *d, struct thread *t, bool told)
+{
+    int fd[2];
+
+    pthread_mutex_lock(&d->lock);
+    if (!told || !d->active || t->process != d->process || d->client_fd < 0 || d->fork_fd >= 0 || !gdb_wants_forks(d->gdb) || pipe2(fd, O_CLOEXEC) < 0)
+        return;
+    for (unsigned n = 0; n < 2; n++)
+        d->fork_pipe[n] = debugger_fd(fd[n]);
+}
+
+void debugger_fork_parent(struct debugger *d, struct thread *t, int64_t pid)
+{
+    fd_drop(&d->fork_pipe[0]);
+    if (pid > 0 && d->fork_pipe[1] >= 0) {
+        d->fork_fd = d->fork_pipe[1];
+        d->fork_child = (int)pid;
+        d->fork_pipe[1] = -1;
+        t->cpu->jit->debug.forked = (pid_t)pid;         /* it stops when the call is over */
+    }
+    fd_drop(&d->fork_pipe[1]);
+    pthread_mutex_unlock(&d->lock);
+}
+
+void debugger_fork_end(struct debugger *d, bool follow)
+{
+    char c = follow ? TOLD_FOLLOW : TOLD_RUN;
+
+    if (d->fork_fd < 0)
+        return;
+    while (write(d->fork_fd, &c, 1) < 0 && errno == EINTR)
+        ;
+    fd_drop(&d->fork_fd);
+    d->fork_child = 0;
+    if (follow) {                       /* the connection stays: it is the child's */
+        fd_drop(&d->client_fd);
+        gdb_disconnected(d->gdb);
+        debugger_release(d);
+    }
+}
+
+/* The session goes on here: this thread has just stopped, as far as the client knows, and there are no breakpoints. */
+static bool follow(struct debugger *d, struct thread *t)
+{
+    struct debug_thread *s = &t->cpu->jit->debug;
+    struct gdb_stop why = { .kind = GDB_STOP_SIGNAL, .pid = getpid(), .tid = t->tid, .signal = SIGTRAP };
+
+    pthread_mutex_init(&d->break_lock, NULL);           /* others may have been within these */
+    pthread_cond_init(&d->cond, NULL);
+    d->event_fd = debugger_fd(eventfd(0, EFD_CLOEXEC));
+    g_array_set_size(d->breaks, 0);
+    g_array_set_size(d->watches, 0);
+    d->active = d->stopping = true;
+    s->stop = why;
+    s->has_stop = s->told = s->followed = true;
+    atomic_store(&s->held, true);
+    cpu_kick(t->cpu, CPU_EXIT_STOP);
+    gdb_followed(d->gdb, &why);
+    return d->event_fd >= 0 && debugger_serve(d) == 0;
+}
+
+void debugger_fork_child(struct debugger *d, struct thread *t)
+{
+    struct engine *e = t->process->engine;
+    char told = TOLD_RUN;
+
+    memset(&t->cpu->jit->debug, 0, sizeof(t->cpu->jit->debug));
+    close(d->event_fd);
+    fd_drop(&d->listen_fd);
+    fd_drop(&d->fork_fd);
+    fd_drop(&d->fork_pipe[1]);
+    if (d->fork_pipe[0] >= 0)
+        while (read(d->fork_pipe[0], &told, 1) < 0 && errno == EINTR)   /* its end: the parent is gone */
+            ;
+    fd_drop(&d->fork_pipe[0]);
+    if (told == TOLD_FOLLOW && follow(d, t)) {
+        code_flush(e);
+        pthread_mutex_unlock(&d->lock);
+        return;
+    }
+    e->debugger = NULL;                 /* what it holds stays: the server's thread may have been anywhere */
+    fd_drop(&d->client_fd);
+    memset(&t->cpu->jit->debug, 0, sizeof(t->cpu->jit->debug));
+    code_flush(e);
+}
