@@ -61,15 +61,19 @@ struct settle {
     bool opening;               /* write entries are being taken away */
 };
 
-enum { JUMP_CACHES = 12, JUMP_FILLED = 4096 };
+enum { JUMP_CACHES = 12, JUMP_FILLED = 4096, JUMP_PAGE_BITS = 10 };
+/* Invariant: entry[h] has code exactly when h + 1 is in the list of its page's hash, whence a page's entries are found. */
 struct jump_slot {
     uint64_t mode, used;        /* used: when last made current; 0: free */
     uint64_t context;           /* that its local entries belong to */
     struct jump_entry *entry;
     struct region **region;     /* of the entries */
-    uint64_t pages[16];         /* bit per hash of the pages of its pcs */
-    unsigned filled, locals;    /* > JUMP_FILLED: not all are listed */
-    uint16_t list[JUMP_FILLED], local[JUMP_FILLED];     /* local: of those, in pages that are not global */
+    uint16_t *next;             /* of the lists: entry + 1; 0: the end */
+    uint16_t head[1 << JUMP_PAGE_BITS];
+    unsigned filled;            /* entries in lists */
+    unsigned locals;            /* entries in pages that are not global, as listed; > JUMP_FILLED: not all are */
+    uint16_t local[JUMP_FILLED];
+    uint64_t listed[(1 << JUMP_CACHE_BITS) / 64];       /* in local[], bit per entry */
 };
 
 struct work {
@@ -145,6 +149,19 @@ struct accel_vm {
 
 static inline struct accel_vm *accel_of(struct vm *vm) { return vm->accel_data; }
 
+/* jump.c */
+void jump_flush(struct jit_cpu *jc);
+void jump_drop(struct jit_cpu *jc, const struct region *r);     /* one that jump caches hold in one place */
+void jump_drop_dead(struct jit_cpu *jc);
+void jump_flush_local(struct jit_cpu *jc);      /* of the current context */
+void jump_flush_context(struct jit_cpu *jc, uint64_t id);
+void jump_flush_page(struct jit_cpu *jc, uint64_t va);
+void jump_select(struct cpu *cpu, uint64_t mode);
+void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r);
+void jump_init(struct jit_cpu *jc);
+void jump_free(struct jit_cpu *jc);
+struct region *jump_find(struct cpu *cpu, uint64_t pc);         /* what the current cache knows, or NULL */
+
 /* softmmu.c */
 void tlb_init(struct jit_cpu *jc);
 void tlb_free(struct jit_cpu *jc);
@@ -168,16 +185,6 @@ void code_written(struct accel_vm *av, struct cpu *cpu, struct ram_block *rb, ui
 bool settle_passed(struct accel_vm *av, const struct jit_cpu *self, const struct settle *s, bool kick);
 void code_tables_free(struct accel_vm *av);
 void code_flush_all(struct vm *vm, void *arg);
-void jump_flush(struct jit_cpu *jc);
-void jump_drop_dead(struct jit_cpu *jc);
-void jump_flush_local(struct jit_cpu *jc);      /* of the current context */
-void jump_flush_context(struct jit_cpu *jc, uint64_t id);
-void jump_flush_page(struct jit_cpu *jc, uint64_t va);
-void jump_select(struct cpu *cpu, uint64_t mode);
-void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r);
-void jump_init(struct jit_cpu *jc);
-void jump_free(struct jit_cpu *jc);
-struct region *jump_find(struct cpu *cpu, uint64_t pc);         /* what the current cache knows, or NULL */
 bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f, uint64_t *key);
 
 /* The page's bytes as they are, and how often it was written. false: stores to it may be under way, or it has no code. */
