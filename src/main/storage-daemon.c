@@ -80,7 +80,7 @@ static bool parse_line(struct daemon_options *d, int argc, char **argv, struct e
     const GOptionEntry entries[] = {
         { "blockdev", 0, 0, G_OPTION_ARG_STRING_ARRAY, &d->blockdevs, "a block node: driver=qcow2,node-name=disk,file.driver=file,file.filename=PATH", "OPTIONS" },
         { "nbd-server", 0, 0, G_OPTION_ARG_STRING_ARRAY, &d->nbd_servers, "listen: addr.type=unix,addr.path=PATH, or addr.type=inet,addr.host=,addr.port=", "OPTIONS" },
-        { "export", 0, 0, G_OPTION_ARG_STRING_ARRAY, &d->exports, "offer a node: nbd,id=e0,node-name=disk,name=disk; or fuse,id=e1,node-name=disk,mountpoint=FILE", "OPTIONS" },
+        { "export", 0, 0, G_OPTION_ARG_STRING_ARRAY, &d->exports, "offer a node: nbd,id=e0,node-name=disk,name=disk; fuse,id=e1,node-name=disk,mountpoint=FILE; or vhost-user-blk,id=e2,node-name=disk,addr.type=unix,addr.path=SOCKET", "OPTIONS" },
         { "chardev", 0, 0, G_OPTION_ARG_STRING_ARRAY, &d->chardevs, "a character device, for a monitor: socket,id=qmp,path=PATH,server=on,wait=off", "OPTIONS" },
         { "monitor", 0, 0, G_OPTION_ARG_STRING_ARRAY, &d->monitors, "QMP on it: chardev=qmp", "OPTIONS" },
         { "object", 0, 0, G_OPTION_ARG_STRING_ARRAY, &d->objects, "an object that others name: secret, tls-creds-x509, throttle-group, ...", "OPTIONS" },
