@@ -121,7 +121,9 @@ struct jit *jit_new(const struct jit_options *opts, struct error *err)
     j->nexits = JIT_EXIT_FIRST;
     j->ir = ir_new();
     j->an = ir_analysis_new();
-    j->ir->fixed_pc = opts->memory != MEMORY_TLB;
+    j->ir->fixed_pc = opts->memory != MEMORY_TLB && !opts->movable;
+    if (opts->movable)
+        j->relocs = g_new0(struct code_relocs, 1);
     j->backend = codegen_new(opts->memory);
     if (opts->tier2 && !hot_part_init(j, err)) {
         jit_free(j);
@@ -156,6 +158,7 @@ void jit_free(struct jit *j)
         fclose(j->perfmap);
     ir_free(j->ir);
     ir_analysis_free(j->an);
+    g_free(j->relocs);
     codegen_free(j->backend);
     hot_part_free(j);
     pthread_mutex_destroy(&j->lock);
@@ -270,6 +273,7 @@ static bool build(struct jit *j, const struct jit_source *src, unsigned max, str
         r->hi = CPU_PAGE_SIZE;
         r->phys2 = src->phys_of_next(&f);
     }
+    j->fetched = f;
     return true;
 }
 
@@ -293,17 +297,22 @@ void cache_exits_fill(struct region_exit *to, struct region *r, const struct ir 
                                       .kind = ir->exits[i].kind };
 }
 
-static void region_record(struct jit *j, struct region *r, const struct code_out *out)
+void cache_record(struct jit *j, struct region *r, void *code, size_t size)
 {
-    r->code = j->opts.interp ? (void *)ir_clone(j->ir) : j->rx + (out->rw - j->rw);
-    r->code_size = out->size;
-    r->faults = out->faults;
-    r->nfaults = out->nfaults;
+    r->code = code;
+    r->code_size = size;
     r->first_exit = j->nexits;
-    cache_exits_fill(&j->exits[j->nexits], r, j->ir, out);
     j->nexits += r->nexits;
     __atomic_store_n(&j->nregions, j->nregions + 1, __ATOMIC_RELEASE);
-    j->used += code_round(out->size);
+    j->used += code_round(size);
+}
+
+static void region_record(struct jit *j, struct region *r, const struct code_out *out)
+{
+    r->faults = out->faults;
+    r->nfaults = out->nfaults;
+    cache_exits_fill(&j->exits[j->nexits], r, j->ir, out);
+    cache_record(j, r, j->opts.interp ? (void *)ir_clone(j->ir) : j->rx + (out->rw - j->rw), out->size);
     j->stats.regions_total++;
     j->stats.made_bytes += out->size;
     j->stats.guest_bytes += r->hi - r->lo + r->len2;
@@ -326,7 +335,7 @@ static struct region *translate_locked(struct jit *j, const struct jit_source *s
 {
     unsigned max = src->max_insns ? src->max_insns : REGION_MAX_INSNS;
     struct region *r = &j->regions[j->nregions];
-    struct code_out out = { .rx_delta = j->rx - j->rw };
+    struct code_out out = { .rx_delta = j->rx - j->rw, .relocs = j->relocs };
 
     *why = JIT_FULL;
     if (j->nregions == MAX_REGIONS || j->nexits + IR_MAX_EXITS > MAX_EXITS || j->limit - j->used < REGION_ROOM)
@@ -366,6 +375,8 @@ static struct region *translate_locked(struct jit *j, const struct jit_source *s
     if (j->opts.interp)
         return r;
     cache_log_code(j, r, src->pc, "guest");
+    if (src->save && j->relocs && !j->relocs->fixed)
+        saved_add(j, src, r);
     return r;
 }
 

@@ -38,6 +38,8 @@ struct jit {
     struct ir *ir;
     struct ir_analysis *an;
     struct codegen *backend;
+    struct code_relocs *relocs; /* with jit_options.movable */
+    struct code_fetch fetched;  /* what the last region was built from */
     struct jit_stats stats;
     FILE *perfmap;
     uint64_t chaos;
@@ -51,6 +53,10 @@ void cache_log_text(const char *title, const struct region *r, char *text);     
 void cache_log_code(struct jit *j, const struct region *r, uint64_t pc, const char *kind);
 void cache_exits_fill(struct region_exit *to, struct region *r, const struct ir *ir, const struct code_out *out);
 int64_t cache_now_ns(void);
+/* Enters what lies at j->used as the next region. */
+void cache_record(struct jit *j, struct region *r, void *code, size_t size);
+/* Adds the region, which was compiled just now, to src->save. */
+void saved_add(struct jit *j, const struct jit_source *src, const struct region *r);
 
 /* tier2.c */
 bool hot_part_init(struct jit *j, struct error *err);

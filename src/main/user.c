@@ -23,7 +23,7 @@ struct command {
 /* ---- options: a row each, with the variable that stands for it (QEMU_x or RHEA_x) */
 
 static bool opt_prefix(struct command *c, const char *v, struct error *err) { c->user.prefix = v; return true; }
-static bool opt_cpu(struct command *c, const char *v, struct error *err) { c->user.cpu = v; return true; }
+static bool opt_cpu(struct command *c, const char *v, struct error *err) { c->user.cpu = c->user.engine.cpu = v; return true; }
 static bool opt_argv0(struct command *c, const char *v, struct error *err) { c->user.argv0 = v; return true; }
 static bool opt_release(struct command *c, const char *v, struct error *err) { c->user.release = v; return true; }
 static bool opt_log(struct command *c, const char *v, struct error *err) { c->user.log_items = v; return true; }
@@ -41,6 +41,12 @@ static bool opt_stack(struct command *c, const char *v, struct error *err)
     return parse_size(v, 1, &c->user.stack_size, err)
         && (c->user.stack_size >= 65536 && c->user.stack_size <= UINT64_C(1) << 32 ? true
             : error_setf(err, ERR_GENERIC, "-s takes 64K to 4G, as in -s 16M", "a stack of %s bytes", v));
+}
+
+static bool opt_saved(struct command *c, const char *v, struct error *err)
+{
+    c->user.engine.saved = *v ? g_canonicalize_filename(v, NULL) : NULL;
+    return true;
 }
 
 static bool opt_cache(struct command *c, const char *v, struct error *err)
@@ -128,6 +134,7 @@ static const struct option {
     { "singlestep", opt_one, NULL, "SINGLESTEP", NULL },
     { "interp", opt_interp, NULL, "INTERP", "interpret, do not translate" },
     { "tb-size", opt_cache, "MEBIBYTES", "TB_SIZE", "size of the code cache" },
+    { "cache", opt_saved, "FOLDER", "CACHE", "keep translations there for later runs; the folder is yours alone" },
     { "self", opt_self, "PATH", NULL, NULL },
     { "limits", opt_limits, "TEXT", NULL, NULL },
     { "seccomp-fd", opt_seccomp, "NUMBER", NULL, NULL },         /* from our own execve() */

@@ -420,7 +420,10 @@ static struct region *translate(struct cpu *cpu, uint64_t pc)
         if (!code_fetch_fill(cpu, pc, &src.fetch))
             return NULL;
         src.max_insns = w.one_insn ? 1 : 0;
-        r = jit_translate(e->jit, &src, &why);
+        if (e->saved && !w.checked && !e->debugger)
+            r = saved_translate(e->saved, proc, e->jit, &src, &why);
+        else
+            r = jit_translate(e->jit, &src, &why);
         if (r && region_enter(e, r, pc, &w, jc->fetch))
             return r;
         if (r)

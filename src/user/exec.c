@@ -68,6 +68,8 @@ static char **rhea_argv(struct process *p, int seccomp_fd, const char *path, cha
         g_ptr_array_add(v, g_strdup("-s"));
         g_ptr_array_add(v, g_strdup_printf("%" PRIu64, o->stack_size));
     }
+    if (o->engine.saved)
+        add_option(v, "-cache", o->engine.saved);
     if (o->engine.one_insn)
         add_option(v, "-one-insn-per-tb", NULL);
     if (o->engine.interp)
@@ -88,6 +90,13 @@ static char **rhea_argv(struct process *p, int seccomp_fd, const char *path, cha
     return (char **)g_ptr_array_free(v, FALSE);
 }
 
+/* Other threads may close our descriptors, and it is not certain yet that they end: then nothing is kept. */
+static void exec_save(struct thread *t)
+{
+    if (t->process->nthreads == 1)
+        engine_save(t->process->engine);
+}
+
 /* The host's kernel cannot judge a native program by filters for the guest's numbers, so that it is not run under them. */
 static int64_t exec_host(struct thread *t, const char *path, char **argv, char **envp)
 {
@@ -98,6 +107,7 @@ static int64_t exec_host(struct thread *t, const char *path, char **argv, char *
         log_at(LOG_UNIMP, "execve: %s is a program for the host, which seccomp filters of a guest cannot watch\n", path);
         return -EACCES;
     }
+    exec_save(t);
     limits_to_host(t->process, old);
     r = execve(path, argv, envp) < 0 ? -errno : 0;
     limits_from_host(old);
@@ -112,6 +122,7 @@ static int64_t exec_rhea(struct thread *t, const char *path, char **argv, char *
 
     if (t->seccomp && seccomp_fd < 0)
         return -ENOMEM;
+    exec_save(t);
     r = execve("/proc/self/exe", v, envp) < 0 ? -errno : 0;
     if (r == -ENOENT && t->process->options->self)      /* /proc is not mounted: in a fresh chroot, say */
         r = execve(t->process->options->self, v, envp) < 0 ? -errno : 0;

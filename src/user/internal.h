@@ -13,6 +13,7 @@
 #include "rhea/user/engine.h"
 #include "rhea/user/process.h"
 #include "user/gdb.h"
+#include "user/saved.h"
 #include "user/vdso.h"
 
 #define PAGE_MASK (~(uint64_t)(CPU_PAGE_SIZE - 1))
@@ -62,6 +63,7 @@ struct engine {
     uint64_t size;              /* of the guest's addresses; 0: 2^64 */
     struct engine_options opts;
     struct jit *jit;
+    struct saved *saved;        /* -cache, or NULL */
     struct vdso_text vdso;
     struct debugger *debugger;  /* -g, or NULL */
     pthread_mutex_t lock;

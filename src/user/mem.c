@@ -700,6 +700,20 @@ bool mem_sealed(struct process *p, uint64_t addr, uint64_t n)
     return r;
 }
 
+bool mem_file(struct process *p, uint64_t addr, struct map *out)
+{
+    const struct map *m;
+    bool is;
+
+    mem_lock(p->mm);
+    m = map_at(p->mm, addr);
+    is = m && m->ino && m->name && !m->shared;
+    if (is)
+        *out = *m;
+    mem_unlock(p->mm);
+    return is;
+}
+
 bool mem_shared(struct process *p, uint64_t addr)
 {
     const struct map *m;

@@ -23,6 +23,8 @@ int64_t mem_shmdt(struct process *p, uint64_t addr);
 int64_t mem_seal(struct process *p, uint64_t addr, uint64_t n);
 /* Something in there is sealed so that not even its contents may be discarded. */
 bool mem_sealed(struct process *p, uint64_t addr, uint64_t n);
+/* The private mapping of a file at addr; false: there is none. */
+bool mem_file(struct process *p, uint64_t addr, struct map *out);
 /* Names the mapping at addr ("[stack]"). */
 /* A page of code above the addresses that the guest may map. */
 bool mem_vectors(struct process *p, uint64_t addr, const uint8_t page[CPU_PAGE_SIZE]);

@@ -1,6 +1,7 @@
 /* The loop of a guest thread: find the region at pc, run it, see why it came back, call the kernel, deliver signals. And what
  * brings threads to a halt: one of them flushing the cache, fork(). */
 #include <asm/prctl.h>
+#include <elf.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -39,12 +40,18 @@ struct engine *engine_new(const struct guest_user *user, uintptr_t base, const s
                               .nochain = opts->nochain, .perfmap = opts->perfmap };
 
     jo.memory = user->bits == 32 ? MEMORY_DIRECT_32 : base ? MEMORY_DIRECT : MEMORY_FLAT;
+    if (opts->saved && !opts->interp && !opts->one_insn)
+        e->saved = saved_new(opts->saved, user, opts->cpu);
+    jo.movable = e->saved;
+    if (user->bits == 32)               /* RV32's addresses are kept sign-extended */
+        jo.pc_limit = UINT64_C(1) << (user->elf_machine == EM_RISCV ? 31 : 32);
     e->user = user;
     e->base = base;
     e->opts = *opts;
     e->vdso.va = UINT64_MAX;
     e->jit = jit_new(&jo, err);
     if (!e->jit) {
+        saved_free(e->saved);
         g_free(e);
         return NULL;
     }
@@ -61,6 +68,7 @@ void engine_free(struct engine *e)
     if (!e)
         return;
     code_free(e);
+    saved_free(e->saved);
     jit_free(e->jit);
     g_free(e);
 }
@@ -231,15 +239,19 @@ void engine_fork_prepare(struct engine *e)
 {
     pthread_mutex_lock(&e->ex_turn);
     pthread_mutex_lock(&e->lock);
+    saved_fork_prepare(e->saved);
     jit_lock(e->jit);
 }
 
 void engine_fork_parent(struct engine *e)
 {
     jit_unlock(e->jit);
+    saved_fork_parent(e->saved);
     pthread_mutex_unlock(&e->lock);
     pthread_mutex_unlock(&e->ex_turn);
 }
+
+void engine_save(struct engine *e) { saved_write(e->saved); }
 
 void engine_fork_child(struct engine *e, struct thread *t)
 {
@@ -247,6 +259,7 @@ void engine_fork_child(struct engine *e, struct thread *t)
     e->cpus->next = NULL;
     pthread_mutex_init(&e->ex_lock, NULL);
     pthread_cond_init(&e->ex_cond, NULL);
+    saved_fork_child(e->saved);
     engine_fork_parent(e);
 }
 

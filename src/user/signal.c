@@ -81,6 +81,7 @@ _Noreturn void signal_die(struct thread *t, int sig)
 
     if (t->process->engine->debugger)
         debugger_exit(t, true, sig);
+    process_save(t);
     host_sigaction(sig, &a, NULL);
     host_sigmask(SIG_SETMASK, ~BIT_OF(sig));
     syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), sig);

@@ -109,6 +109,13 @@ static void thread_free(struct thread *t)
     g_free(t);
 }
 
+void process_save(struct thread *t)
+{
+    /* Other threads may close descriptors of ours, and open their files under these numbers. */
+    if (t->process->nthreads == 1 || unshare(CLONE_FILES) == 0)
+        engine_save(t->process->engine);
+}
+
 _Noreturn void thread_exit(struct thread *t, int status)
 {
     struct process *p = t->process;
@@ -144,6 +151,7 @@ _Noreturn void process_exit(struct thread *t, int status)
     if (thread_debugger(t))
         debugger_exit(t, false, status & 0xff);
     robust_list_walk(t);
+    process_save(t);
     for (;;)
         syscall(SYS_exit_group, status & 0xff);
 }

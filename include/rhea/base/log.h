@@ -23,6 +23,7 @@
     X(UNIMP, "unimp", "what is not modelled, when the guest uses it")                      \
     X(STRACE, "strace", "system calls (user mode)")                                        \
     X(PAGE, "page", "memory map (user mode)")                                              \
+    X(CACHE, "cache", "translations kept between runs (user mode)")                        \
     X(NOCHAIN, "nochain", "do not link regions, so that exec and cpu are complete")        \
     X(AUDIT, "audit", "commands of control connections, and how they ended")               \
     X(TRACE, "trace:", "trace points, by pattern")

@@ -20,11 +20,22 @@ enum codegen_memory {
     MEMORY_FLAT,                /* ... and the base is 0 */
 };
 
+/* What in a region's code depends on where it, this program and the guest's page lie: for regions that are saved. */
+enum code_reloc_kind {
+    RELOC_STUB,                 /* 4 bytes, relative to their end: a place at the start of the cache */
+    RELOC_C,                    /* 4 bytes, relative to their end: a function of this program */
+    RELOC_EXIT,                 /* 4 bytes: number of an exit */
+    RELOC_PC,                   /* 8 bytes: a guest address */
+};
+enum { MAX_RELOCS = 4096, CODEGEN_FAULT_ROW = 8 /* bytes of a row of code_out.faults */ };
+struct code_relocs { uint32_t n; bool fixed /* it cannot be moved */; struct { uint32_t at; uint8_t kind; } row[MAX_RELOCS]; };
+
 /* Where code goes: written at `rw`, run at rw + rx_delta. */
 struct code_out {
     uint8_t *rw, *limit;
     ptrdiff_t rx_delta;
     uint32_t first_exit;        /* number that exit 0 of the region returns to the loop */
+    struct code_relocs *relocs; /* NULL: not wanted */
     /* results */
     uint8_t *patch[IR_MAX_EXITS];       /* writable place of each direct exit's displacement; NULL: not patchable */
     size_t size;
@@ -61,5 +72,7 @@ void codegen_leave(const struct codegen_stubs *stubs, void *context, uint64_t wh
 char *codegen_disassemble(const uint8_t *code, size_t n, uint64_t address);
 /* Options of the host worth a line of `info jit`. */
 const char *codegen_host_features(void);
+/* All that regions may be compiled differently for, a bit each. */
+uint64_t codegen_host_key(void);
 
 #endif

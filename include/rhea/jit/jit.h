@@ -12,6 +12,7 @@
 #ifndef RHEA_JIT_JIT_H
 #define RHEA_JIT_JIT_H
 
+#include <glib.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -80,6 +81,8 @@ struct jit_options {
      * the cache is private memory, so that a child of fork() has its own. */
     uint8_t memory;
     uint64_t chaos;             /* seed, 0: off */
+    bool movable;               /* user mode: code is made so that jit_source.save works */
+    uint64_t pc_limit;          /* what lies at this guest address or above is not moved: addresses wrap; 0: they do not */
 };
 
 struct jit_stats {
@@ -87,6 +90,7 @@ struct jit_stats {
     uint64_t host_bytes /* in use */, made_bytes /* since the start */, cache_size, guest_bytes, guest_insns, ops;
     uint64_t translate_ns;
     uint64_t links;
+    uint64_t loaded, saved;     /* regions from and to a file: jit_load(), jit_source.save */
     struct jit_hot_stats {      /* tier 2 */
         uint64_t made, insns, inlined, ns;
         uint64_t useless;       /* nothing to win: no more code than the first compile's */
@@ -108,6 +112,8 @@ struct jit_source {
     struct code_fetch fetch;    /* page[0] set */
     uint64_t (*phys_of_next)(struct code_fetch *f);     /* physical page of page[1], once next_page() filled it */
     unsigned max_insns;         /* 0: the default */
+    GByteArray *save;           /* the region is added here, in the form that jit_load() takes; NULL: it is not wanted */
+    uint64_t save_key;          /* saved_region.key, the caller's */
 };
 /* Finds a live region; any thread, no lock. phys2: page after the one of phys as the caller sees it, compared for
  * regions that straddle (UINT64_MAX: they are not found). */
@@ -119,6 +125,27 @@ enum jit_failure { JIT_FULL,    /* flush, try again */
 struct region *jit_translate(struct jit *j, const struct jit_source *src, enum jit_failure *why);
 void jit_publish(struct jit *j, struct region *r);
 struct region_exit *jit_exit(struct jit *j, uint64_t number);
+/* ---- saved regions (src/jit/saved.c): code, what it was made from, and what depends on where things lie. They fit programs with the
+ * same build id on hosts with the same codegen_host_key(), for CPUs that were made alike. */
+enum { SAVED_ALIGN = 8, SAVED_MOST = 1 << 20 };
+struct saved_region {
+    uint64_t check;             /* jit_checksum() of all that follows */
+    uint32_t size;              /* of the whole, a multiple of SAVED_ALIGN */
+    uint32_t code_size, faults, nfaults;
+    uint64_t key, mode;
+    uint16_t nexits, nrelocs, lo, hi, len2, insns;
+    uint16_t reserved[2];
+    /* struct saved_exit[nexits], uint32_t relocs[nrelocs], guest bytes, code */
+};
+uint64_t jit_checksum(const void *data, size_t n);
+/* `s` has n bytes, of which nothing is known. It is a whole region, as it was written. */
+bool jit_saved_valid(const struct saved_region *s, size_t n);
+/* The guest bytes that it was made from; *n: how many. */
+const uint8_t *jit_saved_bytes(const struct saved_region *s, unsigned *n);
+/* A valid one becomes a region like a new one if the bytes at src are those it was made from. NULL: they are not, or there is no
+ * room. Its code is trusted. */
+struct region *jit_load(struct jit *j, const struct jit_source *src, const struct saved_region *s);
+
 /* Links an exit to a region of the same page and mode. */
 void jit_link(struct jit *j, struct region_exit *e, struct region *to);
 

@@ -25,6 +25,8 @@ struct engine;                  /* of a process: translated code, which pages it
 struct engine_options {
     uint64_t cache_size;        /* 0: default */
     bool interp, one_insn, nochain, perfmap;
+    const char *saved;          /* directory of translations of earlier runs, absolute; NULL: none */
+    const char *cpu;            /* as the model of all CPUs is given; NULL: the default */
 };
 /* base: of guest memory. One engine a process; execve makes a new program anyway. */
 struct engine *engine_new(const struct guest_user *user, uintptr_t base, const struct engine_options *opts, struct error *err);
@@ -47,6 +49,8 @@ void engine_threads_init(void);
 void engine_fork_prepare(struct engine *e);
 void engine_fork_parent(struct engine *e);
 void engine_fork_child(struct engine *e, struct thread *t);
+/* Before the process ends or another program takes its place: translations are saved. Nobody else has its file descriptors. */
+void engine_save(struct engine *e);
 /* All other threads stop in their loops (a blocked one counts) until fn returned. */
 void engine_exclusive(struct thread *t, void (*fn)(void *arg), void *arg);
 void engine_kick(struct thread *t);             /* it looks at exit_request at its next poll; not at a blocked one */

@@ -86,6 +86,8 @@ bool process_debug(struct thread *t, const char *where, struct error *err);
 /* thread.c: ends this thread only, or the process with status. From the thread itself, in its loop or a system call. */
 _Noreturn void thread_exit(struct thread *t, int status);
 _Noreturn void process_exit(struct thread *t, int status);
+/* Before the process dies, by whatever: what is to outlive it is written. The thread has its descriptors for itself from here on. */
+void process_save(struct thread *t);
 /* The thread that runs here, NULL: none. Async-signal-safe. */
 struct thread *thread_self(void);
 void thread_set_self(struct thread *t);

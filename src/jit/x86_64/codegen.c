@@ -48,6 +48,8 @@ bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const
     b->rx_delta = out->rx_delta;
     b->out = out;
     b->stubs = stubs;
+    if (out->relocs)
+        out->relocs->n = out->relocs->fixed = 0;
     b->ir = ir;
     b->an = an;
     b->slots = ir->guest->slots;

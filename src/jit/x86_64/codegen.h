@@ -93,6 +93,7 @@ struct cold {
 struct slow { uint8_t *jump /* NULL: there is none, only faults */, *at /* of the access */, *resume; uint32_t desc, len; bool vec; };
 /* Row of a region's table of direct accesses, in the order of their code: where it begins, and its slow_desc. */
 struct fault_row { uint32_t at, desc; };
+_Static_assert(sizeof(struct fault_row) == CODEGEN_FAULT_ROW, "as saved regions have it");
 
 enum { SLOW_LOAD, SLOW_STORE, SLOW_ATOMIC, SLOW_FIX };
 enum { LOC_CONST = 0xfe };
@@ -166,6 +167,30 @@ static inline void bit64_clear(uint64_t *set, unsigned n) { set[n >> 6] &= ~(1ul
 
 /* The region does not fit somewhere: codegen_compile() returns false. */
 static inline _Noreturn void codegen_overflow(struct codegen *b) { siglongjmp(b->overflow, 1); }
+
+/* The last `bytes` bytes emitted depend on where things are. */
+static inline void reloc_add(struct codegen *b, enum code_reloc_kind kind, unsigned bytes)
+{
+    struct code_relocs *r = b->out->relocs;
+
+    if (!r)
+        return;
+    if (r->n == MAX_RELOCS)
+        r->fixed = true;
+    else
+        r->row[r->n].at = b->c.p - bytes - b->out->rw, r->row[r->n++].kind = kind;
+}
+/* r = a guest address of this page's process, user mode */
+static inline void mov_pc(struct codegen *b, unsigned r, uint64_t pc)
+{
+    if (!b->out->relocs) {
+        mov_imm(&b->c, r, pc);
+        return;
+    }
+    put_prefixes(&b->c, (0xb8 + (r & 7)) | OP_W, 0, 0, r, false);
+    put64(&b->c, pc);
+    reloc_add(b, RELOC_PC, 8);
+}
 
 static inline struct mem state_mem(int32_t offset) { return mem_at(RBP, offset); }
 #define STATE(field) state_mem(offsetof(struct cpu, field))

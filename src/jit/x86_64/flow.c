@@ -184,6 +184,7 @@ static void jump_out(struct codegen *b, const uint8_t *rx)
 {
     put8(&b->c, 0xe9);
     put32(&b->c, rx - (b->c.p + 4 + b->rx_delta));
+    reloc_add(b, RELOC_STUB, 4);
 }
 
 static void jcc_out(struct codegen *b, enum host_cc cc, const uint8_t *rx)
@@ -191,6 +192,7 @@ static void jcc_out(struct codegen *b, enum host_cc cc, const uint8_t *rx)
     put8(&b->c, 0x0f);
     put8(&b->c, 0x80 | cc);
     put32(&b->c, rx - (b->c.p + 4 + b->rx_delta));
+    reloc_add(b, RELOC_STUB, 4);
 }
 
 /* rax = pc_page + offset */
@@ -218,6 +220,7 @@ static void exit_linked(struct codegen *b, const struct ir_op *op)
         put8(&b->c, 0x90);
     b->out->patch[op->aux] = jmp(&b->c);
     mov_imm(&b->c, RAX, b->out->first_exit + op->aux);
+    reloc_add(b, RELOC_EXIT, 4);
     jump_out(b, b->stubs->leave);
 }
 
@@ -225,7 +228,7 @@ static void exit_linked(struct codegen *b, const struct ir_op *op)
 static void exit_in_process(struct codegen *b, const struct ir_op *op)
 {
     if ((uint64_t)op->imm >= CPU_PAGE_SIZE) {
-        mov_imm(&b->c, RAX, (b->ir->page + op->imm) & -(uint64_t)CPU_PAGE_SIZE);
+        mov_pc(b, RAX, (b->ir->page + op->imm) & -(uint64_t)CPU_PAGE_SIZE);
         mov_store(&b->c, true, STATE(pc_page), RAX);
     }
     exit_linked(b, op);
@@ -296,7 +299,10 @@ void emit_call_c(struct codegen *b, const void *fn)
     if (rel == (int32_t)rel) {
         put8(&b->c, 0xe8);
         put32(&b->c, rel);
+        reloc_add(b, RELOC_C, 4);
     } else {
+        if (b->out->relocs)
+            b->out->relocs->fixed = true;
         mov_imm(&b->c, RAX, (uintptr_t)fn);
         op_rr(&b->c, 0xff, 2, RAX);
     }

@@ -62,6 +62,16 @@ bool host_has(enum host_feature f)
     return have >> f & 1;
 }
 
+uint64_t codegen_host_key(void)
+{
+    const bool *f = (const bool *)host_features();
+    uint64_t key = (uint64_t)have << 32;
+
+    for (unsigned n = 0; n < sizeof(struct host_features); n++)
+        key |= (uint64_t)f[n] << n;
+    return key;
+}
+
 const char *codegen_host_features(void)
 {
     host_features();

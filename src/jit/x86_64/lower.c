@@ -84,7 +84,10 @@ static void lower_pc(struct codegen *b, const struct ir_op *op)
         return;
     }
     r = def_reg(b);
-    pc_to_reg(b, r, op->imm);
+    if (b->memory != MEMORY_TLB)
+        mov_pc(b, r, b->ir->page + op->imm);
+    else
+        pc_to_reg(b, r, op->imm);
 }
 
 /* dst = a + imm */

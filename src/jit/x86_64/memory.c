@@ -452,6 +452,7 @@ static void emit_slow_call(struct codegen *b, const struct slow *s)
     jump_bind(s->jump, b->c.p);
     put8(&b->c, 0xe8);
     put32(&b->c, (s->vec ? b->stubs->slow_vec : b->stubs->slow_int) - (b->c.p + 4 + b->rx_delta));
+    reloc_add(b, RELOC_STUB, 4);
     jump_bind(jmp(&b->c), s->resume);
 }
 
