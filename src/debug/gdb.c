@@ -141,6 +141,14 @@ static void append_reason(struct gdb *g, GString *s, const struct gdb_stop *why)
         break;
     case GDB_STOP_SYSCALL: g_string_append_printf(s, "syscall_entry:%x;", (unsigned)why->addr); break;
     case GDB_STOP_FORK: g_string_append_printf(s, "fork:p%x.%x;", (unsigned)why->addr, (unsigned)why->addr); break;
+    case GDB_STOP_EXEC: {
+        g_autofree char *path = g->target->exec_file(g->opaque);
+
+        g_string_append(s, "exec:");
+        gdb_append_hex(s, (const uint8_t *)path, strlen(path));
+        g_string_append_c(s, ';');
+        break;
+    }
     case GDB_STOP_SYSRET: g_string_append_printf(s, "syscall_return:%x;", (unsigned)why->addr); break;
     default:
         break;
@@ -639,7 +647,7 @@ void gdb_free(struct gdb *g)
 void gdb_connected(struct gdb *g, const struct gdb_stop *why)
 {
     g->state = IN_NOTHING;
-    g->no_ack = g->no_ack_next = g->multiprocess = g->swbreak = g->forks = g->on_child = false;
+    g->no_ack = g->no_ack_next = g->multiprocess = g->swbreak = g->forks = g->execs = g->on_child = false;
     g->running = false;
     g->child = 0;
     g->step_thread = -1;
@@ -663,5 +671,33 @@ void gdb_followed(struct gdb *g, const struct gdb_stop *why)
     g->thread = why->tid;
 }
 
+/* Bits of gdb_agreed(), by place. */
+static bool *agreement(struct gdb *g, unsigned n)
+{
+    bool *const all[] = { &g->no_ack, &g->multiprocess, &g->swbreak, &g->forks, &g->execs };
+
+    return n < G_N_ELEMENTS(all) ? all[n] : NULL;
+}
+
+unsigned gdb_agreed(const struct gdb *g)
+{
+    unsigned agreed = 0;
+    const bool *flag;
+
+    for (unsigned n = 0; (flag = agreement((struct gdb *)g, n)); n++)
+        agreed |= (unsigned)*flag << n;
+    return agreed;
+}
+
+void gdb_continued(struct gdb *g, unsigned agreed)
+{
+    bool *flag;
+
+    for (unsigned n = 0; (flag = agreement(g, n)); n++)
+        *flag = agreed >> n & 1;
+    g->running = true;
+}
+
+bool gdb_wants_execs(const struct gdb *g) { return g->execs && g->target->exec_file; }
 bool gdb_wants_forks(const struct gdb *g) { return g->forks && g->multiprocess && g->target->fork_end; }
 bool gdb_is_running(const struct gdb *g) { return g->running; }

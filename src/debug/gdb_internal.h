@@ -16,7 +16,7 @@ struct gdb {
     uint8_t sum, claimed;
     bool too_long;
     /* the session */
-    bool no_ack, no_ack_next, multiprocess, swbreak, forks;
+    bool no_ack, no_ack_next, multiprocess, swbreak, forks, execs;
     bool running;
     int thread;                 /* of g, m ... (Hg) */
     int child;                  /* of a fork that the client has been told of, and waits; 0: none */

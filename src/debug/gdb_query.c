@@ -11,6 +11,7 @@ static const struct { const char *name; size_t offset; const char *answer; } cli
     { "multiprocess+", offsetof(struct gdb, multiprocess), "multiprocess+" },
     { "swbreak+", offsetof(struct gdb, swbreak), "swbreak+" },
     { "fork-events+", offsetof(struct gdb, forks), "fork-events+" },
+    { "exec-events+", offsetof(struct gdb, execs), "exec-events+" },
 };
 
 static void supported(struct gdb *g, const char *p)
@@ -23,7 +24,7 @@ static void supported(struct gdb *g, const char *p)
     for (unsigned n = 0; n < G_N_ELEMENTS(client_features); n++) {
         bool *flag = (bool *)((char *)g + client_features[n].offset);
 
-        *flag = g_strv_contains((const char *const *)words, client_features[n].name) && (flag != &g->forks || t->fork_end);
+        *flag = g_strv_contains((const char *const *)words, client_features[n].name) && ((flag != &g->forks && flag != &g->execs) || t->fork_end);
         if (*flag)
             g_string_append_printf(s, ";%s", client_features[n].answer);
     }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "rhea/base/log.h"
 #include "user/elf.h"
+#include "user/gdb.h"
 #include "user/limits.h"
 #include "user/seccomp.h"
 #include "user/syscall.h"
@@ -45,7 +46,7 @@ static void add_option(GPtrArray *v, const char *name, const char *value)
 }
 
 /* The command line that runs path as this process runs. */
-static char **rhea_argv(struct process *p, int seccomp_fd, const char *path, char **argv)
+static char **rhea_argv(struct process *p, int seccomp_fd, const char *session, const char *path, char **argv)
 {
     const struct user_options *o = p->options;
     g_autofree char *limits = limits_text(p);
@@ -78,6 +79,8 @@ static char **rhea_argv(struct process *p, int seccomp_fd, const char *path, cha
         add_option(v, "-self", o->self);
     if (limits)
         add_option(v, "-limits", limits);
+    if (session)
+        add_option(v, "-g", session);
     if (seccomp_fd >= 0) {
         g_ptr_array_add(v, g_strdup("-seccomp-fd"));
         g_ptr_array_add(v, g_strdup_printf("%d", seccomp_fd));
@@ -114,18 +117,24 @@ static int64_t exec_host(struct thread *t, const char *path, char **argv, char *
     return r;
 }
 
-static int64_t exec_rhea(struct thread *t, const char *path, char **argv, char **envp)
+/* debug: gdb's session, if there is one, may go on. */
+static int64_t exec_rhea(struct thread *t, bool debug, const char *path, char **argv, char **envp)
 {
     int seccomp_fd = t->seccomp ? seccomp_save(t) : -1;
-    g_auto(GStrv) v = rhea_argv(t->process, seccomp_fd, path, argv);
+    g_autofree char *session = NULL;
+    g_auto(GStrv) v = NULL;
     int64_t r;
 
     if (t->seccomp && seccomp_fd < 0)
         return -ENOMEM;
     exec_save(t);
+    session = debug ? debugger_exec(t) : NULL;
+    v = rhea_argv(t->process, seccomp_fd, session, path, argv);
     r = execve("/proc/self/exe", v, envp) < 0 ? -errno : 0;
     if (r == -ENOENT && t->process->options->self)      /* /proc is not mounted: in a fresh chroot, say */
         r = execve(t->process->options->self, v, envp) < 0 ? -errno : 0;
+    if (session)
+        debugger_exec_failed(t);
     if (seccomp_fd >= 0)
         close(seccomp_fd);
     return r;
@@ -175,7 +184,7 @@ static int64_t exec_depth(struct thread *t, const char *path, char **argv, char 
     guest = elf_guest((uint8_t *)head, n);
     /* A program for the host is the host's, unless this process is itself such a one that is emulated. */
     if (guest && (guest == own || strcmp(guest->name, "x86_64"))) {
-        int64_t r = exec_rhea(t, path, argv, envp);
+        int64_t r = exec_rhea(t, guest == own, path, argv, envp);
 
         if (r != -ENOENT)
             return r;

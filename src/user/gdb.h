@@ -55,6 +55,10 @@ void debugger_thread_exit_end(struct thread *t);
 void debugger_fork_prepare(struct debugger *d, struct thread *t, bool told);
 void debugger_fork_parent(struct debugger *d, struct thread *t, int64_t pid);
 void debugger_fork_child(struct debugger *d, struct thread *t);
+/* Around execve(): what -g shall say for the new program to go on with the session, NULL: it ends. The caller frees it, and then calls
+ * the second if there is still the old program. */
+char *debugger_exec(struct thread *t);
+void debugger_exec_failed(struct thread *t);
 extern const char debugger_kick[];              /* si_ptr of a signal that only interrupts */
 enum { DEBUGGER_SIGNAL = 63 };
 

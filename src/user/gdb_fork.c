@@ -1,10 +1,13 @@
-/* fork() under -g. The client is told of it while both processes stand still: the child waits for a byte from its parent's server.
+/* fork() and execve() under -g. The client is told of it while both processes stand still: the child waits for a byte from its parent's server.
  * Then it runs without the debugger, or it takes the session over: it has a copy of all that the server knows, and the same
  * connection. Nobody else may fork meanwhile as far as the client is concerned: such a child just runs. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "gdb_server.h"
 #include "internal.h"
@@ -102,4 +105,55 @@ void debugger_fork_child(struct debugger *d, struct thread *t)
     fd_drop(&d->client_fd);
     memset(&t->cpu->jit->debug, 0, sizeof(t->cpu->jit->debug));
     code_flush(e);
+}
+
+/* ---- execve(): the new program is another process of Rhea's with the same number. "fd:CONNECTION:AGREED:SIGNALS", the last two in
+ * hexadecimal: what gdb_agreed() says, and the signals that need not stop. */
+
+char *debugger_exec(struct thread *t)
+{
+    struct debugger *d = t->process->engine->debugger;
+    uint64_t pass = 0;
+
+    if (!d)
+        return NULL;
+    pthread_mutex_lock(&d->lock);       /* until there is nobody left who could send anything */
+    if (!d->active || t->process != d->process || d->client_fd < 0 || !gdb_wants_execs(d->gdb)) {
+        pthread_mutex_unlock(&d->lock);
+        return NULL;
+    }
+    for (unsigned sig = 1; sig <= 64; sig++)
+        pass |= (uint64_t)d->pass[sig] << (sig - 1);
+    fcntl(d->client_fd, F_SETFD, 0);
+    return g_strdup_printf("fd:%d:%x:%" PRIx64, d->client_fd, gdb_agreed(d->gdb), pass);
+}
+
+void debugger_exec_failed(struct thread *t)
+{
+    struct debugger *d = t->process->engine->debugger;
+
+    fcntl(d->client_fd, F_SETFD, FD_CLOEXEC);
+    pthread_mutex_unlock(&d->lock);
+}
+
+bool debugger_continue(struct debugger *d, const char *session, struct thread *t)
+{
+    struct debug_thread *s = &t->cpu->jit->debug;
+    uint64_t pass, one = 1;
+    unsigned agreed;
+    struct stat st;
+    int fd;
+
+    if (sscanf(session, "fd:%d:%x:%" SCNx64, &fd, &agreed, &pass) != 3 || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
+        return false;
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    d->client_fd = fd;
+    for (unsigned sig = 1; sig <= 64; sig++)
+        d->pass[sig] = pass >> (sig - 1) & 1;
+    d->active = d->stopping = true;
+    s->stop = (struct gdb_stop){ .kind = GDB_STOP_EXEC, .pid = getpid(), .tid = t->tid };
+    s->has_stop = true;
+    atomic_store(&s->held, true);
+    gdb_continued(d->gdb, agreed);
+    return write(d->event_fd, &one, sizeof(one)) == sizeof(one);
 }

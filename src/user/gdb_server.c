@@ -189,6 +189,8 @@ bool process_debug(struct thread *t, const char *where, struct error *err)
     bool waits = true;
     int e;
 
+    bool goes_on = g_str_has_prefix(where, "fd:");
+
     if (comma && g_str_has_prefix(comma, ",suspend=")) {
         waits = strcmp(comma, ",suspend=n");
         *comma = 0;
@@ -197,8 +199,8 @@ bool process_debug(struct thread *t, const char *where, struct error *err)
     d->target = debugger_target;
     d->target.debug = t->process->guest->guest->debug;
     d->client_fd = d->fork_pipe[0] = d->fork_pipe[1] = d->fork_fd = -1;
-    d->listen_fd = debugger_fd(listen_at(address, err));
-    if (d->listen_fd < 0) {
+    d->listen_fd = goes_on ? -1 : debugger_fd(listen_at(address, err));
+    if (d->listen_fd < 0 && !goes_on) {
         g_free(d);
         return false;
     }
@@ -212,6 +214,8 @@ bool process_debug(struct thread *t, const char *where, struct error *err)
     d->active = d->stopping = waits;
     t->process->engine->debugger = d;
     signal_debug();
+    if (goes_on && !debugger_continue(d, where, t))
+        return error_setf(err, ERR_GENERIC, NULL, "-g: %s: no session to go on with", where);
     e = debugger_serve(d);
     if (e)
         return error_set_errno(err, e, NULL, "-g: no thread for the debugger");

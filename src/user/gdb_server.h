@@ -36,6 +36,8 @@ struct debugger {
 extern const struct gdb_target debugger_target;
 int debugger_fd(int fd);                        /* moved to where programs do not look for theirs */
 int debugger_serve(struct debugger *d);         /* begins the server's thread; an errno */
+/* Goes on with the session of the program before this one: what debugger_exec() said. */
+bool debugger_continue(struct debugger *d, const char *session, struct thread *t);
 void debugger_fork_end(struct debugger *d, bool follow);
 void debugger_attach(struct debugger *d);
 void debugger_release(struct debugger *d);

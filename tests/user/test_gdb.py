@@ -261,6 +261,11 @@ def test_forks():
                  r"Breakpoint 2, child_work", r"#0 .*child_work", r"#1 .*forks", r"= 2\n", r"Old value = 2\nNew value = 1002",
                  r"Inferior 2 .* exited with code 05"], 2, "child 5\nhello\nvfork child 0")
         forked_and_left(guest)
+        session("a new program is caught, and debugged", guest, ["exec"],
+                ["handle SIGUSR1 nostop noprint pass", "catch exec", "break main", "continue", "continue", "continue", "info registers " + GUESTS[guest][1],
+                 "continue"],
+                [r"Breakpoint 2, main \(argc=2", r"is executing new program: \S*debuggee", r"Catchpoint 1 \(exec'd", r"Breakpoint 2, main \(argc=2",
+                 r"<main", r"exited normally"], 0, "outer 43\nhello")
 
 
 def forked_and_left(guest):

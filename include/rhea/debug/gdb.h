@@ -18,6 +18,7 @@ enum gdb_stop_kind {
     GDB_STOP_WATCH,             /* Z2 to Z4: type, address */
     GDB_STOP_SYSCALL, GDB_STOP_SYSRET,          /* number */
     GDB_STOP_FORK,              /* addr: the new process, which waits for fork_end() */
+    GDB_STOP_EXEC,              /* a new program, before its first instruction */
     GDB_STOP_EXITED,            /* number: status; the process is gone */
     GDB_STOP_KILLED,            /* signal; likewise */
 };
@@ -80,6 +81,11 @@ void gdb_receive(struct gdb *g, const uint8_t *data, size_t n);
 void gdb_stopped(struct gdb *g, const struct gdb_stop *why);
 /* In the child of a fork that the client follows: the session goes on here, stopped for `why`. */
 void gdb_followed(struct gdb *g, const struct gdb_stop *why);
+/* What both sides have agreed upon, for a session that another program goes on with (an execve()); that one's beginning of it: the
+ * client waits for a stop. */
+unsigned gdb_agreed(const struct gdb *g);
+void gdb_continued(struct gdb *g, unsigned agreed);
+bool gdb_wants_execs(const struct gdb *g);
 bool gdb_wants_forks(const struct gdb *g);
 bool gdb_is_running(const struct gdb *g);               /* the client waits for a stop */
 /* Signal numbers: GDB has its own. */
