@@ -393,6 +393,7 @@ void arm_model_configure(struct arm_cpu *c)
         feature_set(&c->features, AF_EL3, false);
         feature_set(&c->features, AF_TZ, false);
         id->id[ID_PFR1] &= ~UINT64_C(0xf0);
+        id->id[ID_DFR0] &= ~UINT64_C(0xf0);            /* CopSDbg: Secure debug */
     }
     fields_from_features(c, id);
     if (!arm_has(&c->features, AF_LPA2) && arm_has(&c->features, AF_AArch64))

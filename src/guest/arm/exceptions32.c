@@ -341,7 +341,7 @@ void arm_helper_msr_banked(struct cpu *cpu, uint32_t raw, uint32_t v)
 /* ---- exceptions taken to AArch32: G1.12, G1.14 */
 
 /* Short-descriptor fault status of a long one: G8.2.65, table G5-31. */
-static uint32_t short_status(unsigned fsc, unsigned domain)
+uint32_t arm_short_status(unsigned fsc, unsigned domain)
 {
     static const uint8_t map[64] = {
         [0x05] = 5, [0x06] = 7, [0x09] = 3, [0x0a] = 6, [0x0d] = 13, [0x0e] = 15, [0x10] = 8, [0x11] = 0x16, [0x15] = 12,
@@ -355,7 +355,7 @@ static uint32_t short_status(unsigned fsc, unsigned domain)
 static uint32_t fault_status(const struct arm_cpu *c, unsigned bank, uint32_t syndrome, bool data)
 {
     unsigned fsc = syndrome & 63;
-    uint32_t v = c->sys.tcr[bank] & BIT(31) ? BIT(9) | fsc : short_status(fsc, data ? c->sys.exc_domain : 0);
+    uint32_t v = c->sys.tcr[bank] & BIT(31) ? BIT(9) | fsc : arm_short_status(fsc, data ? c->sys.exc_domain : 0);
 
     return v | (data && syndrome & BIT(6) ? BIT(11) : 0) | (syndrome & BIT(9) ? BIT(12) : 0);
 }

@@ -46,7 +46,7 @@ struct arm_timer_state { uint64_t cval; uint32_t ctl; struct vm_timer *timer; st
 /* AArch32 banks of r13, r14 and SPSR */
 enum arm_bank { BANK_USR, BANK_HYP, BANK_SVC, BANK_ABT, BANK_UND, BANK_IRQ, BANK_FIQ, BANK_MON, BANK_COUNT };
 
-enum { ARM_PMU_COUNTERS = 6 };          /* for events, beside the cycle counter: as the Cortex-A models have */
+enum { ARM_PMU_COUNTERS = 6 };          /* for events, beside the cycle counter: as most Cortex-A have */
 
 struct arm_system {
     uint64_t elr[4], spsr[4], sp[4];    /* by EL; sp[current] is stale while in use. AArch32: spsr[1] svc, [2] hyp, [3] mon */

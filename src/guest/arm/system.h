@@ -200,6 +200,7 @@ unsigned arm_pa_bits(const struct arm_cpu *c);
 bool arm_desc_read(struct arm_cpu *c, uint64_t phys, unsigned bytes, bool be, uint64_t *value);
 bool arm_desc_cas(struct arm_cpu *c, uint64_t phys, unsigned bytes, bool be, uint64_t old, uint64_t value);     /* false: changed meanwhile */
 void arm_at(struct arm_cpu *c, unsigned mmu, bool write, bool stage12, bool pan);       /* system_at: result to PAR_EL1 */
+uint32_t arm_short_status(unsigned fsc, unsigned domain);       /* DFSR of a short-descriptor regime; exceptions32.c */
 void arm_translate_address(struct arm_cpu *c, uint64_t va, unsigned mmu, bool write, bool stage12);
 
 /* ---- system_tlb.c */

@@ -15,7 +15,7 @@
  * BY_KEY: `at` is the key of the AArch64 register whose row reads and writes it. */
 enum { BANKED = 1, HIGH = 2, BY_KEY = 4, NOP = 8, ZERO = 16, ID = 32, FLUSH = 64 };
 enum { MON = 3 };
-enum { HYP_ONLY = 1, SECURE_ONLY = 2, PL0_CHECK = 4 };
+enum { SECURE_ONLY = 2, PL0_CHECK = 4, NSACR_CHECK = 8 };
 
 struct row32 {
     uint16_t key;
@@ -135,16 +135,21 @@ static uint64_t read_l2ctlr(struct arm_cpu *c, const struct row32 *r) { return (
 
 static void op_tlbi(struct arm_cpu *c, const struct row32 *r, uint64_t v)
 {
-    /* The address is in place; the AArch64 form wants its page number. `at`: key of the operation. */
-    arm_tlbi(c, r->at, (uint64_t)(uint32_t)v >> 12);
+    /* `at`: key of the operation. The address is in place, where the AArch64 form wants its page number; the ASID is at the bottom. */
+    bool by_asid = (r->at & 7) == 2;
+
+    arm_tlbi(c, r->at, by_asid ? v << 48 : (uint64_t)(uint32_t)v >> 12);
 }
 
 static uint64_t short_par(struct arm_cpu *c)
 {
     uint64_t p = c->sys.par[1];
 
-    if (p & 1)
-        return 1 | (p & 0x7e);
+    if (p & 1) {                        /* PAR.FS: bits 12, 10 and 3:0 of the DFSR that the fault would have given */
+        uint32_t status = arm_short_status(p >> 1 & 63, 0);
+
+        return 1 | (status & 15) << 1 | (status >> 10 & 1) << 5;
+    }
     return (p & 0xfffff000) | (p >> 7 & 3 ? BIT(7) : 0);
 }
 
@@ -221,11 +226,11 @@ static const struct row32 cp15[] = {
     { CP(0, 1, 0, 2), RW(1), .trap = T_CPACR, .read = read_cpacr, .write = write_cpacr },
     { CP(0, 1, 1, 0), RW(MON), .where = SECURE_ONLY, .at = F(scr), .write = write_scr32 },
     { CP(0, 1, 1, 1), RW(MON), .where = SECURE_ONLY, .at = F(sder) },
-    { CP(0, 1, 1, 2), .r = 1, .w = MON, .at = F(nsacr), .read = read_nsacr },
+    { CP(0, 1, 1, 2), .r = 1, .w = MON, .where = NSACR_CHECK, .at = F(nsacr), .read = read_nsacr },
     { CP(4, 1, 0, 0), RW(2), .feature = AF_VE32, .at = F(sctlr[2]), .write = write_sctlr32 },
     { CP(4, 1, 0, 1), RW(2), .feature = AF_VE32, .at = F(actlr[2]) },
     { CP(4, 1, 1, 0), RW(2), .feature = AF_VE32, .at = F(hcr), .write = write_hcr32 },
-    { CP(4, 1, 1, 1), RW(2), .feature = AF_VE32, .at = F(mdcr[2]) }, { CP(4, 1, 1, 2), RW(2), .feature = AF_VE32, .at = F(cptr[2]) },
+    { CP(4, 1, 1, 1), RW(2), .feature = AF_VE32, .kind = BY_KEY, .at = K(3, 4, 1, 1, 1) }, { CP(4, 1, 1, 2), RW(2), .feature = AF_VE32, .at = F(cptr[2]) },
     { CP(4, 1, 1, 3), RW(2), .feature = AF_VE32, .at = F(hstr) },
     { CP(4, 1, 1, 4), RW(2), .feature = AF_V8, .kind = HIGH, .at = F(hcr), .write = write_hcr32 },
     { CP(4, 1, 1, 7), RW(2), .feature = AF_VE32, .kind = ZERO | NOP },
@@ -296,7 +301,8 @@ static const struct row32 cp15[] = {
     { CP(4, 15, 0, 0), RO(1), .feature = AF_CBAR, .read = read_cbar },
     /* performance monitors */
 #define PMU(crm, opc2) { CP(0, 9, crm, opc2), RW(0), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .where = PL0_CHECK, .at = K(3, 3, 9, crm, opc2) }
-    PMU(12, 0), PMU(12, 1), PMU(12, 2), PMU(12, 3), PMU(12, 4), PMU(12, 5), PMU(12, 6), PMU(12, 7), PMU(13, 0), PMU(13, 1), PMU(13, 2),
+    { CP(0, 9, 12, 4), WO(0), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .where = PL0_CHECK, .at = K(3, 3, 9, 12, 4) },
+    PMU(12, 0), PMU(12, 1), PMU(12, 2), PMU(12, 3), PMU(12, 5), PMU(12, 6), PMU(12, 7), PMU(13, 0), PMU(13, 1), PMU(13, 2),
     { CP(0, 9, 14, 0), .r = 0, .w = 1, .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .at = K(3, 3, 9, 14, 0) },
     { CP(0, 9, 14, 1), RW(1), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .at = K(3, 0, 9, 14, 1) },
     { CP(0, 9, 14, 2), RW(1), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .at = K(3, 0, 9, 14, 2) },
@@ -437,6 +443,8 @@ static void check32(struct arm_cpu *c, const struct access32 *a, const struct ro
     if (hyp && c->el == 3 && !(c->mode32 == M_MON && c->sys.scr & SCR_NS))
         arm_raise_undefined(c);
     if (r->where & SECURE_ONLY && !arm_is_secure(c))
+        arm_raise_undefined(c);
+    if (r->where & NSACR_CHECK && !has_el3(c) && !has(c, AF_V8))        /* comes with the Security Extensions, or with v8 */
         arm_raise_undefined(c);
     if (r->where & PL0_CHECK && (el = check_pl0(c, a)))
         trap32(c, a, el);

@@ -11,9 +11,34 @@
 enum { PMCR_E = 1, PMCR_P = 2, PMCR_C = 4, PMCR_D = 8, PMCR_LC = 64, PMCR_N_SHIFT = 11 };
 enum { EVENT_SW_INCR = 0, EVENT_CPU_CYCLES = 0x11, EVENT_CHAIN = 0x1e };
 enum { CYCLES_DIVIDED = 64, CC = ARM_PMU_COUNTERS /* the cycle counter's place in pmu[] */, CC_BIT = 31 };
-#define COUNTERS_ALL (BIT(CC_BIT) | (BIT(ARM_PMU_COUNTERS) - 1))
+enum { MDCR_HPMN = 31, MDCR_HPME = 1 << 7 };
 #define TYPE_FILTER UINT64_C(0xfc000000)
 #define TYPE_EVENT UINT64_C(0xffff)
+
+/* Event counters of this model: a Cortex-A7 has fewer. */
+unsigned arm_pmu_counters(const struct arm_cpu *c)
+{
+    enum { PART_A7 = 0xc07 };
+
+    return bits(arm_id(c, ARM_SYSREG(3, 0, 0, 0, 0)), 15, 4) == PART_A7 ? 4 : ARM_PMU_COUNTERS;
+}
+
+/* MDCR_EL2.HPMN: from this one on they are EL2's own, which HPME enables in PMCR.E's place. */
+static unsigned first_of_el2(const struct arm_cpu *c)
+{
+    unsigned all = arm_pmu_counters(c), n = c->sys.mdcr[2] & MDCR_HPMN;
+
+    return has_el2(c) && n < all ? n : all;
+}
+
+/* How many the code that runs sees. */
+static unsigned visible(const struct arm_cpu *c) { return c->el < 2 && arm_el2_enabled(c) ? first_of_el2(c) : arm_pmu_counters(c); }
+static uint64_t visible_bits(const struct arm_cpu *c) { return BIT(CC_BIT) | (BIT(visible(c)) - 1); }
+
+static bool on(const struct arm_cpu *c, unsigned n)
+{
+    return n < CC && n >= first_of_el2(c) ? c->sys.mdcr[2] & MDCR_HPME : c->sys.pmcr & PMCR_E;
+}
 
 static unsigned bit_of(unsigned n) { return n == CC ? CC_BIT : n; }
 static bool divided(const struct arm_cpu *c) { return c->sys.pmcr & PMCR_D && !(c->sys.pmcr & PMCR_LC); }
@@ -25,7 +50,7 @@ static bool enabled(const struct arm_cpu *c, unsigned n)
 {
     uint64_t f = c->sys.pmu[n].type;
 
-    if (!(c->sys.pmcr & PMCR_E) || !(c->sys.pmcnten >> bit_of(n) & 1))
+    if (!on(c, n) || !(c->sys.pmcnten >> bit_of(n) & 1))
         return false;
     switch (c->el) {
     case 0:  return !(f & BIT(30));
@@ -84,12 +109,19 @@ static uint64_t until_overflow(const struct arm_cpu *c, unsigned n)
     return left * (n == CC && divided(c) ? CYCLES_DIVIDED : 1);
 }
 
+static bool interrupts(const struct arm_cpu *c)
+{
+    uint64_t both = c->sys.pmovs & c->sys.pminten, of_el2 = (BIT(arm_pmu_counters(c)) - 1) & ~(BIT(first_of_el2(c)) - 1);
+
+    return (c->sys.pmcr & PMCR_E && both & ~of_el2) || (c->sys.mdcr[2] & MDCR_HPME && both & of_el2);
+}
+
 static void settle(struct arm_cpu *c)
 {
     struct arm_system *s = &c->sys;
     uint64_t first = 0;
 
-    irq_set(s->pmu_irq, s->pmcr & PMCR_E && s->pmovs & s->pminten);
+    irq_set(s->pmu_irq, interrupts(c));
     if (!s->timers_ready)
         return;
     for (unsigned n = 0; n <= CC; n++) {
@@ -133,7 +165,7 @@ void arm_pmu_expired(void *opaque)
 /* Another exception level: other cycles count. */
 void arm_pmu_level(struct arm_cpu *c)
 {
-    if (!(c->sys.pmcr & PMCR_E) || !c->sys.pmcnten)
+    if (!c->sys.pmcnten)
         return;
     for (unsigned n = 0; n <= CC; n++) {
         if (runs(c, n) == c->sys.pmu[n].runs)
@@ -146,7 +178,7 @@ void arm_pmu_level(struct arm_cpu *c)
 
 static uint64_t read_pmcr(struct arm_cpu *c, const struct arm_sysreg *r)
 {
-    return (c->sys.pmcr & (PMCR_E | PMCR_D | PMCR_LC | 0x30)) | ARM_PMU_COUNTERS << PMCR_N_SHIFT |
+    return (c->sys.pmcr & (PMCR_E | PMCR_D | PMCR_LC | 0x30)) | (uint64_t)visible(c) << PMCR_N_SHIFT |
            (arm_id(c, ARM_SYSREG(3, 0, 0, 0, 0)) & 0xff000000);
 }
 
@@ -156,7 +188,7 @@ static void write_pmcr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v
     c->sys.pmcr = v & (PMCR_E | PMCR_D | PMCR_LC | 0x30);
     if (v & PMCR_C)
         c->sys.pmu[CC].value = 0;
-    for (unsigned n = 0; n < CC && v & PMCR_P; n++)
+    for (unsigned n = 0; n < visible(c) && v & PMCR_P; n++)
         c->sys.pmu[n].value = 0;
     pmu_unlock(c);
 }
@@ -164,16 +196,20 @@ static void write_pmcr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v
 /* Sets and clears bits of a register that has one for each counter. */
 static void change(struct arm_cpu *c, uint64_t *field, uint64_t set, uint64_t clear)
 {
+    uint64_t mine = visible_bits(c);
+
     pmu_lock(c);
-    *field = ((*field | set) & ~clear) & COUNTERS_ALL;
+    *field = (*field | (set & mine)) & ~(clear & mine);
     pmu_unlock(c);
 }
+
+static uint64_t read_bits(struct arm_cpu *c, const struct arm_sysreg *r) { return *(uint64_t *)((char *)c + r->field) & visible_bits(c); }
 
 static uint64_t read_pmovs(struct arm_cpu *c, const struct arm_sysreg *r)
 {
     pmu_lock(c);
     pmu_unlock(c);
-    return c->sys.pmovs;
+    return c->sys.pmovs & visible_bits(c);
 }
 
 static uint64_t counter_read(struct arm_cpu *c, unsigned n)
@@ -199,15 +235,24 @@ static void type_write(struct arm_cpu *c, unsigned n, uint64_t v)
 
 static uint64_t read_ccntr(struct arm_cpu *c, const struct arm_sysreg *r) { return counter_read(c, CC); }
 static void write_ccntr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { counter_write(c, CC, v); }
-static uint64_t read_type(struct arm_cpu *c, const struct arm_sysreg *r) { return c->sys.pmu[r->arg].type; }
-static void write_type(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { type_write(c, r->arg, v); }
-static uint64_t read_count(struct arm_cpu *c, const struct arm_sysreg *r) { return counter_read(c, r->arg); }
-static void write_count(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { counter_write(c, r->arg, v); }
+
+/* The counter of a register's name; one that this level does not see is undefined. */
+static unsigned named(struct arm_cpu *c, const struct arm_sysreg *r)
+{
+    if (r->arg != CC && r->arg >= visible(c))
+        arm_raise_undefined(c);
+    return r->arg;
+}
+
+static uint64_t read_type(struct arm_cpu *c, const struct arm_sysreg *r) { return c->sys.pmu[named(c, r)].type; }
+static void write_type(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { type_write(c, named(c, r), v); }
+static uint64_t read_count(struct arm_cpu *c, const struct arm_sysreg *r) { return counter_read(c, named(c, r)); }
+static void write_count(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v) { counter_write(c, named(c, r), v); }
 
 static void write_swinc(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v)
 {
     pmu_lock(c);
-    for (unsigned n = 0; n < CC; n++)
+    for (unsigned n = 0; n < visible(c); n++)
         if (v >> n & 1 && (c->sys.pmu[n].type & TYPE_EVENT) == EVENT_SW_INCR && enabled(c, n))
             count(c, n, 1);
     pmu_unlock(c);
@@ -231,7 +276,7 @@ static int selected(const struct arm_cpu *c)
 {
     unsigned n = c->sys.pmselr & 31;
 
-    return n == CC_BIT ? CC : n < CC ? (int)n : -1;
+    return n == CC_BIT ? CC : n < visible(c) ? (int)n : -1;
 }
 
 static uint64_t read_xevtyper(struct arm_cpu *c, const struct arm_sysreg *r) { return selected(c) < 0 ? 0 : c->sys.pmu[selected(c)].type; }
@@ -282,10 +327,10 @@ static unsigned check_ccntr(const struct arm_cpu *c, bool write)
 
 const struct arm_sysreg arm_pmu_sysregs[] = {
     { K(3, 3, 9, 12, 0), "PMCR_EL0", .r = 0, .w = 0, .trap = T_PMCR, .feature = AF_PMU, .check = check_user, .read = read_pmcr, .write = write_pmcr },
-    PMU(12, 1, "PMCNTENSET_EL0"), .field = F(pmcnten), .write = write_cntenset },
-    PMU(12, 2, "PMCNTENCLR_EL0"), .field = F(pmcnten), .write = write_cntenclr },
+    PMU(12, 1, "PMCNTENSET_EL0"), .field = F(pmcnten), .read = read_bits, .write = write_cntenset },
+    PMU(12, 2, "PMCNTENCLR_EL0"), .field = F(pmcnten), .read = read_bits, .write = write_cntenclr },
     PMU(12, 3, "PMOVSCLR_EL0"), .read = read_pmovs, .write = write_ovsclr },
-    EVENT(9, 12, 4, "PMSWINC_EL0", check_swinc), .read = read_zero, .write = write_swinc },
+    { K(3, 3, 9, 12, 4), "PMSWINC_EL0", .r = SYSREG_NEVER, .w = 0, .trap = T_PM, .feature = AF_PMU, .check = check_swinc, .write = write_swinc },
     EVENT(9, 12, 5, "PMSELR_EL0", check_select), .field = F(pmselr) },
     PMU(12, 6, "PMCEID0_EL0"), .read = read_pmceid0, .write = write_nothing },
     PMU(12, 7, "PMCEID1_EL0"), .read = read_zero, .write = write_nothing },
@@ -296,17 +341,25 @@ const struct arm_sysreg arm_pmu_sysregs[] = {
     PMU(14, 3, "PMOVSSET_EL0"), .read = read_pmovs, .write = write_ovsset },
     { K(3, 3, 14, 15, 7), "PMCCFILTR_EL0", .r = 0, .w = 0, .trap = T_PM, .feature = AF_PMU, .check = check_user, .arg = CC, .read = read_type, .write = write_type },
     COUNTER(0), COUNTER(1), COUNTER(2), COUNTER(3), COUNTER(4), COUNTER(5),
-    { K(3, 0, 9, 14, 1), "PMINTENSET_EL1", .r = 1, .w = 1, .trap = T_PM, .feature = AF_PMU, .field = F(pminten), .write = write_intenset },
-    { K(3, 0, 9, 14, 2), "PMINTENCLR_EL1", .r = 1, .w = 1, .trap = T_PM, .feature = AF_PMU, .field = F(pminten), .write = write_intenclr },
+    { K(3, 0, 9, 14, 1), "PMINTENSET_EL1", .r = 1, .w = 1, .trap = T_PM, .feature = AF_PMU, .field = F(pminten), .read = read_bits, .write = write_intenset },
+    { K(3, 0, 9, 14, 2), "PMINTENCLR_EL1", .r = 1, .w = 1, .trap = T_PM, .feature = AF_PMU, .field = F(pminten), .read = read_bits, .write = write_intenclr },
     { K(3, 0, 9, 14, 6), "PMMIR_EL1", .r = 1, .w = SYSREG_NEVER, .trap = T_PM, .feature = AF_PMUv3p4, .read = read_zero },
 };
 const unsigned arm_pmu_sysreg_count = sizeof(arm_pmu_sysregs) / sizeof(arm_pmu_sysregs[0]);
+
+void arm_pmu_write_mdcr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v)
+{
+    pmu_lock(c);
+    c->sys.mdcr[2] = v;
+    pmu_unlock(c);
+}
 
 void arm_pmu_reset(struct arm_cpu *c)
 {
     struct arm_system *s = &c->sys;
 
     s->pmcr = s->pmcnten = s->pmovs = s->pminten = s->pmselr = s->pmuserenr = s->pmu_at = 0;
+    s->mdcr[2] = has(c, AF_PMU) ? arm_pmu_counters(c) : 0;
     memset(s->pmu, 0, sizeof(s->pmu));
     settle(c);
 }

@@ -341,7 +341,7 @@ static const struct arm_sysreg table[] = {
     { K(3, 4, 1, 0, 0), "SCTLR_EL2", RW(2), .field = F(sctlr[2]), .write = write_sctlr },
     { K(3, 4, 1, 0, 1), "ACTLR_EL2", RW(2), .field = F(actlr[2]) },
     { K(3, 4, 1, 1, 0), "HCR_EL2", RW(2), .field = F(hcr), .write = write_hcr },
-    { K(3, 4, 1, 1, 1), "MDCR_EL2", RW(2), .field = F(mdcr[2]) },
+    { K(3, 4, 1, 1, 1), "MDCR_EL2", RW(2), .field = F(mdcr[2]), .write = arm_pmu_write_mdcr },
     { K(3, 4, 1, 1, 2), "CPTR_EL2", RW(2), T_CPACR, .field = F(cptr[2]), .write = write_cptr },
     { K(3, 4, 1, 1, 3), "HSTR_EL2", RW(2), .field = F(hstr) },
     { K(3, 4, 1, 1, 7), "HACR_EL2", RW(2), .read = read_zero, .write = write_nothing },
@@ -779,7 +779,6 @@ void arm_sysregs_reset(struct arm_cpu *c)
     s->cptr[3] = 0;
     s->scr = 0;
     s->hcr = has(c, AF_AArch64) && !has(c, AF_EL1_32) ? HCR_RW : 0;
-    s->mdcr[2] = 0;
     s->fpexc = has(c, AF_AArch64) ? BIT(30) : 0;
     atomic_fetch_and(&s->lines, (1u << ARM_LINE_COUNT) - 1);
     arm_pmu_reset(c);

@@ -34,6 +34,8 @@ _Noreturn void arm_sysreg_trap(struct arm_cpu *c, uint32_t raw, unsigned el);
 /* system_pmu.c */
 extern const struct arm_sysreg arm_pmu_sysregs[];
 extern const unsigned arm_pmu_sysreg_count;
-void arm_pmu_reset(struct arm_cpu *c);
+void arm_pmu_reset(struct arm_cpu *c);                  /* MDCR_EL2 too, which says how many counters are EL2's */
+void arm_pmu_write_mdcr(struct arm_cpu *c, const struct arm_sysreg *r, uint64_t v);
+unsigned arm_pmu_counters(const struct arm_cpu *c);
 
 #endif
