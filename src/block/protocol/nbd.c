@@ -223,7 +223,7 @@ static int take_reply(struct nbd *s)
 
 /* ---- the connection */
 
-static void reconnect_start(struct nbd *s);
+static void reconnect_run(void *arg);
 
 static void set_state(struct nbd *s, enum nbd_state state)
 {
@@ -231,6 +231,34 @@ static void set_state(struct nbd *s, enum nbd_state state)
         s->state = state;
     co_queue_wake_all(&s->changed);
     co_queue_wake_all(&s->room);
+}
+
+/* The state changes first: a request that is woken may try again at once, and must not find the connection as it was. */
+static void connection_lost(struct nbd *s)
+{
+    bool quit = s->state == NBD_QUIT;
+
+    s->reconnecting = !quit;
+    if (!quit) {
+        warn_report("%s: the connection is lost; trying to connect again", s->node->filename);
+        set_state(s, s->reconnect_delay ? NBD_WAITING : NBD_FAILING);
+        if (s->reconnect_delay)
+            loop_timer_set(s->give_up, host_clock_ns() + s->reconnect_delay * 1000000000);
+    }
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct nbd_request *q = s->slots[i];
+
+        if (q && !q->done) {
+            q->done = true;
+            q->error = ECONNRESET;
+            request_wake(q);
+        }
+    }
+    s->receiving = false;
+    if (quit)
+        co_queue_wake_all(&s->changed);         /* nbd_close() goes on, and s is no more */
+    else
+        coroutine_start(reconnect_run, s);
 }
 
 static void receive_run(void *arg)
@@ -242,20 +270,7 @@ static void receive_run(void *arg)
         ret = take_reply(s);
     while (!ret);
     nbd_channel_shutdown(s->peer.ch);   /* senders fail too */
-    for (unsigned i = 0; i < SLOTS; i++) {
-        struct nbd_request *q = s->slots[i];
-
-        if (q && !q->done) {
-            q->done = true;
-            q->error = ECONNRESET;
-            request_wake(q);
-        }
-    }
-    s->receiving = false;
-    if (s->state == NBD_QUIT)
-        co_queue_wake_all(&s->changed);
-    else
-        reconnect_start(s);
+    connection_lost(s);
 }
 
 static void connected(struct nbd *s)
@@ -329,16 +344,6 @@ static void reconnect_run(void *arg)
         co_queue_wake_all(&s->changed);
     else
         connected(s);
-}
-
-static void reconnect_start(struct nbd *s)
-{
-    warn_report("%s: the connection is lost; trying to connect again", s->node->filename);
-    s->reconnecting = true;
-    set_state(s, s->reconnect_delay ? NBD_WAITING : NBD_FAILING);
-    if (s->reconnect_delay)
-        loop_timer_set(s->give_up, host_clock_ns() + s->reconnect_delay * 1000000000);
-    coroutine_start(reconnect_run, s);
 }
 
 /* ---- requests */
