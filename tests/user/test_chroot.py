@@ -145,7 +145,7 @@ END OF SCRIPT
 def python(tree, arch):
     version = "3.13" if arch == "riscv64" else "3.11"
     tests = " ".join("test_" + n for n in PYTHON)
-    r = enter(tree, f"""apt-get update -qq; apt-get install -y -qq --no-install-recommends python3 libpython{version}-testsuite >/dev/null 2>&1
+    r = enter(tree, f"""apt-get update -qq; apt-get install -y -qq --no-install-recommends python3 netbase libpython{version}-testsuite >/dev/null 2>&1
         cd $(mktemp -d); python3 -m test -j2 --timeout 1200 -i '*VSOCK*' {tests}""", 14400)
     report(f"{arch} CPython's tests", r.returncode == 0, f"{r.stdout}{r.stderr}exit {r.returncode}")
 
