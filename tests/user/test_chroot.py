@@ -87,7 +87,7 @@ APPS = {
     "a TLS server": ("openssl", r"""openssl req -x509 -newkey rsa:2048 -nodes -keyout k -out c -subj /CN=localhost -days 2 2>/dev/null
         openssl s_server -accept 44330 -cert c -key k -www -quiet & until (: </dev/tcp/127.0.0.1/44330) 2>/dev/null; do sleep 0.2; done
         printf 'GET / HTTP/1.0\r\n\r\n' | openssl s_client -connect localhost:44330 -quiet -CAfile c -verify_return_error 2>/dev/null | grep -q TLSv1.3
-        kill %1; openssl speed -seconds 1 sha256 aes-128-gcm 2>/dev/null | grep -qi aes-128-gcm"""),
+        kill %1; openssl speed -seconds 1 -evp aes-128-gcm 2>/dev/null | grep -qi aes-128-gcm"""),
     "ffmpeg": ("ffmpeg", """ffmpeg -v error -f lavfi -i testsrc=duration=2:size=160x120:rate=10 -f lavfi -i sine=duration=2 -c:v libx264 -c:a aac o.mp4
         ffmpeg -v error -i o.mp4 -c:v libvpx -c:a libvorbis o.webm
         [ $(ffprobe -v error -count_frames -select_streams v -show_entries stream=nb_read_frames -of csv=p=0 o.webm) = 20 ]"""),
