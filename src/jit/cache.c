@@ -297,6 +297,17 @@ void cache_exits_fill(struct region_exit *to, struct region *r, const struct ir 
                                       .kind = ir->exits[i].kind };
 }
 
+/* Memory for the next code in one go: a page fault each would cost a short program as much as making the code. */
+static void ask_ahead(struct jit *j)
+{
+    enum { STEP = 64 << 10 };
+
+    if (j->opts.memory == MEMORY_TLB || j->used + STEP / 2 < j->ahead || j->ahead + STEP > j->size)
+        return;
+    madvise(j->rw + j->ahead, STEP, MADV_POPULATE_WRITE);       /* a hint: Linux 5.14 */
+    j->ahead += STEP;
+}
+
 void cache_record(struct jit *j, struct region *r, void *code, size_t size)
 {
     r->code = code;
@@ -305,6 +316,7 @@ void cache_record(struct jit *j, struct region *r, void *code, size_t size)
     j->nexits += r->nexits;
     __atomic_store_n(&j->nregions, j->nregions + 1, __ATOMIC_RELEASE);
     j->used += code_round(size);
+    ask_ahead(j);
 }
 
 static void region_record(struct jit *j, struct region *r, const struct code_out *out)

@@ -29,6 +29,7 @@ struct jit {
     uint8_t *rw, *rx;
     size_t size, stubs_size, used;
     size_t limit;               /* of the first compile's part */
+    size_t ahead;               /* user mode: up to there memory was asked for */
     struct codegen_stubs stubs;
     struct region *regions;
     uint32_t nregions;

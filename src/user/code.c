@@ -274,7 +274,8 @@ void jump_select(struct cpu *cpu, uint64_t mode)
             s = &jc->jump[i];
     }
     if (!s->entry)
-        s->entry = mmap(NULL, sizeof(struct jump_entry) << JUMP_CACHE_BITS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        s->entry = mmap(NULL, sizeof(struct jump_entry) << JUMP_CACHE_BITS, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);     /* it is a hash table: all of it is touched soon */
     else if (s->mode != mode)
         memset(s->entry, 0, sizeof(struct jump_entry) << JUMP_CACHE_BITS);
     s->entry[0].pc = s->entry[0].pc ? s->entry[0].pc : 1;       /* the others hold 0, which hashes to 0: none matches */
