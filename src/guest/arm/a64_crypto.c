@@ -1,5 +1,5 @@
-/* A64 cryptography: AES, SHA1, SHA256 by the host's instructions, which name the same steps otherwise; SHA512, SM3, SM4 by C
- * functions. DDI 0487 C7 and the shared pseudocode (AESMixColumns(), SHA256hash() ...). */
+/* A64 cryptography: AES, SHA1, SHA256 by the host's instructions, which name the same steps otherwise; SHA512 by arithmetic;
+ * SM3, SM4 by C functions. DDI 0487 C7 and the shared pseudocode (AESMixColumns(), SHA256hash() ...). */
 #include "a64_simd.h"
 
 static bool begin(struct v_op *o, struct arm_t *t, const struct a64_insn *i)
@@ -114,11 +114,50 @@ EMIT_CRYPTO(sha256h2)
 EMIT_CRYPTO(sha256su0) { return v2(o, VOP_SHA256MSG1, d, n); }
 EMIT_CRYPTO(sha256su1) { return v2(o, VOP_SHA256MSG2, v_add(o, 2, d, v2i(o, VOP_ALIGNR, m, n, 4)), m); }
 
-/* ---- SHA512 and SHA3 */
-EMIT_CRYPTO(sha512h) { return call(o, CRYPTO_SHA512H, d, n, m); }
-EMIT_CRYPTO(sha512h2) { return call(o, CRYPTO_SHA512H2, d, n, m); }
-EMIT_CRYPTO(sha512su0) { return call(o, CRYPTO_SHA512SU0, d, n, n); }
-EMIT_CRYPTO(sha512su1) { return call(o, CRYPTO_SHA512SU1, d, n, m); }
+/* ---- SHA512: the rounds in general registers, whose rotations the host has; the schedule in vectors. DDI 0487 C7.2, SHA512H */
+static ir_val i64(const struct v_op *o, enum ir_opcode op, ir_val a, ir_val b) { return ir_bin(o->ir, op, a, b); }
+static ir_val half(const struct v_op *o, ir_val v, unsigned n)
+{
+    return ir_vop(o->ir, n ? VOP_EXT64 : VOP_TOQ, T_I64, v, 0, 0, n);
+}
+static ir_val halves(const struct v_op *o, ir_val low, ir_val high)
+{
+    return v2i(o, VOP_INS64, ir_vop(o->ir, VOP_MOVQ, T_V128, low, 0, 0, 0), high, 1);
+}
+static ir_val big_sigma(const struct v_op *o, ir_val v, unsigned a, unsigned b, unsigned c)
+{
+    return i64(o, IR_XOR, i64(o, IR_XOR, ir_bin_imm(o->ir, IR_ROTR, v, a), ir_bin_imm(o->ir, IR_ROTR, v, b)), ir_bin_imm(o->ir, IR_ROTR, v, c));
+}
+static ir_val choose(const struct v_op *o, ir_val x, ir_val y, ir_val z) { return i64(o, IR_XOR, z, i64(o, IR_AND, x, i64(o, IR_XOR, y, z))); }
+static ir_val majority(const struct v_op *o, ir_val x, ir_val y, ir_val z)
+{
+    return i64(o, IR_XOR, i64(o, IR_AND, x, y), i64(o, IR_AND, z, i64(o, IR_XOR, x, y)));
+}
+static ir_val sum3(const struct v_op *o, ir_val a, ir_val b, ir_val c) { return i64(o, IR_ADD, i64(o, IR_ADD, a, b), c); }
+
+EMIT_CRYPTO(sha512h)
+{
+    ir_val n0 = half(o, n, 0), n1 = half(o, n, 1), m1 = half(o, m, 1), high, t;
+
+    high = sum3(o, choose(o, m1, n0, n1), big_sigma(o, m1, 14, 18, 41), half(o, d, 1));
+    t = i64(o, IR_ADD, high, half(o, m, 0));
+    return halves(o, sum3(o, choose(o, t, m1, n0), big_sigma(o, t, 14, 18, 41), half(o, d, 0)), high);
+}
+EMIT_CRYPTO(sha512h2)
+{
+    ir_val m0 = half(o, m, 0), m1 = half(o, m, 1), high;
+
+    high = sum3(o, majority(o, half(o, n, 0), m1, m0), big_sigma(o, m0, 28, 34, 39), half(o, d, 1));
+    return halves(o, sum3(o, majority(o, high, m0, m1), big_sigma(o, high, 28, 34, 39), half(o, d, 0)), high);
+}
+static ir_val small_sigma(const struct v_op *o, ir_val v, unsigned a, unsigned b, unsigned shift)
+{
+    return v_xor(o, v_xor(o, rotr64(o, v, a), rotr64(o, v, b)), v_shr(o, 3, v, shift));
+}
+EMIT_CRYPTO(sha512su0) { return v_add(o, 3, d, small_sigma(o, v2i(o, VOP_ALIGNR, n, d, 8), 1, 8, 7)); }
+EMIT_CRYPTO(sha512su1) { return v_add(o, 3, v_add(o, 3, d, small_sigma(o, n, 19, 61, 6)), m); }
+
+/* ---- SHA3 */
 EMIT_CRYPTO(rax1) { return v_xor(o, n, rotr64(o, m, 63)); }
 EMIT_CRYPTO(xar) { return rotr64(o, v_xor(o, n, m), o->i->imm6); }
 EMIT_CRYPTO(eor3) { return v_xor(o, v_xor(o, n, m), a64_q(o->t, o->i->va)); }

@@ -44,6 +44,8 @@ void f_two(struct arm_t *t, const struct a64_insn *i, v2_fn *fn)
 
 static ir_val arithmetic(const struct v_op *o, const struct f_vops *vops, unsigned op, ir_val n, ir_val m)
 {
+    if (f_half(o))
+        return f_half_arithmetic(o, vops->ps, op, n, m);
     if (f_slow(o))
         return f_call2(o, op, 0, n, m);
     n = f_operand(o, n);
@@ -69,12 +71,14 @@ ir_val f_compare(const struct v_op *o, unsigned predicate, ir_val n, ir_val m)
 {
     static const struct f_vops vops = F_VOPS(CMP);
 
+    if (f_half(o))
+        return f_half_compare(o, predicate, n, m);
     return v2i(o, f_vop(o, &vops), n, m, predicate);
 }
 
 static ir_val compare(const struct v_op *o, unsigned op, ir_val n, ir_val m)
 {
-    if (f_slow(o))
+    if (f_slow(o) && !f_half(o))
         return f_call2(o, op, 0, n, m);
     n = f_operand(o, n);
     m = f_operand(o, m);
@@ -187,6 +191,8 @@ static ir_val fused(const struct v_op *o, unsigned arg, ir_val d, ir_val n, ir_v
     static const struct f_vops vops[4] = { F_VOPS(FMADD), F_VOPS(FNMADD), F_VOPS(FMSUB), F_VOPS(FNMSUB) };
     ir_val r;
 
+    if (f_half(o))
+        return f_half_fused(o, vops[arg].pd, arg, d, n, m);
     if (f_slow(o))
         return f_call3(o, FP_MULADD, arg, d, n, m);
     d = f_operand(o, d);
@@ -307,6 +313,8 @@ EMIT_F2(fsqrt)
 {
     ir_val r;
 
+    if (f_half(o))
+        return f_half_sqrt(o, n);
     if (f_slow(o))
         return f_call1(o, FP_SQRT, 0, n);
     n = f_operand(o, n);

@@ -1,5 +1,5 @@
 /* What the emitters of A64 floating point share (a64_fp*.c). Operations on host arithmetic, with NaNs and whatever else
- * differs put right by ir_vfix(); halves, and all where MODE_FP_SLOW, by the C functions of helpers_fp.c. */
+ * differs put right by ir_vfix(); most of halves, and all where MODE_FP_SLOW, by the C functions of helpers_fp.c. */
 #ifndef RHEA_GUEST_A64_FP_H
 #define RHEA_GUEST_A64_FP_H
 
@@ -10,6 +10,8 @@ struct f_vops { uint16_t ss, sd, ps, pd; };
 #define F_VOPS(name) { VOP_##name##SS, VOP_##name##SD, VOP_##name##PS, VOP_##name##PD }
 
 static inline bool f_slow(const struct v_op *o) { return o->size == 1 || o->t->mode & MODE_FP_SLOW || o->t->a32.standard; }
+/* A half's operation that a64_fp_half.c does by host arithmetic. */
+static inline bool f_half(const struct v_op *o) { return o->size == 1 && !(o->t->mode & MODE_FP_SLOW) && !o->t->a32.standard; }
 static inline unsigned f_vop(const struct v_op *o, const struct f_vops *v)
 {
     return o->scalar ? (o->size == 3 ? v->sd : v->ss) : o->size == 3 ? v->pd : v->ps;
@@ -33,6 +35,12 @@ ir_val f_round(const struct v_op *o, unsigned imm, ir_val n);   /* ROUNDxx */
 ir_val f_call1(const struct v_op *o, unsigned op, unsigned arg, ir_val n);
 ir_val f_call2(const struct v_op *o, unsigned op, unsigned arg, ir_val n, ir_val m);
 ir_val f_call3(const struct v_op *o, unsigned op, unsigned arg, ir_val d, ir_val n, ir_val m);
+
+/* a64_fp_half.c; vop: of four singles, for fused ones of two doubles */
+ir_val f_half_arithmetic(const struct v_op *o, unsigned vop, unsigned op, ir_val n, ir_val m);
+ir_val f_half_sqrt(const struct v_op *o, ir_val n);
+ir_val f_half_fused(const struct v_op *o, unsigned vop, unsigned arg, ir_val d, ir_val n, ir_val m);
+ir_val f_half_compare(const struct v_op *o, unsigned predicate, ir_val n, ir_val m);
 
 typedef ir_val f2_fn(const struct v_op *o, ir_val n, ir_val m);
 void f_three(struct arm_t *t, const struct a64_insn *i, f2_fn *fn);

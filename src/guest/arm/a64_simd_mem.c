@@ -216,6 +216,82 @@ static ir_val in_turn(const struct v_op *o, unsigned n, ir_val a, ir_val b)
     return n ? v1i(o, VOP_BYTESHR, v, 8) : v;
 }
 
+/* Three registers of elements in threes. Their number in a register has no factor 3, so the elements of one field (those at n,
+ * n + 3, ... of all) lie at places in their registers that differ: blended into one, they only want to be put in order. */
+static unsigned elements(const struct v_op *o) { return (o->q ? 16u : 8u) >> o->size; }
+
+/* Of the lanes, place[k]'s at k. */
+static ir_val permute(const struct v_op *o, ir_val v, const uint8_t place[16])
+{
+    unsigned lanes = elements(o), imm = 0;
+    union { uint8_t b[16]; uint64_t d[2]; } index = { .d = { 0 } };
+
+    if (o->size == 0 || lanes == 8) {
+        for (unsigned k = 0; k < lanes << o->size; k++)
+            index.b[k] = (uint8_t)((place[k >> o->size] << o->size) + (k & o->size));
+        return v2(o, VOP_SHUF8, v, v_const2(o, index.d[0], index.d[1]));
+    }
+    for (unsigned k = 0; k < 4; k++)
+        imm |= (o->size == 3 ? 2 * place[k >> 1] + (k & 1) : k < lanes ? place[k] : k) << 2 * k;
+    return v1i(o, o->size == 1 ? VOP_SHUFL16 : VOP_SHUF32, v, imm);
+}
+
+/* x[from[p]]'s lane p at p. */
+static ir_val blend(const struct v_op *o, const ir_val x[3], const uint8_t from[16])
+{
+    static const uint16_t vop[4] = { 0, VOP_BLEND16, VOP_BLENDPS, VOP_BLENDPD };
+    ir_val r = x[0];
+
+    for (unsigned n = 1; n < 3; n++) {
+        uint64_t mask[2] = { 0 };
+        unsigned imm = 0;
+
+        for (unsigned p = 0; p < elements(o); p++) {
+            imm |= (from[p] == n) << p;
+            mask[p / 8] |= from[p] == n ? UINT64_C(0xff) << 8 * (p % 8) : 0;
+        }
+        if (imm)
+            r = o->size ? v2i(o, vop[o->size], r, x[n], imm) : v3(o, VOP_BLENDV8, r, x[n], v_const2(o, mask[0], mask[1]));
+    }
+    return r;
+}
+
+static void deinterleave3(const struct v_op *o, const ir_val x[3], ir_val v[3])
+{
+    unsigned lanes = elements(o);
+
+    for (unsigned n = 0; n < 3; n++) {
+        uint8_t from[16] = { 0 }, place[16] = { 0 };
+
+        for (unsigned k = 0; k < lanes; k++) {
+            place[k] = (uint8_t)((3 * k + n) % lanes);
+            from[place[k]] = (uint8_t)((3 * k + n) / lanes);
+        }
+        v[n] = permute(o, blend(o, x, from), place);
+    }
+}
+
+static void interleave3(const struct v_op *o, const ir_val x[3], ir_val v[3])
+{
+    unsigned lanes = elements(o);
+    ir_val y[3];
+
+    for (unsigned n = 0; n < 3; n++) {
+        uint8_t place[16] = { 0 };
+
+        for (unsigned k = 0; k < lanes; k++)
+            place[(3 * k + n) % lanes] = (uint8_t)k;
+        y[n] = permute(o, x[n], place);
+    }
+    for (unsigned j = 0; j < 3; j++) {
+        uint8_t from[16] = { 0 };
+
+        for (unsigned p = 0; p < lanes; p++)
+            from[p] = (uint8_t)((lanes * j + p) % 3);
+        v[j] = blend(o, y, from);
+    }
+}
+
 static void deinterleave(const struct v_op *o, unsigned count, ir_val v[4])
 {
     ir_val x[4] = { v[0], v[1], v[2], v[3] };
@@ -224,8 +300,7 @@ static void deinterleave(const struct v_op *o, unsigned count, ir_val v[4])
         v[0] = every_other(o, 0, x[0], x[1]);
         v[1] = every_other(o, 1, x[0], x[1]);
     } else if (count == 3) {
-        for (unsigned n = 0; n < 3; n++)
-            v[n] = v_call3(o, SIMD_LD3, n, x[0], x[1], x[2]);
+        deinterleave3(o, x, v);
     } else {
         for (unsigned n = 0; n < 2; n++) {              /* 0 2 0 2 .. and 1 3 1 3 .. */
             ir_val low = every_other(o, n, x[0], x[1]), high = every_other(o, n, x[2], x[3]);
@@ -244,8 +319,7 @@ static void interleave(const struct v_op *o, unsigned count, ir_val v[4])
         v[0] = in_turn(o, 0, x[0], x[1]);
         v[1] = in_turn(o, 1, x[0], x[1]);
     } else if (count == 3) {
-        for (unsigned n = 0; n < 3; n++)
-            v[n] = v_call3(o, SIMD_ST3, n, x[0], x[1], x[2]);
+        interleave3(o, x, v);
     } else {
         for (unsigned n = 0; n < 2; n++) {
             ir_val even = in_turn(o, n, x[0], x[2]), odd = in_turn(o, n, x[1], x[3]);

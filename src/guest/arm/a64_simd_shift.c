@@ -64,9 +64,32 @@ EMIT_SHIFT(sri)
     return v_or(o, v_andn(o, moved, v_d(o)), v_shr(o, o->size, n, s->right));
 }
 
-EMIT_SHIFT(sqshl) { return v_call1(o, SIMD_SQSHL_N, s->left, n); }
-EMIT_SHIFT(uqshl) { return v_call1(o, SIMD_UQSHL_N, s->left, n); }
-EMIT_SHIFT(sqshlu) { return v_call1(o, SIMD_SQSHLU_N, s->left, n); }
+/* Saturating: what shifting back does not give again is lost. */
+static ir_val saturate_lost(const struct v_op *o, ir_val n, ir_val r, ir_val back, ir_val limit)
+{
+    ir_val kept = v_eq(o, o->size, back, n);
+
+    v_saturated(o, v_not(o, kept));
+    return v3(o, VOP_BLENDV8, limit, r, kept);
+}
+EMIT_SHIFT(sqshl)
+{
+    ir_val r = v_shl(o, o->size, n, s->left), sign = v_sar(o, o->size, n, (8u << o->size) - 1);
+
+    return saturate_lost(o, n, r, v_sar(o, o->size, r, s->left), v_xor(o, sign, v_splat(o, o->size, element_ones(o) >> 1)));
+}
+EMIT_SHIFT(uqshl)
+{
+    ir_val r = v_shl(o, o->size, n, s->left);
+
+    return saturate_lost(o, n, r, v_shr(o, o->size, r, s->left), v_const(o, UINT64_MAX));
+}
+EMIT_SHIFT(sqshlu)                              /* a negative one becomes 0 */
+{
+    ir_val negative = v_sar(o, o->size, n, (8u << o->size) - 1), r = v_shl(o, o->size, n, s->left);
+
+    return saturate_lost(o, n, r, v_andn(o, negative, v_shr(o, o->size, r, s->left)), v_not(o, negative));
+}
 
 /* ---- widening */
 

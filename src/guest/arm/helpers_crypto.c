@@ -1,5 +1,5 @@
-/* Cryptography that host instructions do not do: SHA512, SM3, SM4; and, for AArch32, the hashes' rounds. By the pseudocode of the
- * instructions, DDI 0487 C7.2 (SHA512H and others). Words of a vector are numbered from the bottom. */
+/* Cryptography that host instructions do not do: SM3, SM4; and, for AArch32, the hashes' rounds. By the pseudocode of the
+ * instructions, DDI 0487 C7.2 (SM3TT1A and others). Words of a vector are numbered from the bottom. */
 #include <string.h>
 #include "rhea/guest/sm4.h"
 #include "simd_ops.h"
@@ -13,44 +13,7 @@ struct operands { union vec d, n, m; unsigned index; };
 typedef union vec crypto_fn(const struct operands *o);
 
 static uint32_t rol(uint32_t v, unsigned n) { return v << n | v >> (32 - n); }
-static uint64_t ror(uint64_t v, unsigned n) { return v >> n | v << (64 - n); }
 #define CRYPTO(name) static union vec do_##name(const struct operands *o)
-
-/* ---- SHA512 */
-
-static uint64_t choose(uint64_t x, uint64_t y, uint64_t z) { return (x & y) ^ (~x & z); }
-static uint64_t majority(uint64_t x, uint64_t y, uint64_t z) { return (x & y) ^ (x & z) ^ (y & z); }
-static uint64_t big_sigma0(uint64_t v) { return ror(v, 28) ^ ror(v, 34) ^ ror(v, 39); }
-static uint64_t big_sigma1(uint64_t v) { return ror(v, 14) ^ ror(v, 18) ^ ror(v, 41); }
-static uint64_t sigma0(uint64_t v) { return ror(v, 1) ^ ror(v, 8) ^ v >> 7; }
-static uint64_t sigma1(uint64_t v) { return ror(v, 19) ^ ror(v, 61) ^ v >> 6; }
-
-CRYPTO(sha512h)
-{
-    union vec r;
-    uint64_t t;
-
-    r.d[1] = choose(o->m.d[1], o->n.d[0], o->n.d[1]) + big_sigma1(o->m.d[1]) + o->d.d[1];
-    t = r.d[1] + o->m.d[0];
-    r.d[0] = choose(t, o->m.d[1], o->n.d[0]) + big_sigma1(t) + o->d.d[0];
-    return r;
-}
-CRYPTO(sha512h2)
-{
-    union vec r;
-
-    r.d[1] = majority(o->n.d[0], o->m.d[1], o->m.d[0]) + big_sigma0(o->m.d[0]) + o->d.d[1];
-    r.d[0] = majority(r.d[1], o->m.d[0], o->m.d[1]) + big_sigma0(r.d[1]) + o->d.d[0];
-    return r;
-}
-CRYPTO(sha512su0)
-{
-    return (union vec){ .d = { o->d.d[0] + sigma0(o->d.d[1]), o->d.d[1] + sigma0(o->n.d[0]) } };
-}
-CRYPTO(sha512su1)
-{
-    return (union vec){ .d = { o->d.d[0] + sigma1(o->n.d[0]) + o->m.d[0], o->d.d[1] + sigma1(o->n.d[1]) + o->m.d[1] } };
-}
 
 /* ---- SM3 */
 
@@ -164,7 +127,6 @@ CRYPTO(sha256h2)
 }
 
 static crypto_fn *const functions[CRYPTO_COUNT] = {
-    [CRYPTO_SHA512H] = do_sha512h, [CRYPTO_SHA512H2] = do_sha512h2, [CRYPTO_SHA512SU0] = do_sha512su0, [CRYPTO_SHA512SU1] = do_sha512su1,
     [CRYPTO_SM3PARTW1] = do_sm3partw1, [CRYPTO_SM3PARTW2] = do_sm3partw2, [CRYPTO_SM3SS1] = do_sm3ss1,
     [CRYPTO_SM3TT1A] = do_sm3tt1a, [CRYPTO_SM3TT1B] = do_sm3tt1b, [CRYPTO_SM3TT2A] = do_sm3tt2a, [CRYPTO_SM3TT2B] = do_sm3tt2b,
     [CRYPTO_SM4E] = do_sm4e, [CRYPTO_SM4EKEY] = do_sm4ekey,

@@ -154,9 +154,6 @@ LANE do_sqshrn(struct lane_op *o, uint64_t n) { return sat_signed(o, o->bits, sh
 LANE do_sqshrun(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, shift_right(o, sign(2 * o->bits, n))); }
 LANE do_uqshrn(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, shift_right(o, n)); }
 
-LANE do_sqshl_n(struct lane_op *o, uint64_t n) { return sat_signed(o, o->bits, (__int128)sign(o->bits, n) << (o->arg & 63)); }
-LANE do_uqshl_n(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, (__int128)n << (o->arg & 63)); }
-LANE do_sqshlu_n(struct lane_op *o, uint64_t n) { return sat_unsigned(o, o->bits, (__int128)sign(o->bits, n) << (o->arg & 63)); }
 LANE do_srshr_n(struct lane_op *o, uint64_t n)
 {
     o->arg |= 128;
@@ -189,14 +186,14 @@ typedef void whole1_fn(struct lane_op *o, union lanes *r, unsigned lanes, const 
         }                                                                                          \
     }
 WHOLE1(cls) WHOLE1(clz) WHOLE1(cnt) WHOLE1(rbit) WHOLE1(sqabs) WHOLE1(sqneg) WHOLE1(urecpe) WHOLE1(ursqrte)
-WHOLE1(sqshl_n) WHOLE1(uqshl_n) WHOLE1(sqshlu_n) WHOLE1(srshr_n) WHOLE1(urshr_n)
+WHOLE1(srshr_n) WHOLE1(urshr_n)
 NARROW1(sqxtn) NARROW1(sqxtun) NARROW1(uqxtn) NARROW1(sqshrn) NARROW1(sqshrun) NARROW1(uqshrn)
 
 static whole1_fn *const one_operand[SIMD1_COUNT] = {
     [SIMD_CLS] = all_cls, [SIMD_CLZ] = all_clz, [SIMD_CNT] = all_cnt, [SIMD_RBIT] = all_rbit, [SIMD_SQABS] = all_sqabs,
     [SIMD_SQNEG] = all_sqneg, [SIMD_URECPE] = all_urecpe, [SIMD_URSQRTE] = all_ursqrte, [SIMD_SQXTN] = all_sqxtn,
     [SIMD_SQXTUN] = all_sqxtun, [SIMD_UQXTN] = all_uqxtn, [SIMD_SQSHRN] = all_sqshrn, [SIMD_SQSHRUN] = all_sqshrun,
-    [SIMD_UQSHRN] = all_uqshrn, [SIMD_SQSHL_N] = all_sqshl_n, [SIMD_UQSHL_N] = all_uqshl_n, [SIMD_SQSHLU_N] = all_sqshlu_n,
+    [SIMD_UQSHRN] = all_uqshrn,
     [SIMD_SRSHR_N] = all_srshr_n, [SIMD_URSHR_N] = all_urshr_n,
 };
 
@@ -382,42 +379,10 @@ static void do_smmla(struct lane_op *o, union lanes *r, unsigned lanes, const un
 static void do_ummla(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes v[3]) { matrix(r, v, false, false); }
 static void do_usmmla(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes v[3]) { matrix(r, v, false, true); }
 
-/* Structures of three: of what memory holds, and back. `lanes` is of one register. */
-union flat { uint8_t u8[48]; uint16_t u16[24]; uint32_t u32[12]; uint64_t u64[6]; };
-#define THREES(expr) for (unsigned i = 0; i < lanes; i++) { expr; } break
-static void do_ld3(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes v[3])
-{
-    size_t bytes = (size_t)lanes << o->size;
-    union flat f;
-
-    for (unsigned n = 0; n < 3; n++)
-        memcpy(f.u8 + n * bytes, &v[n], bytes);
-    switch (o->size) {
-    case 0: THREES(r->u8[i] = f.u8[3 * i + o->arg]);
-    case 1: THREES(r->u16[i] = f.u16[3 * i + o->arg]);
-    case 2: THREES(r->u32[i] = f.u32[3 * i + o->arg]);
-    default: THREES(r->u64[i] = f.u64[3 * i + o->arg]);
-    }
-}
-static void do_st3(struct lane_op *o, union lanes *r, unsigned lanes, const union lanes v[3])
-{
-    size_t bytes = (size_t)lanes << o->size;
-    union flat f;
-
-    for (unsigned n = 0; n < 3; n++)
-        switch (o->size) {
-        case 0: THREES(f.u8[3 * i + n] = v[n].u8[i]);
-        case 1: THREES(f.u16[3 * i + n] = v[n].u16[i]);
-        case 2: THREES(f.u32[3 * i + n] = v[n].u32[i]);
-        default: THREES(f.u64[3 * i + n] = v[n].u64[i]);
-        }
-    memcpy(r, f.u8 + o->arg * bytes, bytes);
-}
-
 static whole3_fn *const three_operands[SIMD3_COUNT] = {
     [SIMD_SQRDMLAH] = do_sqrdmlah, [SIMD_SQRDMLSH] = do_sqrdmlsh, [SIMD_SQDMLAL] = do_sqdmlal, [SIMD_SQDMLSL] = do_sqdmlsl,
     [SIMD_SDOT] = do_sdot, [SIMD_UDOT] = do_udot, [SIMD_USDOT] = do_usdot,
-    [SIMD_SMMLA] = do_smmla, [SIMD_UMMLA] = do_ummla, [SIMD_USMMLA] = do_usmmla, [SIMD_LD3] = do_ld3, [SIMD_ST3] = do_st3,
+    [SIMD_SMMLA] = do_smmla, [SIMD_UMMLA] = do_ummla, [SIMD_USMMLA] = do_usmmla,
 };
 
 void arm_helper_simd3(struct cpu *c, uint8_t *result, uint32_t desc, const uint8_t *d, const uint8_t *n, const uint8_t *m)

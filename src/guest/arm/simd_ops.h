@@ -52,7 +52,6 @@ enum simd1_op {
     SIMD_CLS, SIMD_CLZ, SIMD_CNT, SIMD_RBIT, SIMD_SQABS, SIMD_SQNEG, SIMD_URECPE, SIMD_URSQRTE,
     SIMD_SQXTN, SIMD_SQXTUN, SIMD_UQXTN,        /* of elements of twice the size */
     SIMD_SQSHRN, SIMD_SQSHRUN, SIMD_UQSHRN,     /* arg: shift, 128: rounds */
-    SIMD_SQSHL_N, SIMD_UQSHL_N, SIMD_SQSHLU_N,  /* arg: shift */
     SIMD_SRSHR_N, SIMD_URSHR_N,
     SIMD1_COUNT
 };
@@ -66,13 +65,10 @@ enum simd2_op {
 enum simd3_op {
     SIMD_SQRDMLAH, SIMD_SQRDMLSH, SIMD_SQDMLAL, SIMD_SQDMLSL,
     SIMD_SDOT, SIMD_UDOT, SIMD_USDOT, SIMD_SMMLA, SIMD_UMMLA, SIMD_USMMLA,
-    SIMD_LD3,                           /* elements arg, arg + 3, ... of d:n:m (48 bytes, d first) */
-    SIMD_ST3,                           /* bytes 16 * arg.. of the elements of d, n, m in turn */
     SIMD3_COUNT
 };
 /* Helper crypto2 (op, n, m), crypto3 (op, d, n, m). */
 enum crypto_op {
-    CRYPTO_SHA512H, CRYPTO_SHA512H2, CRYPTO_SHA512SU0, CRYPTO_SHA512SU1,
     CRYPTO_SM3PARTW1, CRYPTO_SM3PARTW2, CRYPTO_SM3SS1, CRYPTO_SM3TT1A, CRYPTO_SM3TT1B, CRYPTO_SM3TT2A, CRYPTO_SM3TT2B,
     CRYPTO_SM4E, CRYPTO_SM4EKEY,
     CRYPTO_SHA1C, CRYPTO_SHA1P, CRYPTO_SHA1M, CRYPTO_SHA256H, CRYPTO_SHA256H2,
