@@ -55,6 +55,23 @@ def debug_and_profile(cpu):
     return f"debug-{cpu}", test
 
 
+def power_button(acpi):
+    """system_powerdown reaches a kernel that knows the machine by its device tree alone: gpio-keys on the PL061 (arm/button.c)."""
+    def test():
+        k = asset("kernel", "arm64-installer")
+        with tempfile.TemporaryDirectory() as d:
+            initrd = initrd_with(f"{k}/initrd.gz", d, "aarch64-linux-gnu-gcc", "arm/button.c")
+            with Machine("-cpu", "cortex-a57", "-kernel", f"{k}/vmlinuz", "-initrd", initrd, "-append",
+                         "console=ttyAMA0 panic=-1 rdinit=/button", machine=f"virt,acpi={acpi}", smp=2, emulator=a64) as m:
+                m.expect(r'Name="gpio-keys"\s+B: KEY=10000000000000 0\s', 240)          # bit 116, KEY_POWER
+                m.expect(r"ready for the button", 60)
+                m.qmp("system_powerdown")
+                m.expect(r"the button was pressed", 120)
+                assert m.wait(120) == 0
+                m.clean()
+    return f"power-button-acpi-{acpi}", test
+
+
 def debian(gic, smp, accel="jit"):
     def test():
         guest = asset("debian-arm64")
@@ -66,7 +83,8 @@ def debian(gic, smp, accel="jit"):
             with Machine("-cpu", "cortex-a57", "-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/initrd.img", "-append",
                          "root=/dev/vda rw console=ttyAMA0", "-drive", f"file={disk},if=virtio,format=qcow2", "-netdev",
                          f"user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=n", "-device",
-                         "virtio-rng-pci", machine=f"virt,gic-version={gic}", memory="1G", smp=smp, accel=accel, emulator=a64) as m:
+                         "virtio-rng-pci", "-fw_cfg", "name=opt/me,string=told", machine=f"virt,gic-version={gic}", memory="1G", smp=smp,
+                         accel=accel, emulator=a64) as m:
                 m.expect(r"login: ", 400)
                 m.send("root\n")
                 m.expect(r"# ", 60)
@@ -74,6 +92,9 @@ def debian(gic, smp, accel="jit"):
                 m.expect(r"ping-0", 180)
                 m.expect(r"RUNNING", 300)
                 m.expect(r"# ", 60)              # type at a prompt, as a user does
+                m.send("modprobe qemu_fw_cfg; tr a-z A-Z < /sys/firmware/qemu_fw_cfg/by_name/opt/me/raw; echo\n")
+                m.expect(r"TOLD", 90)
+                m.expect(r"# ", 60)
                 m.clean()
                 m.send("poweroff\n")     # this kernel has no driver for the button
                 assert m.wait(120) == 0
@@ -115,7 +136,7 @@ tests = [device_tree(2, "v2m@8020000"), device_tree(3, "its@8080000"), refused,
          to_userspace(2, 3, cpu="max"), to_userspace(2, 2, more=",secure=on"), to_userspace(2, 3, more=",secure=on,virtualization=on"),
          to_userspace(1, 2, "armhf", "cortex-a15"), to_userspace(2, 2, "armhf", "cortex-a7"), to_userspace(4, 2, "armhf", "cortex-a15"),
          debug_and_profile("cortex-a57"), debug_and_profile("max"), installer("arm64-installer", "cortex-a57", a64),
-         installer("armhf-installer", "cortex-a15", "rhea-system-arm"), debian(2, 2), debian(3, 4)]
+         installer("armhf-installer", "cortex-a15", "rhea-system-arm"), power_button("on"), power_button("off"), debian(2, 2), debian(3, 4)]
 if soak:
     for n in range(20):                 # rounds over everything, every second one with forced timing
         accel = f"jit,chaos={n}" if n % 2 else "jit"
