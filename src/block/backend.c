@@ -547,7 +547,34 @@ struct block_backend *backend_open_job(struct block_graph *g, struct block_node 
     return NULL;
 }
 
-struct block_backend *block_backend_attach(struct vm *vm, const char *drive, struct device *dev, bool write,
+bool backend_claims(const struct block_graph *g, const struct block_node *n)
+{
+    for (unsigned i = 0; i < g->backends->len; i++) {
+        const struct block_backend *b = g_ptr_array_index(g->backends, i);
+
+        if (b->root == n && b->held && b->held_write && !b->share)
+            return true;
+    }
+    return false;
+}
+
+/* What the device says of sharing adds to what its drive does. */
+static bool device_hold(struct block_backend *b, bool write, bool share, struct error *err)
+{
+    bool ok;
+
+    b->device_shares = share && !b->share;
+    b->share = b->share || share;
+    if (write && b->share && b->root && backend_claims(b->graph, b->root))
+        ok = error_setf(err, ERR_GENERIC, "share-rw=on on that device, too, if its guest agrees", "block node '%s' is in use already", b->root->name);
+    else
+        ok = backend_hold(b, write, err);
+    if (!ok && b->device_shares)
+        b->share = false;
+    return ok;
+}
+
+struct block_backend *block_backend_attach(struct vm *vm, const char *drive, struct device *dev, bool write, bool share,
                                            struct error *err)
 {
     struct block_graph *g = block_graph_of(vm);
@@ -566,7 +593,7 @@ struct block_backend *block_backend_attach(struct vm *vm, const char *drive, str
     }
     if (!b)
         b = backend_new(g, "", n);
-    if (!backend_hold(b, write, err)) {
+    if (!device_hold(b, write, share, err)) {
         if (!b->drive)
             backend_free(b);
         return NULL;
@@ -582,6 +609,7 @@ void block_backend_detach(struct block_backend *b)
     block_drain(b);
     b->dev = NULL;
     b->on_change = NULL;
+    b->share = b->share && !b->device_shares;
     if (b->drive)
         backend_drop_hold(b);
     else

@@ -23,7 +23,8 @@ struct block_backend {
     bool drive;                 /* made by -drive: stays when the device goes */
     bool removable, tray_open, locked;
     bool writeback;
-    bool share;
+    bool share;                 /* others may write too: the drive's word, or its device's for as long as it has it */
+    bool device_shares;
     bool job;                   /* a job's: graph_replace() leaves it */
     enum block_if iface;
     int bus, unit;
@@ -47,6 +48,8 @@ struct block_backend {
 
 struct block_backend *backend_new(struct block_graph *g, const char *name, struct block_node *root);
 void backend_free(struct block_backend *b);
+/* Whether some device has the node for itself. */
+bool backend_claims(const struct block_graph *g, const struct block_node *n);
 /* No medium any more, or another one; quiet. The device is not told. */
 void backend_eject(struct block_backend *b);
 bool backend_insert(struct block_backend *b, struct block_node *root, struct error *err);

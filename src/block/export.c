@@ -60,18 +60,6 @@ static void export_free(struct block_export *e)
     g_free(e);
 }
 
-/* Whether some device has the node for itself. */
-static bool claimed(const struct block_graph *g, const struct block_node *n)
-{
-    for (unsigned i = 0; i < g->backends->len; i++) {
-        const struct block_backend *b = g_ptr_array_index(g->backends, i);
-
-        if (b->root == n && b->held && b->held_write && !b->share)
-            return true;
-    }
-    return false;
-}
-
 /* The back end that the export reads and writes through. */
 static bool export_attach(struct block_export *e, struct json_object *opts, struct error *err)
 {
@@ -85,7 +73,7 @@ static bool export_attach(struct block_export *e, struct json_object *opts, stru
         return false;
     if (e->writable && n->read_only)
         return error_setf(err, ERR_GENERIC, "open it for writing, or leave out writable=on", "Cannot export read-only node as writable");
-    if (e->writable && claimed(e->graph, n) && !(e->graph->vm && e->graph->vm->state == RUN_INMIGRATE))
+    if (e->writable && backend_claims(e->graph, n) && !(e->graph->vm && e->graph->vm->state == RUN_INMIGRATE))
         return error_setf(err, ERR_GENERIC, "-drive ...,share-rw=on says that its guest agrees; or leave out writable=on",
                           "block node '%s' is written by a device already", n->name);
     e->b = backend_new(e->graph, "", n);

@@ -92,10 +92,33 @@ static bool reopen_node(struct block_graph *g, struct json_object *opts, struct 
            reopen_words(n, opts, err) && reopen_backing(g, n, opts, err);
 }
 
-/* All are looked at before the first is changed. */
+/* What a node was, so that it can be that again. */
+struct before { struct block_node *n, *backing; bool read_only, discard, no_flush; unsigned detect_zeroes; };
+
+static struct before reopen_remember(struct block_node *n)
+{
+    if (n->backing)
+        node_ref(n->backing);
+    return (struct before){ n, n->backing, n->read_only, n->discard, n->no_flush, n->detect_zeroes };
+}
+
+static void reopen_undo(const struct before *b)
+{
+    struct error err = ERROR_INIT;
+
+    if (!node_set_read_only(b->n, b->read_only, &err) || !node_set_backing(b->n, b->backing, &err))
+        warn_report("%s: cannot be what it was: %s", b->n->name, err.msg);
+    error_clear(&err);
+    b->n->discard = b->discard;
+    b->n->no_flush = b->no_flush;
+    b->n->detect_zeroes = b->detect_zeroes;
+}
+
+/* All are looked at before the first is changed; if one fails then, those before it become what they were. */
 bool block_reopen(struct block_graph *g, struct json_object *list, struct error *err)
 {
-    size_t count = json_object_array_length(list), i = 0;
+    size_t count = json_object_array_length(list), done = 0;
+    g_autofree struct before *before = g_new0(struct before, MAX(count, 1));
     bool ok = true;
 
     if (graph_busy(g, err))
@@ -106,8 +129,19 @@ bool block_reopen(struct block_graph *g, struct json_object *list, struct error 
         ok = !n || reopen_check(n, json_object_array_get_idx(list, k), err);
     }
     graph_quiesce(g);
-    for (; i < count && ok; i++)
-        ok = reopen_node(g, json_object_array_get_idx(list, i), err);
+    for (size_t k = 0; k < count && ok; k++) {
+        struct block_node *n = node_find(g, option_str(json_object_array_get_idx(list, k), "node-name", ""));
+
+        if (n)
+            before[done++] = reopen_remember(n);
+        ok = reopen_node(g, json_object_array_get_idx(list, k), err);
+    }
+    for (size_t k = done; k-- > 0;) {
+        if (!ok)
+            reopen_undo(&before[k]);
+        if (before[k].backing)
+            node_unref(before[k].backing);
+    }
     graph_resume(g);
     return ok;
 }

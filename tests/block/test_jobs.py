@@ -390,6 +390,23 @@ def test_transaction():
         assert j.finish('ja') is None
 
 
+def test_sharing_devices():
+    """Two devices write to one node if both say so."""
+    with tempfile.TemporaryDirectory() as d:
+        path = create(os.path.join(d, 'x'))
+        for first, second in ((True, True), (True, False), (False, True), (False, False)):
+            with Rhea('-S', '-device', 'pcie-root-port,id=pa,slot=1', '-device', 'pcie-root-port,id=pb,slot=2',
+                      '-blockdev', 'driver=qcow2,node-name=n,file.driver=file,file.filename=' + path, machine='q35') as r:
+                j = Jobs(r.connect())
+                add = [{'driver': 'virtio-blk-pci', 'drive': 'n', 'id': i, 'bus': 'p' + i, **({'share-rw': True} if share else {})}
+                       for i, share in (('a', first), ('b', second))]
+                j.run('device_add', add[0])
+                if first and second:
+                    j.run('device_add', add[1])
+                else:
+                    assert 'share-rw=on' in j.refused('in use already', 'device_add', add[1]).desc
+
+
 def test_reopen():
     with Setup() as (d, j):
         paths = chain(d, 2)
@@ -410,6 +427,13 @@ def test_reopen():
         j.run('blockdev-reopen', {'options': [{**top, 'backing': 'n0'}]})
         assert j.node('n1')['backing_file_depth'] == 1
         j.refused('cycle', 'blockdev-reopen', {'options': [{**node, 'backing': 'n1'}]})
+        # several: all or none
+        was = j.node('n0'), j.node('n1')
+        j.refused('cycle', 'blockdev-reopen', {'options': [{**top, 'backing': 'n0', 'read-only': True, 'discard': 'unmap', 'detect-zeroes': 'off'},
+                                                           {**node, 'read-only': False, 'backing': 'n1'}]})
+        assert (j.node('n0'), j.node('n1')) == was
+        j.refused('Failed to find', 'blockdev-reopen', {'options': [{**top, 'backing': None}, {**node, 'node-name': 'nobody'}]})
+        assert (j.node('n0'), j.node('n1')) == was
         j.run('change-backing-file', {'device': 'n1', 'image-node-name': 'n1', 'backing-file': 'other'})
         assert json.loads(run('qemu-img', 'info', '-U', '--output=json', paths[1]))['backing-filename'] == 'other'
 

@@ -30,8 +30,8 @@ struct block_info {             /* what a guest may be told */
 };
 
 /* -drive: id or node name -> a backend for dev. write: asks for write permission (refused for read-only nodes unless
- * the caller then offers a read-only disk). Errors name the file and the cause. */
-struct block_backend *block_backend_attach(struct vm *vm, const char *drive, struct device *dev, bool write, struct error *err);
+ * the caller then offers a read-only disk). share: others may write, too (share-rw=on). Errors name the file and the cause. */
+struct block_backend *block_backend_attach(struct vm *vm, const char *drive, struct device *dev, bool write, bool share, struct error *err);
 void block_backend_detach(struct block_backend *b);     /* drains first */
 void block_backend_info(struct block_backend *b, struct block_info *out);
 void block_backend_set_loop(struct block_backend *b, struct loop *loop);        /* default thread for completions */

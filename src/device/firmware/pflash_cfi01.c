@@ -366,9 +366,9 @@ static bool read_drive(struct pflash *f, struct error *err)
     struct iovec iov;
     int ret = 1;
 
-    f->backend = block_backend_attach(f->dev.vm, f->drive, &f->dev, true, NULL);
+    f->backend = block_backend_attach(f->dev.vm, f->drive, &f->dev, true, false, NULL);
     if (!f->backend) {
-        f->backend = block_backend_attach(f->dev.vm, f->drive, &f->dev, false, err);
+        f->backend = block_backend_attach(f->dev.vm, f->drive, &f->dev, false, false, err);
         if (!f->backend)
             return false;
         f->readonly = true;

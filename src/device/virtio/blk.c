@@ -549,14 +549,14 @@ static bool blk_attach(struct virtio_blk *b, struct error *err)
     if (!b->conf.drive)
         return error_setf(err, ERR_GENERIC, "add drive=ID, the id of a -drive if=none or the node-name of a -blockdev",
                           "%s: drive property not set", dev->parent ? dev->parent->cls->name : dev->cls->name);
-    b->blk = block_backend_attach(dev->vm, b->conf.drive, dev, false, err);
+    b->blk = block_backend_attach(dev->vm, b->conf.drive, dev, false, b->conf.share_rw, err);
     if (!b->blk)
         return false;
     block_backend_info(b->blk, &b->info);
     if (b->info.read_only)
         return true;
     block_backend_detach(b->blk);
-    b->blk = block_backend_attach(dev->vm, b->conf.drive, dev, true, err);
+    b->blk = block_backend_attach(dev->vm, b->conf.drive, dev, true, b->conf.share_rw, err);
     if (b->blk)
         block_backend_info(b->blk, &b->info);
     return b->blk;
