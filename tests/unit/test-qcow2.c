@@ -1018,6 +1018,7 @@ static void test_hostile(const void *options)
 {
     g_autofree char *path = path_of("hostile.qcow2"), *bytes = NULL;
     struct storm s = { .size = 1 << 20, .shadow = g_malloc0(1 << 20), .rand = g_rand_new_with_seed(5), .kinds = 8 };
+    struct stat st;
     unsigned opened = 0, rounds = g_test_thorough() ? 20000 : g_getenv("SOAK") ? 4000 : 300;
     gsize len;
 
@@ -1050,7 +1051,8 @@ static void test_hostile(const void *options)
         if (i & 1)
             block_run(graph, job_check, &j);
         node_unref(j.n);
-        g_assert_cmpuint(log_size(path), <, 1 << 30);
+        g_assert_cmpint(stat(path, &st), ==, 0);
+        g_assert_cmpuint(st.st_blocks * 512ull, <, 1 << 30);    /* a cluster may lie anywhere: its file is sparse */
     }
     g_assert_cmpuint(opened, >, rounds / 20);
     g_assert_cmpuint(opened, <, rounds);
