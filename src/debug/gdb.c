@@ -503,6 +503,10 @@ static void detach(struct gdb *g, const char *p)
         gdb_reply_error(g, E_PARSE);
         return;
     }
+    if (g->child && pid && (int)pid != g->child && (int)pid != g->target->pid(g->opaque)) {
+        gdb_reply_error(g, E_PARSE);
+        return;
+    }
     gdb_reply_text(g, "OK");
     if (g->child && pid) {
         bool follow = (int)pid != g->child;

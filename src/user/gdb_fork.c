@@ -1,6 +1,6 @@
-/* fork() and execve() under -g. The client is told of it while both processes stand still: the child waits for a byte from its parent's server.
- * Then it runs without the debugger, or it takes the session over: it has a copy of all that the server knows, and the same
- * connection. Nobody else may fork meanwhile as far as the client is concerned: such a child just runs. */
+/* fork() and execve() under -g. The client is told of a fork while both processes stand still: the child waits for a byte from its
+ * parent's server. Then it runs without the debugger, or it takes the session over: it has a copy of all that the server knows, and
+ * the same connection. Nobody else may fork meanwhile as far as the client is concerned: such a child just runs. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -26,7 +26,8 @@ void debugger_fork_prepare(struct debugger *d, struct thread *t, bool told)
     int fd[2];
 
     pthread_mutex_lock(&d->lock);
-    if (!told || !d->active || t->process != d->process || d->client_fd < 0 || d->fork_fd >= 0 || !gdb_wants_forks(d->gdb) || pipe2(fd, O_CLOEXEC) < 0)
+    if (!told || !d->active || t->process != d->process || d->client_fd < 0 || d->fork_fd >= 0 || !gdb_wants_forks(d->gdb)
+        || pipe2(fd, O_CLOEXEC) < 0)
         return;
     for (unsigned n = 0; n < 2; n++)
         d->fork_pipe[n] = debugger_fd(fd[n]);

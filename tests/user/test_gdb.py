@@ -261,11 +261,29 @@ def test_forks():
                  r"Breakpoint 2, child_work", r"#0 .*child_work", r"#1 .*forks", r"= 2\n", r"Old value = 2\nNew value = 1002",
                  r"Inferior 2 .* exited with code 05"], 2, "child 5\nhello\nvfork child 0")
         forked_and_left(guest)
+        forked_by_packets(guest)
         session("a new program is caught, and debugged", guest, ["exec"],
                 ["handle SIGUSR1 nostop noprint pass", "catch exec", "break main", "continue", "continue", "continue", "info registers " + GUESTS[guest][1],
                  "continue"],
                 [r"Breakpoint 2, main \(argc=2", r"is executing new program: \S*debuggee", r"Catchpoint 1 \(exec'd", r"Breakpoint 2, main \(argc=2",
                  r"<main", r"exited normally"], 0, "outer 43\nhello")
+
+
+def forked_by_packets(guest):
+    """A fork, with what no client says."""
+    rhea = Rhea(guest, program(guest, "-static"), "fork")
+    c = Client(rhea.socket)
+    agreed = c.ask("qSupported:multiprocess+;fork-events+;exec-events+")
+    c.send("vCont;c")
+    stop = c.receive() or ""
+    m = re.search(r"fork:p([0-9a-f]+)\.\1;", stop)
+    child = m[1] if m else "1"
+    said = [c.ask(p) for p in ("D;1", f"Hgp{child}.{child}", f"Tp{child}.{child}", "Z0,1000,4", "z0,1000,4", f"D;{child}", f"Hgp{child}.{child}")]
+    report(f"{guest}: a fork by packets", m and "fork-events+" in agreed and [w[:1] for w in said] == ["E", "O", "O", "", "O", "O", "E"], (agreed, stop, said))
+    c.send("vCont;c")
+    stop = c.receive()
+    report(f"{guest}: and its end", stop and stop.startswith("W02"), stop)
+    rhea.end()
 
 
 def forked_and_left(guest):
