@@ -251,6 +251,18 @@ def device_tree():
         assert isa.startswith("rv64imafdc_zicbom_"), isa
 
 
+def erased_flash():
+    """Two banks of 32 MiB read as ones, and take no memory while nobody looks."""
+    with Machine(machine="virt", emulator=rv64) as m:
+        m.expect(r"OpenSBI v1\.", 120)
+        for address in (0x20000000, 0x21ffffe8, 0x23fffff8):
+            said = m.qmp("human-monitor-command", **{"command-line": f"xp /1gx {address:#x}"})
+            assert "0xffffffffffffffff" in said, said
+        with open(f"/proc/{m.process.pid}/smaps") as f:
+            resident = [int(kib) for kib in re.findall(r"erased-flash.*\n(?:.*\n)*?Rss: +(\d+)", f.read())]
+        assert resident and sum(resident) < 8192, resident
+
+
 def refused():
     """What is not modelled is refused with a reason, before anything runs."""
     for args, words in ((["-machine", "virt,aia=aplic"], "not modelled"), (["-cpu", "rv64,v=on"], "does not implement"),
@@ -264,7 +276,7 @@ def refused():
 
 rv64_full = "rv64,svinval=on,svnapot=on,svpbmt=on,sscofpmf=on"
 tests = [privileged(64, "jit", rv64_full), privileged(32, "jit", "rv32,svinval=on"), privileged(64, "interp", rv64_full),
-         privileged(32, "interp", "max"), privileged(64, "jit,chaos=1", "max"), privileged(64, "jit,verify=on", rv64_full), opensbi, opensbi32, device_tree, refused, u_boot("machine"), u_boot("supervisor"), edk2, edk2_starts_kernel,
+         privileged(32, "interp", "max"), privileged(64, "jit,chaos=1", "max"), privileged(64, "jit,verify=on", rv64_full), opensbi, opensbi32, device_tree, erased_flash, refused, u_boot("machine"), u_boot("supervisor"), edk2, edk2_starts_kernel,
          loader_starts_kernel("systemd-boot", "virt", "acpi"), loader_starts_kernel("grub", "virt", "acpi"),
          loader_starts_kernel("grub", "virt,acpi=off", "devicetree"), installer(), to_userspace(1), to_userspace(2), to_userspace(4),
          to_userspace(2, cpu="max"), to_userspace(2, machine="virt,aclint=on", cpu="rv64,sstc=off,sv48=off"), debian(2), contention, profile("rv64,sscofpmf=on", "bookworm"), profile("max", "trixie"), power_button]

@@ -6,6 +6,8 @@
  *
  * What is programmed goes to the drive behind: pages are marked, and written one run at a time on the main loop. */
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include "rhea/block/block.h"
 #include "rhea/device/pflash.h"
 #include "rhea/vm/vm.h"
@@ -389,6 +391,26 @@ static bool read_drive(struct pflash *f, struct error *err)
     return true;
 }
 
+/* Erased flash: mappings of one stretch of ones, so that what is never used takes no memory (a bank has 32 or 64 MiB). */
+static void fill_erased(uint8_t *host, uint64_t size)
+{
+    enum { STRETCH = 1 << 20 };
+    int fd = memfd_create("erased-flash", MFD_CLOEXEC);
+    uint8_t *ones = fd < 0 || ftruncate(fd, STRETCH) ? MAP_FAILED : mmap(NULL, STRETCH, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    uint64_t done = 0;
+
+    if (ones != MAP_FAILED) {
+        memset(ones, 0xff, STRETCH);
+        munmap(ones, STRETCH);
+        while (size - done >= STRETCH && mmap(host + done, STRETCH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) != MAP_FAILED)
+            done += STRETCH;
+        madvise(host, done, MADV_DONTDUMP);
+    }
+    if (fd >= 0)
+        close(fd);
+    memset(host + done, 0xff, size - done);
+}
+
 static bool pflash_realize(struct device *dev, struct error *err)
 {
     struct pflash *f = pflash_of(dev);
@@ -400,7 +422,7 @@ static bool pflash_realize(struct device *dev, struct error *err)
     f->ram = ram_block_new(dev->vm, id, f->size, false, err);
     if (!f->ram)
         return false;
-    memset(f->ram->host, 0xff, f->size);
+    fill_erased(f->ram->host, f->size);
     f->dirty = g_malloc0(f->size / PAGE);
     f->bounce = g_malloc(RUN_PAGES * PAGE);
     f->buffer = g_malloc(buffer_bytes(f));
