@@ -568,5 +568,18 @@ def test_failure_loses_nothing():
     os.chmod('mid.qcow2', 0o644)
 
 
+def test_a_data_file_is_only_a_file():
+    """Its name comes out of the image: one that describes a node is a name all the same, and opens nothing else."""
+    evil = 'json:{"driver":"null-co"}'
+    qemu('create', '-q', '-f', 'qcow2', '-o', 'data_file=' + 'd' * len(evil), 'x.qcow2', '1M')
+    with open('x.qcow2', 'rb') as f:
+        data = f.read()
+    assert data.count(b'd' * len(evil)) == 1
+    with open('x.qcow2', 'wb') as f:
+        f.write(data.replace(b'd' * len(evil), evil.encode()))
+    for command in ('info', 'check', 'map'):
+        assert 'null-co' in rhea(command, 'x.qcow2', ok=(1,)).stderr
+
+
 if __name__ == '__main__':
     cases.run(cases.named(globals()), 'rhea-img-')
