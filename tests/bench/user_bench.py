@@ -1,5 +1,6 @@
 """User mode beside Debian's qemu-user and the host: start-up of a trivial program, what programs ask of the kernel, the set of
-CPU programs, for each guest."""
+CPU programs, for each guest; compilers and language runtimes, and what they take when their translations were kept (-cache)."""
+import glob
 import os
 import re
 import statistics
@@ -10,6 +11,11 @@ here = os.path.dirname(os.path.abspath(__file__))
 COMPILERS = {"x86_64": "gcc", "i386": "i686-linux-gnu-gcc", "aarch64": "aarch64-linux-gnu-gcc", "arm": "arm-linux-gnueabihf-gcc",
              "riscv64": "riscv64-linux-gnu-gcc"}
 STARTS = 50
+# tools/guest.sh runtimes: Debian's name. The host has its own of x86_64.
+RUNTIMES = {"aarch64": "arm64", "arm": "armhf", "riscv64": "riscv64"}
+PYTHON = "d={}\nfor n in range(400000): d[n % 977] = d.get(n % 977, 0) + n * n % 7\nprint(sum(d.values()))"
+NODE = "let d={};for(let n=0;n<4e6;n++)d[n%977]=(d[n%977]||0)+n*n%7;console.log(Object.values(d).length)"
+LUA = "local d={} for n=0,2e6 do d[n%977]=(d[n%977] or 0)+n*n%7 end print(#d)"
 
 
 def compiled(work, guest, name):
@@ -48,3 +54,54 @@ def bench(build, work, runs, row, head, guest):
         if "rhea" in mid and "qemu" in mid and mid["rhea"]:
             logs.append(mid["qemu"] / mid["rhea"])
     print(f"  {'geometric mean of all':<66}{statistics.geometric_mean(logs):>9.2f}x", flush=True)
+    languages(build, work, runs, row, guest)
+
+
+def ten_thousand_lines(work):
+    path = os.path.join(work, "long.c")
+    with open(path, "w") as f:
+        for n in range(1000):
+            f.write(f"int f{n}(int *p, int k)\n{{\n    int s = {n}, i;\n\n    for (i = 0; i < k; i++) {{\n        if (p[i] % {n + 2} == 1)\n"
+                    f"            s += p[i] * {n + 3};\n    }}\n    return s;\n}}\n")
+    return path
+
+
+def programs_of(guest, work):
+    """The folder for -L; (name, program or None, arguments)."""
+    cache = os.environ.get("RHEA_GUESTS", os.path.expanduser("~/.cache/rhea"))
+    if guest == "x86_64":
+        root = "/"
+        cc1 = subprocess.run(["gcc", "-print-prog-name=cc1"], check=True, capture_output=True, text=True).stdout.strip()
+    else:
+        made = sorted(glob.glob(os.path.join(cache, f"runtimes-{RUNTIMES.get(guest)}-v*", "root")))
+        if not made:
+            return "", []               # tools/guest.sh runtimes makes them
+        root = made[-1]
+        cc1 = os.path.join(root, "usr/libexec/gcc/*/*/cc1")
+    rows = (("cc1: 10,000 lines", cc1, ["-quiet", "-O0", ten_thousand_lines(work), "-o", "/dev/null"]),
+            ("cc1: nothing", cc1, ["-quiet", "-O0", "/dev/null", "-o", "/dev/null"]),
+            ("python3: loop", "usr/bin/python3", ["-c", PYTHON]), ("python3: nothing", "usr/bin/python3", ["-c", ""]),
+            ("node: loop", "usr/bin/node", ["-e", NODE]), ("lua: loop", "usr/bin/lua*", ["-e", LUA]))
+    return root, [(name, next(iter(sorted(glob.glob(os.path.join(root, pattern)))), None), args) for name, pattern, args in rows]
+
+
+def languages(build, work, runs, row, guest):
+    root, rows = programs_of(guest, work)
+    kept = os.path.join(work, "translations")
+    for name, program, args in rows:
+        if not program:
+            continue
+        who = {"rhea": [os.path.join(build, "bin", "rhea-" + guest), "-L", root], "qemu": [f"qemu-{guest}-static", "-L", root]}
+        who["again"] = [*who["rhea"], "-cache", kept]
+        if guest == "x86_64":
+            who["native"] = []
+        subprocess.run([*who["again"], program, *args], check=True, capture_output=True, timeout=900)
+        times = {e: [] for e in who}
+        for _ in range(runs):
+            for e, prefix in who.items():
+                start = time.monotonic()
+                r = subprocess.run([*prefix, program, *args], capture_output=True, timeout=900)
+                if r.returncode == 0:           # some of them are beyond some emulators
+                    times[e].append(time.monotonic() - start)
+        row(name, {e: times[e] for e in times if e != "again"}, "s")
+        row(name + ", kept", {"rhea": times["again"], "qemu": times["qemu"], "native": times.get("native")}, "s")
