@@ -81,9 +81,10 @@ def after_cuts(names, work, check, seed=1, written={0}):
         for name in names:
             status = subprocess.run([IMG, 'check', '-q', '-f', 'qcow2', name]).returncode
             assert status in (0, 3), (name, count, status)         # 3: leaks
-        if i % 8 == 0:
-            run('qemu-img', 'check', 'json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"%s"}}' % os.path.abspath(names[-1]), ok=(0, 3))
         check(count == len(recs))
+        if i % 4 == 0:                  # qemu-img calls a count that is too high an error where COPIED is set: without the leaks
+            subprocess.run([IMG, 'check', '-q', '-r', 'leaks', '-f', 'qcow2', names[-1]], check=True)
+            run('qemu-img', 'check', 'json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"%s"}}' % os.path.abspath(names[-1]))
 
 
 def shows(image, raw, base=None):
