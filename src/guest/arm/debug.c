@@ -1,6 +1,6 @@
 /* Self-hosted debug: software step and hardware breakpoints, looked at before each instruction while MODE_STEP makes
  * regions of one instruction; watchpoints, looked at before each access while MODE_WATCH has it call arm_helper_watch().
- * DDI 0487 D2. Linked context matches are not modelled: such breakpoints and watchpoints do not trigger. */
+ * DDI 0487 D2. */
 #include "system.h"
 
 /* AArch64.GenerateDebugExceptionsFrom() */
@@ -44,19 +44,63 @@ bool arm_watch_active(const struct arm_cpu *c)
     return false;
 }
 
-/* D2.9.3: unlinked address match; PMC and HMC say at which levels. */
+/* DBGBCR_EL1.BT: even ones trigger, odd ones are linked. From 2 on a context, which the last breakpoints alone can compare. */
+enum { BT_LINKED = 1, BT_ADDRESS = 0, BT_CONTEXT = 2, BT_CONTEXT1 = 6, BT_VMID = 8, BT_VMID_CONTEXT1 = 10, BT_CONTEXT2 = 12, BT_CONTEXTS = 14 };
+static unsigned breakpoint_type(const struct arm_cpu *c, unsigned n) { return (unsigned)bits(c->sys.dbgbcr[n], 23, 20); }
+
+static bool context_aware(const struct arm_cpu *c, unsigned n)
+{
+    uint64_t dfr0 = arm_id(c, ARM_SYSREG(3, 0, 0, 5, 0));
+    unsigned last = (unsigned)bits(dfr0, 15, 12), contexts = (unsigned)bits(dfr0, 31, 28) + 1;
+
+    return n <= last && n + contexts > last;
+}
+
+/* AArch64.BreakpointValueMatch(): what the breakpoint's value says of the context that runs. */
+static bool context_matches(const struct arm_cpu *c, unsigned n)
+{
+    const struct arm_system *s = &c->sys;
+    uint64_t v = s->dbgbvr[n], vmids = has(c, AF_VMID16) && s->vtcr & BIT(19) ? 0xffff : 0xff;
+    bool guest = c->el < 2 && !arm_in_host(c);
+    bool context1 = guest && (uint32_t)v == (uint32_t)s->contextidr[1];
+    bool context2 = c->el < 3 && arm_el2_enabled(c) && has(c, AF_VHE) && v >> 32 == (uint32_t)s->contextidr[2];
+    bool vmid = guest && arm_el2_enabled(c) && !((v >> 32 ^ s->vttbr >> 48) & vmids);
+
+    switch (breakpoint_type(c, n) & ~BT_LINKED) {
+    case BT_CONTEXT:
+        return arm_in_host(c) ? (uint32_t)v == (uint32_t)s->contextidr[2] : context1;
+    case BT_CONTEXT1:      return has(c, AF_VHE) && context1;
+    case BT_VMID:          return vmid;
+    case BT_VMID_CONTEXT1: return vmid && context1;
+    case BT_CONTEXT2:      return context2;
+    case BT_CONTEXTS:      return context1 && context2;
+    default:               return false;
+    }
+}
+
+/* Of a breakpoint or watchpoint that is linked to number n. */
+static bool link_matches(const struct arm_cpu *c, unsigned n)
+{
+    return c->sys.dbgbcr[n] & 1 && context_aware(c, n) && breakpoint_type(c, n) & BT_LINKED && context_matches(c, n);
+}
+
+/* D2.9.3; PMC and HMC say at which levels. */
 static bool breakpoint_hit(const struct arm_cpu *c, unsigned n)
 {
     uint64_t bcr = c->sys.dbgbcr[n], address = c->sys.dbgbvr[n];
-    unsigned pmc = (unsigned)bits(bcr, 2, 1), bas = (unsigned)bits(bcr, 8, 5), hmc = bcr >> 13 & 1;
+    unsigned pmc = (unsigned)bits(bcr, 2, 1), bas = (unsigned)bits(bcr, 8, 5), hmc = bcr >> 13 & 1, type = breakpoint_type(c, n);
 
-    if (!(bcr & 1) || bits(bcr, 23, 20))
+    if (!(bcr & 1) || (type & BT_LINKED && type != (BT_ADDRESS | BT_LINKED)))
         return false;
     if (c->el == 0 && !(pmc & 2))
         return false;
     if (c->el == 1 && !(pmc & 1))
         return false;
     if (c->el == 2 && !hmc)
+        return false;
+    if (type & ~BT_LINKED)
+        return context_aware(c, n) && context_matches(c, n);
+    if (type & BT_LINKED && !link_matches(c, (unsigned)bits(bcr, 19, 16)))
         return false;
     if ((address & ~UINT64_C(3)) != (c->cpu.pc & ~UINT64_C(3)))
         return false;
@@ -131,9 +175,11 @@ void arm_watch(struct arm_cpu *c, uint64_t va, unsigned bytes, unsigned how)
         uint64_t wcr = c->sys.dbgwcr[n], at;
         unsigned met = how & (unsigned)bits(wcr, 4, 3), el;
 
-        if (!(wcr & 1) || wcr & BIT(20) || !met || !watched_here(c, wcr, how & WATCH_USER))
+        if (!(wcr & 1) || !met || !watched_here(c, wcr, how & WATCH_USER))
             continue;
         if (!watched_byte(c->sys.dbgwvr[n], wcr, va, bytes, &at))
+            continue;
+        if (wcr & BIT(20) && !link_matches(c, (unsigned)bits(wcr, 19, 16)))
             continue;
         /* What the access itself raises comes first (D1.3.5.5). */
         cpu_probe(&c->cpu, va, bytes, how & WATCH_WRITE, how & WATCH_USER ? c->cpu.mode >> MODE_UNPRIV_SHIFT & 15 : arm_mmu_index(&c->cpu, false));

@@ -631,6 +631,52 @@ static void test_vhe(void)
 /* ---- EL3 */
 
 static void i_smc_wfi(uint64_t p) { __asm__ volatile("smc #3; wfi"); }
+/* ---- MDCR_EL2.HPMN keeps counters from EL1; HPME enables those */
+static void i_hpmn(uint64_t p)
+{
+    __asm__ volatile("mrs x9, PMCR_EL0; ubfx x9, x9, #11, #5; str x9, [%0]; mov x9, #-1; msr PMCNTENSET_EL0, x9; mrs x9, PMCNTENSET_EL0; "
+                     "str x9, [%0, #8]; msr PMCNTENCLR_EL0, x9; mrs x9, PMCNTENSET_EL0; str x9, [%0, #16]" :: "r"(p) : "memory", "x9");
+}
+static void i_hpmn_last(uint64_t p) { __asm__ volatile("mrs x9, PMEVCNTR2_EL0; mrs x9, PMEVTYPER2_EL0" ::: "x9"); }
+static void i_hpmn_behind(uint64_t p) { __asm__ volatile("mrs x9, PMEVCNTR3_EL0; msr PMEVTYPER3_EL0, xzr" ::: "x9"); }
+
+static uint64_t counts(void)
+{
+    uint64_t start = mrs(PMEVCNTR4_EL0);
+
+    for (volatile unsigned n = 0; n < 10000; n++)
+        if (mrs(PMEVCNTR4_EL0) != start)
+            return 1;
+    return 0;
+}
+
+static void test_hpmn(void)
+{
+    enum { CYCLES = 0x11, HPME = 1 << 7 };
+    uint64_t mdcr = mrs(MDCR_EL2) & ~31ul;
+
+    line("!hpmn after reset", mrs(MDCR_EL2) & 31);
+    msr(HCR_EL2, HCR_BASE);
+    msr(MDCR_EL2, mdcr | 3);
+    msr(PMCNTENSET_EL0, B(4));
+    run("!hpmn: EL1", EL1H, i_hpmn, (uint64_t)scratch);
+    line("!hpmn: N", scratch[0]);
+    line("!hpmn: PMCNTENSET", scratch[1]);
+    line("!hpmn: none of EL2's", scratch[2]);
+    line("!hpmn: N at EL2", mrs(PMCR_EL0) >> 11 & 31);
+    line("!hpmn: EL2's is still set", mrs(PMCNTENSET_EL0));
+    run("!hpmn: the last counter", EL1H, i_hpmn_last, 0);
+    run("!hpmn: one behind", EL1H, i_hpmn_behind, 0);
+    msr(PMEVTYPER4_EL0, CYCLES | B(27));        /* at EL2 */
+    msr(PMCR_EL0, 1);
+    line("!hpmn: PMCR.E does not enable EL2's", counts());
+    msr(PMCR_EL0, 0);
+    msr(MDCR_EL2, mdcr | 3 | HPME);
+    line("!hpmn: HPME does", counts());
+    msr(PMCNTENCLR_EL0, B(4));
+    msr(MDCR_EL2, mdcr | 6);
+}
+
 static void test_el3(void)
 {
     static const struct { const char *name; uint64_t bits; } set[] = {
@@ -715,5 +761,6 @@ void main(void)
     test_stage2();
     test_vtcr();
     test_vhe();
+    test_hpmn();
     print("done\n");
 }

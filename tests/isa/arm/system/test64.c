@@ -594,6 +594,64 @@ static void test_step(void)
     msr(DBGBCR0_EL1, 0);
 }
 
+/* Breakpoints that are linked to one that compares CONTEXTIDR_EL1. The last two of six do. */
+static void linked(const char *name, uint64_t bcr0, uint64_t bcr5, uint64_t context)
+{
+    extern char user_back[];
+
+    msr(CONTEXTIDR_EL1, context);
+    msr(DBGBVR5_EL1, 0x42);
+    msr(DBGBVR3_EL1, 0x42);
+    msr(DBGBCR5_EL1, bcr5);
+    msr(DBGBCR3_EL1, 3 << 20 | 0x1e5);
+    msr(DBGBCR0_EL1, bcr0);
+    msr(MDSCR_EL1, 1 << 15);
+    resume_at = (uint64_t)user_back;
+    try_user(name, user_load, (uint64_t)&sink);
+    resume_at = 0;
+    msr(MDSCR_EL1, 0);
+    msr(DBGBCR0_EL1, 0);
+    msr(DBGBCR5_EL1, 0);
+    msr(DBGBCR3_EL1, 0);
+    msr(CONTEXTIDR_EL1, 0);
+}
+
+USER uint64_t user_nothing(uint64_t a) { return a; }
+static void debug_off(struct frame *f) { msr(MDSCR_EL1, 0); }
+
+static void test_linked(void)
+{
+    enum { EL0 = 0x1e5, LINKED = 1 << 20, TO5 = 5 << 16, TO3 = 3 << 16, TO2 = 2 << 16, CONTEXT = 2 << 20, CONTEXT_LINKED = 3 << 20 };
+
+    msr(DBGBVR0_EL1, (uint64_t)user_load & ~3ul);
+    linked("linked, same context", EL0 | LINKED | TO5, EL0 | CONTEXT_LINKED, 0x42);
+    linked("linked, another context", EL0 | LINKED | TO5, EL0 | CONTEXT_LINKED, 0x43);
+    linked("linked to a disabled one", EL0 | LINKED | TO5, 0, 0x42);
+    linked("linked to one that is not", EL0 | LINKED | TO5, EL0 | CONTEXT, 0x43);
+    linked("linked to an address", EL0 | LINKED | TO2, 0, 0x42);
+    linked("linked to one without contexts", EL0 | LINKED | TO3, 0, 0x42);
+    linked("a linked context alone", 0, EL0 | CONTEXT_LINKED, 0x42);
+    /* QEMU 7.2 has no context breakpoints of their own. */
+    msr(CONTEXTIDR_EL1, 0x42);
+    msr(DBGBVR4_EL1, 0x42);
+    msr(DBGBCR4_EL1, EL0 | CONTEXT);
+    msr(MDSCR_EL1, 1 << 15);
+    sync_hook = debug_off;
+    taken.count = 0;
+    at_el0(user_nothing, 0);
+    line("!context", taken.esr);
+    msr(CONTEXTIDR_EL1, 0x43);
+    msr(MDSCR_EL1, 1 << 15);
+    taken.count = 0;
+    at_el0(user_nothing, 0);
+    line("!another context", taken.count);
+    sync_hook = 0;
+    msr(MDSCR_EL1, 0);
+    msr(DBGBCR4_EL1, 0);
+    msr(CONTEXTIDR_EL1, 0);
+    taken.count = 0;
+}
+
 /* ---- big-endian data at EL0 (SCTLR_EL1.E0E) */
 
 static volatile uint64_t big[8] __attribute__((aligned(64)));
@@ -724,6 +782,14 @@ static void test_watch(void)
     watch("watch zva", 8, STORE | EL1 | ALL, zeroed);
     watch("watch ldtr", 8, LOAD | EL1 | ALL, unprivileged);
     watch("watch disabled", 8, EL1 | ALL, store8);
+    msr(CONTEXTIDR_EL1, 0x42);
+    msr(DBGBVR4_EL1, 0x42);
+    msr(DBGBCR4_EL1, 3 << 20 | 0x1e1);
+    watch("watch linked", 8, STORE | EL1 | ALL | 1 << 20 | 4 << 16, store8);
+    msr(CONTEXTIDR_EL1, 0x43);
+    watch("watch linked, another context", 8, STORE | EL1 | ALL | 1 << 20 | 4 << 16, store8);
+    msr(DBGBCR4_EL1, 0);
+    msr(CONTEXTIDR_EL1, 0);
     __asm__ volatile("msr daifset, #8");
 }
 
@@ -787,6 +853,7 @@ void main(void)
     test_timers();
     test_psci();
     test_step();
+    test_linked();
     test_watch();
     test_events();
     print("done\n");

@@ -9,6 +9,10 @@ import subprocess
 import sys
 
 TRAPS = ["!impdef: [EL2.8 62303d25]", "!impdef_w: [EL2.8 6230efe0]", "!pmcr: [EL2.8 6230e539]"]
+# D24.3.23 MDCR_EL2.HPMN, HPME
+HPMN = ["!hpmn after reset 6", "!hpmn: EL1:", "!hpmn: N 3", "!hpmn: PMCNTENSET 80000007", "!hpmn: none of EL2's 0", "!hpmn: N at EL2 6",
+        "!hpmn: EL2's is still set 10", "!hpmn: the last counter:", "!hpmn: one behind: [EL1.4 2000000] [EL1.4 2000000]",
+        "!hpmn: PMCR.E does not enable EL2's 0", "!hpmn: HPME does 1"]
 # Machine and processors for each program, and its lines with !.
 PROGRAMS = {
     # DDI 0406 B3.7.2: WXN and UWXN, B4.1.153: PD1
@@ -17,12 +21,12 @@ PROGRAMS = {
     # DDI 0487 D24.2.40: ISS of EC 0x18 has op2 in 19:17 and op1 in 16:14; EC 1, TI 1 for WFE; EC 0x26 has no syndrome.
     "test64.elf": [("virt", ("cortex-a57", "cortex-a53"),
                     ["!daif at el0 00000000620cd3e2", "!wfe at el0 0000000007e00001", "!sp alignment 000000009a000000",
-                     "!chained 0000000000000001"])],
+                     "!context 00000000c2000022", "!another context 0000000000000000", "!chained 0000000000000001"])],
     "hyp64.elf": [
         # D24.2.48 HCR_EL2.TIDCP, D24.3.23 MDCR_EL2.TPMCR
-        ("virt,virtualization=on,gic-version=3", ("cortex-a57",), TRAPS),
+        ("virt,virtualization=on,gic-version=3", ("cortex-a57",), TRAPS + HPMN),
         # the names of EL1's registers are undefined at EL2 unless HCR_EL2.E2H is set
-        ("virt,virtualization=on,gic-version=3", ("cortex-a76",), TRAPS + ["!vbar_el12 without E2H: [EL2.4 2000000]"]),
+        ("virt,virtualization=on,gic-version=3", ("cortex-a76",), TRAPS + ["!vbar_el12 without E2H: [EL2.4 2000000]"] + HPMN),
         ("virt,virtualization=on,secure=on,gic-version=3", ("cortex-a57", "cortex-a72"), []),
     ],
 }
