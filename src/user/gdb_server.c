@@ -29,22 +29,33 @@ int debugger_fd(int fd)
 
 /* ---- the address */
 
+/* The socket appears under its name when it listens: who waits for the name may connect at once. */
 static int listen_unix(const char *path, struct error *err)
 {
     struct sockaddr_un a = { .sun_family = AF_UNIX };
     struct stat st;
-    int fd;
+    int fd, e = 0;
 
-    if (strlen(path) >= sizeof(a.sun_path)) {
+    if (g_snprintf(a.sun_path, sizeof(a.sun_path), "%s~", path) >= (int)sizeof(a.sun_path)) {
         error_setf(err, ERR_GENERIC, "choose a shorter one", "-g: %s: too long for a socket's path", path);
         return -1;
     }
-    strcpy(a.sun_path, path);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
-        unlink(path);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 1) < 0) {
-        error_set_errno(err, errno, NULL, "-g: %s", path);
+    for (unsigned n = 0; n < 2; n++) {
+        const char *old = n ? path : a.sun_path;
+
+        if (lstat(old, &st) == 0 && S_ISSOCK(st.st_mode))
+            unlink(old);
+    }
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+        e = errno;
+    if (!e) {
+        if (listen(fd, 1) < 0 || link(a.sun_path, path) < 0)
+            e = errno;
+        unlink(a.sun_path);
+    }
+    if (e) {
+        error_set_errno(err, e, NULL, "-g: %s", path);
         if (fd >= 0)
             close(fd);
         return -1;
