@@ -106,17 +106,20 @@ EMIT_F2(fcmlt0) { return compare(o, FP_CMGT, v_const(o, 0), n); }
 static ir_val min_max(const struct v_op *o, unsigned op, ir_val n, ir_val m)
 {
     static const struct f_vops blend = { VOP_BLENDVPS, VOP_BLENDVPD, VOP_BLENDVPS, VOP_BLENDVPD };
-    bool maximum = op == FP_MAX || op == FP_MAXNM;
-    ir_val r, equal;
+    bool maximum = op == FP_MAX || op == FP_MAXNM, half = f_half(o);
+    ir_val r, equal, unordered;
 
-    if (f_slow(o))
+    if (f_slow(o) && !half)
         return f_call2(o, op, 0, n, m);
     n = f_operand(o, n);
     m = f_operand(o, m);
-    r = v3(o, f_vop(o, &blend), m, n, f_compare(o, maximum ? P_GT_OQ : P_LT_OQ, n, m));
+    r = v3(o, half ? VOP_BLENDV8 : f_vop(o, &blend), m, n, f_compare(o, maximum ? P_GT_OQ : P_LT_OQ, n, m));
     equal = f_compare(o, P_EQ_OQ, n, m);
     r = maximum ? v2(o, VOP_ANDNF, v2(o, VOP_ANDNF, n, equal), r) : v2(o, VOP_ORF, r, v2(o, VOP_ANDF, n, equal));
-    return ir_vfix(o->ir, f_mask(o), ARM_FIX_FP2, r, n, m, f_compare(o, P_UNORD_Q, n, m), (int32_t)v_desc(o, op, 0));
+    unordered = f_compare(o, P_UNORD_Q, n, m);
+    if (half)                           /* the fix looks at signs of 32 bits */
+        unordered = v_or(o, unordered, v_shl(o, 2, unordered, 16));
+    return ir_vfix(o->ir, half ? FIX_MASK_PS : f_mask(o), ARM_FIX_FP2, r, n, m, unordered, (int32_t)v_desc(o, op, 0));
 }
 EMIT_F3(fmax) { return min_max(o, FP_MAX, n, m); }
 EMIT_F3(fmin) { return min_max(o, FP_MIN, n, m); }

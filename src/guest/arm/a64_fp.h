@@ -40,6 +40,8 @@ ir_val f_call3(const struct v_op *o, unsigned op, unsigned arg, ir_val d, ir_val
 ir_val f_half_arithmetic(const struct v_op *o, unsigned vop, unsigned op, ir_val n, ir_val m);
 ir_val f_half_sqrt(const struct v_op *o, ir_val n);
 ir_val f_half_fused(const struct v_op *o, unsigned vop, unsigned arg, ir_val d, ir_val n, ir_val m);
+ir_val f_half_from_int(const struct v_op *o, bool is_signed, ir_val n);
+ir_val f_half_to_int(const struct v_op *o, bool is_signed, unsigned rounding, unsigned desc, ir_val n);
 ir_val f_half_compare(const struct v_op *o, unsigned predicate, ir_val n, ir_val m);
 
 typedef ir_val f2_fn(const struct v_op *o, ir_val n, ir_val m);

@@ -88,6 +88,8 @@ static ir_val to_int_vector(const struct v_op *o, bool is_signed, enum rounding 
 
     one.scalar = true;
     one.q = false;
+    if (f_half(o) && mode != TO_AWAY)
+        return f_half_to_int(o, is_signed, mode, v_desc(o, op, arg), n);
     if (o->scalar && !f_slow(o) && mode != TO_AWAY) {
         v = to_int(o, is_signed, o->size == 3, mode, 0, n);
         return ir_vop(o->ir, o->size == 3 ? VOP_MOVQ : VOP_MOVD, T_V128, v, 0, 0, 0);
@@ -203,6 +205,8 @@ static ir_val from_int_vector(const struct v_op *o, bool is_signed, unsigned fbi
     struct v_op one = *o;
     ir_val low, high;
 
+    if (f_half(o) && !fbits)
+        return f_half_from_int(o, is_signed, n);
     if (f_slow(o))
         return f_call1(o, is_signed ? FP_FROM_INT : FP_FROM_UINT, FP_ARG_INT(fbits, 0, 0), n);
     if (o->scalar)

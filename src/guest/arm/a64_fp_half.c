@@ -7,6 +7,8 @@
  * host's underflow (after rounding) and Arm's (before) differ. */
 #include "a64_fp.h"
 
+enum { P_LT_OQ = 0x11 };                /* CMPPS's predicates: SDM vol. 2 */
+
 /* The low (n 0) or high four halves as singles. A scalar's one four times, so that others raise nothing. */
 static ir_val widen(const struct v_op *o, unsigned n, ir_val v)
 {
@@ -86,4 +88,43 @@ ir_val f_half_compare(const struct v_op *o, unsigned predicate, ir_val n, ir_val
     for (unsigned k = 0; k <= o->q; k++)
         r[k] = v2i(o, VOP_CMPPS, widen(o, k, n), widen(o, k, m), predicate);
     return v2(o, VOP_PACKS32, r[0], o->q ? r[1] : r[0]);
+}
+
+/* Integers of 16 bits, which singles hold. */
+ir_val f_half_from_int(const struct v_op *o, bool is_signed, ir_val n)
+{
+    ir_val r[2] = { 0 };
+
+    if (o->scalar)
+        n = v_dup(o, 1, n, 0);
+    for (unsigned k = 0; k <= o->q; k++)
+        r[k] = v1(o, VOP_CVTDQ2PS, v1(o, is_signed ? VOP_SX16_32 : VOP_ZX16_32, k ? v1i(o, VOP_BYTESHR, n, 8) : n));
+    return narrow(o, r);
+}
+
+/* To 16 bits, by ROUNDPS's rounding (3: to zero). 32 bits hold all of them; where 16 do not, and for NaNs, the C function. What
+ * an unsigned integer is too small for is invalid, but not inexact: the host converts zero. */
+ir_val f_half_to_int(const struct v_op *o, bool is_signed, unsigned rounding, unsigned desc, ir_val n)
+{
+    ir_val r[2] = { 0 }, negative[2] = { 0 }, packed, differ = 0;
+
+    for (unsigned k = 0; k <= o->q; k++) {
+        ir_val v = widen(o, k, n);
+
+        if (!is_signed) {
+            negative[k] = v2i(o, VOP_CMPPS, v1i(o, VOP_ROUNDPS, v, rounding | 8), v_const(o, 0), P_LT_OQ);
+            v = v_andn(o, negative[k], v);
+        }
+        r[k] = v1(o, VOP_CVTTPS2DQ, rounding == 3 ? v : v1i(o, VOP_ROUNDPS, v, rounding));
+    }
+    packed = v2(o, is_signed ? VOP_PACKS32 : VOP_PACKU32, r[0], o->q ? r[1] : r[0]);
+    for (unsigned k = 0; k <= o->q; k++) {
+        ir_val back = v1(o, is_signed ? VOP_SX16_32 : VOP_ZX16_32, k ? v1i(o, VOP_BYTESHR, packed, 8) : packed);
+        ir_val x = v_not(o, v_eq(o, 2, back, r[k]));
+
+        if (!is_signed)
+            x = v_or(o, x, negative[k]);
+        differ = k ? v_or(o, differ, x) : x;
+    }
+    return ir_vfix(o->ir, FIX_MASK_PS, ARM_FIX_FP1, packed, n, 0, differ, (int32_t)desc);
 }
