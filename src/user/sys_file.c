@@ -686,7 +686,7 @@ SYS(pselect6) { return do_pselect(t, a, LAYOUT_timespec); }
 SYS(pselect6_time64) { return do_pselect(t, a, LAYOUT_timespec64); }
 
 /* struct epoll_event is 12 bytes on x86 and 16 elsewhere. */
-enum { EPOLL_EVENTS_MAX = 1024 };
+enum { EPOLL_EVENTS_MAX = 1 << 20 };      /* no process has more files, but by a limit that was raised */
 
 SYS(epoll_ctl)
 {
@@ -710,7 +710,7 @@ static int64_t do_epoll(struct thread *t, const uint64_t *a, const struct timesp
     uint64_t mask, *m;
     int64_t r;
 
-    if (count <= 0)
+    if (count <= 0 || count > INT_MAX / (packed ? 12 : 16))     /* EP_MAX_EVENTS */
         return -EINVAL;
     count = MIN(count, EPOLL_EVENTS_MAX);
     m = wait_mask(t, mask_va, bytes, &mask, &r);

@@ -220,6 +220,26 @@ static int tcp_pair(int out[2])
     return n == sizeof(peer) && peer.sin_family == AF_INET ? 0 : -1;
 }
 
+static void many_events(void)
+{
+    static struct epoll_event out[2000];
+    struct epoll_event add = { .events = EPOLLIN };
+    struct rlimit limit;
+    int fd = epoll_create1(EPOLL_CLOEXEC), wanted, made = 0, list[1100];
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    wanted = limit.rlim_cur < 1200 ? (int)limit.rlim_cur - 100 : 1100;
+    while (made < wanted && (list[made] = eventfd(1, EFD_CLOEXEC)) >= 0 && epoll_ctl(fd, EPOLL_CTL_ADD, list[made], &add) == 0)
+        made++;
+    OK("epoll_wait for many", made == wanted && epoll_wait(fd, out, 2000, 0) == made);
+    OK("epoll_wait for too many", epoll_wait(fd, out, INT_MAX, 0) == -1 && errno == EINVAL);
+    while (made)
+        close(list[--made]);
+    close(fd);
+}
+
 static void sockets(void)
 {
     union { char buf[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } control = { 0 };
@@ -302,6 +322,7 @@ static void sockets(void)
         close(d), close(d2);
     }
     close(s[0]), close(s[1]), close(p[0]), close(p[1]);
+    many_events();
 }
 
 /* ---- memory */
