@@ -33,6 +33,13 @@ def uri(name='', sock='s'):
     return 'nbd+unix:///%s?socket=%s' % (name, os.path.abspath(sock))
 
 
+def listens(sock):
+    """Whether somebody listens on it: its file is there a moment before that."""
+    path = os.path.abspath(sock)
+    with open('/proc/net/unix') as f:
+        return any(w[3] == '00010000' and w[-1] == path for w in map(str.split, f))
+
+
 @contextlib.contextmanager
 def server(*args, sock='s', program=NBD, ends=False):
     """A server on a Unix socket; ends: it is to go by itself."""
@@ -40,9 +47,9 @@ def server(*args, sock='s', program=NBD, ends=False):
     p = subprocess.Popen([program, *listen, *map(str, args)], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 60
-        while not os.path.exists(sock) and p.poll() is None and time.monotonic() < deadline:
+        while not listens(sock) and p.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert os.path.exists(sock), p.communicate()[1]
+        assert listens(sock), p.communicate()[1]
         yield p
         if ends:
             assert p.wait(60) == 0
@@ -401,7 +408,7 @@ def storage_daemon(*args):
     s = socket.socket(socket.AF_UNIX)
     try:
         deadline = time.monotonic() + 60
-        while not os.path.exists('pid') and p.poll() is None and time.monotonic() < deadline:
+        while not listens('qmp') and p.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         s.settimeout(60)
         s.connect('qmp')
