@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+import weakref
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 import cases                            # noqa: E402
@@ -390,15 +391,21 @@ def test_a_guests_disk_is_not_written_behind_its_back():
 
 # ---- rhea-storage-daemon, FUSE
 
+rest = weakref.WeakKeyDictionary()      # what came behind an answer: events, or a part of one
+
+
 def daemon_command(s, name, **args):
     s.sendall(json.dumps({'execute': name, 'arguments': args}).encode())
-    buf = b''
     while True:
-        buf += s.recv(65536)
-        for line in buf.split(b'\r\n')[:-1]:
-            o = json.loads(line)
-            if 'return' in o or 'error' in o:
-                return o.get('return', o.get('error'))
+        line, end, rest[s] = rest.get(s, b'').partition(b'\r\n')
+        if not end:
+            more = s.recv(65536)
+            assert more, 'the daemon ended'
+            rest[s] = line + more
+            continue
+        o = json.loads(line)
+        if 'return' in o or 'error' in o:
+            return o.get('return', o.get('error'))
 
 
 @contextlib.contextmanager
