@@ -769,10 +769,8 @@ static void test_interrupts(void)
     GICC(4) = 0xff;
     WRITE(CNTV_TVAL, 1000);
     WRITE(CNTV_CTL, 1);
-    __asm__ volatile("cpsie i");
-    while (!irqs)
-        __asm__ volatile("wfi");
-    __asm__ volatile("cpsid i");
+    while (!irqs)                       /* masked: one that comes before WFI must not be waited for again */
+        __asm__ volatile("wfi; cpsie i; isb; cpsid i");
     line("interrupt", irqs);
     line("its cpsr", irq_cpsr);
     irqs = 0;
