@@ -14,7 +14,7 @@ here = os.path.dirname(os.path.abspath(__file__))
 top = os.path.dirname(os.path.dirname(here))
 build = os.path.abspath(sys.argv[1])
 soak = bool(os.environ.get("SOAK"))
-archs = sys.argv[2:] or (["arm64", "armhf", "riscv64", "i386", "amd64"] if soak else ["arm64"])
+archs = sys.argv[2:] or (["arm64", "armhf", "armel", "riscv64", "i386", "amd64"] if soak else ["arm64"])
 env = {**os.environ, "BUILD": build, "RHEA_USER": os.path.join(build, "bin", "rhea-user")}
 passed = failed = 0
 
