@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -354,8 +355,12 @@ static void *pool_thread(void *arg)
 {
     struct timespec until;
     struct pool_task *t;
+    sigset_t pipes;
     int ret = 0;
 
+    sigemptyset(&pipes);
+    sigaddset(&pipes, SIGPIPE);                 /* a library's peer may go at any time */
+    pthread_sigmask(SIG_BLOCK, &pipes, NULL);
     pthread_mutex_lock(&pool.lock);
     while (ret != ETIMEDOUT || pool.head) {
         t = pool.head;

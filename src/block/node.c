@@ -513,8 +513,7 @@ struct block_node *node_open_backing(struct block_node *parent, struct json_obje
 
 /* ---- file names */
 
-/* Options of the protocol node that a name means. */
-static struct json_object *protocol_options(const char *filename, struct error *err)
+struct json_object *block_file_options(const char *filename, struct error *err)
 {
     struct json_object *o;
     const char *colon = strchr(filename, ':'), *slash = strchr(filename, '/');
@@ -655,7 +654,7 @@ static void opts_merge(struct json_object *into, struct json_object *from)
 struct block_node *node_open_file(struct block_graph *g, const char *filename, const char *format,
                                   struct json_object *opts, struct error *err)
 {
-    struct json_object *file = protocol_options(filename, err), *top;
+    struct json_object *file = block_file_options(filename, err), *top;
     const struct block_driver *drv;
     struct block_node *n, *opened = NULL;
     bool guessed = !format;
@@ -710,7 +709,7 @@ char *block_probe_format(const char *filename, struct error *err)
     struct loop *loop = loop_current() ? loop_current() : loop_new("probe");
     bool own = !loop_current();
     struct block_graph *g = block_graph_new(NULL, loop);
-    struct json_object *file = protocol_options(filename, err);
+    struct json_object *file = block_file_options(filename, err);
     const struct block_driver *drv = file ? probe_file(g, file, err) : NULL;
 
     json_object_put(file);
@@ -721,6 +720,47 @@ char *block_probe_format(const char *filename, struct error *err)
 }
 
 /* ---- creation */
+
+static bool take_existing(struct block_graph *g, struct json_object *file, uint64_t size, struct error *err)
+{
+    struct block_node *n = node_open(g, file, err);
+    uint8_t zero[512] = { 0 };
+    int ret;
+
+    if (!n || !node_hold(n, true, false, err)) {
+        node_unref(n);
+        return false;
+    }
+    ret = n->size >= size ? 0 : n->drv->truncate ? node_truncate(n, size, err) : -ENOSPC;
+    if (ret && !error_is_set(err))
+        error_setf(err, ERR_GENERIC, "give a smaller size", "'%s' has %" PRIu64 " bytes only", n->filename, (uint64_t)n->size);
+    if (!ret && n->size) {
+        ret = node_pwrite(n, 0, zero, MIN(n->size, sizeof(zero)));
+        if (ret)
+            error_set_errno(err, -ret, NULL, "cannot write '%s'", n->filename);
+    }
+    node_release(n, true);
+    node_unref(n);
+    return !ret;
+}
+
+bool block_create_file(struct block_graph *g, const char *filename, struct json_object *opts, struct error *err)
+{
+    struct json_object *file = block_file_options(filename, err);
+    const struct block_driver *drv = file ? block_driver_find(option_str(file, "driver", "")) : NULL;
+    const char *path = file ? option_str(file, "filename", filename) : NULL;
+    uint64_t size;
+    bool ok = false;
+
+    if (file && (!drv || drv->kind != DRIVER_PROTOCOL || (drv->create && g_str_has_prefix(path, "json:"))))
+        error_setf(err, ERR_GENERIC, "give a plain name", "cannot create '%s'", filename);
+    else if (drv && drv->create)
+        ok = options_check(opts, drv->create_options, filename, err) && drv->create(g, path, opts, err);
+    else if (drv)
+        ok = option_size(opts, "size", 0, &size, err) && take_existing(g, file, size, err);
+    json_object_put(file);
+    return ok;
+}
 
 struct create_args {
     struct block_graph *g;

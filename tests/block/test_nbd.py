@@ -117,6 +117,15 @@ def test_ends_with_its_client():
         run('nbdinfo', '--size', uri())
 
 
+def test_an_image_is_made_on_an_export():
+    noise('in.raw', MiB, 3)
+    noise('d.raw', 4 * MiB, 4)
+    with server('-t', '-f', 'raw', 'd.raw'):
+        run(IMG, 'convert', '-O', 'qcow2', 'in.raw', uri())
+        assert '4194304 bytes only' in run(IMG, 'create', '-f', 'raw', uri(), '5M', ok=(1,)).stderr
+    run('qemu-img', 'compare', '-f', 'raw', '-F', 'qcow2', 'in.raw', 'd.raw')
+
+
 def test_who_comes_before_the_image_is_open_waits():
     with server('-f', '-U', os.path.abspath('slow'), '--filter=delay', 'memory', '1M', 'delay-open=1', sock='slow', program='nbdkit'):
         size = run('nbdinfo', '--size', '--', '[', NBD, '-r', '-f', 'raw', uri(sock='slow'), ']').stdout

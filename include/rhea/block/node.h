@@ -216,6 +216,11 @@ struct block_node *node_open_backing(struct block_node *parent, struct json_obje
 char *block_resolve(const char *image, const char *name);
 bool block_create(struct block_graph *g, const char *filename, const char *format, struct json_object *opts,
                   struct error *err);
+/* [co] A new file by the protocol that the name means, opts as create's. What no protocol can make (a device, an NBD export)
+ * must be there, large enough; its first sector is emptied. */
+bool block_create_file(struct block_graph *g, const char *filename, struct json_object *opts, struct error *err);
+/* Options of the protocol node that a name means. */
+struct json_object *block_file_options(const char *filename, struct error *err);
 int node_depth(const struct block_node *n);
 
 /* ---- I/O on nodes, all [co]; 0 or -errno */

@@ -15,23 +15,20 @@ enum { STATUS_STEPS = 4096 };
 
 struct block_node *image_create_file(const char *filename, struct error *err)
 {
-    struct json_object *opts = json_object_new_object();
-    struct block_graph *g = NULL;
+    struct json_object *empty = json_object_new_object(), *opts = NULL;
+    struct block_graph *g = block_graph_new(NULL, loop_current());
     struct block_node *file = NULL;
 
-    if (block_driver_find("file")->create(NULL, filename, opts, err)) {
-        g = block_graph_new(NULL, loop_current());
-        json_object_object_add(opts, "driver", json_object_new_string("file"));
-        json_object_object_add(opts, "filename", json_object_new_string(filename));
+    if (block_create_file(g, filename, empty, err) && (opts = block_file_options(filename, err)))
         file = node_open(g, opts, err);
-        if (file && !node_hold(file, true, false, err)) {
-            node_unref(file);
-            file = NULL;
-        }
-        if (!file)
-            block_graph_free(g);
+    if (file && !node_hold(file, true, false, err)) {
+        node_unref(file);
+        file = NULL;
     }
+    if (!file)
+        block_graph_free(g);
     json_object_put(opts);
+    json_object_put(empty);
     return file;
 }
 

@@ -313,7 +313,7 @@ static bool create_data_file(struct block_graph *g, const struct plan *p, struct
         return true;
     o = json_object_new_object();
     json_object_object_add(o, "size", json_object_new_uint64(p->size));
-    ok = block_driver_find("file")->create(g, p->data_file, o, err);
+    ok = block_create_file(g, p->data_file, o, err);
     json_object_put(o);
     return ok;
 }
@@ -321,7 +321,7 @@ static bool create_data_file(struct block_graph *g, const struct plan *p, struct
 bool qcow2_create(struct block_graph *outer, const char *filename, struct json_object *opts, struct error *err)
 {
     struct plan p = { 0 };
-    struct json_object *empty;
+    struct json_object *empty, *opts_file;
     struct block_graph *g;
     struct block_node *file;
     int ret;
@@ -329,16 +329,14 @@ bool qcow2_create(struct block_graph *outer, const char *filename, struct json_o
     if (!plan_parse(&p, opts, err) || !plan_layout(&p, err) || !create_data_file(outer, &p, err))
         return false;
     empty = json_object_new_object();
-    if (!block_driver_find("file")->create(outer, filename, empty, err)) {
-        json_object_put(empty);
+    opts_file = block_create_file(outer, filename, empty, err) ? block_file_options(filename, err) : NULL;
+    json_object_put(empty);
+    if (!opts_file)
         return false;
-    }
     g = block_graph_new(NULL, loop_current());
     g->objects = outer->objects;
-    json_object_object_add(empty, "driver", json_object_new_string("file"));
-    json_object_object_add(empty, "filename", json_object_new_string(filename));
-    file = node_open(g, empty, err);
-    json_object_put(empty);
+    file = node_open(g, opts_file, err);
+    json_object_put(opts_file);
     if (file && node_hold(file, true, false, err)) {
         ret = p.crypt_bytes && !qcow2_crypt_create(outer, file, p.crypt_offset, p.crypt_bytes, opts, err) ? -EIO : 0;
         if (!ret)

@@ -123,7 +123,7 @@ static struct block_node *raw_map_fast(struct block_node *n, struct block_fast *
 
 static bool raw_create(struct block_graph *g, const char *filename, struct json_object *opts, struct error *err)
 {
-    return block_driver_find("file")->create(g, filename, opts, err);
+    return block_create_file(g, filename, opts, err);
 }
 
 static bool raw_measure(struct json_object *opts, struct block_node *source, struct block_measure *out, struct error *err)
