@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The ssh driver against OpenSSH's server, with a key, a configuration and an agent of its own: with SOAK=1. Else what needs no server."""
+"""The ssh driver against OpenSSH's server, with a key, a configuration and an agent of its own: with SOAK=1 (and openssh-server
+installed, which starts a service: that is for you to do). Else what needs no server."""
 import contextlib
 import os
 import random
