@@ -133,6 +133,7 @@ static void client_comes(struct debugger *d)
         return;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     d->client_fd = debugger_fd(fd);
+    signal_debug(true);
     debugger_attach(d);
 }
 
@@ -224,7 +225,7 @@ bool process_debug(struct thread *t, const char *where, struct error *err)
     pthread_cond_init(&d->cond, NULL);
     d->active = d->stopping = waits;
     t->process->engine->debugger = d;
-    signal_debug();
+    signal_debug(!waits || goes_on);    /* who waits for the first client can be ended: Ctrl-C */
     if (goes_on && !debugger_continue(d, where, t))
         return error_setf(err, ERR_GENERIC, NULL, "-g: %s: no session to go on with", where);
     e = debugger_serve(d);

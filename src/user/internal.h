@@ -115,7 +115,8 @@ size_t user_copy(void *to, const void *from, size_t n);
 
 /* signal.c */
 bool signal_take(struct thread *t, int sig, const siginfo_t *info);     /* from the handler */
-void signal_debug(void);                        /* from now on all signals come to us first, for the debugger */
+/* From now on the debugger's own signal comes to us, and all others do first if `all`. */
+void signal_debug(bool all);
 void signal_deliver_all(struct thread *t);      /* in the loop */
 
 #endif

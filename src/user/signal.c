@@ -49,14 +49,14 @@ uint64_t signal_host_mask(uint64_t guest_mask) { return guest_mask & ~never_bloc
 /* Whose default is to end or stop the process: the debugger hears of it before that happens. */
 static bool is_for_debugger(int sig) { return all_handled && !(BIT_OF(sig) & (FAULTS | UNBLOCKABLE | DEFAULT_IGNORED)); }
 
-void signal_debug(void)
+void signal_debug(bool all)
 {
-    all_handled = true;
+    all_handled |= all;
     never_blocked = FAULTS | BIT_OF(DEBUGGER_SIGNAL);
     for (int sig = 1; sig <= NSIG_ALL; sig++) {
         struct kernel_sigaction a = { 0 };
 
-        if (is_for_debugger(sig) && !host_sigaction(sig, NULL, &a) && ((uintptr_t)a.handler == ACTION_DFL || sig == DEBUGGER_SIGNAL))
+        if (sig == DEBUGGER_SIGNAL || (is_for_debugger(sig) && !host_sigaction(sig, NULL, &a) && (uintptr_t)a.handler == ACTION_DFL))
             host_handler_set(sig, SA_RESTART);
     }
 }

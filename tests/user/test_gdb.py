@@ -6,6 +6,7 @@ usage: test_gdb.py BUILD-FOLDER [PART...]"""
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -246,6 +247,15 @@ def test_interrupt():
         report(f"{guest}: the call goes on", "read 1" in out and status == 1, f"{status}\n{out}")
 
 
+def test_nobody_comes():
+    """Who waits for a debugger can still be ended."""
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        r = Rhea("riscv64", program("riscv64", "-static"), "x")
+        r.process.send_signal(sig)
+        status, said = r.end()
+        report(f"nobody comes, {sig.name}", status == -sig and "outer" not in said, f"{status} {said}")
+
+
 def test_forks():
     for guest in ("aarch64", "x86_64"):
         session("breakpoints are not the children's", guest, ["fork"], ["break inner", "continue", "continue", "continue"],
@@ -296,7 +306,7 @@ def forked_and_left(guest):
            f"{text}\n{out}\nexit {status}")
 
 
-PARTS = {"hostile": test_hostile, "interrupt": test_interrupt, "forks": test_forks,
+PARTS = {"hostile": test_hostile, "interrupt": test_interrupt, "forks": test_forks, "nobody": test_nobody_comes,
          "session": test_session, "signals": test_signals, "threads": test_threads, "watch": test_watch_in_threads, "calls": test_calls}
 for part in only or PARTS:
     PARTS[part]()
