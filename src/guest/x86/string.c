@@ -57,7 +57,7 @@ static void repeat(struct x86_t *t, const struct x86_insn *i, unsigned bytes)
     ir_label done = ir_label_new(t->ir);
     ir_val finished;
 
-    if (t->mode & (MODE_LIMITS | MODE_LIMITS_FS | MODE_LIMITS_GS))
+    if (t->mode & (MODE_LIMITS | x86_limits_bit(seg)))
         info |= STR_LIMITS;
     finished = x86_call(t, HELP_string, imm32(t, i->opcode & 0xfe), imm32(t, info), 0, 0);
     x86_brcond(t, C_NE, finished, imm32(t, 0), done);

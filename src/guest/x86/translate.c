@@ -139,7 +139,7 @@ ir_val x86_ea(struct x86_t *t, const struct x86_insn *i)
     return effective_address(t, i, false);
 }
 
-static uint64_t limits_bit(unsigned seg)
+uint64_t x86_limits_bit(unsigned seg)
 {
     return seg == S_FS ? MODE_LIMITS_FS : seg == S_GS ? MODE_LIMITS_GS : MODE_LIMITS;
 }
@@ -165,7 +165,7 @@ static ir_val segment_linear(struct x86_t *t, unsigned seg, ir_val off, unsigned
             return off;
         return ir_lea(t->ir, segment_base(t, seg), off, 0, 0);
     }
-    if (t->mode & limits_bit(seg))
+    if (t->mode & x86_limits_bit(seg))
         x86_call(t, HELP_check_segment, ir_const(t->ir, T_I32, seg | (unsigned)write << 3 | bytes << 4), off, 0, 0);
     base = segment_base(t, seg);
     return base ? truncate_address(t, ir_bin(t->ir, IR_ADD, base, off), 4) : off;

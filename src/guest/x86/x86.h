@@ -256,6 +256,7 @@ ir_val x86_get_reg(struct x86_t *t, unsigned reg, unsigned size);       /* I32 f
 void x86_put_reg(struct x86_t *t, unsigned reg, unsigned size, ir_val v);       /* merges 8, 16; zero-extends 32 */
 ir_val x86_ea(struct x86_t *t, const struct x86_insn *i);               /* I64: offset, before the segment */
 ir_val x86_linear(struct x86_t *t, const struct x86_insn *i, unsigned bytes, bool write);       /* with segment; checks what mode demands */
+uint64_t x86_limits_bit(unsigned seg);          /* of the mode: accesses through seg are checked */
 /* Linear address of offset `off` (I64) in segment `seg`, checked likewise. */
 ir_val x86_segment_linear(struct x86_t *t, unsigned seg, ir_val off, unsigned bytes, bool write);
 ir_val x86_read(struct x86_t *t, unsigned n);           /* operand n as an integer of its size (x86_get_reg types) */
