@@ -3,34 +3,11 @@
 #include <errno.h>
 #include <string.h>
 #include "rhea/block/block.h"
+#include "rhea/block/virtio_blk.h"
 #include "rhea/device/virtio_pci.h"
 #include "rhea/vm/object.h"
 
-enum { F_SIZE_MAX = 1, F_SEG_MAX = 2, F_GEOMETRY = 4, F_RO = 5, F_BLK_SIZE = 6, F_SCSI = 7, F_FLUSH = 9, F_TOPOLOGY = 10,
-       F_CONFIG_WCE = 11, F_MQ = 12, F_DISCARD = 13, F_WRITE_ZEROES = 14 };
-enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
-enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2 };
-enum { SECTOR = 512, ID_BYTES = 20, SEGMENTS_MAX = 32, QUEUES_AUTO = 65535, QUEUES_MAX = 256, MERGE_BYTES = 1 << 20, MERGE_IOVS = 256,
-       ZEROES_UNMAP = 1 };
-
-struct blk_header { uint32_t type, reserved; uint64_t sector; };
-struct blk_segment { uint64_t sector; uint32_t sectors, flags; };
-/* 5.2.4 */
-struct blk_config {
-    uint64_t capacity;
-    uint32_t size_max, seg_max;
-    uint16_t cylinders;
-    uint8_t heads, sectors;
-    uint32_t blk_size;
-    uint8_t physical_block_exp, alignment_offset;
-    uint16_t min_io_size;
-    uint32_t opt_io_size;
-    uint8_t writeback, unused0;
-    uint16_t num_queues;
-    uint32_t max_discard_sectors, max_discard_seg, discard_sector_alignment;
-    uint32_t max_write_zeroes_sectors, max_write_zeroes_seg;
-    uint8_t write_zeroes_may_unmap, unused1[3];
-} __attribute__((packed));
+enum { SEGMENTS_MAX = 32, QUEUES_AUTO = 65535, QUEUES_MAX = 256, MERGE_BYTES = 1 << 20, MERGE_IOVS = 256 };
 
 struct blk_conf {
     char *drive, *serial, *iothread, *rerror, *werror;
@@ -117,14 +94,14 @@ static void req_retry_later(struct blk_req *r)
 
 static void req_done(struct blk_req *r, int ret)
 {
-    bool write = r->type != T_IN;
+    bool write = r->type != VBLK_T_IN;
 
     if (ret >= 0)
-        req_finish(r, S_OK);
+        req_finish(r, VBLK_S_OK);
     else if (r->buf.generation == r->buf.q->generation && !block_error_report(r->b->blk, write, -ret))
         req_retry_later(r);
     else
-        req_finish(r, ret == -ENOTSUP ? S_UNSUPP : S_IOERR);
+        req_finish(r, ret == -ENOTSUP ? VBLK_S_UNSUPP : VBLK_S_IOERR);
 }
 
 static void blk_simple_done(void *opaque, int ret)
@@ -167,7 +144,7 @@ static unsigned write_flags(struct virtio_blk *b)
 
 static void req_submit_iov(struct blk_req *r, const struct iovec *iov, unsigned n)
 {
-    if (r->type == T_IN)
+    if (r->type == VBLK_T_IN)
         block_readv(r->b->blk, r->offset, iov, n, 0, blk_data_done, r);
     else
         block_writev(r->b->blk, r->offset, iov, n, write_flags(r->b), blk_data_done, r);
@@ -242,10 +219,10 @@ static bool read_only(struct virtio_blk *b) { return b->info.read_only; }
 
 static void req_data(struct blk_req *r)
 {
-    if (!req_in_range(r) || (r->type == T_OUT && read_only(r->b)))
-        req_finish(r, S_IOERR);
+    if (!req_in_range(r) || (r->type == VBLK_T_OUT && read_only(r->b)))
+        req_finish(r, VBLK_S_IOERR);
     else if (!r->len)
-        req_finish(r, S_OK);
+        req_finish(r, VBLK_S_OK);
     else
         req_queue_data(r);
 }
@@ -267,50 +244,50 @@ static void blk_segment_done(void *opaque, int ret)
     device_unlock(dev);
 }
 
-static bool segment_valid(struct blk_req *r, const struct blk_segment *s, struct block_info *info)
+static bool segment_valid(struct blk_req *r, const struct vblk_segment *s, struct block_info *info)
 {
-    bool zeroes = r->type == T_WRITE_ZEROES;
+    bool zeroes = r->type == VBLK_T_WRITE_ZEROES;
     uint32_t max = zeroes ? r->b->conf.max_write_zeroes_sectors : r->b->conf.max_discard_sectors;
 
-    return s->sectors <= max && s->sector <= info->size / SECTOR &&
-           s->sectors <= info->size / SECTOR - s->sector &&
-           !(s->sector * SECTOR % r->b->conf.logical_block) &&
-           !((uint64_t)s->sectors * SECTOR % r->b->conf.logical_block);
+    return s->sectors <= max && s->sector <= info->size / VBLK_SECTOR &&
+           s->sectors <= info->size / VBLK_SECTOR - s->sector &&
+           !(s->sector * VBLK_SECTOR % r->b->conf.logical_block) &&
+           !((uint64_t)s->sectors * VBLK_SECTOR % r->b->conf.logical_block);
 }
 
 static void req_next_segment(struct blk_req *r)
 {
     struct virtio_blk *b = r->b;
-    struct blk_segment s;
+    struct vblk_segment s;
     struct block_info info;
 
     if (r->segment == r->segments || r->buf.generation != r->buf.q->generation) {
-        req_finish(r, S_OK);
+        req_finish(r, VBLK_S_OK);
         return;
     }
     iov_to_buf(r->buf.out, r->buf.nout, r->segment++ * sizeof(s), &s, sizeof(s));
     block_backend_info(b->blk, &info);
-    if (s.flags & ~(r->type == T_WRITE_ZEROES ? ZEROES_UNMAP : 0)) {
-        req_finish(r, S_UNSUPP);        /* 5.2.6.2: reserved flags */
+    if (s.flags & ~(r->type == VBLK_T_WRITE_ZEROES ? VBLK_ZEROES_UNMAP : 0)) {
+        req_finish(r, VBLK_S_UNSUPP);        /* 5.2.6.2: reserved flags */
     } else if (!segment_valid(r, &s, &info)) {
-        req_finish(r, S_IOERR);
-    } else if (r->type == T_DISCARD) {
-        block_discard(b->blk, s.sector * SECTOR, (uint64_t)s.sectors * SECTOR, blk_segment_done, r);
+        req_finish(r, VBLK_S_IOERR);
+    } else if (r->type == VBLK_T_DISCARD) {
+        block_discard(b->blk, s.sector * VBLK_SECTOR, (uint64_t)s.sectors * VBLK_SECTOR, blk_segment_done, r);
     } else {
-        block_write_zeroes(b->blk, s.sector * SECTOR, (uint64_t)s.sectors * SECTOR,
-                           (s.flags & ZEROES_UNMAP ? BLOCK_MAY_UNMAP : 0) | write_flags(b), blk_segment_done, r);
+        block_write_zeroes(b->blk, s.sector * VBLK_SECTOR, (uint64_t)s.sectors * VBLK_SECTOR,
+                           (s.flags & VBLK_ZEROES_UNMAP ? BLOCK_MAY_UNMAP : 0) | write_flags(b), blk_segment_done, r);
     }
 }
 
 static void req_segments(struct blk_req *r)
 {
-    bool on = virtio_has(blk_vdev(r->b), r->type == T_DISCARD ? F_DISCARD : F_WRITE_ZEROES);
+    bool on = virtio_has(blk_vdev(r->b), r->type == VBLK_T_DISCARD ? VBLK_F_DISCARD : VBLK_F_WRITE_ZEROES);
 
-    r->segments = r->buf.out_len / sizeof(struct blk_segment);
-    if (!on || !r->segments || r->segments > SEGMENTS_MAX || r->buf.out_len % sizeof(struct blk_segment))
-        req_finish(r, S_UNSUPP);
+    r->segments = r->buf.out_len / sizeof(struct vblk_segment);
+    if (!on || !r->segments || r->segments > SEGMENTS_MAX || r->buf.out_len % sizeof(struct vblk_segment))
+        req_finish(r, VBLK_S_UNSUPP);
     else if (read_only(r->b))
-        req_finish(r, S_IOERR);
+        req_finish(r, VBLK_S_IOERR);
     else
         req_next_segment(r);
 }
@@ -319,12 +296,12 @@ static void req_segments(struct blk_req *r)
 
 static void req_get_id(struct blk_req *r)
 {
-    char id[ID_BYTES] = { 0 };
+    char id[VBLK_ID_BYTES] = { 0 };
     const char *serial = r->b->conf.serial ? r->b->conf.serial : "";
 
-    memcpy(id, serial, strnlen(serial, ID_BYTES));      /* 5.2.6.2: not terminated when it fills the field */
+    memcpy(id, serial, strnlen(serial, VBLK_ID_BYTES));      /* 5.2.6.2: not terminated when it fills the field */
     iov_from_buf(r->data, r->ndata, 0, id, MIN(sizeof(id), r->len));
-    req_finish(r, S_OK);
+    req_finish(r, VBLK_S_OK);
 }
 
 static void req_flush(struct blk_req *r)
@@ -334,8 +311,8 @@ static void req_flush(struct blk_req *r)
 }
 
 static const struct { uint32_t type; void (*fn)(struct blk_req *r); } request_types[] = {
-    { T_IN, req_data }, { T_OUT, req_data }, { T_FLUSH, req_flush }, { T_GET_ID, req_get_id },
-    { T_DISCARD, req_segments }, { T_WRITE_ZEROES, req_segments },
+    { VBLK_T_IN, req_data }, { VBLK_T_OUT, req_data }, { VBLK_T_FLUSH, req_flush }, { VBLK_T_GET_ID, req_get_id },
+    { VBLK_T_DISCARD, req_segments }, { VBLK_T_WRITE_ZEROES, req_segments },
 };
 
 static void req_start(struct blk_req *r)
@@ -346,7 +323,7 @@ static void req_start(struct blk_req *r)
             return;
         }
     }
-    req_finish(r, S_UNSUPP);
+    req_finish(r, VBLK_S_UNSUPP);
 }
 
 /* The last byte of `in` is the status, what stands before it the data; in most rings it has a descriptor of its own. */
@@ -376,7 +353,7 @@ static bool blk_pop_one(struct virtqueue *q, void *buf)
 {
     struct blk_req *r = buf;
     struct virtio_blk *b = (struct virtio_blk *)q->vdev;
-    struct blk_header h;
+    struct vblk_header h;
 
     r->b = b;
     if (r->buf.out_len < sizeof(h) || !req_split_status(r)) {
@@ -388,8 +365,8 @@ static bool blk_pop_one(struct virtqueue *q, void *buf)
     iov_trim_front(&r->buf.out, &r->buf.nout, sizeof(h));
     r->buf.out_len -= sizeof(h);
     r->type = h.type & ~(1u << 31);     /* the barrier flag of old drivers: what they order, they flush */
-    r->offset = h.sector <= INT64_MAX / SECTOR ? h.sector * SECTOR : INT64_MAX;
-    if (r->type == T_OUT) {
+    r->offset = h.sector <= INT64_MAX / VBLK_SECTOR ? h.sector * VBLK_SECTOR : INT64_MAX;
+    if (r->type == VBLK_T_OUT) {
         r->data = r->buf.out;
         r->ndata = r->buf.nout;
         r->len = r->buf.out_len;
@@ -413,7 +390,7 @@ static uint8_t log2_of(uint32_t n)
     return 31 - __builtin_clz(n ? n : 1);
 }
 
-static void blk_geometry(struct virtio_blk *b, uint64_t sectors, struct blk_config *c)
+static void blk_geometry(struct virtio_blk *b, uint64_t sectors, struct vblk_config *c)
 {
     uint64_t cyls = b->conf.cyls ? b->conf.cyls : sectors / (16 * 63);
 
@@ -425,13 +402,13 @@ static void blk_geometry(struct virtio_blk *b, uint64_t sectors, struct blk_conf
 static void blk_get_config(struct virtio_device *v, uint8_t *config)
 {
     struct virtio_blk *b = (struct virtio_blk *)v;
-    struct blk_config *c = (struct blk_config *)config;
+    struct vblk_config *c = (struct vblk_config *)config;
     const struct blk_conf *k = &b->conf;
     struct block_info info;
-    uint32_t block_sectors = k->logical_block / SECTOR;
+    uint32_t block_sectors = k->logical_block / VBLK_SECTOR;
 
     block_backend_info(b->blk, &info);
-    c->capacity = info.size / SECTOR;
+    c->capacity = info.size / VBLK_SECTOR;
     c->seg_max = k->seg_max_adjust ? k->queue_size - 2 : 126;
     blk_geometry(b, c->capacity, c);
     c->blk_size = k->logical_block;
@@ -442,7 +419,7 @@ static void blk_get_config(struct virtio_device *v, uint8_t *config)
     c->num_queues = v->nqueues;
     c->max_discard_sectors = k->max_discard_sectors;
     c->max_discard_seg = SEGMENTS_MAX;
-    c->discard_sector_alignment = MAX(k->discard_granularity / SECTOR, block_sectors);
+    c->discard_sector_alignment = MAX(k->discard_granularity / VBLK_SECTOR, block_sectors);
     c->max_write_zeroes_sectors = k->max_write_zeroes_sectors;
     c->max_write_zeroes_seg = SEGMENTS_MAX;
     c->write_zeroes_may_unmap = info.can_discard;
@@ -452,7 +429,7 @@ static void blk_set_config(struct virtio_device *v, unsigned offset, const uint8
 {
     struct virtio_blk *b = (struct virtio_blk *)v;
 
-    if (offset == offsetof(struct blk_config, writeback) && len == 1 && virtio_has(v, F_CONFIG_WCE))
+    if (offset == offsetof(struct vblk_config, writeback) && len == 1 && virtio_has(v, VBLK_F_CONFIG_WCE))
         b->writeback = data[0] & 1;
 }
 
@@ -461,8 +438,8 @@ static void blk_features_ok(struct virtio_device *v)
 {
     struct virtio_blk *b = (struct virtio_blk *)v;
 
-    if (!virtio_has(v, F_CONFIG_WCE))
-        b->writeback = b->info.write_cache && virtio_has(v, F_FLUSH);
+    if (!virtio_has(v, VBLK_F_CONFIG_WCE))
+        b->writeback = b->info.write_cache && virtio_has(v, VBLK_F_FLUSH);
 }
 
 static void blk_reset(struct virtio_device *v)
@@ -473,7 +450,7 @@ static void blk_reset(struct virtio_device *v)
     b->retry = NULL;
     for (; r; r = next) {
         next = r->next;
-        req_finish(r, S_IOERR);
+        req_finish(r, VBLK_S_IOERR);
     }
     b->writeback = b->info.write_cache;
 }
@@ -507,7 +484,7 @@ static void blk_changed(void *opaque)
 
 static bool block_size_ok(uint32_t n)
 {
-    return n >= SECTOR && n <= 2 << 20 && !(n & (n - 1));
+    return n >= VBLK_SECTOR && n <= 2 << 20 && !(n & (n - 1));
 }
 
 static bool blk_check_conf(struct virtio_blk *b, struct error *err)
@@ -518,7 +495,7 @@ static bool blk_check_conf(struct virtio_blk *b, struct error *err)
         return error_set(err, ERR_GENERIC, "scsi=on: virtio-blk passes no SCSI commands",
                          "use virtio-scsi-pci with scsi-block");
     if (!k->logical_block)
-        k->logical_block = MAX(b->info.logical_block, SECTOR);
+        k->logical_block = MAX(b->info.logical_block, VBLK_SECTOR);
     if (!k->physical_block)
         k->physical_block = MAX(b->info.physical_block, k->logical_block);
     if (!block_size_ok(k->logical_block) || !block_size_ok(k->physical_block) || k->logical_block > k->physical_block)
@@ -584,12 +561,12 @@ static bool blk_realize(struct device *dev, struct error *err)
     }
     for (unsigned i = 0; i < k->num_queues; i++)
         virtio_add_queue(v, k->queue_size, sizeof(struct blk_req), blk_queue);
-    virtio_offer(v, F_RO, read_only(b));
-    virtio_offer(v, F_CONFIG_WCE, k->config_wce);
-    virtio_offer(v, F_MQ, k->num_queues > 1);
-    virtio_offer(v, F_DISCARD, k->discard && !read_only(b));
-    virtio_offer(v, F_WRITE_ZEROES, k->write_zeroes && !read_only(b));
-    v->config_size = sizeof(struct blk_config);
+    virtio_offer(v, VBLK_F_RO, read_only(b));
+    virtio_offer(v, VBLK_F_CONFIG_WCE, k->config_wce);
+    virtio_offer(v, VBLK_F_MQ, k->num_queues > 1);
+    virtio_offer(v, VBLK_F_DISCARD, k->discard && !read_only(b));
+    virtio_offer(v, VBLK_F_WRITE_ZEROES, k->write_zeroes && !read_only(b));
+    v->config_size = sizeof(struct vblk_config);
     b->writeback = b->info.write_cache;
     block_backend_on_change(b->blk, blk_changed, v);
     return true;
@@ -611,8 +588,8 @@ static const struct virtio_info blk_info = {
     .name = "virtio-blk",
     .id = VIRTIO_ID_BLOCK,
     .legacy_pci_id = 0x1001,
-    .features = VIRTIO_BIT(F_SEG_MAX) | VIRTIO_BIT(F_GEOMETRY) | VIRTIO_BIT(F_TOPOLOGY) |
-                VIRTIO_BIT(F_BLK_SIZE) | VIRTIO_BIT(F_FLUSH),
+    .features = VIRTIO_BIT(VBLK_F_SEG_MAX) | VIRTIO_BIT(VBLK_F_GEOMETRY) | VIRTIO_BIT(VBLK_F_TOPOLOGY) |
+                VIRTIO_BIT(VBLK_F_BLK_SIZE) | VIRTIO_BIT(VBLK_F_FLUSH),
     .get_config = blk_get_config,
     .set_config = blk_set_config,
     .features_ok = blk_features_ok,
