@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include "rhea/base/error.h"
 #include "rhea/base/options.h"
+#include "rhea/block/node.h"
 
 static struct json_object *json(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 static struct json_object *json(const char *fmt, ...)
@@ -22,6 +23,29 @@ static struct json_object *json(const char *fmt, ...)
     if (!o)
         g_error("%s: %s", text, err.msg);
     return o;
+}
+
+/* A node as blockdev-add makes it. Takes o. */
+static inline struct block_node *owned_node(struct block_graph *graph, struct json_object *o)
+{
+    struct error err = ERROR_INIT;
+    struct block_node *n = node_open(graph, o, &err);
+
+    if (!n)
+        g_error("%s: %s", json_object_to_json_string(o), err.msg);
+    json_object_put(o);
+    n->user_owned = true;
+    return n;
+}
+
+/* Takes o. */
+static inline void create_qcow2(struct block_graph *graph, const char *path, struct json_object *o)
+{
+    struct error err = ERROR_INIT;
+
+    if (!block_create(graph, path, "qcow2", o, &err))
+        g_error("%s: %s", path, err.msg);
+    json_object_put(o);
 }
 
 #endif

@@ -42,13 +42,9 @@ static void image_create(unsigned i)
                                         "\"cluster_size\":8192" };
     g_autofree char *path = image_path(".", i);
     g_autofree char *backing = i && i < TARGET ? g_strdup_printf(",\"backing_file\":\"n%u\",\"backing_fmt\":\"qcow2\"", i - 1) : g_strdup("");
-    struct json_object *o = json("{\"size\":%d,%s%s}", SIZE, more[i], backing);
-    struct error err = ERROR_INIT;
 
     unlink(path);
-    if (!block_create(graph, path, "qcow2", o, &err))
-        g_error("%s: %s", path, err.msg);
-    json_object_put(o);
+    create_qcow2(graph, path, json("{\"size\":%d,%s%s}", SIZE, more[i], backing));
 }
 
 /* logged: below a crashlog that all share. */
@@ -58,16 +54,9 @@ static struct block_node *image_open(unsigned i, bool logged)
     g_autofree char *file = g_strdup_printf("{\"driver\":\"file\",\"cache\":{\"no-flush\":true},\"filename\":\"%s\"}", path);
     g_autofree char *log = g_strdup_printf("{\"driver\":\"crashlog\",\"log\":\"%s\",\"append\":true,\"id\":%u,\"file\":%s}", log_path, i, file);
     g_autofree char *backing = i && i < TARGET ? g_strdup_printf("\"n%u\"", i - 1) : g_strdup("null");
-    struct json_object *o = json("{\"driver\":\"qcow2\",\"node-name\":\"n%u\",\"backing\":%s,\"discard\":\"unmap\",\"file\":%s}", i, backing,
-                                 logged ? log : file);
-    struct error err = ERROR_INIT;
-    struct block_node *n = node_open(graph, o, &err);
 
-    if (!n)
-        g_error("%s: %s", path, err.msg);
-    json_object_put(o);
-    n->user_owned = true;
-    return n;
+    return owned_node(graph, json("{\"driver\":\"qcow2\",\"node-name\":\"n%u\",\"backing\":%s,\"discard\":\"unmap\",\"file\":%s}", i, backing,
+                                  logged ? log : file));
 }
 
 static void image_close(unsigned i)

@@ -139,28 +139,17 @@ static void guests_stop(void)
 static struct block_node *image_open(const char *path, const char *name, const char *backing, bool read_only)
 {
     g_autofree char *b = backing ? g_strdup_printf("\"%s\"", backing) : g_strdup("null");
-    struct json_object *o = json("{\"driver\":\"qcow2\",\"node-name\":\"%s\",\"read-only\":%s,\"backing\":%s,\"discard\":\"unmap\",\"cache\":{\"no-flush\":true},"
-                                 "\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}",
-                                 name, read_only ? "true" : "false", b, path);
-    struct error err = ERROR_INIT;
-    struct block_node *n = node_open(graph, o, &err);
 
-    if (!n)
-        g_error("%s: %s", path, err.msg);
-    json_object_put(o);
-    n->user_owned = true;
-    return n;
+    return owned_node(graph, json("{\"driver\":\"qcow2\",\"node-name\":\"%s\",\"read-only\":%s,\"backing\":%s,\"discard\":\"unmap\",\"cache\":{\"no-flush\":true},"
+                                  "\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}",
+                                  name, read_only ? "true" : "false", b, path));
 }
 
 static void image_create(const char *path, const char *backing, const char *more)
 {
     g_autofree char *b = backing ? g_strdup_printf(",\"backing_file\":\"%s\",\"backing_fmt\":\"qcow2\"", backing) : g_strdup("");
-    struct json_object *o = json("{\"size\":%d%s%s}", SIZE, b, more);
-    struct error err = ERROR_INIT;
 
-    if (!block_create(graph, path, "qcow2", o, &err))
-        g_error("%s: %s", path, err.msg);
-    json_object_put(o);
+    create_qcow2(graph, path, json("{\"size\":%d%s%s}", SIZE, b, more));
 }
 
 struct transfer { struct block_node *n; uint64_t off, bytes; void *buf; bool write; int ret; };
