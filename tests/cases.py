@@ -19,6 +19,22 @@ def until(holds, seconds=120):
     return holds()
 
 
+held = {True: 0, False: 0}      # what report() was told
+
+
+def report(name, ok, detail=""):
+    """One check of many in a test that goes on after a failure; detail is shown of what failed."""
+    held[bool(ok)] += 1
+    if not ok:
+        print(f"FAILED {name}\n{str(detail)[-8000:]}", flush=True)
+
+
+def finish():
+    """Ends a test of report()s."""
+    print(f"{held[True]} passed, {held[False]} failed")
+    sys.exit(1 if held[False] or not held[True] else 0)
+
+
 def run(cases, folder=None):
     """Runs functions or (name, function) pairs, those named on the command line if any, each in an empty folder of its own where
     a prefix for its name is given; then ends the program."""

@@ -13,25 +13,19 @@ import sys
 import tempfile
 
 here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(here))
+from cases import finish, report            # noqa: E402
+
 build = os.path.abspath(sys.argv[1])
 only = sys.argv[2:]
 soak = bool(os.environ.get("SOAK"))
 work = tempfile.TemporaryDirectory(prefix="rhea-cache-")
-failed = passed = 0
 
 COMPILERS = {"x86_64": "gcc", "i386": "i686-linux-gnu-gcc", "aarch64": "aarch64-linux-gnu-gcc",
              "arm": "arm-linux-gnueabihf-gcc", "riscv64": "riscv64-linux-gnu-gcc"}
 FOLDERS = {"x86_64": "/", "i386": "/usr/i686-linux-gnu", "aarch64": "/usr/aarch64-linux-gnu",
            "arm": "/usr/arm-linux-gnueabihf", "riscv64": "/usr/riscv64-linux-gnu"}
 HEAD_BYTES, SEGMENT_BYTES = 64, 32      # of a file: its own head, a segment's
-
-
-def report(name, ok, detail=""):
-    global passed, failed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print(f"FAILED {name}\n{detail}", flush=True)
 
 
 class Ran:
@@ -248,5 +242,4 @@ EXPECTED = subprocess.run([compiled("x86_64", "native")], check=True, capture_ou
 for part_name, part in parts.items():
     if not only or part_name in only:
         part()
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+finish()

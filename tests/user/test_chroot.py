@@ -11,20 +11,14 @@ import sys
 import tempfile
 
 here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(here))
+from cases import finish, report            # noqa: E402
+
 top = os.path.dirname(os.path.dirname(here))
 build = os.path.abspath(sys.argv[1])
 soak = bool(os.environ.get("SOAK"))
 archs = sys.argv[2:] or (["arm64", "armhf", "armel", "riscv64", "i386", "amd64"] if soak else ["arm64"])
 env = {**os.environ, "BUILD": build, "RHEA_USER": os.path.join(build, "bin", "rhea-user")}
-passed = failed = 0
-
-
-def report(name, ok, detail=""):
-    global passed, failed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print(f"FAILED {name}\n{detail[-4000:]}", flush=True)
 
 
 def shell(argv, timeout):
@@ -181,5 +175,4 @@ def one(arch):
 
 for arch in archs:
     one(arch)
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+finish()

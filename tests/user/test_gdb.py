@@ -14,10 +14,12 @@ import tempfile
 import time
 
 here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(here))
+from cases import finish, report            # noqa: E402
+
 build = os.path.abspath(sys.argv[1])
 only = sys.argv[2:]
 work = tempfile.TemporaryDirectory(prefix="rhea-gdb-")
-passed = failed = 0
 DEADLINE = 300
 GUESTS = {
     "x86_64": ("gcc", "rip", None),
@@ -26,14 +28,6 @@ GUESTS = {
     "arm": ("arm-linux-gnueabihf-gcc", "pc", "/usr/arm-linux-gnueabihf"),
     "riscv64": ("riscv64-linux-gnu-gcc", "pc", "/usr/riscv64-linux-gnu"),
 }
-
-
-def report(name, ok, detail=""):
-    global passed, failed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print(f"FAILED {name}\n{detail}", flush=True)
 
 
 def program(guest, *flags):
@@ -310,5 +304,4 @@ PARTS = {"hostile": test_hostile, "interrupt": test_interrupt, "forks": test_for
          "session": test_session, "signals": test_signals, "threads": test_threads, "watch": test_watch_in_threads, "calls": test_calls}
 for part in only or PARTS:
     PARTS[part]()
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+finish()

@@ -11,13 +11,15 @@ import tempfile
 import time
 
 here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(here))
+from cases import finish, report            # noqa: E402
+
 top = os.path.dirname(os.path.dirname(here))
 build = os.path.abspath(sys.argv[1])
 only = sys.argv[2:]
 soak = bool(os.environ.get("SOAK"))
 rounds = 10 if soak else 1
 work = tempfile.TemporaryDirectory(prefix="rhea-runtimes-")
-passed = failed = 0
 
 # guest: compiler, Go's name, Debian's
 GUESTS = {
@@ -39,14 +41,6 @@ RUNTIMES = {
     "guile": ("usr/bin/guile-3.0", ["stress.scm"]),
 }
 COLLECTORS = ["Serial", "Parallel", "G1", "Shenandoah", "Z"]
-
-
-def report(name, ok, detail=""):
-    global passed, failed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print(f"FAILED {name}\n{detail}", flush=True)
 
 
 def run(argv, timeout=600, **kw):
@@ -131,5 +125,4 @@ if __name__ == "__main__":
         name = part.__name__.removeprefix("test_")
         if not only or name in only or (name == "packages" and set(only) & set(RUNTIMES)):
             part()
-    print(f"{passed} checks passed, {failed} failed")
-    sys.exit(1 if failed or not passed else 0)
+    finish()

@@ -11,10 +11,12 @@ import sys
 import tempfile
 
 here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(here))
+from cases import finish, report            # noqa: E402
+
 build = os.path.abspath(sys.argv[1])
 only = sys.argv[2:]
 work = tempfile.TemporaryDirectory(prefix="rhea-user-")
-passed = failed = 0
 
 # guest: compiler, -L folder, incumbent
 GUESTS = {
@@ -25,14 +27,6 @@ GUESTS = {
     "riscv64": ("riscv64-linux-gnu-gcc", "/usr/riscv64-linux-gnu", "qemu-riscv64-static"),
 }
 AREAS = ["files", "sockets", "memory", "processes", "threads", "signals", "async_io", "others"]
-
-
-def report(name, ok, detail=""):
-    global passed, failed
-    passed += bool(ok)
-    failed += not ok
-    if not ok:
-        print(f"FAILED {name}\n{detail}", flush=True)
 
 
 def run(argv, timeout=120, env=None, **kw):
@@ -303,5 +297,4 @@ parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "v
 for name, part in parts.items():
     if not only or name in only:
         part()
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+finish()
