@@ -217,6 +217,7 @@ static bool program_load(struct process *p, struct program *prog, const char *pa
         struct elf_file interp;
         bool ok;
 
+        p->interp_in_prefix = strcmp(name, prog->elf.interp) != 0;
         fd = open(name, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
             return error_set_errno(err, errno, "name the folder that holds the program's libraries with -L, as in -L /usr/aarch64-linux-gnu",

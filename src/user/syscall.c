@@ -168,7 +168,9 @@ int user_path(struct thread *t, uint64_t va, bool existing, char buf[PATH_BYTES]
     } else if (p->options->prefix) {
         g_autofree char *full = g_strconcat(p->options->prefix, buf, NULL);
 
-        if (strlen(full) < PATH_BYTES && faccessat(AT_FDCWD, full, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        /* The host's cache of libraries names some that do not belong to a dynamic linker from below -L: it is as if there were none. */
+        if (strlen(full) < PATH_BYTES && (faccessat(AT_FDCWD, full, F_OK, AT_SYMLINK_NOFOLLOW) == 0
+                                          || (p->interp_in_prefix && !strcmp(buf, "/etc/ld.so.cache"))))
             strcpy(buf, full);
     }
     return 0;

@@ -68,8 +68,7 @@ def test_calls():
         program = compile_for(guest, os.path.join(here, "calls.c"), "calls-static", "-static")
         calls([rhea(guest), program], guest + " static")
         program = compile_for(guest, os.path.join(here, "calls.c"), "calls")
-        # the host's ld.so.cache may name libraries for i386 too, of another version
-        calls([rhea(guest), "-L", GUESTS[guest][1], "-E", f"LD_LIBRARY_PATH={GUESTS[guest][1]}/lib", program], guest + " dynamic")
+        calls([rhea(guest), "-L", GUESTS[guest][1], program], guest + " dynamic")
         if guest == "x86_64":
             calls([program], "native")
 

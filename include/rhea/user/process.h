@@ -57,6 +57,7 @@ struct process {
     struct process_limit limit[LIMIT_COUNT];    /* limits.c; guarded by lock */
     struct dir_offsets *dir_offsets;    /* sys_file.c: of directories, for 32-bit guests; guarded by lock */
     struct aio_context *aio;    /* sys_aio.c: by next; guarded by lock */
+    bool interp_in_prefix;      /* the program's interpreter came from below -L */
     char *exe;                  /* absolute path of the program, as /proc/self/exe says */
     _Atomic bool ending;        /* exit_group: threads leave at their next look */
 };
