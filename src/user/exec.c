@@ -232,7 +232,7 @@ int64_t user_exec(struct thread *t, int dirfd, const char *path, char **argv, ch
 /* A NULL-terminated vector of strings from the guest; NULL with *r. */
 static char **strings_get(struct thread *t, uint64_t va, int64_t *r)
 {
-    unsigned word = t->process->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     GPtrArray *v = g_ptr_array_new_with_free_func(g_free);
     size_t total = 0;
 

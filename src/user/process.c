@@ -43,6 +43,7 @@ static struct process *process_new(const struct user_options *options, const str
     p->guest = guest;
     p->options = options;
     p->abi = abi_find(guest->name);
+    p->compat_abi = guest->compat ? abi_find(guest->compat) : NULL;
     pthread_mutex_init(&p->lock, NULL);
     if (!p->abi) {
         error_setf(err, ERR_GENERIC, NULL, "%s programs: their system calls are not known", guest->name);
@@ -56,7 +57,9 @@ static struct process *process_new(const struct user_options *options, const str
     p->mm = mm_new(p);
     limits_read(p, options->limits);
     signal_process_init(&p->sig);
-    syscall_init(p);
+    syscall_init(p->abi);
+    if (p->compat_abi)
+        syscall_init(p->compat_abi);
     return p;
 }
 
@@ -256,6 +259,7 @@ struct thread *process_load(const struct user_options *options, const struct gue
         return NULL;
     t = g_new0(struct thread, 1);
     t->process = p;
+    t->abi = p->abi;
     t->tid = gettid();
     t->vfork_fd = -1;
     signal_thread_init(&t->sig, NULL);

@@ -197,7 +197,7 @@ static bool strict_allows(enum call_id id)
 
 bool seccomp_check(struct thread *t, enum call_id id, uint64_t nr, const uint64_t *a, int64_t *r)
 {
-    struct seccomp_data data = { .nr = (int)nr, .arch = t->process->abi->audit_arch, .instruction_pointer = t->cpu->pc };
+    struct seccomp_data data = { .nr = (int)nr, .arch = t->abi->audit_arch, .instruction_pointer = t->cpu->pc };
     uint32_t v;
 
     if (t->seccomp_strict) {
@@ -254,7 +254,7 @@ static struct seccomp_filter *filter_new(unsigned count)
 /* struct sock_fprog: a count of 16 bits, a pointer. */
 static struct seccomp_filter *filter_get(struct thread *t, uint64_t va, int64_t *r)
 {
-    unsigned word = t->process->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     uint64_t insns = 0;
     uint16_t count;
     struct seccomp_filter *f;

@@ -63,7 +63,7 @@ static const struct { int bit; const char *name; } open_names[] = {
 
 static void add_open_flags(struct thread *t, int flags)
 {
-    flags = open_flags_to_host(t->process->abi, flags);
+    flags = open_flags_to_host(t->abi, flags);
     add("%s", (flags & O_ACCMODE) == O_RDONLY ? "O_RDONLY" : (flags & O_ACCMODE) == O_WRONLY ? "O_WRONLY" : "O_RDWR");
     for (unsigned n = 0; n < G_N_ELEMENTS(open_names); n++)
         if ((flags & open_names[n].bit) == open_names[n].bit)

@@ -177,7 +177,7 @@ static int64_t submit_one(struct thread *t, struct aio_context *c, uint64_t va)
 
 SYS(io_submit)
 {
-    unsigned word = t->process->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     int64_t count = is_32bit(t) ? (int32_t)a[1] : (int64_t)a[1], done = 0, r = 0;
     struct aio_context *c;
 
@@ -240,7 +240,7 @@ SYS(io_getevents) { return get_events(t, a, LAYOUT_timespec, NULL); }
 /* The sixth argument: a mask's address and its size, two longs. */
 static int64_t get_events_masked(struct thread *t, const uint64_t *a, enum layout l)
 {
-    unsigned word = t->process->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     uint64_t va = 0, bytes = 0, mask;
 
     if (a[5] && (guest_read(t, &va, a[5], word) || guest_read(t, &bytes, a[5] + word, word)))

@@ -22,7 +22,7 @@
 static int64_t do_open(struct thread *t, int dirfd, uint64_t va, int flags, uint64_t mode)
 {
     char path[PATH_BYTES];
-    int host_flags = open_flags_to_host(t->process->abi, flags);
+    int host_flags = open_flags_to_host(t->abi, flags);
     int64_t r = user_path(t, va, true, path);
 
     if (r < 0)
@@ -52,7 +52,7 @@ SYS(openat2)
         return r;
     if (how.flags >> 31)
         return -EINVAL;
-    how.flags = (unsigned)open_flags_to_host(t->process->abi, how.flags);
+    how.flags = (unsigned)open_flags_to_host(t->abi, how.flags);
     r = procfs_open(t, path, how.flags);
     return r != PROCFS_OTHER ? r : user_safe_syscall(t, SYS_openat2, (int32_t)a[0], (uint64_t)path, (uint64_t)&how, sizeof(how), 0, 0);
 }
@@ -81,14 +81,14 @@ SYS(close_range)
 SYS(open_by_handle_at)
 {
     return user_safe_syscall(t, SYS_open_by_handle_at, (int32_t)a[0], (uint64_t)user_ptr(t, a[1], 8),
-                             open_flags_to_host(t->process->abi, a[2]), 0, 0, 0);
+                             open_flags_to_host(t->abi, a[2]), 0, 0, 0);
 }
 
 static int64_t with_flags(struct thread *t, long nr, uint64_t x, uint64_t y, uint64_t flags, unsigned at)
 {
     uint64_t v[3] = { x, y, 0 };
 
-    v[at] = open_flags_to_host(t->process->abi, flags);
+    v[at] = open_flags_to_host(t->abi, flags);
     return user_safe_syscall(t, nr, v[0], v[1], v[2], 0, 0, 0);
 }
 
@@ -104,7 +104,7 @@ SYS(mq_open)
 
     if (a[3] && user_get(t, LAYOUT_mq_attr, attr, a[3]))
         return -EFAULT;
-    return user_safe_syscall(t, SYS_mq_open, (uint64_t)user_ptr(t, a[0], 1), open_flags_to_host(t->process->abi, a[1]), a[2],
+    return user_safe_syscall(t, SYS_mq_open, (uint64_t)user_ptr(t, a[0], 1), open_flags_to_host(t->abi, a[1]), a[2],
                              a[3] ? (uint64_t)attr : 0, 0, 0);
 }
 
@@ -306,7 +306,7 @@ enum stat_form { STAT_FULL, STAT_64 };
 
 static int64_t stat_put(struct thread *t, uint64_t va, const struct stat *st, enum stat_form form)
 {
-    const struct abi *abi = t->process->abi;
+    const struct abi *abi = t->abi;
     uint8_t out[160];
     size_t n;
 
@@ -372,7 +372,7 @@ SYS(fstatat64) { return do_stat(t, (int)a[0], a[1], a[2], (int)a[3], STAT_64); }
 
 static int64_t statfs_put(struct thread *t, uint64_t va, const struct statfs *s, bool wide)
 {
-    struct abi abi = *t->process->abi;
+    struct abi abi = *t->abi;
     uint32_t id[2];
     uint8_t out[160];
     size_t n;
@@ -412,7 +412,7 @@ static int64_t do_fstatfs(struct thread *t, uint64_t fd, uint64_t va, bool wide)
 
 static bool statfs64_size_ok(struct thread *t, uint64_t n)
 {
-    return t->process->abi->column == ABI_ARM ? n == 84 || n == 88 : n == (t->process->abi->align64 == 4 ? 84 : 88);
+    return t->abi->column == ABI_ARM ? n == 84 || n == 88 : n == (t->abi->align64 == 4 ? 84 : 88);
 }
 
 SYS(statfs) { return do_statfs(t, a[0], a[1], false); }
@@ -431,7 +431,7 @@ SYS(ustat)
 
     if (r < 0)
         return r;
-    n = user_pack(t->process->abi, "iL", v, out);
+    n = user_pack(t->abi, "iL", v, out);
     return guest_write(t, a[1], out, n + 12);
 }
 
@@ -554,9 +554,9 @@ SYS(fcntl)
         return fcntl_lock(t, a, command, LAYOUT_flock64);
     case F_GETFL:
         r = user_safe_syscall(t, SYS_fcntl, (int32_t)a[0], command, 0, 0, 0, 0);
-        return r < 0 ? r : open_flags_to_guest(t->process->abi, r);
+        return r < 0 ? r : open_flags_to_guest(t->abi, r);
     case F_SETFL:
-        return user_safe_syscall(t, SYS_fcntl, (int32_t)a[0], command, open_flags_to_host(t->process->abi, a[2]), 0, 0, 0);
+        return user_safe_syscall(t, SYS_fcntl, (int32_t)a[0], command, open_flags_to_host(t->abi, a[2]), 0, 0, 0);
     case F_GETOWN_EX: case F_GET_RW_HINT: case F_GET_FILE_RW_HINT:
         return user_safe_syscall(t, SYS_fcntl, (int32_t)a[0], command, (uint64_t)user_ptr_write(t, a[2], 8), 0, 0, 0);
     case F_SETOWN_EX: case F_SET_RW_HINT: case F_SET_FILE_RW_HINT:
@@ -667,7 +667,7 @@ SYS(select)
 
 static int64_t do_pselect(struct thread *t, const uint64_t *a, enum layout l)
 {
-    unsigned word = t->process->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     uint64_t mask[2] = { 0 };
     struct timespec ts;
     int64_t r;
@@ -691,7 +691,7 @@ enum { EPOLL_EVENTS_MAX = 1 << 20 };      /* no process has more files, but by a
 SYS(epoll_ctl)
 {
     struct epoll_event ev = { 0 };
-    unsigned data_at = t->process->abi->packed_epoll ? 4 : 8;
+    unsigned data_at = t->abi->packed_epoll ? 4 : 8;
     uint64_t data;
 
     if (a[3]) {
@@ -705,7 +705,7 @@ SYS(epoll_ctl)
 static int64_t do_epoll(struct thread *t, const uint64_t *a, const struct timespec *ts, bool nanoseconds, uint64_t mask_va, uint64_t bytes)
 {
     int count = (int)a[2];
-    bool packed = t->process->abi->packed_epoll;
+    bool packed = t->abi->packed_epoll;
     g_autofree struct epoll_event *ev = NULL;
     uint64_t mask, *m;
     int64_t r;
@@ -748,7 +748,7 @@ SYS(epoll_pwait2)
 
 static uint32_t owner(struct thread *t, uint64_t v)
 {
-    return is_32bit(t) && t->process->abi->column != ABI_RISCV32 ? ((uint16_t)v == 0xffff ? UINT32_MAX : (uint16_t)v) : (uint32_t)v;
+    return is_32bit(t) && t->abi->column != ABI_RISCV32 ? ((uint16_t)v == 0xffff ? UINT32_MAX : (uint16_t)v) : (uint32_t)v;
 }
 
 static int64_t do_chown(struct thread *t, const uint64_t *a, enum call_id id)

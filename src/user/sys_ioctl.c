@@ -56,7 +56,7 @@ static int64_t ioctl_word(struct thread *t, int fd, uint32_t request, uint64_t v
     unsigned long v = 0;
     int64_t r = user_safe_syscall(t, SYS_ioctl, fd, request, (uint64_t)&v, 0, 0, 0);
 
-    return r < 0 ? r : guest_write(t, va, &v, t->process->abi->bits / 8) ? -EFAULT : r;
+    return r < 0 ? r : guest_write(t, va, &v, t->abi->bits / 8) ? -EFAULT : r;
 }
 
 /* struct ifconf: a length and an address; a guest's struct ifreq has 32 bytes, the host's 40. */

@@ -29,7 +29,7 @@ static int64_t perm_get(struct thread *t, uint64_t va, struct ipc_perm *p)
 
 SYS(shmctl)
 {
-    const struct abi *abi = t->process->abi;
+    const struct abi *abi = t->abi;
     int command = (int)a[1] & ~IPC_64_FLAG;
     struct shmid_ds ds = { 0 };
     uint8_t out[160];
@@ -56,7 +56,7 @@ SYS(shmctl)
 
 SYS(msgctl)
 {
-    const struct abi *abi = t->process->abi;
+    const struct abi *abi = t->abi;
     int command = (int)a[1] & ~IPC_64_FLAG;
     struct msqid_ds ds = { 0 };
     uint8_t out[160];
@@ -88,7 +88,7 @@ SYS(msgctl)
 
 static int64_t sem_status(struct thread *t, int id, int number, int command, uint64_t va)
 {
-    const struct abi *abi = t->process->abi;
+    const struct abi *abi = t->abi;
     struct semid_ds ds = { 0 };
     uint8_t out[160];
     int64_t r;
@@ -134,7 +134,7 @@ SYS(semctl)
 /* struct msgbuf begins with a long. */
 SYS(msgsnd)
 {
-    unsigned word = t->process->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     g_autofree uint8_t *buf = NULL;
     int64_t type = 0;
 
@@ -150,7 +150,7 @@ SYS(msgsnd)
 
 SYS(msgrcv)
 {
-    unsigned word = t->process->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     uint64_t size = MIN(a[2], MESSAGE_MAX);
     g_autofree uint8_t *buf = g_malloc(size + 8);
     int64_t type = is_32bit(t) ? (int32_t)a[3] : (int64_t)a[3];

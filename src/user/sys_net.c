@@ -13,7 +13,7 @@ enum { CONTROL_MAX = 65536, MESSAGES_MAX = 1024, HOST_HEADER = sizeof(struct cms
  * the flags are words. */
 struct guest_msg { uint64_t name, iov, iov_count, control, control_len; uint32_t name_len, flags; };
 
-static unsigned msg_size(struct thread *t) { return t->process->abi->bits == 64 ? 56 : 28; }
+static unsigned msg_size(struct thread *t) { return t->abi->bits == 64 ? 56 : 28; }
 
 static int msg_get(struct thread *t, struct guest_msg *m, uint64_t va)
 {
@@ -39,7 +39,7 @@ static int msg_get(struct thread *t, struct guest_msg *m, uint64_t va)
 /* Lengths and flags that a receive changed. */
 static int msg_put(struct thread *t, uint64_t va, const struct msghdr *h, uint64_t control_len)
 {
-    unsigned word = t->process->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     uint32_t name_len = h->msg_namelen, flags = h->msg_flags;
 
     return guest_write(t, va + word, &name_len, 4) || guest_write(t, va + 5 * word, &control_len, word)

@@ -24,8 +24,10 @@ static int64_t do_mmap(struct thread *t, const uint64_t *a, uint64_t offset)
 {
     int flags = (int)a[3] & ~(MAP_GROWSDOWN | MAP_DENYWRITE | MAP_EXECUTABLE);
 
-    if (t->process->abi->column != ABI_X86_64)
+    if (t->abi->column != ABI_X86_64)
         flags &= ~MAP_32BIT;
+    if (is_32bit(t) && t->process->guest->bits == 64)   /* int 0x80: the address has to fit */
+        flags |= MAP_32BIT;
     return mem_map(t->process, a[0], a[1], (int)a[2], flags, (int)a[4], offset);
 }
 
@@ -143,7 +145,7 @@ SYS(sysinfo)
             s.sharedram * k >> shift, s.bufferram * k >> shift, s.totalswap * k >> shift, s.freeswap * k >> shift, s.procs, 0,
             s.totalhigh * k >> shift, s.freehigh * k >> shift, UINT64_C(1) << shift };
         uint8_t out[128] = { 0 };
-        size_t n = user_pack(t->process->abi, "l3L6L2H2LI", v, out);
+        size_t n = user_pack(t->abi, "l3L6L2H2LI", v, out);
 
         return guest_write(t, a[0], out, is_32bit(t) ? MAX(n, 64) : n);
     }
@@ -336,13 +338,13 @@ static int64_t ids_call(struct thread *t, long nr, const uint64_t *a, unsigned c
     uint32_t v[3] = { 0 };
 
     for (unsigned n = 0; n < count; n++)
-        v[n] = is_32bit(t) && t->process->abi->column != ABI_RISCV32 ? id_from16(a[n]) : (uint32_t)a[n];
+        v[n] = is_32bit(t) && t->abi->column != ABI_RISCV32 ? id_from16(a[n]) : (uint32_t)a[n];
     return user_safe_syscall(t, nr, v[0], v[1], v[2], 0, 0, 0);
 }
 
 static int64_t id_get(struct thread *t, int64_t v)
 {
-    return is_32bit(t) && t->process->abi->column != ABI_RISCV32 ? id_to16(v) : v;
+    return is_32bit(t) && t->abi->column != ABI_RISCV32 ? id_to16(v) : v;
 }
 
 SYS(getuid16) { return id_get(t, getuid()); }
@@ -360,7 +362,7 @@ SYS(setfsgid16) { return id_get(t, ids_call(t, SYS_setfsgid, a, 1)); }
 
 static int64_t ids_get(struct thread *t, long nr, const uint64_t *a)
 {
-    unsigned bytes = is_32bit(t) && t->process->abi->column != ABI_RISCV32 ? 2 : 4;
+    unsigned bytes = is_32bit(t) && t->abi->column != ABI_RISCV32 ? 2 : 4;
     uint32_t v[3];
 
     if (syscall(nr, &v[0], &v[1], &v[2]) < 0)
@@ -384,7 +386,7 @@ SYS(getgroups16)
     g_autofree uint32_t *list = NULL;
     int64_t r;
 
-    if (!is_32bit(t) || t->process->abi->column == ABI_RISCV32)
+    if (!is_32bit(t) || t->abi->column == ABI_RISCV32)
         return call_run(t, CALL_getgroups32, a);
     if ((int32_t)a[0] < 0 || a[0] > GROUPS_MAX)
         return -EINVAL;
@@ -403,7 +405,7 @@ SYS(setgroups16)
 {
     g_autofree uint32_t *list = NULL;
 
-    if (!is_32bit(t) || t->process->abi->column == ABI_RISCV32)
+    if (!is_32bit(t) || t->abi->column == ABI_RISCV32)
         return call_run(t, CALL_setgroups32, a);
     if (a[0] > GROUPS_MAX)
         return -EINVAL;

@@ -13,7 +13,7 @@ enum { MASK_BYTES = 8 };
 /* The words of a guest's struct sigaction: handler, flags, restorer where there is one, mask. */
 static int action_get(struct thread *t, uint64_t va, struct signal_action *s)
 {
-    const struct abi *abi = t->process->abi;
+    const struct abi *abi = t->abi;
     unsigned word = abi->bits / 8, n = 0;
     uint64_t *fields[] = { &s->handler, &s->flags, &s->restorer };
 
@@ -26,7 +26,7 @@ static int action_get(struct thread *t, uint64_t va, struct signal_action *s)
 
 static int action_put(struct thread *t, uint64_t va, const struct signal_action *s)
 {
-    const struct abi *abi = t->process->abi;
+    const struct abi *abi = t->abi;
     unsigned word = abi->bits / 8, n = 0;
     const uint64_t *fields[] = { &s->handler, &s->flags, &s->restorer };
 
@@ -94,7 +94,7 @@ static int64_t mask_change(struct thread *t, int how, uint64_t set_va, uint64_t 
 }
 
 SYS(rt_sigprocmask) { return a[3] == MASK_BYTES ? mask_change(t, a[0], a[1], a[2], MASK_BYTES) : -EINVAL; }
-SYS(sigprocmask) { return mask_change(t, a[0], a[1], a[2], t->process->abi->bits / 8); }
+SYS(sigprocmask) { return mask_change(t, a[0], a[1], a[2], t->abi->bits / 8); }
 
 static int64_t pending(struct thread *t, uint64_t va, unsigned bytes)
 {
@@ -109,7 +109,7 @@ static int64_t pending(struct thread *t, uint64_t va, unsigned bytes)
 }
 
 SYS(rt_sigpending) { return pending(t, a[0], a[1]); }
-SYS(sigpending) { return pending(t, a[0], t->process->abi->bits / 8); }
+SYS(sigpending) { return pending(t, a[0], t->abi->bits / 8); }
 
 SYS(rt_sigsuspend)
 {
@@ -207,7 +207,7 @@ static int64_t make_signalfd(struct thread *t, int fd, uint64_t va, uint64_t byt
         return -EINVAL;
     if (guest_read(t, &mask, va, sizeof(mask)))
         return -EFAULT;
-    return user_safe_syscall(t, SYS_signalfd4, fd, (uint64_t)&mask, MASK_BYTES, open_flags_to_host(t->process->abi, flags), 0, 0);
+    return user_safe_syscall(t, SYS_signalfd4, fd, (uint64_t)&mask, MASK_BYTES, open_flags_to_host(t->abi, flags), 0, 0);
 }
 
 SYS(signalfd) { return make_signalfd(t, a[0], a[1], a[2], 0); }
@@ -217,7 +217,7 @@ SYS(signalfd4) { return make_signalfd(t, a[0], a[1], a[2], a[3]); }
 
 static int event_get(struct thread *t, struct sigevent *ev, uint64_t va)
 {
-    unsigned word = t->process->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     uint64_t value = 0;
     int32_t rest[3];
 

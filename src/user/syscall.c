@@ -38,9 +38,9 @@ static const struct { int32_t nr[ABI_COUNT]; } number_rows[CALL_COUNT] = {
 #undef NR
 };
 
-void syscall_init(struct process *p)
+void syscall_init(const struct abi *abi)
 {
-    enum abi_column column = p->abi->column;
+    enum abi_column column = abi->column;
 
     for (unsigned id = 1; id < CALL_COUNT; id++) {
         int32_t nr = number_rows[id].nr[column];
@@ -87,7 +87,7 @@ void *user_ptr_write(struct thread *t, uint64_t va, size_t n)
 int user_get(struct thread *t, enum layout l, void *host, uint64_t va)
 {
     uint8_t raw[LAYOUT_MAX];
-    const struct abi *abi = t->process->abi;
+    const struct abi *abi = t->abi;
     int r = guest_read(t, raw, va, layout_size(abi, l));
 
     if (!r)
@@ -98,7 +98,7 @@ int user_get(struct thread *t, enum layout l, void *host, uint64_t va)
 int user_put(struct thread *t, enum layout l, uint64_t va, const void *host)
 {
     uint8_t raw[LAYOUT_MAX];
-    const struct abi *abi = t->process->abi;
+    const struct abi *abi = t->abi;
 
     layout_to_guest(abi, l, raw, host);
     return guest_write(t, va, raw, layout_size(abi, l));
@@ -110,7 +110,7 @@ uint64_t user_arg64(struct thread *t, const uint64_t *a, unsigned *n)
 
     if (!is_32bit(t))
         return a[(*n)++];
-    if (t->process->abi->pairs_even)
+    if (t->abi->pairs_even)
         *n += *n & 1;
     if (*n > 4)
         return 0;
@@ -121,7 +121,7 @@ uint64_t user_arg64(struct thread *t, const uint64_t *a, unsigned *n)
 
 struct iovec *user_iovec(struct thread *t, uint64_t va, uint64_t count, bool write, int64_t *r)
 {
-    unsigned word = t->process->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     g_autofree uint64_t *raw = NULL;
     struct iovec *v;
 
@@ -221,7 +221,7 @@ static int arg_to_host(struct thread *t, const struct call *c, const uint64_t *a
 {
     uint64_t v = a[n];
     unsigned kind = c->arg[n] & ARG_KIND_MASK, l = c->arg[n] >> 8;
-    const struct abi *abi = t->process->abi;
+    const struct abi *abi = t->abi;
 
     switch (kind) {
     case ARG_INT: case ARG_FD: case ARG_ATFD: case ARG_SIGNAL:
@@ -279,7 +279,7 @@ static int arg_to_host(struct thread *t, const struct call *c, const uint64_t *a
 
 int64_t call_host(struct thread *t, const struct call *c, const uint64_t *a)
 {
-    const struct abi *abi = t->process->abi;
+    const struct abi *abi = t->abi;
     struct host_args h;
     unsigned paths = 0;
     int64_t r;
@@ -331,11 +331,12 @@ int64_t user_syscall(struct thread *t)
 {
     struct process *p = t->process;
     uint64_t nr = p->guest->syscall_number(t->cpu), a[6];
-    const struct call *c = &calls[call_find(p->abi, p->abi->bits == 32 ? (uint32_t)nr : nr)];
+    const struct abi *abi = t->abi = p->compat_abi && p->guest->syscall_is_compat(t->cpu) ? p->compat_abi : p->abi;
+    const struct call *c = &calls[call_find(abi, abi->bits == 32 ? (uint32_t)nr : nr)];
     int64_t r;
 
     p->guest->syscall_args(t->cpu, a);
-    if (p->abi->bits == 32)
+    if (abi->bits == 32)
         for (unsigned n = 0; n < 6; n++)
             a[n] = (uint32_t)a[n];
     if (p->options->strace)

@@ -50,7 +50,7 @@ struct call {
 };
 extern const struct call calls[CALL_COUNT];
 
-void syscall_init(struct process *p);
+void syscall_init(const struct abi *abi);       /* before its calls are made */
 int32_t syscall_number(const struct abi *abi, enum call_id id);        /* -1: the guest has none */
 /* What `fn`-less rows do; for functions that only change an argument first. */
 int64_t call_host(struct thread *t, const struct call *c, const uint64_t *a);
@@ -63,7 +63,7 @@ void strace_leave(struct thread *t, const struct call *c, int64_t r);
 
 /* ---- memory, for the functions of calls */
 enum { PATH_BYTES = 4096 };
-static inline bool is_32bit(const struct thread *t) { return t->process->abi->bits == 32; }
+static inline bool is_32bit(const struct thread *t) { return t->abi->bits == 32; }
 /* NULL for 0; (void *)-1 where no guest address is: the kernel says EFAULT. */
 void *user_ptr(struct thread *t, uint64_t va, size_t n);
 void *user_ptr_write(struct thread *t, uint64_t va, size_t n);

@@ -59,14 +59,14 @@ static uint64_t robust_word(struct thread *t, uint64_t va, bool *ok)
 {
     uint64_t v = 0;
 
-    *ok = !guest_read(t, &v, va, t->process->abi->bits / 8);
+    *ok = !guest_read(t, &v, va, t->abi->bits / 8);
     return v;
 }
 
 /* The list is the guest's to write: it may be circular or lead anywhere. */
 static void robust_list_walk(struct thread *t)
 {
-    unsigned word = t->process->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     bool ok, ok2, ok3;
     uint64_t head = t->robust_list, at, offset, pending;
 
@@ -190,6 +190,7 @@ static struct thread *thread_copy(struct thread *from, struct process *p)
     struct thread *t = g_new0(struct thread, 1);
 
     t->process = p;
+    t->abi = from->abi;
     t->vfork_fd = -1;
     signal_thread_init(&t->sig, &from->sig);
     t->cpu = engine_cpu_clone(p->engine, from->cpu);
@@ -205,7 +206,7 @@ static void child_registers(struct thread *t, const struct clone_request *r)
     g->syscall_result(t->cpu, 0);
     if (r->stack)
         g->set_stack_pointer(t->cpu, r->stack + r->stack_size);
-    if (r->flags & CLONE_SETTLS && g->set_thread_area && g->bits == 32) {
+    if (r->flags & CLONE_SETTLS && g->set_thread_area && t->abi->bits == 32) {
         uint32_t desc[4];
 
         if (!guest_read(t, desc, r->tls, sizeof(desc)))
@@ -550,7 +551,7 @@ static int64_t do_clone(struct thread *t, const struct clone_request *r)
 
 SYS(clone)
 {
-    bool tls_last = t->process->abi->clone_tls_last;
+    bool tls_last = t->abi->clone_tls_last;
     struct clone_request r = { .flags = a[0] & ~(uint64_t)CSIGNAL, .exit_signal = a[0] & CSIGNAL, .stack = a[1], .parent_tid = a[2],
                                .pidfd = a[2], .tls = a[tls_last ? 4 : 3], .child_tid = a[tls_last ? 3 : 4] };
 
@@ -611,8 +612,10 @@ static bool robust_is_host(const struct thread *t) { return t->process->abi->bit
 
 SYS(set_robust_list)
 {
-    unsigned size = 3 * t->process->abi->bits / 8;
+    unsigned size = 3 * t->abi->bits / 8;
 
+    if (t->abi != t->process->abi)      /* a 32-bit list of a 64-bit program */
+        return -ENOSYS;
     if (a[1] != size)
         return -EINVAL;
     if (robust_is_host(t))
@@ -623,10 +626,12 @@ SYS(set_robust_list)
 
 SYS(get_robust_list)
 {
-    uint64_t head = t->robust_list, len = 3 * t->process->abi->bits / 8;
-    unsigned word = t->process->abi->bits / 8;
+    uint64_t head = t->robust_list, len = 3 * t->abi->bits / 8;
+    unsigned word = t->abi->bits / 8;
     bool own = (int32_t)a[0] == 0 || (int32_t)a[0] == t->tid;
 
+    if (t->abi != t->process->abi)
+        return -ENOSYS;
     if (robust_is_host(t) && syscall(SYS_get_robust_list, (pid_t)a[0], &head, &len) < 0)
         return -errno;
     if (!robust_is_host(t) && !own)     /* the list of another thread is known to it alone */

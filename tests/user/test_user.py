@@ -117,6 +117,14 @@ def test_ldt():
             report(f"ldt {name}", r.returncode == 0 and r.stdout == "0 failures\n", r.stdout + r.stderr)
 
 
+def test_int80():
+    """i386's system calls in a 64-bit program, here and on the processor."""
+    program = compile_for("x86_64", os.path.join(here, "int80.c"), "int80", "-static")
+    for name, argv in [("", [rhea("x86_64"), program]), (", interpreted", [rhea("x86_64"), "-interp", program]), (", by the processor", [program])]:
+        r = run(argv)
+        report(f"int 0x80{name}", r.returncode == 0 and r.stdout == "0x80\n0 failures\n", f"{r.stdout}{r.stderr}exit {r.returncode}")
+
+
 def test_picolibc():
     """riscv32: static programs on picolibc, with floating point in registers and without."""
     folder = "/usr/lib/picolibc/riscv64-unknown-elf"
@@ -292,7 +300,7 @@ def test_binfmt():
 
 
 parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "vdso": test_vdso, "hostile": test_hostile_elf, "sandbox": test_sandbox,
-         "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings, "picolibc": test_picolibc, "ldt": test_ldt}
+         "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings, "picolibc": test_picolibc, "ldt": test_ldt, "int80": test_int80}
 for name, part in parts.items():
     if not only or name in only:
         part()

@@ -77,6 +77,8 @@ struct guest_user {
     void (*syscall_args)(const struct cpu *cpu, uint64_t args[6]);
     void (*syscall_result)(struct cpu *cpu, int64_t v);         /* 32-bit guests: truncated */
     void (*syscall_again)(struct cpu *cpu);     /* back to the instruction: registers as they were before it */
+    const char *compat;         /* the 32-bit guest whose system calls programs may make too, and whether the last one is such; or NULL */
+    bool (*syscall_is_compat)(const struct cpu *cpu);
 
     uint64_t (*stack_pointer)(const struct cpu *cpu);
     void (*set_stack_pointer)(struct cpu *cpu, uint64_t sp);

@@ -42,7 +42,7 @@ struct process {
     struct mm *mm;
     struct signal_process sig;
     const struct guest_user *guest;
-    const struct abi *abi;
+    const struct abi *abi, *compat_abi;         /* compat: of system calls that say so (guest_user.compat); NULL: there are none */
     const struct user_options *options;
     uintptr_t base;             /* host address = base + guest address */
 
@@ -64,6 +64,7 @@ struct process {
 
 struct thread {
     struct process *process;
+    const struct abi *abi;      /* of the system call that it makes: the process's, or that of its 32-bit calls */
     struct cpu *cpu;
     struct signal_thread sig;
     struct thread *next;

@@ -10,6 +10,7 @@
 enum { INT80_ERROR = 0x80 * 8 + 2, IDT_ERROR = 2 };
 enum { SEL_CS64 = 0x33, SEL_SS = 0x2b, SEL_CS32 = 0x23, TLS_FIRST = 12, TLS_COUNT = 3 };
 static bool is_64(const struct cpu *cpu) { return cpu->guest == &guest_x86_64; }
+static struct x86_user *x86_user(const struct cpu *cpu) { return ((const struct x86_cpu *)cpu)->platform_opaque; }
 
 /* ---- the CPU */
 
@@ -24,6 +25,7 @@ struct x86_ldt {
 struct x86_user {
     uint64_t tls[TLS_COUNT];    /* descriptors that set_thread_area() made */
     struct x86_ldt *ldt;
+    bool int80;                 /* the last system call: a 32-bit one */
 };
 
 static uint64_t host_tsc(void *opaque, struct x86_cpu *c) { return __builtin_ia32_rdtsc(); }
@@ -181,6 +183,7 @@ static char *cpuinfo(const struct cpu *cpu, unsigned n)
 static void syscall64(struct x86_cpu *c, struct user_event *ev)
 {
     ev->kind = EVENT_SYSCALL;
+    x86_user(&c->cpu)->int80 = false;
     c->cpu.pc += 2;
     c->regs[R_RCX] = c->cpu.pc;
     c->regs[R_R8 + 3] = x86_eflags(c);
@@ -202,10 +205,9 @@ static void software_interrupt(struct x86_cpu *c, struct user_event *ev)
 {
     unsigned n = c->error_code >> 3;
 
-    if (n == 0x80 && is_64(&c->cpu)) {  /* a 32-bit call of a 64-bit program: as a kernel without CONFIG_IA32_EMULATION */
-        log_at(LOG_UNIMP, "int 0x80 in a 64-bit program\n");
-    } else if (n == 0x80) {
+    if (n == 0x80) {
         ev->kind = EVENT_SYSCALL;
+        x86_user(&c->cpu)->int80 = true;
         c->cpu.pc += 2;
     } else if (n == X_BP || n == X_DB) {
         uint8_t byte;
@@ -305,9 +307,12 @@ static void fault(struct cpu *cpu, struct user_event *ev, enum mmu_access access
 
 /* ---- system calls */
 
+static bool syscall_is_compat(const struct cpu *cpu) { return is_64(cpu) && x86_user(cpu)->int80; }
+static bool takes_64(const struct cpu *cpu) { return is_64(cpu) && !x86_user(cpu)->int80; }
+
 static uint64_t syscall_number(const struct cpu *cpu)
 {
-    return is_64(cpu) ? ((const struct x86_cpu *)cpu)->regs[R_RAX] : (uint32_t)((const struct x86_cpu *)cpu)->regs[R_RAX];
+    return takes_64(cpu) ? ((const struct x86_cpu *)cpu)->regs[R_RAX] : (uint32_t)((const struct x86_cpu *)cpu)->regs[R_RAX];
 }
 
 static void syscall_args(const struct cpu *cpu, uint64_t args[6])
@@ -316,7 +321,7 @@ static void syscall_args(const struct cpu *cpu, uint64_t args[6])
     const struct x86_cpu *c = (const struct x86_cpu *)cpu;
 
     for (unsigned n = 0; n < 6; n++)
-        args[n] = is_64(cpu) ? c->regs[wide[n]] : (uint32_t)c->regs[narrow[n]];
+        args[n] = takes_64(cpu) ? c->regs[wide[n]] : (uint32_t)c->regs[narrow[n]];
 }
 
 static void syscall_result(struct cpu *cpu, int64_t v) { x86(cpu)->regs[R_RAX] = is_64(cpu) ? (uint64_t)v : (uint32_t)v; }
@@ -755,7 +760,7 @@ static bool pop32(struct cpu *cpu, bool rt, struct signal_return *out)
 
 const struct guest_user user_x86_64 = {
     .guest = &guest_x86_64, .name = "x86_64", .bits = 64, .elf_machine = 62, .uname_machine = "x86_64", .platform = "x86_64",
-    .address_end = UINT64_C(0x7ffffffff000), .program_base = UINT64_C(0x2aaaaaa000), .set_tls = set_tls64, .tls = tls64,
+    .compat = "i386", .syscall_is_compat = syscall_is_compat, .address_end = UINT64_C(0x7ffffffff000), .program_base = UINT64_C(0x2aaaaaa000), .set_tls = set_tls64, .tls = tls64,
     .set_gs_base = set_gs_base, .gs_base = gs_base, .signal_push = push64, .signal_pop = pop64,
     .vdso_stub = vdso_stub64, .call_args = call_args64, .call_return = call_return64, COMMON
 };
