@@ -144,7 +144,7 @@ static bool ring_push(struct ring *g, struct aio_req *r)
         break;
     }
     /* what the page cache has is copied when it is submitted: much of it on one of the kernel's threads instead */
-    if ((r->op == AIO_READ || r->op == AIO_WRITE) && r->bytes - r->progress >= ASYNC_BYTES)
+    if (r->buffered && (r->op == AIO_READ || r->op == AIO_WRITE) && r->bytes - r->progress >= ASYNC_BYTES)
         io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
     io_uring_sqe_set_data(sqe, r);
     g->unsubmitted++;

@@ -186,10 +186,14 @@ bool qmp_block_commit(struct vm *vm, const struct block_commit_args *args, struc
 static bool mirror_take(struct block_graph *g, struct json_object *all, struct mirror_options *m, struct error *err)
 {
     const char *replaces = option_str(all, "replaces", NULL);
-    uint64_t buf_size;
+    int64_t buf_size;
 
-    if (!option_size(all, "granularity", 0, &m->granularity, err) || !option_size(all, "buf-size", 0, &buf_size, err))
+    if (!option_size(all, "granularity", 0, &m->granularity, err) || !option_int(all, "buf-size", 0, &buf_size, err) ||
+        !option_bool(all, "target-is-zero", false, &m->target_is_zero, err))
         return false;
+    if (buf_size < 0)
+        return error_set(err, ERR_GENERIC, "Invalid parameter 'buf-size'", "a number of bytes; 0: the default");
+    m->buf_size = buf_size;
     if (m->granularity && (m->granularity < 512 || m->granularity > 64 << 20 || (m->granularity & (m->granularity - 1))))
         return error_set(err, ERR_GENERIC, "Parameter 'granularity' expects a power of 2 in range [512B, 64MB]", NULL);
     if (m->sync > JOB_SYNC_NONE)

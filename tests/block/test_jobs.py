@@ -238,6 +238,34 @@ def test_mirror():
             check(target)
 
 
+def test_mirror_to_zeroes():
+    """target-is-zero is taken at its word: only data is written. The target here is not zero, which shows it."""
+    for more in ({}, {'buf-size': 1}, {'copy-mode': 'write-blocking', 'buf-size': 100000}):
+        with Setup() as (d, j):
+            paths = chain(d)
+            expected = open(flat(d, paths[-1]), 'rb').read()
+            target = os.path.join(d, 'target')
+            with open(target, 'wb') as f:
+                f.write(b'w' * len(expected))
+            j.add_chain(paths)
+            j.add(target, 't', fmt='raw')
+            m = {'device': 'n2', 'target': 't', 'job-id': 'm', 'sync': 'full', 'target-is-zero': True, **more}
+            j.refused('buf-size', 'blockdev-mirror', {**m, 'buf-size': -1})
+            j.run('blockdev-mirror', {**m, **MANUAL})
+            j.wait('m', 'ready')
+            j.run('job-cancel', {'id': 'm'})
+            assert j.finish('m') is None
+            j.delete('t')
+            got, kept = open(target, 'rb').read(), 0
+            for at in range(0, len(expected), 65536):
+                want = expected[at:at + 65536]
+                if any(want):
+                    assert got[at:at + 65536] == want, at
+                else:
+                    kept += got[at:at + 65536] == b'w' * 65536
+            assert kept >= 64, kept
+
+
 def test_mirror_ends():
     """Cancelled when it is ready, it leaves a whole copy, forced it does not say so; too small a target is refused."""
     with Setup() as (d, j):

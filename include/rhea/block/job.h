@@ -84,7 +84,9 @@ struct mirror_options {
     struct block_node *replaces;        /* NULL: source */
     enum job_sync sync;
     bool write_blocking, no_unmap;
+    bool target_is_zero;        /* full: zeroes of the source need not be written */
     uint64_t granularity;       /* 0: default */
+    uint64_t buf_size;          /* bytes being copied at a time, at least one granule; 0: default */
     enum job_error_policy on_source_error, on_target_error;
 };
 struct job *job_mirror(struct block_graph *g, const struct job_options *o, const struct mirror_options *m, struct error *err);

@@ -94,9 +94,11 @@ static int mirror_pass(struct mirror_job *m, bool *read)
     uint64_t off = 0, bytes;
 
     while (!job_cancelled(job) && !m->pool.ret && bitmap_next(m->dirty, &off, &bytes)) {
-        bytes = MIN(bytes, MAX(job_rate_chunk(job, COPY_CHUNK), m->granularity));
+        bytes = MIN(bytes, MAX(job_rate_chunk(job, MIN(COPY_CHUNK, m->buf_size)), m->granularity));
         if (off + bytes < m->source->size)
             bytes -= (off + bytes) % m->granularity;
+        while (m->in_flight && m->in_flight + bytes > m->buf_size)
+            job_wait(job);
         piece_start(m, off, bytes);
         off += bytes;
         job_rate(job, bytes);
@@ -105,18 +107,32 @@ static int mirror_pass(struct mirror_job *m, bool *read)
     return copy_pool_wait(&m->pool, read);
 }
 
-/* sync=top: what the images above base hold; full: all; none: what is written from now on. */
+/* Whether the target lacks what is at off, of which *n bytes are alike; or an error. */
+static int target_lacks(struct mirror_job *m, uint64_t off, uint64_t bytes, uint64_t *n)
+{
+    struct block_node *file;
+    uint64_t map;
+    int depth, ret;
+
+    if (m->sync == JOB_SYNC_TOP)
+        return chain_allocated(m->source, m->base, off, bytes, n);
+    ret = node_status_above(m->source, off, bytes, n, &map, &file, &depth, true);
+    return ret < 0 ? ret : !(ret & STATUS_ZERO);
+}
+
+/* sync=top: what the images above base hold; full: all, or all but zeroes; none: what is written from now on. */
 static int mirror_scan(struct mirror_job *m)
 {
+    bool look = m->sync == JOB_SYNC_TOP || (m->sync == JOB_SYNC_FULL && m->target_is_zero);
     uint64_t n, looked = 0;
 
-    if (m->sync == JOB_SYNC_FULL)
+    if (m->sync == JOB_SYNC_FULL && !look)
         bitmap_set(m->dirty, 0, m->source->size);
-    for (uint64_t off = 0; m->sync == JOB_SYNC_TOP && off < m->source->size && !job_cancelled(&m->job); off += n) {
+    for (uint64_t off = 0; look && off < m->source->size && !job_cancelled(&m->job); off += n) {
         int ret;
 
         backend_co_enter(m->from);
-        ret = chain_allocated(m->source, m->base, off, MIN(m->source->size - off, 1ull << 30), &n);
+        ret = target_lacks(m, off, MIN(m->source->size - off, 1ull << 30), &n);
         backend_co_exit(m->from);
         if (ret < 0)
             return ret;
@@ -330,6 +346,8 @@ struct mirror_job *mirror_new(struct block_graph *g, const struct job_driver *dr
     m->base = opts->sync == JOB_SYNC_TOP ? node_skip_filters(opts->source)->backing : NULL;
     m->sync = opts->sync;
     m->write_blocking = opts->write_blocking;
+    m->target_is_zero = opts->target_is_zero;
+    m->buf_size = opts->buf_size ? opts->buf_size : WORKERS * COPY_CHUNK;
     m->flags = (opts->no_unmap ? 0 : COPY_UNMAP) | (m->sync == JOB_SYNC_FULL && !node_reaches(m->target, m->source) ? COPY_SKIP_ZERO : 0);
     m->granularity = opts->granularity ? opts->granularity : target_cluster(opts->target);
     m->on_source_error = opts->on_source_error;

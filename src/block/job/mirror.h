@@ -15,8 +15,9 @@ struct mirror_job {
     struct copy_pool pool;
     enum job_sync sync;
     enum job_error_policy on_source_error, on_target_error;
-    uint64_t in_flight, granularity;
+    uint64_t in_flight, granularity, buf_size;
     unsigned flags;             /* of block_copy() */
+    bool target_is_zero;        /* at the start */
     bool commit, write_blocking, complete, hooked, pivoted, target_was_read_only;
     atomic_int write_error;     /* of a guest's write to the target */
 };
