@@ -57,7 +57,7 @@ struct loop {
 
     /* Busy waiting, see loop.h. window: what the next wait is given, 0 to poll_max. While it is 0 one wait of
      * `misses` tries the longest all the same: sleep itself makes waits look long. */
-    atomic_llong poll_max, poll_grow, poll_shrink;
+    atomic_llong poll_max, poll_grow, poll_shrink, batch;
     int64_t window;
     unsigned misses, misses_left;
 };
@@ -501,6 +501,16 @@ void loop_set_poll(struct loop *l, int64_t max_ns, int64_t grow, int64_t shrink)
     atomic_store(&l->poll_max, MIN(max_ns, POLL_LIMIT_NS));
     atomic_store(&l->poll_grow, grow);
     atomic_store(&l->poll_shrink, shrink);
+}
+
+void loop_set_batch(struct loop *l, int64_t max)
+{
+    atomic_store(&l->batch, max);
+}
+
+int64_t loop_batch(const struct loop *l)
+{
+    return atomic_load_explicit(&l->batch, memory_order_relaxed);
 }
 
 static void spin_hint(void)

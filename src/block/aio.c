@@ -149,6 +149,8 @@ static bool ring_push(struct ring *g, struct aio_req *r)
     io_uring_sqe_set_data(sqe, r);
     g->unsubmitted++;
     g->inflight++;
+    if (loop_batch(g->loop) && g->unsubmitted >= loop_batch(g->loop) && io_uring_submit(&g->uring) >= 0)
+        g->unsubmitted = 0;
     return true;
 }
 
@@ -310,7 +312,9 @@ static struct {
     pthread_cond_t work;
     struct pool_task *head, *tail;
     unsigned threads, idle, queued;
-} pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER };
+    unsigned min, max;                          /* threads kept, and at most */
+    GSList *limits;                             /* of struct pool_limits */
+} pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .max = POOL_THREADS_MAX };
 
 static int req_blocking(struct aio_req *r)
 {
@@ -358,11 +362,12 @@ static void *pool_thread(void *arg)
     sigset_t pipes;
     int ret = 0;
 
+    pthread_setname_np(pthread_self(), "pool");
     sigemptyset(&pipes);
     sigaddset(&pipes, SIGPIPE);                 /* a library's peer may go at any time */
     pthread_sigmask(SIG_BLOCK, &pipes, NULL);
     pthread_mutex_lock(&pool.lock);
-    while (ret != ETIMEDOUT || pool.head) {
+    while (pool.threads <= pool.max && (ret != ETIMEDOUT || pool.head || pool.threads <= pool.min)) {
         t = pool.head;
         if (t) {
             pool.head = t->next;
@@ -409,7 +414,7 @@ static void pool_add(struct pool_task *t)
     pool.queued++;
     if (pool.idle)
         pthread_cond_signal(&pool.work);
-    if (pool.queued > pool.idle && pool.threads < POOL_THREADS_MAX) {
+    if (pool.queued > pool.idle && pool.threads < pool.max) {
         pool.threads++;
         pool_thread_start();
     }
@@ -420,6 +425,50 @@ static void pool_add(struct pool_task *t)
         pool_do(t);
         return;
     }
+    pthread_mutex_unlock(&pool.lock);
+}
+
+struct pool_limits { const void *owner; unsigned min, max; };
+
+/* One pool serves all loops: it holds to the strictest of what they want. */
+static void limits_apply(void)
+{
+    pool.min = 0;
+    pool.max = POOL_THREADS_MAX;
+    for (GSList *at = pool.limits; at; at = at->next) {
+        const struct pool_limits *l = at->data;
+
+        pool.min = MAX(pool.min, l->min);
+        pool.max = MIN(pool.max, l->max);
+    }
+    pool.min = MIN(pool.min, pool.max);
+    while (pool.threads < pool.min) {
+        unsigned before = pool.threads++;
+
+        pool_thread_start();
+        if (pool.threads == before)             /* the host has none to give */
+            break;
+    }
+    pthread_cond_broadcast(&pool.work);         /* who is too many ends */
+}
+
+void pool_set_limits(const void *owner, unsigned min, unsigned max)
+{
+    struct pool_limits *l = NULL;
+
+    pthread_mutex_lock(&pool.lock);
+    for (GSList *at = pool.limits; at && !l; at = at->next)
+        if (((struct pool_limits *)at->data)->owner == owner)
+            l = at->data;
+    if (l)
+        pool.limits = g_slist_remove(pool.limits, l);
+    g_free(l);
+    if (max) {
+        l = g_new(struct pool_limits, 1);
+        *l = (struct pool_limits){ owner, min, max };
+        pool.limits = g_slist_prepend(pool.limits, l);
+    }
+    limits_apply();
     pthread_mutex_unlock(&pool.lock);
 }
 

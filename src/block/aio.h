@@ -34,6 +34,9 @@ void aio_submit(struct aio_req *r);
 int aio_run(struct aio_req *r);
 /* [co] Runs fn(arg) on a thread of the pool. */
 int pool_run(int (*fn)(void *arg), void *arg);
+/* The pool has at least min threads and at most max, as long as no other owner asks for fewer; max 0: the owner asks for nothing
+ * any more. It never has more than 16. */
+void pool_set_limits(const void *owner, unsigned min, unsigned max);
 bool aio_have_uring(void);
 
 #endif

@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "block/aio.h"
 #include "rhea/base/options.h"
 #include "rhea/vm/object.h"
 #include "rhea/vm/vm.h"
@@ -22,18 +23,24 @@ static void iothread_started(void *opaque)
 {
 }
 
-static bool iothread_poll_set(struct iothread *t, struct error *err)
+static bool iothread_tune(struct iothread *t, struct error *err)
 {
-    static const char *const names[] = { "poll-max-ns", "poll-grow", "poll-shrink" };
-    int64_t v[G_N_ELEMENTS(names)];
+    static const struct { const char *name; int64_t def; } options[] = {
+        { "poll-max-ns", LOOP_POLL_MAX_NS }, { "poll-grow", 0 }, { "poll-shrink", 0 }, { "aio-max-batch", 0 }, { "thread-pool-min", 0 },
+        { "thread-pool-max", 64 } };
+    int64_t v[G_N_ELEMENTS(options)];
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
-        if (!option_int(t->obj.opts, names[i], i ? 0 : LOOP_POLL_MAX_NS, &v[i], err))
+    for (unsigned i = 0; i < G_N_ELEMENTS(options); i++) {
+        if (!option_int(t->obj.opts, options[i].name, options[i].def, &v[i], err))
             return false;
         if (v[i] < 0)
-            return error_setf(err, ERR_GENERIC, NULL, "%s value must be in range [0, %" PRId64 "]", names[i], INT64_MAX);
+            return error_setf(err, ERR_GENERIC, NULL, "%s value must be in range [0, %" PRId64 "]", options[i].name, INT64_MAX);
     }
+    if (v[5] < 1 || v[4] > v[5])
+        return error_set(err, ERR_GENERIC, "bad thread-pool-min/thread-pool-max values", "at least one thread, and no fewer than thread-pool-min");
     loop_set_poll(t->loop, v[0], v[1], v[2]);
+    loop_set_batch(t->loop, v[3]);
+    pool_set_limits(t, MIN(v[4], UINT32_MAX), MIN(v[5], UINT32_MAX));
     return true;
 }
 
@@ -47,7 +54,7 @@ static bool iothread_create(struct object *obj, struct error *err)
         if (!option_int(obj->opts, p->name, 0, &v, err))
             return false;
     t->loop = loop_new(name);
-    if (!iothread_poll_set(t, err)) {
+    if (!iothread_tune(t, err)) {
         loop_free(t->loop);
         t->loop = NULL;
         return false;
@@ -63,18 +70,29 @@ static void iothread_destroy(struct object *obj)
 
     if (!t->loop)
         return;
+    pool_set_limits(t, 0, 0);
     loop_thread_stop(t->loop);
     loop_free(t->loop);
 }
 
 static bool iothread_set(struct object *obj, const char *prop, struct json_object *value, struct error *err)
 {
+    struct json_object *old;
+    bool ok;
+
     if (!json_object_is_type(value, json_type_int))
         return error_setf(err, ERR_GENERIC, NULL, "%s is a number", prop);
     if (json_object_get_int64(value) < 0)
         return error_setf(err, ERR_GENERIC, NULL, "%s value must be in range [0, %" PRId64 "]", prop, INT64_MAX);
+    old = json_object_get(json_object_object_get(obj->opts, prop));
     json_object_object_add(obj->opts, prop, json_object_get(value));
-    return iothread_poll_set((struct iothread *)obj, err);
+    ok = iothread_tune((struct iothread *)obj, err);
+    if (!ok && old)
+        json_object_object_add(obj->opts, prop, json_object_get(old));
+    else if (!ok)
+        json_object_object_del(obj->opts, prop);
+    json_object_put(old);
+    return ok;
 }
 
 OBJECT = {
@@ -84,9 +102,9 @@ OBJECT = {
         OPTION("poll-max-ns", PROP_U64, "32768", "longest busy wait for a completion; 0: none"),
         OPTION("poll-grow", PROP_U64, "0", "the wait's growth when it was too short; 0: twofold"),
         OPTION("poll-shrink", PROP_U64, "0", "its divisor when it was in vain; 0: back to none"),
-        OPTION("aio-max-batch", PROP_U64, "0", "taken, not used"),
-        OPTION("thread-pool-min", PROP_U64, "0", "taken, not used"),
-        OPTION("thread-pool-max", PROP_U64, "64", "taken, not used"), { 0 } },
+        OPTION("aio-max-batch", PROP_U64, "0", "requests handed to the host together at most; 0: all there are"),
+        OPTION("thread-pool-min", PROP_U64, "0", "threads kept for calls that block, of the pool that all share"),
+        OPTION("thread-pool-max", PROP_U64, "64", "how many the pool may have; never more than 16"), { 0 } },
 };
 
 struct loop *iothread_loop(struct object *iothread)

@@ -5,6 +5,7 @@
 #include <glib/gstdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "block/aio.h"
@@ -428,6 +429,49 @@ static void test_drive(void)
     g_free(vm);
 }
 
+/* ---- how many requests are handed over together */
+
+static void batch_done(struct aio_req *r, int ret)
+{
+    g_assert_cmpint(ret, ==, 0);
+    ++*(unsigned *)r->opaque;
+}
+
+/* Room for a file is made by the host's own thread: the size tells what it was given, whatever this loop does. */
+static off_t batch_size(int fd)
+{
+    struct stat st;
+
+    g_assert_cmpint(fstat(fd, &st), ==, 0);
+    return st.st_size;
+}
+
+static void test_batch(void)
+{
+    g_autofree char *path = image_make("batch", 0);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    struct aio_req r[3];
+    unsigned done = 0;
+
+    g_assert_cmpint(fd, >=, 0);
+    loop_set_batch(loop, 2);
+    for (unsigned i = 0; i < 3; i++) {
+        r[i] = (struct aio_req){ .op = AIO_FALLOCATE, .fd = fd, .off = i * 4096, .bytes = 4096, .done = batch_done, .opaque = &done };
+        aio_submit(&r[i]);
+        if (i == 0 && aio_have_uring())
+            g_assert_cmpint(batch_size(fd), ==, 0);
+        for (unsigned n = 0; i == 1 && batch_size(fd) != 8192; n++) {   /* without a step of the loop */
+            g_assert_cmpuint(n, <, 600000);
+            g_usleep(1000);
+        }
+    }
+    while (done < 3)
+        loop_step(loop, true);
+    g_assert_cmpint(batch_size(fd), ==, 3 * 4096);
+    loop_set_batch(loop, 0);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -442,6 +486,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/block/raw/direct", ",\"cache\":{\"direct\":true}", test_raw);
     g_test_add_func("/block/raw/single-task", test_single_task);
     g_test_add_func("/block/raw/part", test_raw_part);
+    g_test_add_func("/block/batch", test_batch);
     g_test_add_func("/block/open-errors", test_open_errors);
     g_test_add_func("/block/lock", test_lock);
     g_test_add_func("/block/threads", test_threads);

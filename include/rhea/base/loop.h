@@ -56,6 +56,9 @@ enum { LOOP_POLL_MAX_NS = 32768 };              /* unless loop_set_poll() says o
 /* Of this thread while it runs l; NULL: none. */
 void loop_set_poller(struct loop *l, const struct loop_poller *poller, void *arg);
 void loop_set_poll(struct loop *l, int64_t max_ns, int64_t grow, int64_t shrink);       /* max_ns 0: never; any thread */
+/* How many requests may wait to be handed to the host together; 0: until the loop is about to sleep. Any thread. */
+void loop_set_batch(struct loop *l, int64_t max);
+int64_t loop_batch(const struct loop *l);
 
 /* Watches a file descriptor; events 0 pauses it. fn gets the events seen. On l's thread, or before it runs. */
 struct loop_fd *loop_fd_add(struct loop *l, int fd, unsigned events, void (*fn)(void *arg, unsigned events),
