@@ -10,7 +10,7 @@ declare -A packages=(
           libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu iproute2 kmod
           gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu libc6-dev-arm64-cross libc6-dev-armhf-cross
           libc6-dev-riscv64-cross libc6-dev-i386-cross libgcc-12-dev-i386-cross gcc-i686-linux-gnu
-          golang-go opensbi device-tree-compiler qemu-efi-aarch64 u-boot-qemu
+          g++ libvixl-dev golang-go opensbi device-tree-compiler qemu-efi-aarch64 u-boot-qemu
           snek picolibc-riscv64-unknown-elf picolibc-arm-none-eabi picolibc-aarch64-linux-gnu"
   [bench]="libnbd-bin qemu-system-x86 qemu-system-arm qemu-system-misc qemu-utils hyperfine gcc-aarch64-linux-gnu libc6-dev-arm64-cross
            gcc-arm-linux-gnueabihf libc6-dev-armhf-cross gcc-riscv64-linux-gnu libc6-dev-riscv64-cross"

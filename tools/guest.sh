@@ -3,7 +3,8 @@
 #
 #   guest.sh debian        Debian 12 amd64 with systemd, network and ssh: root.qcow2, vmlinuz, initrd.img, ssh key
 #   guest.sh debian-arm64, debian-riscv64   the same for these machines (riscv64: Debian 13), set up by a first boot under Rhea
-#   guest.sh debian-test, debian-test-arm64, debian-test-riscv64   the same with compilers, python3, openssl and stress-ng
+#   guest.sh debian-test, debian-test-arm64, debian-test-armhf, debian-test-riscv64   the same with compilers, python3, openssl and
+#                          stress-ng
 #   guest.sh chroot ARCH   a Debian tree for user mode, set up under rhea-user: arm64, armhf, armel, i386, amd64, riscv64 (Debian 13)
 #   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa compares with
 #   guest.sh runtimes ARCH language runtimes of Debian 13 for arm64, amd64, armhf, riscv64: a folder for rhea-user's -L
@@ -252,6 +253,9 @@ test_packages=gcc,libc6-dev,make,python3,openssl,stress-ng
 foreign_arm64() { # name packages
     make_once "$cache/$1-v$version" foreign "$1" bookworm arm64 ttyAMA0 linux-image-cloud-arm64 "$foreign_packages$2" rhea-system-aarch64 -machine virt -cpu cortex-a57
 }
+foreign_armhf() { # name packages
+    make_once "$cache/$1-v$version" foreign "$1" bookworm armhf ttyAMA0 linux-image-armmp-lpae "$foreign_packages$2" rhea-system-arm -machine virt -cpu cortex-a15
+}
 foreign_riscv64() { # name packages
     make_once "$cache/$1-v$version" foreign "$1" trixie riscv64 ttyS0 linux-image-riscv64 "$foreign_packages$2" rhea-system-riscv64 -machine virt
 }
@@ -260,6 +264,7 @@ debian) make_once "$cache/debian-12-amd64-v$version" debian debian-12-amd64 "" ;
 debian-arm64) foreign_arm64 debian-12-arm64 "" ;;
 debian-riscv64) foreign_riscv64 debian-13-riscv64 "" ;;
 debian-test-arm64) foreign_arm64 debian-12-arm64-test ",$test_packages,libpython3.11-testsuite" ;;
+debian-test-armhf) foreign_armhf debian-12-armhf-test ",$test_packages,libpython3.11-testsuite" ;;
 debian-test-riscv64) foreign_riscv64 debian-13-riscv64-test ",$test_packages,libpython3.13-testsuite" ;;
 debian-test) make_once "$cache/debian-12-amd64-test-v$version" debian debian-12-amd64-test "gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,stress-ng,sysbench,fio,iperf3,binutils" ;;
 chroot)
@@ -271,5 +276,5 @@ efi) make_once "$cache/kernel-$2-v$version" kernel "$2" >/dev/null; make_once "$
 qemu-user) make_once "$cache/qemu-user-v$version" qemu_user ;;
 runtimes) make_once "$cache/runtimes-$2-v$version" runtimes "$2" ;;
 kernel) make_once "$cache/kernel-${2:-cloud}-v$version" kernel "${2:-cloud}" ;;
-*) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Real work in a Debian guest: gcc, parts of Python's own tests, openssl speed, stress-ng with verification, at -smp 2.
 
-    tests/boot/workloads.py x86_64|arm64|riscv64 [seconds of stress-ng, 60]
+    tests/boot/workloads.py x86_64|arm64|arm|riscv64 [seconds of stress-ng, 60]
 
 It takes ten minutes and an image of a gigabyte, so the suite does not run it.
 """
@@ -17,9 +17,10 @@ from test_debian import ssh, ssh_answers
 GUESTS = {
     "x86_64": ("debian-test", "rhea-system-x86_64", "q35", "ttyS0"),
     "arm64": ("debian-test-arm64", "rhea-system-aarch64", "virt", "ttyAMA0"),
+    "arm": ("debian-test-armhf", "rhea-system-arm", "virt", "ttyAMA0"),
     "riscv64": ("debian-test-riscv64", "rhea-system-riscv64", "virt", "ttyS0"),
 }
-CPU = {"arm64": ["-cpu", "max"]}
+CPU = {"arm64": ["-cpu", "max"], "arm": ["-cpu", "cortex-a15"]}
 
 
 def large_program():

@@ -1,4 +1,5 @@
-/* Rows of isa/aarch64*.isa against QEMU's user mode; see oracle/rows.h for what steers it. What an access's address is made of
+/* Rows of isa/aarch64*.isa against QEMU's user mode, or vixl's simulator. usage: test-a64 qemu|vixl; see oracle/rows.h for what
+ * steers it. What an access's address is made of
  * is told from the encoding (DDI 0487 C4.1), not from the rows. */
 #include <signal.h>
 #include <string.h>
@@ -6,9 +7,11 @@
 #include "guest/arm/a64.h"
 #include "guest/arm/simd_ops.h"
 #include "guest/arm/system.h"
+#include "vixl.h"
 
 enum { NZCV = 0xf0000000, FPSR_BITS = 0x0800009f, FPCR_BITS = 0x07c80000 };    /* FPCR: AHP, DN, FZ, RMode, FZ16 */
 static struct rows_arch arch;
+static bool vixl;
 
 /* ---- state */
 
@@ -100,6 +103,8 @@ static const char *group(const struct any_row *row)
     for (unsigned n = 0; n < G_N_ELEMENTS(left_out) && !is_simd(row->value); n++)
         if (g_str_has_prefix(row->mnemonic, left_out[n].mnemonic))
             return NULL;
+    if (vixl && vixl_lacks(row))
+        return NULL;
     return is_simd(row->value) ? is_memory(row->value) ? "simd-memory" : "simd" : "integer";
 }
 
@@ -130,6 +135,8 @@ static void random_state(struct case_state *s)
     s->flags = roll(16) << 28;
     s->fpcr = one_in(2) ? 0 : one_in(2) ? roll(4) << 22 : g_rand_int(dice) & FPCR_BITS;
     s->fpsr = one_in(2) ? 0 : g_rand_int(dice) & FPSR_BITS;
+    if (vixl)
+        s->fpcr &= VIXL_FPCR_BITS;
 }
 
 /* Where accesses go: mostly into the window, aligned; at times over an edge into nothing, or over the pages' boundary. */
@@ -285,7 +292,7 @@ static uint32_t random_sysreg(uint32_t raw)
 {
     static const uint16_t regs[] = { 0x5a10, 0x5a20, 0x5a21 };
 
-    return put_bits(raw, 5, 15, regs[roll(G_N_ELEMENTS(regs))]);
+    return put_bits(raw, 5, 15, regs[roll(vixl ? 2 : 3)]);
 }
 
 /* A branch's offset in words, into the case's code or beyond all of it. */
@@ -315,10 +322,11 @@ static bool encode(const struct any_row *row, uint32_t *out)
     else if ((raw & 0xffd00000) == 0xd5100000)          /* MRS, MSR */
         raw = random_sysreg(raw);
     *out = raw;
-    return (const void *)decode(raw, 0)->row == row && !unpredictable(raw);
+    return (const void *)decode(raw, 0)->row == row && !unpredictable(raw) && !(vixl && vixl_wrong(row, raw));
 }
 
-static bool is_store_exclusive(uint32_t raw) { return (raw & 0x3fc00000) == 0x08000000; }
+static bool is_casp(uint32_t raw) { return (raw & 0xbfa00000) == 0x08200000; }
+static bool is_store_exclusive(uint32_t raw) { return (raw & 0x3fc00000) == 0x08000000 && !is_casp(raw); }
 
 /* The load that goes with a store-exclusive: of the same size, from the same address. */
 static uint32_t reserve(uint32_t raw)
@@ -340,7 +348,7 @@ static bool make(const struct any_row *row, unsigned place, struct case_request 
     if (is_memory(raw))
         aim(c, raw);
     if ((raw & 0xfff00000) == 0xd5100000)               /* MSR: of bits that are there */
-        c->state.r[raw & 31] &= (raw >> 5 & 0x7fff) == 0x5a20 ? FPCR_BITS : (raw >> 5 & 0x7fff) == 0x5a21 ? FPSR_BITS : NZCV;
+        c->state.r[raw & 31] &= (raw >> 5 & 0x7fff) == 0x5a20 ? vixl ? VIXL_FPCR_BITS : FPCR_BITS : (raw >> 5 & 0x7fff) == 0x5a21 ? FPSR_BITS : NZCV;
     if (row->flow == FLOW_INDIRECT)
         c->state.r[raw >> 5 & 31] = roll(2) ? random_address(true) : case_place(&arch.machine, place) + CASE_START + 4 + 4 * roll(11);
     if (is_store_exclusive(raw) && roll(2))
@@ -373,7 +381,7 @@ static bool make_stream(const struct any_row *const *rows, unsigned n, unsigned 
     for (unsigned k = 0; k < n; k++) {
         uint32_t raw;
 
-        if (!encode(rows[k], &raw))
+        if (!encode(rows[k], &raw) || (vixl && vixl_has_leftovers(rows[k])))
             continue;
         if (is_memory(raw)) {
             raw = put_bits(raw, 5, 5, STREAM_BASE);
@@ -410,6 +418,17 @@ static void allow_tiny(const struct case_state *oracle, struct case_state *ours)
         ours->fpsr |= 8;
 }
 
+static void allow_vixl(const struct case_request *c, struct case_state *oracle, const struct case_state *ours)
+{
+    uint32_t raw = c->code[CASE_START / 4];
+
+    oracle->fpsr = ours->fpsr;
+    if (ours->signal == SIGSEGV)        /* its host does not tell addresses without their tag, or that it can't have */
+        oracle->address = ours->address;
+    if (c->code[CASE_START / 4 + 1] == arch.trap && decode(raw, 0)->row)
+        vixl_even_out((const struct any_row *)decode(raw, 0)->row, raw, oracle, ours);
+}
+
 static bool allow(const struct case_request *c, struct case_state *oracle, struct case_state *ours)
 {
     /* The case met the runner's own memory, which is not in our machine. */
@@ -420,7 +439,10 @@ static bool allow(const struct case_request *c, struct case_state *oracle, struc
     if (ours->signal == SIGSEGV && (ours->address + 64) >> 47) /* QEMU's host does not tell addresses it can't have */
         oracle->address = ours->address;
     oracle->flags &= NZCV;
-    allow_tiny(oracle, ours);
+    if (vixl)
+        allow_vixl(c, oracle, ours);
+    else
+        allow_tiny(oracle, ours);
     return true;
 }
 
@@ -456,8 +478,8 @@ static void setup(void)
 
     arch = (struct rows_arch){
         .machine = { .guest = &guest_aarch64, .data_base = DATA_BASE64, .load = load, .store = store, .signal = signal_of, .fault = fault },
-        .oracle = "aarch64", .oracle_cpu = "max,sve=off,sme=off,pauth=off", .reg_name = reg_names,
-        .trap = 0xd4200000, .rows = (const struct any_row *)a64_rows, .nrows = a64_row_count,
+        .oracle = vixl ? "vixl" : "aarch64", .oracle_cpu = vixl ? NULL : "max,sve=off,sme=off,pauth=off", .reg_name = reg_names,
+        .tenths = vixl ? 3 : 0, .trap = 0xd4200000, .rows = (const struct any_row *)a64_rows, .nrows = a64_row_count,
         .make = make, .make_stream = make_stream, .allow = allow, .group = group, .describe = describe,
     };
     c = arm(rows_start(&arch));
@@ -473,12 +495,13 @@ int main(int argc, char **argv)
     static const char *const groups[] = { "integer", "simd", "simd-memory" };
 
     g_test_init(&argc, &argv, NULL);
+    vixl = argc > 1 && !strcmp(argv[1], "vixl");
     setup();
     for (unsigned n = 0; n < G_N_ELEMENTS(groups); n++) {
-        g_autofree char *path = g_strdup_printf("/isa/a64/%s", groups[n]);
+        g_autofree char *path = g_strdup_printf("/isa/%s/%s", vixl ? "a64-vixl" : "a64", groups[n]);
 
         g_test_add_data_func(path, groups[n], rows_test);
     }
-    g_test_add_data_func("/isa/a64/streams", NULL, rows_test_streams);
+    g_test_add_data_func(vixl ? "/isa/a64-vixl/streams" : "/isa/a64/streams", NULL, rows_test_streams);
     return g_test_run();
 }

@@ -29,11 +29,15 @@ struct case_state {
     uint64_t v[32][2];                  /* RISC-V: f0 to f31; AArch32: q0 to q15 */
     uint32_t flags;                     /* PSTATE, CPSR */
     uint32_t fpcr, fpsr;                /* AArch32: FPSCR is fpcr; RISC-V: fcsr is */
-    int32_t signal;                     /* after: SIGTRAP at a trap of the code area, the usual end, is 0 */
+    int32_t signal;                     /* after: SIGTRAP at a trap of the code area, the usual end, is 0; or CASE_... */
     uint64_t address;                   /* after: of the fault */
     uint32_t stray;                     /* after: 1 + offset of a byte outside the window that changed, or 0 */
     uint32_t pad;
     uint8_t window[WINDOW_BYTES];
+};
+enum {                                  /* a signal that is none: */
+    CASE_DIED = -1,                     /* the oracle does not survive it */
+    CASE_REFUSED = -2,                  /* the oracle knows that it has not the instruction */
 };
 struct case_request {
     struct case_state state;

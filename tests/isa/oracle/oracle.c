@@ -10,10 +10,10 @@
 
 static GPid oracle_pid;
 static int to_oracle = -1, from_oracle = -1;
-static char *emulator, *runner, *model;
+static char *program[5];                /* what is run, with its arguments */
 
-/* The emulator and the runner, made if need be. */
-static void oracle_programs(const char *guest)
+/* The emulator and the runner, or an oracle that is one program; made if need be. */
+static void oracle_programs(const char *guest, const char *cpu)
 {
     g_autofree char *script = g_build_filename(ISA_ORACLE_DIR, "make.sh", NULL);
     char *argv[] = { script, (char *)guest, (char *)ISA_ORACLE_BUILD, NULL };
@@ -25,23 +25,24 @@ static void oracle_programs(const char *guest)
     g_assert_cmpint(status, ==, 0);
     line = g_strsplit(out, "\n", 3);
     g_assert_cmpuint(g_strv_length(line), >=, 2);
-    emulator = g_strdup(line[0]);
-    runner = g_strdup(line[1]);
+    program[0] = g_strdup(line[0]);
+    if (cpu) {
+        program[1] = g_strdup("-cpu");
+        program[2] = g_strdup(cpu);
+        program[3] = g_strdup(line[1]);
+    }
 }
 
 static void spawn(void)
 {
-    char *argv[] = { emulator, (char *)"-cpu", model, runner, NULL };
-
-    g_assert_true(g_spawn_async_with_pipes(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL,
+    g_assert_true(g_spawn_async_with_pipes(NULL, program, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL,
                                            &oracle_pid, &to_oracle, &from_oracle, NULL, NULL));
 }
 
 void oracle_start(const char *guest, const char *cpu)
 {
     signal(SIGPIPE, SIG_IGN);
-    oracle_programs(guest);
-    model = g_strdup(cpu);
+    oracle_programs(guest, cpu);
     spawn();
 }
 
@@ -80,7 +81,7 @@ void oracle_run(const struct case_request *cases, struct case_state *results, un
     oracle_stop();
     spawn();
     if (n == 1) {
-        results[first].signal = ORACLE_DIED;
+        results[first].signal = CASE_DIED;
         return;
     }
     oracle_run(cases, results, first, first + n / 2);

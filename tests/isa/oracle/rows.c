@@ -10,7 +10,7 @@ static struct case_request cases[CASE_MAX];
 static struct case_state results[CASE_MAX];
 static unsigned case_row[CASE_MAX], ncases;     /* of the batch: which row each is of */
 static uint8_t *row_bad;                        /* by row: differs somewhere; it is told once */
-static unsigned *row_done;
+static unsigned *row_done, *row_reached;        /* by row: cases; of them those that both ran to the trap behind */
 static unsigned total;
 
 /* ---- comparison */
@@ -100,6 +100,7 @@ static bool run_way(unsigned n, enum way how)
 
     if (!why && !arch->allow(&cases[n], &oracle, &ours))
         return false;
+    row_reached[case_row[n]] += !why && !oracle.signal && how == WRITTEN;
     if (!why && oracle.signal && oracle.signal == ours.signal && oracle.pc == cases[n].state.pc)
         allow_partial(&cases[n].state, &oracle, &ours);
     s = why ? g_string_new(why) : compare(&cases[n].state, &oracle, &ours);
@@ -119,7 +120,7 @@ static bool run_way(unsigned n, enum way how)
 
 static void tell_death(unsigned n)
 {
-    g_autofree char *text = results[n].signal == ORACLE_DIED ? arch->describe(&cases[n], n) : NULL;
+    g_autofree char *text = results[n].signal == CASE_DIED ? arch->describe(&cases[n], n) : NULL;
 
     if (text)
         g_test_message("the oracle does not survive\n%s", text);
@@ -132,7 +133,7 @@ static void run_batch(void)
     for (unsigned n = 0; n < ncases; n++)
         tell_death(n);
     for (unsigned n = 0; n < ncases; n++)
-        for (enum way how = WRITTEN; how < WAYS && !row_bad[case_row[n]] && results[n].signal != ORACLE_DIED; how++)
+        for (enum way how = WRITTEN; how < WAYS && !row_bad[case_row[n]] && results[n].signal >= 0; how++)
             row_bad[case_row[n]] = run_way(n, how);
     total += ncases;
     ncases = 0;
@@ -167,7 +168,15 @@ static void begin(void)
     dice = g_rand_new_with_seed(seed ? (guint32)strtoul(seed, NULL, 0) : 42);
     row_bad = g_malloc0(arch->nrows + 1);
     row_done = g_malloc0_n(arch->nrows + 1, sizeof(*row_done));
+    row_reached = g_malloc0_n(arch->nrows + 1, sizeof(*row_reached));
     total = ncases = 0;
+}
+
+/* A row of which no case ran to its end was not tested, unless it is one that only raises. */
+static bool tell_unreached(const struct any_row *row)
+{
+    g_test_message("%s %s: no case ran to its end", row->mnemonic, row->pattern);
+    return true;
 }
 
 static void end(const char *what, unsigned rows)
@@ -175,11 +184,14 @@ static void end(const char *what, unsigned rows)
     unsigned bad = 0;
 
     run_batch();
+    for (unsigned n = 0; n < arch->nrows; n++)
+        row_bad[n] |= row_done[n] && !row_reached[n] && tell_unreached(&arch->rows[n]);
     for (unsigned n = 0; n < arch->nrows + 1; n++)
         bad += row_bad[n];
     g_test_message("%u cases of %u %s, %u differ", total, rows, what, bad);
     g_free(row_bad);
     g_free(row_done);
+    g_free(row_reached);
     g_rand_free(dice);
     if (bad)
         g_test_fail();
@@ -198,7 +210,7 @@ static unsigned cases_wanted(unsigned usual, unsigned soak)
 {
     const char *cases_env = g_getenv("CASES"), *soak_env = g_getenv("SOAK");
 
-    return cases_env ? (unsigned)atoi(cases_env) : soak_env && *soak_env ? soak : usual;
+    return cases_env ? (unsigned)atoi(cases_env) : (soak_env && *soak_env ? soak : usual) / 10 * (arch->tenths ? arch->tenths : 10);
 }
 
 void rows_test(gconstpointer group)

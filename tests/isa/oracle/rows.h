@@ -12,6 +12,7 @@ struct rows_arch {
     const char *oracle, *oracle_cpu;    /* oracle_start()'s */
     const char *const *reg_name;        /* of r[]; NULL ends it */
     uint32_t trap;                      /* instruction that fills a case's code */
+    unsigned tenths;                    /* of the usual number of cases; 0: all of them */
     const struct any_row *rows;
     unsigned nrows;
     /* Code and state of a case with an instruction of this row; false: this roll of the dice makes none. c->code holds traps. */
