@@ -109,7 +109,7 @@ class Row:
                 self.emit = value
             elif key == 'arg' and eq:
                 self.arg = value
-            elif key == 'test' and value.startswith('no'):
+            elif key == 'test' and re.fullmatch(r'no\(.+\)', value):
                 self.flags.add('NOTEST')
             elif re.fullmatch(r'\w+', t):
                 self.flags.add(t.upper())

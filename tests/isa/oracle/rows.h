@@ -7,6 +7,10 @@
 #include "generate.h"
 #include "machine.h"
 
+/* Mnemonics' beginnings that are left out, and why; "": as the one before. */
+struct left_out { const char *mnemonic, *why; };
+const char *left_out_why(const struct left_out *table, unsigned n, const char *mnemonic);       /* NULL: it is not */
+
 struct rows_arch {
     struct machine_arch machine;
     const char *oracle, *oracle_cpu;    /* oracle_start()'s */
@@ -21,12 +25,15 @@ struct rows_arch {
     bool (*make_stream)(const struct any_row *const *rows, unsigned n, unsigned place, struct case_request *c);
     /* Evens out what need not be equal; false: the case does not count. */
     bool (*allow)(const struct case_request *c, struct case_state *oracle, struct case_state *ours);
-    const char *(*group)(const struct any_row *row);        /* NULL: not tested */
+    const char *(*group)(const struct any_row *row, const char **why);     /* NULL: not tested, and why */
+    const char *(*only_raises)(const struct any_row *row);  /* why no case of it gets to the trap behind; NULL: some must */
     char *(*describe)(const struct case_request *c, unsigned place);
 };
 
 struct cpu *rows_start(const struct rows_arch *arch);     /* the CPU that runs Rhea's side */
 void rows_test(gconstpointer group);    /* a test function for g_test_add_data_func(): group's name */
 void rows_test_streams(gconstpointer unused);
+/* Whether each row is tested, or is said why not. */
+void rows_test_reached(gconstpointer unused);
 
 #endif
