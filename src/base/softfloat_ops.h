@@ -4,24 +4,48 @@
  *   F_pack_arithmetic(...)    the same at the precision the status asks for (differs for f80 only)
  *   F_pack_exact(parts)       packs a number that needs no rounding: ZERO, INF or a NaN
  *   F_negate(T)
+ * The usual ones may have other names, for a format that does most of them in a quicker way.
  * Macros, since C has no other way to write a function once for five types. */
-#define FLOAT_DEFINE_OPS(F, T)                                                                    \
-    T F##_add(T a, T b, struct float_status *s)                                                   \
+#define FLOAT_DEFINE_USUAL(STORAGE, NAME, F, T)                                              \
+    STORAGE T NAME##_add(T a, T b, struct float_status *s)                                        \
     {                                                                                             \
         return F##_pack_arithmetic(parts_add(F##_unpack(a, s), F##_unpack(b, s), false, s), s);   \
     }                                                                                             \
-    T F##_sub(T a, T b, struct float_status *s)                                                   \
+    STORAGE T NAME##_sub(T a, T b, struct float_status *s)                                        \
     {                                                                                             \
         return F##_pack_arithmetic(parts_add(F##_unpack(a, s), F##_unpack(b, s), true, s), s);    \
     }                                                                                             \
-    T F##_mul(T a, T b, struct float_status *s)                                                   \
+    STORAGE T NAME##_mul(T a, T b, struct float_status *s)                                        \
     {                                                                                             \
         return F##_pack_arithmetic(parts_mul(F##_unpack(a, s), F##_unpack(b, s), s), s);          \
     }                                                                                             \
-    T F##_div(T a, T b, struct float_status *s)                                                   \
+    STORAGE T NAME##_div(T a, T b, struct float_status *s)                                        \
     {                                                                                             \
         return F##_pack_arithmetic(parts_div(F##_unpack(a, s), F##_unpack(b, s), s), s);          \
     }                                                                                             \
+    STORAGE enum float_relation NAME##_compare(T a, T b, struct float_status *s)                  \
+    {                                                                                             \
+        return parts_compare(F##_unpack(a, s), F##_unpack(b, s), false, s);                       \
+    }                                                                                             \
+    STORAGE enum float_relation NAME##_compare_quiet(T a, T b, struct float_status *s)            \
+    {                                                                                             \
+        return parts_compare(F##_unpack(a, s), F##_unpack(b, s), true, s);                        \
+    }                                                                                             \
+    STORAGE int64_t NAME##_to_int(T a, unsigned bits, int scale, enum float_round r,              \
+                                  struct float_status *s)                                         \
+    {                                                                                             \
+        return (int64_t)parts_to_int(F##_unpack(a, s), bits, true, scale, r, s);                  \
+    }                                                                                             \
+    STORAGE T NAME##_from_int(int64_t a, int scale, struct float_status *s)                       \
+    {                                                                                             \
+        return F##_pack(parts_from_int(a < 0 ? -(uint64_t)a : (uint64_t)a, a < 0, scale), s);     \
+    }
+
+#define FLOAT_DEFINE_OPS(F, T)                                                                    \
+    FLOAT_DEFINE_USUAL(, F, F, T)                                                            \
+    FLOAT_DEFINE_OTHERS(F, T)
+
+#define FLOAT_DEFINE_OTHERS(F, T)                                                                 \
     T F##_rem(T a, T b, struct float_status *s)                                                   \
     {                                                                                             \
         uint64_t q;                                                                               \
@@ -70,14 +94,6 @@
         }                                                                                         \
         return F##_pack_exact(nan_pick2(&pa, &pb, s));                                            \
     }                                                                                             \
-    enum float_relation F##_compare(T a, T b, struct float_status *s)                             \
-    {                                                                                             \
-        return parts_compare(F##_unpack(a, s), F##_unpack(b, s), false, s);                       \
-    }                                                                                             \
-    enum float_relation F##_compare_quiet(T a, T b, struct float_status *s)                       \
-    {                                                                                             \
-        return parts_compare(F##_unpack(a, s), F##_unpack(b, s), true, s);                        \
-    }                                                                                             \
     T F##_scalbn(T a, int n, struct float_status *s)                                              \
     {                                                                                             \
         return F##_pack(parts_scalbn(F##_unpack(a, s), n, s), s);                                 \
@@ -112,29 +128,23 @@
     FLOAT_DEFINE_INTS(F, T)
 
 #define FLOAT_DEFINE_INTS(F, T)                                                                   \
-    int64_t F##_to_int(T a, unsigned bits, int scale, enum float_round r, struct float_status *s) \
-    {                                                                                             \
-        return (int64_t)parts_to_int(F##_unpack(a, s), bits, true, scale, r, s);                  \
-    }                                                                                             \
     uint64_t F##_to_uint(T a, unsigned bits, int scale, enum float_round r,                       \
                          struct float_status *s)                                                  \
     {                                                                                             \
         return parts_to_int(F##_unpack(a, s), bits, false, scale, r, s);                          \
-    }                                                                                             \
-    T F##_from_int(int64_t a, int scale, struct float_status *s)                                  \
-    {                                                                                             \
-        return F##_pack(parts_from_int(a < 0 ? -(uint64_t)a : (uint64_t)a, a < 0, scale), s);     \
     }                                                                                             \
     T F##_from_uint(uint64_t a, int scale, struct float_status *s)                                \
     {                                                                                             \
         return F##_pack(parts_from_int(a, false, scale), s);                                      \
     }
 
-#define FLOAT_DEFINE_CONVERT(FROM, TO, T_FROM, T_TO)                                              \
-    T_TO FROM##_to_##TO(T_FROM a, struct float_status *s)                                         \
+#define FLOAT_DEFINE_CONVERT_AS(STORAGE, NAME, FROM, TO, T_FROM, T_TO)                            \
+    STORAGE T_TO NAME(T_FROM a, struct float_status *s)                                           \
     {                                                                                             \
         return TO##_pack(parts_convert(FROM##_unpack(a, s), &TO##_format, s), s);                 \
     }
+#define FLOAT_DEFINE_CONVERT(FROM, TO, T_FROM, T_TO)                                              \
+    FLOAT_DEFINE_CONVERT_AS(, FROM##_to_##TO, FROM, TO, T_FROM, T_TO)
 
 /* Formats that fit an unsigned integer of BITS bits with an implicit integer bit. */
 #define FLOAT_DEFINE_PACKING(F, T, BITS)                                                          \

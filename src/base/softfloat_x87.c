@@ -479,9 +479,11 @@ static void host_x87_flags(uint16_t sw, struct float_status *s)
 #define HOST_X87_1(insn, drop, a, r, s)                                                           \
     do {                                                                                          \
         struct host_x87 x_ = host_x87_init(s);                                                    \
+                                                                                                  \
+        (r).se = 0;             /* FSTP writes 10 bytes */                                        \
         __asm__ volatile(HOST_X87_BEGIN "fldt %[in]\n\t" insn "\n\tfnstsw %[status]\n\t"          \
                          drop "fstpt %[out]" HOST_X87_END                                         \
-                         : [saved] "=m"(x_.saved), [status] "=m"(x_.status), [out] "=m"(r)        \
+                         : [saved] "=m"(x_.saved), [status] "=m"(x_.status), [out] "+m"(r)        \
                          : [control] "m"(x_.control), [in] "m"(a)                                 \
                          : HOST_X87_CLOBBERS);                                                    \
         host_x87_flags(x_.status, s);                                                             \
@@ -491,9 +493,11 @@ static void host_x87_flags(uint16_t sw, struct float_status *s)
 #define HOST_X87_2(insn, x, y, r, s)                                                              \
     do {                                                                                          \
         struct host_x87 x_ = host_x87_init(s);                                                    \
+                                                                                                  \
+        (r).se = 0;             /* FSTP writes 10 bytes */                                        \
         __asm__ volatile(HOST_X87_BEGIN "fldt %[in1]\n\tfldt %[in0]\n\t" insn                     \
                          "\n\tfnstsw %[status]\n\tfstpt %[out]" HOST_X87_END                      \
-                         : [saved] "=m"(x_.saved), [status] "=m"(x_.status), [out] "=m"(r)        \
+                         : [saved] "=m"(x_.saved), [status] "=m"(x_.status), [out] "+m"(r)        \
                          : [control] "m"(x_.control), [in0] "m"(x), [in1] "m"(y)                  \
                          : HOST_X87_CLOBBERS);                                                    \
         host_x87_flags(x_.status, s);                                                             \
@@ -558,10 +562,11 @@ bool f80_fsincos(float80 a, float80 *sine, float80 *cosine, struct float_status 
 
     if (trig_special(a, sine, cosine, &c2, s))
         return c2;
+    sine->se = cosine->se = 0;
     __asm__ volatile(HOST_X87_BEGIN "fldt %[in]\n\tfsincos\n\tfnstsw %[status]\n\t"
                      "fstpt %[cosine]\n\tfstpt %[sine]" HOST_X87_END
-                     : [saved] "=m"(x.saved), [status] "=m"(x.status), [cosine] "=m"(*cosine),
-                       [sine] "=m"(*sine)
+                     : [saved] "=m"(x.saved), [status] "=m"(x.status), [cosine] "+m"(*cosine),
+                       [sine] "+m"(*sine)
                      : [control] "m"(x.control), [in] "m"(a)
                      : HOST_X87_CLOBBERS);
     host_x87_flags(x.status, s);

@@ -17,10 +17,11 @@ typedef uint16_t bfloat16;
 typedef uint32_t float32;
 typedef uint64_t float64;
 
-/* The x87 register format: sign and exponent, and a significand with an explicit integer bit. */
+/* The x87 register format: sign and exponent, and a significand with an explicit integer bit. `se` has 16 bits; the others are
+ * clear. (A whole word: what is written as two bytes and read as eight makes the host wait.) */
 typedef struct {
     uint64_t frac;
-    uint16_t se;
+    uint64_t se;
 } float80;
 
 typedef struct {

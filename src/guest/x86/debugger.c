@@ -55,7 +55,6 @@ static void x87_set(struct x86_cpu *c, unsigned index, uint32_t v)
     case X87_OOFF: c->fpdp = v; break;
     default: c->fpop = v & 0x7ff;
     }
-    x86_x87_changed(c);
 }
 
 static void get(struct cpu *cpu, const struct debug_reg *r, uint8_t *out)

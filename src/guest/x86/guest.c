@@ -85,7 +85,6 @@ static void reset_fpu(struct x86_cpu *c)
     memset(c->ymm, 0, sizeof(c->ymm));
     c->mxcsr = 0x1f80;
     c->xcr0 = 1;
-    x86_x87_changed(c);
     x86_mxcsr_changed(c);
 }
 
@@ -130,16 +129,6 @@ void x86_init_reset(struct x86_cpu *c)
     reset_core(c);
     c->cr0 = CR0_ET | (cr0 & (CR0_CD | CR0_NW));
     c->wait_for_sipi = !(c->apic_base & 0x100);
-}
-
-void x86_x87_changed(struct x86_cpu *c)
-{
-    static const uint8_t rounding[4] = { FLOAT_ROUND_NEAREST_EVEN, FLOAT_ROUND_DOWN, FLOAT_ROUND_UP, FLOAT_ROUND_TO_ZERO };
-    static const uint8_t precision[4] = { 24, 64, 53, 64 };
-
-    c->x87_status = float_status_init(&float_rules_x87);
-    c->x87_status.rounding = rounding[c->fpcw >> 10 & 3];
-    c->x87_status.f80_precision = precision[c->fpcw >> 8 & 3];
 }
 
 static bool cpu_init(struct cpu *cpu, struct vm *vm, const char *spec, struct error *err)

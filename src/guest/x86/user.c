@@ -82,7 +82,6 @@ static void fpu_init(struct x86_cpu *c)
     c->fpip = c->fpdp = 0;
     memset(c->fpregs, 0, sizeof(c->fpregs));
     memset(c->ymm, 0, sizeof(c->ymm));
-    x86_x87_changed(c);
     c->mxcsr = 0x1f80;
     x86_mxcsr_changed(c);
 }

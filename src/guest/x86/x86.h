@@ -104,7 +104,7 @@ struct x86_cpu {
     uint64_t phys_mask;                 /* physical addresses: MAXPHYADDR ones */
     uint32_t features[FW_COUNT];        /* what CPUID announces (x86_has()) */
     uint64_t tmp[8];                    /* carries values across basic blocks of one instruction */
-    struct float_status sse_status, x87_status;
+    struct float_status sse_status;
     uint64_t kvm_clock, kvm_wall;       /* MSRs of the paravirtual clock */
     const struct x86_platform *platform;        /* LAPIC, TSC, port I/O of the machine (system mode) */
     void *platform_opaque;
@@ -325,7 +325,6 @@ void x86_watch(struct x86_cpu *c, uint64_t va, unsigned bytes, bool write);     
 void x86_io_check(struct x86_cpu *c, uint16_t port, unsigned bytes);     /* IOPL and the permission map, else #GP */
 uint64_t x86_io_read(struct x86_cpu *c, uint16_t port, unsigned bytes);
 void x86_io_write(struct x86_cpu *c, uint16_t port, unsigned bytes, uint64_t v);
-void x86_x87_changed(struct x86_cpu *c);                /* after fpcw was written: float_status */
 uint64_t x86_xcr0_supported(const struct x86_cpu *c);
 uint32_t x86_apic_id(const struct x86_cpu *c);          /* from -smp */
 uint32_t x86_mxcsr_read(struct x86_cpu *c);             /* with sticky bits collected */

@@ -30,16 +30,14 @@ static void pop(struct x86_cpu *c)
     c->fptop = (c->fptop + 1) & 7;
 }
 
-static struct float_status status_of(struct x86_cpu *c)
-{
-    static const uint8_t rounding[4] = { FLOAT_ROUND_NEAREST_EVEN, FLOAT_ROUND_DOWN, FLOAT_ROUND_UP, FLOAT_ROUND_TO_ZERO };
-    static const uint8_t precision[4] = { 24, 64, 53, 64 };
-    struct float_status s = float_status_init(&float_rules_x87);
+/* By the control word's RC and PC, 8.1.5. Whole, for it is copied at each operation. */
+#define STATUS(rc, bits) { .rules = &float_rules_x87, .rounding = rc, .f80_precision = bits }
+#define PRECISIONS(rc) STATUS(rc, 24), STATUS(rc, 64), STATUS(rc, 53), STATUS(rc, 64)
+static const struct float_status by_control[16] = {
+    PRECISIONS(FLOAT_ROUND_NEAREST_EVEN), PRECISIONS(FLOAT_ROUND_DOWN), PRECISIONS(FLOAT_ROUND_UP), PRECISIONS(FLOAT_ROUND_TO_ZERO),
+};
 
-    s.rounding = rounding[c->fpcw >> 10 & 3];
-    s.f80_precision = precision[c->fpcw >> 8 & 3];
-    return s;
-}
+static struct float_status status_of(const struct x86_cpu *c) { return by_control[c->fpcw >> 8 & 15]; }
 
 /* Notes exceptions. true: the result is to be stored (8.5: an unmasked invalid, denormal or divide leaves operands alone). */
 static bool note(struct x86_cpu *c, unsigned sw)
@@ -58,7 +56,13 @@ static bool note(struct x86_cpu *c, unsigned sw)
 static bool note_flags(struct x86_cpu *c, const struct float_status *s)
 {
     uint32_t f = s->flags;
-    unsigned sw = (f & FLOAT_INVALID ? SW_IE : 0) | (f & FLOAT_INPUT_DENORMAL ? SW_DE : 0) | (f & FLOAT_DIVBYZERO ? SW_ZE : 0) |
+    unsigned sw;
+
+    if (!(f & ~(uint32_t)(FLOAT_INEXACT | FLOAT_ROUNDED_UP)) && c->fpcw & SW_PE) {      /* as nearly always */
+        c->fpsw = (c->fpsw & ~SW_C1) | (f & FLOAT_INEXACT ? SW_PE | (f & FLOAT_ROUNDED_UP ? SW_C1 : 0) : 0);
+        return true;
+    }
+    sw = (f & FLOAT_INVALID ? SW_IE : 0) | (f & FLOAT_INPUT_DENORMAL ? SW_DE : 0) | (f & FLOAT_DIVBYZERO ? SW_ZE : 0) |
                   (f & FLOAT_OVERFLOW ? SW_OE : 0) | (f & FLOAT_INEXACT ? SW_PE : 0);
 
     if (f & FLOAT_UNDERFLOW || (f & FLOAT_TINY && !(c->fpcw & SW_UE)))
@@ -114,7 +118,7 @@ static float80 read_operand(struct x86_cpu *c, unsigned format, uint64_t va, str
 {
     uint64_t v;
     uint8_t image[10];
-    float80 r;
+    float80 r = { 0 };
 
     if (format >= FF_F80) {
         cpu_load_bytes(&c->cpu, va, image, 10, x86_mmu_index(&c->cpu, false));
@@ -169,24 +173,25 @@ static float80 compute_scaled(unsigned op, float80 a, float80 b, int n, struct f
 
 enum { BIAS = 24576 };                  /* 8.5.4, 8.5.5: what unmasked overflow and underflow wrap exponents by */
 
-/* The exceptions of an arithmetic op noted; true: *r is to be stored. `more`: flags that its operand's widening raised. */
-static bool arith(struct x86_cpu *c, unsigned op, float80 a, float80 b, uint32_t more, float80 *r)
+/* The exceptions of an arithmetic op noted; *store: the result is to be. `more`: flags that its operand's widening raised. */
+static float80 arith(struct x86_cpu *c, unsigned op, float80 a, float80 b, uint32_t more, bool *store)
 {
     struct float_status s = status_of(c);
+    float80 r = compute(op, a, b, &s);
     bool over, under;
 
-    *r = compute(op, a, b, &s);
     s.flags |= more;
     over = s.flags & FLOAT_OVERFLOW && !(c->fpcw & SW_OE);
     under = s.flags & FLOAT_TINY && !(c->fpcw & SW_UE);
     if (over || under) {
         struct float_status scaled = status_of(c);
 
-        *r = compute_scaled(op, a, b, over ? -BIAS : BIAS, &scaled);
+        r = compute_scaled(op, a, b, over ? -BIAS : BIAS, &scaled);
         s.flags &= ~(uint32_t)(FLOAT_INEXACT | FLOAT_ROUNDED_UP | FLOAT_UNDERFLOW);
         s.flags |= scaled.flags & (FLOAT_INEXACT | FLOAT_ROUNDED_UP);
     }
-    return note_flags(c, &s);
+    *store = note_flags(c, &s);
+    return r;
 }
 
 static unsigned relation_bits(enum float_relation r)
@@ -215,11 +220,11 @@ void helper_fpu_arith(struct cpu *cpu, uint32_t op, uint32_t what)
 {
     struct x86_cpu *c = x86(cpu);
     unsigned i = what & 7, bits;
-    struct float_status s = status_of(c);
+    bool missing = empty(c, 0) || empty(c, i), store;
     float80 r;
-    bool missing = empty(c, 0) || empty(c, i);
 
     if (op == OP_COM || op == OP_COMP) {
+        struct float_status s = status_of(c);
         bool go_on = compare(c, *st(c, 0), *st(c, i), missing, false, &s, &bits);
 
         set_relation(c, bits);
@@ -228,12 +233,13 @@ void helper_fpu_arith(struct cpu *cpu, uint32_t op, uint32_t what)
         return;
     }
     if (missing) {
-        if (!stack_fault(c, false))
-            return;
+        store = stack_fault(c, false);
         r = indefinite();
-    } else if (!arith(c, op, *st(c, 0), *st(c, i), 0, &r)) {
-        return;                         /* DC's encodings of SUB and SUBR account for the destination */
+    } else {
+        r = arith(c, op, *st(c, 0), *st(c, i), 0, &store);      /* DC's encodings of SUB and SUBR account for the destination */
     }
+    if (!store)
+        return;
     *st(c, what & FA_TO ? i : 0) = r;
     set_full(c, what & FA_TO ? i : 0);
     if (what & FA_POP)
@@ -262,6 +268,7 @@ void helper_fpu_arith_mem(struct cpu *cpu, uint32_t op, uint32_t format, uint64_
     struct float_status s = status_of(c), widened = s;
     float80 a = *st(c, 0), b = read_operand(c, format, va, &widened), r;
     unsigned bits;
+    bool store;
 
     if (widened.flags & FLOAT_INVALID)  /* still signalling where NaNs are chosen among (table 4-7) */
         b.frac &= ~(UINT64_C(1) << 62);
@@ -276,12 +283,13 @@ void helper_fpu_arith_mem(struct cpu *cpu, uint32_t op, uint32_t format, uint64_
         return;
     }
     if (empty(c, 0)) {
-        if (!stack_fault(c, false))
-            return;
+        store = stack_fault(c, false);
         r = indefinite();
-    } else if (!arith(c, op, a, b, widening_flags(c, op, a, b, &widened), &r)) {
-        return;
+    } else {
+        r = arith(c, op, a, b, widening_flags(c, op, a, b, &widened), &store);
     }
+    if (!store)
+        return;
     *st(c, 0) = r;
     set_full(c, 0);
 }

@@ -72,7 +72,6 @@ static void x87_from_image(const struct image *m, const uint8_t *img)
     c->fpds = m->wide ? 0 : get16(img + 20);
     for (unsigned n = 0; n < 8; n++)
         memcpy(&c->fpregs[(c->fptop + n) & 7], img + 32 + 16 * n, 10);
-    x86_x87_changed(c);
 }
 
 static unsigned xmm_count(const struct image *m) { return m->code64 ? 16 : 8; }
@@ -237,7 +236,6 @@ static void init_x87(struct x86_cpu *c)
     c->fpip = c->fpdp = 0;
     c->fpcs = c->fpds = 0;
     memset(c->fpregs, 0, sizeof(c->fpregs));
-    x86_x87_changed(c);
 }
 
 static void load_avx(const struct image *m, bool present)
