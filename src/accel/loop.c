@@ -36,7 +36,7 @@ static void run_one(struct cpu *cpu)
     jc->singles++;
     jc->one_insn = true;
     code_fetch_fill(cpu, cpu->pc, &f, &key);
-    if (!region_build(jc->ir, cpu->guest, &f, cpu->pc, cpu->mode, 1, &info)) {
+    if (!region_build(jc->ir, cpu->guest, &f, cpu->pc, cpu->mode, 1, NULL, &info)) {
         fault_fetch(cpu, (cpu->pc & PAGE_MASK) + CPU_PAGE_SIZE);
         jc->one_insn = false;
         return;

@@ -257,12 +257,23 @@ static void log_guest_code(const struct jit_source *src, const struct region *r)
         cache_log_text("in_asm", r, src->cpu->guest->disassemble(bytes, n, src->pc, src->mode));
 }
 
+struct ran { struct region_profile profile; struct jit *j; const struct jit_source *src; };
+
+static bool ran(const struct region_profile *p, uint64_t pc)
+{
+    const struct ran *x = (const struct ran *)p;
+    const struct region *r = jit_find(x->j, x->src->phys + (pc - x->src->pc), x->src->mode, UINT64_MAX);
+
+    return r && !r->dead && !r->len2;
+}
+
 static bool build(struct jit *j, const struct jit_source *src, unsigned max, struct region *r)
 {
     struct jit_region_info info;
     struct code_fetch f = src->fetch;
+    struct ran profile = { { ran }, j, src };
 
-    if (!region_build(j->ir, src->cpu->guest, &f, src->pc, src->mode, max, &info))
+    if (!region_build(j->ir, src->cpu->guest, &f, src->pc, src->mode, max, &profile.profile, &info))
         return false;
     ir_free(r->ir);
     *r = (struct region){ .phys = src->phys, .mode = src->mode, .insns = info.insns, .phys2 = UINT64_MAX,

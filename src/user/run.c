@@ -308,7 +308,7 @@ static void run_one(struct cpu *cpu)
     }
     if (!code_fetch_fill(cpu, cpu->pc, &f))
         return;
-    if (!region_build(jc->ir, cpu->guest, &f, cpu->pc, cpu->mode, 1, &info)) {
+    if (!region_build(jc->ir, cpu->guest, &f, cpu->pc, cpu->mode, 1, NULL, &info)) {
         fault_raise(cpu, SIGSEGV, SEGV_MAPERR, (cpu->pc & PAGE_MASK) + CPU_PAGE_SIZE, ACCESS_EXEC);
         return;
     }

@@ -12,6 +12,8 @@
 enum { PC = 0x1000, CODE_SIZE = 1 << 20 };
 
 static bool no_next_page(struct code_fetch *f) { return false; }
+static bool all(const struct region_profile *p, uint64_t pc) { return true; }
+static const struct region_profile everything = { all };    /* has run */
 
 /* Numbers that are addresses differ from run to run: those inside the region become L+offset, others A. */
 static void print_line(const char *line, uint64_t base, size_t size)
@@ -62,7 +64,7 @@ int main(int argc, char **argv)
     if (!guest || !g_file_get_contents(argv[3], &code, &length, NULL) || length > sizeof(page))
         g_error("usage: emit GUEST MODE FILE");
     memcpy(page, code, length);
-    if (!region_build(ir, guest, &f, PC, g_ascii_strtoull(argv[2], NULL, 0), 64, &info))
+    if (!region_build(ir, guest, &f, PC, g_ascii_strtoull(argv[2], NULL, 0), 64, &everything, &info))
         g_error("no region");
     ir_optimize(ir, an);
     host = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

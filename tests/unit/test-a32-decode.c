@@ -145,7 +145,7 @@ static void test_any_bytes(gconstpointer set)
             mode |= MODE_BE;
         if (thumb && round % 5 == 0)
             mode |= (uint64_t)(g_rand_int(rand) & 0xff) << MODE_IT_SHIFT;
-        if (!region_build(ir, &guest_arm, &f, PC, mode, 12, &info))
+        if (!region_build(ir, &guest_arm, &f, PC, mode, 12, NULL, &info))
             continue;
         if (!ir_validate(ir, &why))
             g_error("%s: word %08x in round %u", why, *(uint32_t *)page, round);

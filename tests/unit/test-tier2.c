@@ -1,5 +1,6 @@
-/* Tier 2: whatever it makes of random programs of a small guest ends as the first compile's code does, by interpreter and
- * by host code; what it makes takes the place of the first compile's region only while that is the truth. */
+/* Tier 2, and loops that the first compile makes whole: whatever they make of random programs of a small guest ends as
+ * straight lines do, by interpreter and by host code; what tier 2 makes takes the place of the first compile's region only while
+ * that is the truth. */
 #include <glib.h>
 #include <string.h>
 #include "rhea/interp/interp.h"
@@ -146,9 +147,11 @@ static bool no_next(struct code_fetch *f) { return false; }
 struct coin { struct region_profile profile; GRand *rand; };
 static bool coin_toss(const struct region_profile *p, uint64_t pc) { return g_rand_boolean(((const struct coin *)p)->rand); }
 
+/* rand: with a profile; g: by the second compile. */
 static void run_interpreted(struct tiny_cpu *c, struct graph *g, struct ir *ir, struct ir_analysis *an, GRand *rand)
 {
     struct coin coin = { { coin_toss }, rand };
+    const struct region_profile *profile = rand ? &coin.profile : NULL;
 
     while (!c->halted && in_page(c->cpu.pc)) {
         struct code_fetch f = fetch_at(c->cpu.pc);
@@ -156,10 +159,11 @@ static void run_interpreted(struct tiny_cpu *c, struct graph *g, struct ir *ir, 
         g_autofree char *why = NULL;
 
         f.next_page = no_next;
-        if (!g) {
-            g_assert_true(region_build(ir, &tiny, &f, c->cpu.pc, 0, 0, &info));
-        } else {
-            g_assert_true(region_build_hot(g, ir, &tiny, &f, c->cpu.pc, 0, 0, &coin.profile, &info));
+        if (g)
+            g_assert_true(region_build_hot(g, ir, &tiny, &f, c->cpu.pc, 0, 0, profile, &info));
+        else
+            g_assert_true(region_build(ir, &tiny, &f, c->cpu.pc, 0, 0, profile, &info));
+        if (rand) {
             g_assert_cmpuint(info.lo, >=, PC);
             g_assert_cmpuint(info.hi, <=, PC + CPU_PAGE_SIZE);
             if (!ir_validate(ir, &why))
@@ -201,10 +205,12 @@ static void test_interpreted(void)
 
         random_program(rand, 8 + seed % 90);
         tiny_reset(&a, seed, NULL);
-        tiny_reset(&b, seed, NULL);
         run_interpreted(&a, NULL, ir, an, NULL);
-        run_interpreted(&b, g, ir, an, rand);
-        assert_same(&a, &b, seed);
+        for (unsigned tier = 1; tier <= 2; tier++) {
+            tiny_reset(&b, seed, NULL);
+            run_interpreted(&b, tier == 2 ? g : NULL, ir, an, rand);
+            assert_same(&a, &b, seed);
+        }
         g_rand_free(rand);
     }
     graph_free(g);
@@ -324,6 +330,55 @@ static void test_host(void)
     g_assert_cmpuint(st.hot.made, >, 100);
     g_assert_cmpuint(st.hot.inlined, >, 100);
     machine_free(&m);
+    ir_free(ir);
+}
+
+/* ---- loops of which a part lies behind what surely leaves */
+
+/* As compilers lay out `while (a < b) a++, n += a`: the test first, the body behind the end. */
+static const uint8_t rotated[][4] = {
+    { OP_ADDI, 2, 3, 0 }, { OP_BLT, 0, 1, 3 }, { OP_XOR, 4, 4, 0 }, { OP_HALT },
+    { OP_ADDI, 0, 0, 1 }, { OP_BODD, 0, 0, 5 }, { OP_ADD, 2, 0, 0 }, { OP_BLT, 5, 0, (uint8_t)-6 }, { OP_ADDI, 3, 3, 1 },
+    { OP_JUMP, 0, 0, (uint8_t)-6 },
+    [10] = { OP_ADD, 2, 0, 0 }, { OP_JUMP, 0, 0, (uint8_t)-4 },
+};
+
+struct at { struct region_profile profile; uint64_t pc[2]; };
+static bool is_at(const struct region_profile *p, uint64_t pc)
+{
+    const struct at *at = (const struct at *)p;
+
+    return pc == at->pc[0] || pc == at->pc[1];
+}
+
+static unsigned insns_of(struct ir *ir, uint64_t pc, unsigned max, uint64_t ran, uint64_t ran_too)
+{
+    struct at at = { { is_at }, { ran, ran_too } };
+    struct code_fetch f = fetch_at(pc);
+    struct jit_region_info info;
+
+    f.next_page = no_next;
+    g_assert_true(region_build(ir, &tiny, &f, pc, 0, max, &at.profile, &info));
+    g_assert_true(ir_validate(ir, NULL));
+    return info.insns;
+}
+
+static void test_loops(void)
+{
+    struct ir *ir = ir_new();
+    const uint64_t body = PC + 16, odd = PC + 40;
+
+    memset(page, OP_HALT, sizeof(page));
+    memcpy(page, rotated, sizeof(rotated));
+    g_assert_cmpuint(insns_of(ir, PC, 0, 0, 0), ==, 4);
+    g_assert_cmpuint(insns_of(ir, PC, 0, odd, 0), ==, 4);       /* no branch of the region goes there */
+    g_assert_cmpuint(insns_of(ir, PC, 0, body, 0), ==, 10);
+    g_assert_cmpuint(insns_of(ir, PC, 0, body, odd), ==, 12);   /* and what leads back to the body */
+    g_assert_cmpuint(insns_of(ir, PC, 8, body, odd), ==, 8);
+    g_assert_cmpuint(insns_of(ir, PC, 7, body, odd), ==, 4);    /* too little of it to lead back */
+    g_assert_cmpuint(insns_of(ir, body, 0, 0, 0), ==, 7);       /* from the other side, and through the jump */
+    g_assert_cmpuint(insns_of(ir, body, 0, PC + 4, 0), ==, 9);
+    g_assert_cmpuint(insns_of(ir, body, 0, PC + 4, odd), ==, 11);
     ir_free(ir);
 }
 
@@ -486,6 +541,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/tier2/random-programs-interpreted", test_interpreted);
+    g_test_add_func("/tier2/loops-in-parts-are-made-whole", test_loops);
     g_test_add_func("/tier2/random-programs-on-the-host", test_host);
     g_test_add_func("/tier2/takes-a-region's-place", test_supersede);
     g_test_add_func("/tier2/takes-its-links", test_links);

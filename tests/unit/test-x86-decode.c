@@ -182,7 +182,7 @@ static void test_sti_last(void)
     struct ir *ir = ir_new();
     bool shadow = false;
 
-    g_assert_true(region_build(ir, &guest_x86_64, &f, 0, MODE_CODE64, 1, &info));
+    g_assert_true(region_build(ir, &guest_x86_64, &f, 0, MODE_CODE64, 1, NULL, &info));
     for (unsigned i = 0; i < ir->nops; i++)
         shadow |= ir->ops[i].op == IR_STST && ir->ops[i].imm == offsetof(struct x86_cpu, shadow);
     g_assert_true(shadow);

@@ -190,8 +190,11 @@ bool jit_code_contains(const struct jit *j, uintptr_t host_pc);
 void jit_lock(struct jit *j);
 void jit_unlock(struct jit *j);
 
+/* What is known of code that ran. */
+struct region_profile { bool (*ran)(const struct region_profile *p, uint64_t pc); };    /* pc began a region */
 /* Builds the IR of one region as jit_translate() does (the interpreter's cache uses it). Length and other facts in
- * *info. false: nothing fetchable, or too large. */
+ * *info. profile: loops of which one part is laid out of line are made whole; may be NULL. false: nothing fetchable, or too
+ * large. */
 struct jit_region_info {
     uint64_t lo, hi;            /* guest code it covers, lo to hi - 1 */
     unsigned insns;
@@ -199,13 +202,12 @@ struct jit_region_info {
     bool straddles;
 };
 bool region_build(struct ir *ir, const struct guest *guest, struct code_fetch *f, uint64_t pc, uint64_t mode,
-                  unsigned max_insns, struct jit_region_info *info);
+                  unsigned max_insns, const struct region_profile *profile, struct jit_region_info *info);
 enum { REGION_MAX_INSNS = 96 };
 
 /* The same for tier 2: see src/jit/graph.c. `g` is working memory of one thread. false also where the guest's mode forbids
  * it. */
 struct graph;
-struct region_profile { bool (*ran)(const struct region_profile *p, uint64_t pc); };    /* pc began a region */
 struct graph *graph_new(void);
 void graph_free(struct graph *g);
 bool region_build_hot(struct graph *g, struct ir *ir, const struct guest *guest, struct code_fetch *f, uint64_t pc,

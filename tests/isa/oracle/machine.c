@@ -167,7 +167,7 @@ static char *run_regions(const struct case_request *c, unsigned place, enum way 
         test_guest.emit_scan = how == WRITTEN ? NULL : arch->guest->emit_scan;
         if (n == 64)
             return g_strdup("runs without an end");
-        if (!region_build(ir, &test_guest, &f, cpu->pc, cpu->mode, CASE_WORDS, &info))
+        if (!region_build(ir, &test_guest, &f, cpu->pc, cpu->mode, CASE_WORDS, NULL, &info))
             return g_strdup("the region can't be built");
         if (!ir_validate(ir, &why))
             return why;

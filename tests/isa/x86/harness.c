@@ -182,7 +182,7 @@ char *harness_run(const uint64_t *pc, unsigned n, bool code32, struct x86_image 
         struct jit_region_info info;
         uint64_t mode = test_mode(code32) | ((cpu->mxcsr & 0x1f80) != 0x1f80 ? MODE_FPEXC : 0);
 
-        if (!region_build(ir, &test_guest, &f, pc[at], mode, n - at, &info))
+        if (!region_build(ir, &test_guest, &f, pc[at], mode, n - at, NULL, &info))
             return g_strdup("the region can't be built");
         if (!ir_validate(ir, &why))
             return why;
