@@ -99,6 +99,7 @@ struct jit_cpu {
     uint32_t grow;                      /* bit per mode whose TLB is to be made larger */
     bool in_guest;              /* a region or one instruction runs: a store to its code restarts the instruction */
     bool one_insn;              /* run just one, by the interpreter, next */
+    bool interpreting;          /* the host's MXCSR is C's own, not the guest's */
     bool again;                 /* code_translate() waited: look anew */
     unsigned impatient;         /* unsettled instructions that are interpreted before it waits again */
     _Atomic bool settling;      /* waits in settle_wait() */

@@ -9,7 +9,10 @@
 _Noreturn void cpu_loop_exit(struct cpu *cpu)
 {
     /* Translated code runs under the guest's MXCSR; what it collected is kept, C goes on under the host's own. */
-    cpu->fp_control |= _mm_getcsr() & 0x3f;
+    if (cpu->jit && cpu->jit->interpreting)
+        cpu->jit->interpreting = false;
+    else
+        cpu->fp_control |= _mm_getcsr() & 0x3f;
     _mm_setcsr(0x1f80);
     siglongjmp(*cpu->loop_exit, 1);
 }
@@ -42,9 +45,9 @@ static void run_one(struct cpu *cpu)
         return;
     }
     cpu->pc_page = cpu->pc & PAGE_MASK;
-    jc->in_guest = true;
+    jc->in_guest = jc->interpreting = true;
     interp_run(cpu, jc->ir);
-    jc->in_guest = false;
+    jc->in_guest = jc->interpreting = false;
     jc->one_insn = false;
 }
 
@@ -146,9 +149,9 @@ static void run_interp(struct cpu *cpu)
         if (log_enabled(LOG_EXEC | LOG_CPU))
             log_entry(cpu, r);
         cpu->pc_page = cpu->pc & PAGE_MASK;
-        jc->in_guest = true;
+        jc->in_guest = jc->interpreting = true;
         result = interp_run(cpu, r->code);
-        jc->in_guest = false;
+        jc->in_guest = jc->interpreting = false;
         if (result.kind == EXIT_TO_LOOP)
             return;
     } while (!atomic_load_explicit(&cpu->exit_request, memory_order_relaxed));

@@ -137,8 +137,10 @@ static bool interpret(struct cpu *cpu, struct verify *v, const struct ir *ir)
         state_restore(cpu, v);
         return false;
     }
+    cpu->jit->interpreting = true;
     if (!sigsetjmp(out, 0))
         interp_run(cpu, ir);
+    cpu->jit->interpreting = false;
     v->journaling = false;
     cpu->loop_exit = outer;
     memcpy(v->interp, cpu, v->size);

@@ -112,20 +112,23 @@ static unsigned unprivileged_mmu(const struct arm_cpu *c)
     return arm_mmu_index(&c->cpu, false);
 }
 
+bool arm_cpacr_traps(const struct arm_cpu *c)
+{
+    unsigned fpen = bits(c->sys.cpacr, 21, 20);
+
+    return fpen == 0 || fpen == 2 || (fpen == 1 && c->el == 0);
+}
+
 /* CPACR_EL1.FPEN, CPTR_EL2, CPTR_EL3: D1.13, G1.13.4. */
 unsigned arm_fp_trap_el(const struct arm_cpu *c)
 {
     /* NSACR.cp10: Non-secure state has no floating point. */
     if (has_el3(c) && !has(c, AF_AArch64) && !arm_is_secure(c) && !(c->sys.nsacr & BIT(10)))
         return c->el == 2 ? 2 : 1;
-    if (c->el <= 1 && !arm_in_host(c)) {
-        unsigned fpen = bits(c->sys.cpacr, 21, 20);
+    if (c->el <= 1 && !arm_in_host(c) && arm_cpacr_traps(c)) {
+        bool tge = c->el == 0 && (arm_hcr(c) & HCR_TGE);
 
-        if (fpen == 0 || fpen == 2 || (fpen == 1 && c->el == 0)) {
-            bool tge = c->el == 0 && (arm_hcr(c) & HCR_TGE);
-
-            return tge ? 2 : c->aarch32 && secure_el3_32(c) ? 3 : 1;
-        }
+        return tge ? 2 : c->aarch32 && secure_el3_32(c) ? 3 : 1;
     }
     if (c->el <= 2 && arm_el2_enabled(c)) {
         if (c->sys.hcr & HCR_E2H) {

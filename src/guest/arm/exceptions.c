@@ -155,6 +155,11 @@ void arm_helper_exception_el(struct cpu *cpu, uint32_t el, uint32_t syndrome)
     struct arm_cpu *c = arm(cpu);
     unsigned least = arm_sync_target(c);
 
+    /* CPACR's trap that HCR_EL2.TGE turned away from EL1 tells no more: AArch64.AdvSIMDFPAccessTrap(). */
+    if (esr_ec(syndrome) == EC_FP && el == 2 && !c->el && arm_hcr(c) & HCR_TGE && !arm_in_host(c) && arm_cpacr_traps(c))
+        syndrome = esr_make(EC_UNKNOWN, 0);
+    if (esr_ec(syndrome) == EC_FP && el == 2 && !arm_el_is_64(c, 2))
+        syndrome |= 10;                 /* HSR.coproc: G8.2.74 */
     arm_raise_el(c, el < least ? least : el > 3 ? 3 : el, syndrome, cpu->pc);
 }
 
@@ -435,7 +440,8 @@ bool arm_deliver(struct cpu *cpu)
     if (p.el) {
         arm_take(c, p.el, p.vector, p.vector == 0x180 ? esr_make(EC_SERROR, 0) : 0, 0, cpu->pc);
         if (p.vector == 0x180 && p.el == 1 && c->sys.hcr & HCR_VSE && arm_hcr(c) & HCR_AMO) {
-            c->sys.esr[1] = esr_make(EC_SERROR, (uint32_t)c->sys.vsesr & 0x1ffffff);
+            if (arm_el_is_64(c, 1))
+                c->sys.esr[1] = esr_make(EC_SERROR, (uint32_t)c->sys.vsesr & 0x1ffffff);
             c->sys.hcr &= ~HCR_VSE;
             arm_pending_update(c);
         } else if (p.vector == 0x180) {

@@ -290,7 +290,9 @@ static bool banked_register(const struct arm_cpu *c, unsigned sysm, bool spsr, u
     if (sysm < 7 && !spsr) {
         *mode = M_USR;
         *r = 8 + sysm;
-        return c->mode32 != M_USR && c->mode32 != M_SYS && !(c->mode32 == M_HYP && *r != 13 && *r <= 14 && false);
+        if (*r < 13)
+            return c->mode32 == M_FIQ;
+        return c->mode32 != M_USR && c->mode32 != M_SYS && !(c->mode32 == M_HYP && *r == 14);
     }
     if (sysm >= 8 && sysm < 15 && (!spsr || sysm == 14)) {
         *mode = M_FIQ;
@@ -402,6 +404,21 @@ static void common_entry(struct arm_cpu *c, unsigned mode, unsigned el)
         c->ssbs = sctlr & BIT(31);
 }
 
+/* The HSR's form of a syndrome: debug exceptions are aborts there (G8.2.74), and Armv7 has no IL where none is meant. */
+static uint32_t hyp_syndrome(const struct arm_cpu *c, uint32_t syndrome, bool lower)
+{
+    unsigned ec = esr_ec(syndrome);
+
+    if (ec == EC_BKPT32 || ec == EC_VECTOR || ec == EC_BKPT || ec == EC_BKPT_LOWER)
+        return esr_make(lower ? EC_IABT_LOWER : EC_IABT, FSC_DEBUG);
+    if (ec == EC_WATCH || ec == EC_WATCH_LOWER)
+        return esr_make(lower ? EC_DABT_LOWER : EC_DABT, FSC_DEBUG | (syndrome & BIT(6)));
+    if (!has(c, AF_V8) && (ec == EC_UNKNOWN || ec == EC_IABT_LOWER || ec == EC_IABT ||
+                           ((ec == EC_DABT_LOWER || ec == EC_DABT) && !(syndrome & BIT(24)))))
+        syndrome &= ~(uint32_t)ESR_IL;
+    return syndrome;
+}
+
 static void take_hyp(struct arm_cpu *c, unsigned vector, uint32_t syndrome, uint64_t far, uint64_t ret)
 {
     struct entry32 e = entry_of(vector, esr_ec(syndrome));
@@ -411,8 +428,8 @@ static void take_hyp(struct arm_cpu *c, unsigned vector, uint32_t syndrome, uint
     common_entry(c, M_HYP, 2);
     c->sys.elr[2] = (uint32_t)ret;
     if (!vector) {
-        c->sys.esr[2] = syndrome;
-        if (e.vector == 0x0c)
+        c->sys.esr[2] = hyp_syndrome(c, syndrome, lower);
+        if (e.vector == 0x0c && esr_ec(syndrome) != EC_BKPT32)
             c->sys.far[2] = (c->sys.far[2] & UINT32_MAX) | far << 32;
         else if (e.vector == 0x10)
             c->sys.far[2] = (c->sys.far[2] & ~(uint64_t)UINT32_MAX) | (uint32_t)far;
@@ -451,12 +468,15 @@ void arm_take32(struct arm_cpu *c, unsigned el, unsigned vector, uint32_t syndro
         uint32_t status = fault_status(c, el, vector ? FSC_EXTERNAL + 1 : syndrome, e.vector == 0x10);
 
         if (e.vector == 0x10) {
-            c->sys.dfsr32[el] = status;
+            c->sys.esr[el] = status;            /* the DFSR is architecturally mapped to it */
             if (!vector)
                 c->sys.far[el] = (c->sys.far[el] & ~(uint64_t)UINT32_MAX) | (uint32_t)far;
         } else {
-            c->sys.ifsr32[el] = esr_ec(syndrome) == EC_BKPT32 ? fault_status(c, el, FSC_DEBUG, false) : status;
-            c->sys.far[el] = (c->sys.far[el] & UINT32_MAX) | far << 32;
+            bool bkpt = esr_ec(syndrome) == EC_BKPT32;  /* has no address */
+
+            c->sys.ifsr32[el] = bkpt ? fault_status(c, el, FSC_DEBUG, false) : status;
+            if (!bkpt)
+                c->sys.far[el] = (c->sys.far[el] & UINT32_MAX) | far << 32;
         }
     }
     if (monitor && c->mode32 == M_MON)

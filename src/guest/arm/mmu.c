@@ -632,7 +632,7 @@ static uint32_t access_syndrome(struct arm_cpu *c)
     uint32_t i, size, opc;
     bool sf;
 
-    if (c->aarch32 || !insn_at_pc(c, &i))
+    if (!insn_at_pc(c, &i))
         return 0;
     size = i >> 30;
     if ((i & 0x3f000000) == 0x08000000 && i & 1u << 23) {       /* LDAR, STLR and kin */
@@ -658,6 +658,7 @@ static void record(struct arm_cpu *c, const struct arm_walk *w)
     const struct arm_fault *f = &w->fault;
     unsigned el = arm_sync_target(c), ec;
     uint32_t iss = f->fsc;
+    bool narrow = false;
 
     if (f->stage2)
         el = 2;
@@ -671,9 +672,9 @@ static void record(struct arm_cpu *c, const struct arm_walk *w)
         ec++;
     iss |= (f->s1ptw ? BIT(7) : 0) | (w->access == ACCESS_WRITE && ec >= EC_DABT_LOWER ? BIT(6) : 0);
     if (f->stage2 && !f->s1ptw && ec == EC_DABT_LOWER)
-        iss |= access_syndrome(c);
+        iss |= c->aarch32 ? arm_access_syndrome32(c, &narrow) : access_syndrome(c);
     c->cpu.exception = ARM_EXC_SYNC;
-    c->exc_syndrome = esr_make(ec, iss);
+    c->exc_syndrome = esr_make(ec, iss) & ~(narrow ? (uint32_t)ESR_IL : 0);
     c->exc_far = arm_el_is_64(c, el) && !c->aarch32 ? w->va : (uint32_t)w->va;
     c->exc_target = (uint8_t)el;
     c->exc_hpfar = f->stage2 ? f->ipa >> 12 << 4 : UINT64_MAX;

@@ -61,7 +61,7 @@ struct arm_system {
     uint64_t ttbr0[4], ttbr1[4], tcr[4], tcr2[4], mair[4], amair[4], vttbr, vtcr, dacr[4], prrr[4], nmrr[4];
     uint64_t vsttbr, vstcr;
     uint64_t vbar[4], esr[4], far[4], ifar[4], hpfar, afsr0[4], afsr1[4], par[4], contextidr[4], rmr[4], mvbar;
-    uint64_t ifsr32[4], dfsr32[4], fpexc, teecr, teehbr, cpuacr32;
+    uint64_t ifsr32[4], fpexc, teecr, teehbr, cpuacr32;
     uint64_t csselr[4], vpidr, vmpidr, mpidr, rvbar, cbar, disr, vdisr, vsesr, fgt[5], accdata, scxtnum[4];
     uint64_t rgsr, gcr, tfsr[4], tfsre0, gpt[2], lorc, isr_unused;
     uint64_t impdef[16];

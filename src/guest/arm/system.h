@@ -144,6 +144,7 @@ static inline bool arm_in_host(const struct arm_cpu *c)
     return (c->sys.hcr & (HCR_E2H | HCR_TGE)) == (HCR_E2H | HCR_TGE) && arm_el2_enabled(c);
 }
 unsigned arm_fp_trap_el(const struct arm_cpu *c);       /* EL that FP and SIMD trap to; 0: none */
+bool arm_cpacr_traps(const struct arm_cpu *c);          /* EL1's control of FP and SIMD, at EL1 and EL0 */
 void arm_regs_flush(struct arm_cpu *c);                 /* translations that depend on system registers go */
 void arm_asid_update(struct arm_cpu *c);                /* after TTBR, TCR, CONTEXTIDR changes */
 
@@ -201,6 +202,9 @@ bool arm_desc_read(struct arm_cpu *c, uint64_t phys, unsigned bytes, bool be, ui
 bool arm_desc_cas(struct arm_cpu *c, uint64_t phys, unsigned bytes, bool be, uint64_t old, uint64_t value);     /* false: changed meanwhile */
 void arm_at(struct arm_cpu *c, unsigned mmu, bool write, bool stage12, bool pan);       /* system_at: result to PAR_EL1 */
 uint32_t arm_short_status(unsigned fsc, unsigned domain);       /* DFSR of a short-descriptor regime; exceptions32.c */
+/* access32.c: ISS of a stage 2 data abort; *narrow: of a 16-bit instruction, whose IL is 0. */
+uint32_t arm_access_syndrome32(struct arm_cpu *c, bool *narrow);
+unsigned arm_view64(const struct arm_cpu *c, unsigned r);      /* the X register that r of the current mode is: D1.20.2 */
 void arm_translate_address(struct arm_cpu *c, uint64_t va, unsigned mmu, bool write, bool stage12);
 
 /* ---- system_tlb.c */

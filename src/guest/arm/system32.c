@@ -15,7 +15,7 @@
  * BY_KEY: `at` is the key of the AArch64 register whose row reads and writes it. */
 enum { BANKED = 1, HIGH = 2, BY_KEY = 4, NOP = 8, ZERO = 16, ID = 32, FLUSH = 64 };
 enum { MON = 3 };
-enum { SECURE_ONLY = 2, PL0_CHECK = 4, NSACR_CHECK = 8 };
+enum { SECURE_ONLY = 2, PL0_CHECK = 4, NSACR_CHECK = 8, V8_ONLY = 16 };
 
 struct row32 {
     uint16_t key;
@@ -97,6 +97,8 @@ static void write_hcr32(struct arm_cpu *c, const struct row32 *r, uint64_t v)
 {
     uint64_t old = c->sys.hcr;
 
+    if (!has(c, AF_V8))
+        v &= 0x0fffffff;                /* HCD, TRVM, ... came with Armv8 */
     c->sys.hcr = half_put(old, v, r->kind & HIGH);
     arm_pending_update(c);
     if ((old ^ c->sys.hcr) & (HCR_VM | HCR_PTW | HCR_DC | HCR_TGE))
@@ -200,8 +202,9 @@ static uint64_t read_didr(struct arm_cpu *c, const struct row32 *r)
 #define RW(l) .r = l, .w = l
 #define RO(l) .r = l, .w = SYSREG_NEVER
 #define WO(l) .r = SYSREG_NEVER, .w = l
+/* The last-level forms and stage 2's by address came with Armv8. */
 #define TLBI(opc1, crm, opc2, lev, op1_64, crm_64, op2_64) \
-    { CP(opc1, 8, crm, opc2), WO(lev), .trap = lev == 1 ? T_TTLB : 0, .at = K(1, op1_64, 8, crm_64, op2_64), .write = op_tlbi }
+    { CP(opc1, 8, crm, opc2), WO(lev), .where = opc2 == 5 || opc2 == 7 || crm == 0 || crm == 4 ? V8_ONLY : 0, .trap = lev == 1 ? T_TTLB : 0, .at = K(1, op1_64, 8, crm_64, op2_64), .write = op_tlbi }
 #define CACHE(crm, opc2, tr) { CP(0, 7, crm, opc2), WO(1), .kind = NOP, .trap = tr }
 
 /* PMEVCNTR, PMEVTYPER */
@@ -243,7 +246,7 @@ static const struct row32 cp15[] = {
     { CP(4, 2, 1, 2), RW(2), .feature = AF_VE32, .kind = FLUSH, .at = F(vtcr) },
     { CP(0, 3, 0, 0), RW(1), .kind = BANKED | FLUSH, .trap = T_VM, .at = F(dacr) },
     /* faults */
-    { CP(0, 5, 0, 0), RW(1), .kind = BANKED, .trap = T_VM, .at = F(dfsr32) }, { CP(0, 5, 0, 1), RW(1), .kind = BANKED, .trap = T_VM, .at = F(ifsr32) },
+    { CP(0, 5, 0, 0), RW(1), .kind = BANKED, .trap = T_VM, .at = F(esr) }, { CP(0, 5, 0, 1), RW(1), .kind = BANKED, .trap = T_VM, .at = F(ifsr32) },
     { CP(0, 5, 1, 0), RW(1), .kind = BANKED, .trap = T_VM, .at = F(afsr0) }, { CP(0, 5, 1, 1), RW(1), .kind = BANKED, .trap = T_VM, .at = F(afsr1) },
     { CP(4, 5, 1, 0), RW(2), .feature = AF_VE32, .at = F(afsr0[2]) }, { CP(4, 5, 1, 1), RW(2), .feature = AF_VE32, .at = F(afsr1[2]) },
     { CP(4, 5, 2, 0), RW(2), .feature = AF_VE32, .at = F(esr[2]) },
@@ -253,8 +256,8 @@ static const struct row32 cp15[] = {
     { CP(4, 6, 0, 4), RW(2), .feature = AF_VE32, .at = F(hpfar) },
     /* caches, barriers, address translation */
     { CP(0, 7, 0, 4), WO(1), .kind = NOP },
-    CACHE(1, 0, 0), CACHE(1, 6, 0), CACHE(5, 0, 0), CACHE(5, 1, 0), CACHE(5, 6, 0), CACHE(5, 7, 0), CACHE(6, 1, 0), CACHE(6, 2, T_SW),
-    CACHE(10, 1, 0), CACHE(10, 2, T_SW), CACHE(11, 1, 0), CACHE(13, 1, 0), CACHE(14, 1, 0), CACHE(14, 2, T_SW),
+    CACHE(1, 0, T_PU), CACHE(1, 6, 0), CACHE(5, 0, T_PU), CACHE(5, 1, T_PU), CACHE(5, 6, 0), CACHE(5, 7, 0), CACHE(6, 1, T_PC), CACHE(6, 2, T_SW),
+    CACHE(10, 1, T_PC), CACHE(10, 2, T_SW), CACHE(11, 1, T_PU), CACHE(13, 1, 0), CACHE(14, 1, T_PC), CACHE(14, 2, T_SW),
     { CP(0, 7, 5, 4), WO(0), .kind = NOP, .where = PL0_CHECK }, { CP(0, 7, 10, 4), WO(0), .kind = NOP, .where = PL0_CHECK },
     { CP(0, 7, 10, 5), WO(0), .kind = NOP, .where = PL0_CHECK },
     { CP(0, 7, 4, 0), RW(1), .kind = BANKED, .at = F(par) },
@@ -316,7 +319,7 @@ static const struct row32 cp15_64[] = {
     { CP64(1, 2), RW(1), .kind = BANKED, .feature = AF_LPAE, .trap = T_VM, .at = F(ttbr1), .write = write_ttbr32 },
     { CP64(4, 2), RW(2), .feature = AF_VE32, .kind = FLUSH, .at = F(ttbr0[2]) }, { CP64(6, 2), RW(2), .feature = AF_VE32, .kind = FLUSH, .at = F(vttbr) },
     { CP64(0, 7), RW(1), .kind = BANKED, .feature = AF_LPAE, .at = F(par) },
-    { CP64(0, 9), RW(0), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .where = PL0_CHECK, .at = K(3, 3, 9, 13, 0) },
+    { CP64(0, 9), RW(0), .kind = BY_KEY, .feature = AF_PMU, .trap = T_PM, .where = PL0_CHECK | V8_ONLY, .at = K(3, 3, 9, 13, 0) },
     { CP64(0, 14), RO(0), .feature = AF_GENERIC_TIMER, .where = PL0_CHECK, .read = read_cntpct32 },
     { CP64(1, 14), RO(0), .feature = AF_GENERIC_TIMER, .where = PL0_CHECK, .read = read_cntvct32 },
     { CP64(2, 14), RW(0), .feature = AF_GENERIC_TIMER, .where = PL0_CHECK, .at = ARM_TIMER_PHYS | 16, .read = read_timer32, .write = write_timer32 },
@@ -342,8 +345,10 @@ static const struct row32 cp14[] = {
                { CP(0, 0, n, 6), RW(1), .trap = T_DA, .at = F(dbgwvr[n]) }, { CP(0, 0, n, 7), RW(1), .trap = T_DA, .at = F(dbgwcr[n]) }
     DBG(0), DBG(1), DBG(2), DBG(3), DBG(4), DBG(5),
     { CP(6, 0, 0, 0), RW(1), .feature = AF_THUMBEE, .at = F(teecr) }, { CP(6, 1, 0, 0), RW(0), .feature = AF_THUMBEE, .at = F(teehbr) },
-    { CP(7, 0, 0, 0), RO(0), .kind = ZERO }, { CP(7, 1, 0, 0), RW(1), .kind = ZERO | NOP }, { CP(7, 2, 0, 0), RW(1), .kind = ZERO | NOP },
+    { CP(7, 0, 0, 0), RO(0), .kind = ZERO, .trap = T_TID0 }, { CP(7, 1, 0, 0), RW(1), .kind = ZERO | NOP }, { CP(7, 2, 0, 0), RW(1), .kind = ZERO | NOP },
 };
+
+static const struct row32 cp14_64[] = { { CP64(0, 1), RO(0), .kind = ZERO, .trap = T_DRA }, { CP64(0, 2), RO(0), .kind = ZERO, .trap = T_DRA } };
 
 static const struct row32 *find_in(const struct row32 *rows, size_t n, unsigned key)
 {
@@ -373,15 +378,16 @@ static struct access32 decode32(uint32_t raw, bool write, bool wide)
     return a;
 }
 
-/* ESR_ELx of EC 3 to 6, 12: condition in force, registers, direction. */
-static uint32_t syndrome32(const struct arm_cpu *c, const struct access32 *a)
+/* ESR_ELx or HSR of EC 3 to 6, 12: registers, direction. The condition has been met: always. AArch64 sees its own names of
+ * the registers. */
+static uint32_t syndrome32(const struct arm_cpu *c, const struct access32 *a, bool to64)
 {
-    unsigned cond = c->thumb ? c->it ? c->it >> 4 : 14 : a->raw >> 28, ec;
-    uint32_t iss = BIT(24) | cond << 20 | (a->raw >> 12 & 15) << 5 | a->crm << 1 | !a->write;
+    unsigned rt = a->raw >> 12 & 15, rt2 = a->raw >> 16 & 15, ec;
+    uint32_t iss = BIT(24) | 14 << 20 | (to64 ? arm_view64(c, rt) : rt) << 5 | a->crm << 1 | !a->write;
 
     if (a->wide) {
         ec = a->cp == 14 ? EC_CP14_RRT : EC_CP15_RRT;
-        iss |= a->opc1 << 16 | (a->raw >> 16 & 15) << 10;
+        iss |= a->opc1 << 16 | (to64 ? arm_view64(c, rt2) : rt2) << 10;
     } else {
         ec = a->cp == 14 ? EC_CP14_RT : EC_CP15_RT;
         iss |= a->opc2 << 17 | a->opc1 << 14 | a->crn << 10;
@@ -394,7 +400,7 @@ _Noreturn static void trap32(struct arm_cpu *c, const struct access32 *a, unsign
     /* To a level that uses AArch32 below Hyp: an undefined instruction. */
     if (el == SYSREG_UNDEFINED || (el != 2 && !arm_el_is_64(c, el)))
         arm_raise_undefined(c);
-    arm_raise_el(c, el, syndrome32(c, a), 0);
+    arm_raise_el(c, el, syndrome32(c, a, arm_el_is_64(c, el)), 0);
 }
 
 /* What EL0 may use: CP15 barriers (SCTLR.CP15BEN), counters and timers (CNTKCTL), performance monitors (PMUSERENR). */
@@ -428,15 +434,26 @@ static bool hyp_timer_trap(const struct arm_cpu *c, const struct access32 *a)
     return (counter && !(c->sys.cnthctl & 1)) || (timer && !(c->sys.cnthctl & 2));
 }
 
+/* HSTR.Tn: all of a primary register, before anything else (AArch32.CheckCP15InstrCoarseTraps()); of EL0's accesses those that are
+ * not undefined there. HCR.TIDCP: what implementations define. */
+static void coarse_traps(struct arm_cpu *c, const struct access32 *a)
+{
+    static const uint16_t impdef[12] = { [9] = 0x01e7, [10] = 0x0113, [11] = 0x81ff };  /* CRm, by CRn */
+
+    if (a->cp != 15 || c->el > 1 || !arm_el2_enabled(c) || arm_in_host(c))
+        return;
+    if (c->sys.hstr & 0xbfef & BIT(a->wide ? a->crm : a->crn))          /* T4 and T14 do nothing */
+        trap32(c, a, 2);
+    if (c->el && !a->wide && a->crn < 12 && arm_hcr(c) & HCR_TIDCP && impdef[a->crn] >> a->crm & 1)
+        trap32(c, a, 2);
+}
+
 static void check32(struct arm_cpu *c, const struct access32 *a, const struct row32 *r)
 {
     unsigned least = a->write ? r->w : r->r, el;
     bool hyp = (a->wide ? a->opc1 == 4 || a->opc1 == 6 : a->opc1 == 4 && a->crn != 15);
 
-    /* HSTR.Tn: all of a primary register */
-    if (a->cp == 15 && c->el < 2 && arm_el2_enabled(c) && !arm_in_host(c) && c->sys.hstr >> (a->wide ? a->crm : a->crn) & 1)
-        trap32(c, a, 2);
-    if (r->feature && !has(c, r->feature))
+    if ((r->feature && !has(c, r->feature)) || (r->where & V8_ONLY && !has(c, AF_V8)))
         arm_raise_undefined(c);
     if (least == SYSREG_NEVER || c->el < least)
         arm_raise_undefined(c);
@@ -448,6 +465,8 @@ static void check32(struct arm_cpu *c, const struct access32 *a, const struct ro
         arm_raise_undefined(c);
     if (r->where & PL0_CHECK && (el = check_pl0(c, a)))
         trap32(c, a, el);
+    if (!c->el)
+        coarse_traps(c, a);
     if (hyp_timer_trap(c, a))
         trap32(c, a, 2);
     if (r->trap && (el = arm_sysreg_trapped(c, r->trap, a->write)))
@@ -481,7 +500,7 @@ static const struct row32 *row_of(struct arm_cpu *c, const struct access32 *a)
     const struct row32 *r;
 
     if (a->cp == 14)
-        r = a->wide ? NULL : find_in(cp14, G_N_ELEMENTS(cp14), a->key);
+        r = a->wide ? find_in(cp14_64, G_N_ELEMENTS(cp14_64), a->key) : find_in(cp14, G_N_ELEMENTS(cp14), a->key);
     else if (a->cp == 15)
         r = a->wide ? find_in(cp15_64, G_N_ELEMENTS(cp15_64), a->key) : find_in(cp15, G_N_ELEMENTS(cp15), a->key);
     else
@@ -491,8 +510,6 @@ static const struct row32 *row_of(struct arm_cpu *c, const struct access32 *a)
 
 _Noreturn static void unknown32(struct arm_cpu *c, const struct access32 *a)
 {
-    if (a->cp == 15 && !a->wide && c->el < 2 && arm_hcr(c) & HCR_TIDCP && (a->crn == 9 || a->crn == 10 || a->crn == 11))
-        trap32(c, a, 2);
     log_at(LOG_UNIMP, "arm cpu %d: %s of p%u, %u, c%u, c%u, %u%s\n", c->cpu.index, a->write ? "write" : "read", a->cp, a->opc1, a->crn,
            a->crm, a->opc2, a->wide ? " (64 bits)" : "");
     arm_raise_undefined(c);
@@ -503,6 +520,8 @@ static uint64_t read32(struct arm_cpu *c, const struct access32 *a)
     const struct row32 *r;
     uint64_t v = 0;
 
+    if (c->el == 1)
+        coarse_traps(c, a);
     if (gic32(c, a, &v))
         return v;
     /* ID registers: as AArch64 has them, c1 and c2 and what is reserved behind */
@@ -536,6 +555,8 @@ static void write32(struct arm_cpu *c, const struct access32 *a, uint64_t v)
     const struct row32 *r;
     uint64_t *p;
 
+    if (c->el == 1)
+        coarse_traps(c, a);
     if (gic32(c, a, &v))
         return;
     r = row_of(c, a);
@@ -591,12 +612,19 @@ void arm_helper_cp_write64(struct cpu *cpu, uint32_t raw, uint64_t v)
 enum { VFP_FPSID = 0, VFP_FPSCR = 1, VFP_MVFR2 = 5, VFP_MVFR1 = 6, VFP_MVFR0 = 7, VFP_FPEXC = 8 };
 enum { FPSCR_CONTROL = 0x07f79f00 };
 
-static void check_vfp(struct arm_cpu *c, unsigned reg)
+static bool vfp_register(const struct arm_cpu *c, unsigned reg)
+{
+    return reg <= VFP_FPSCR || (reg >= VFP_MVFR1 && reg <= VFP_FPEXC) || (reg == VFP_MVFR2 && has(c, AF_V8));
+}
+
+static void check_vfp(struct arm_cpu *c, unsigned reg, unsigned rt, bool write)
 {
     unsigned el = arm_fp_trap_el(c);
 
+    if (!vfp_register(c, reg))
+        arm_raise_undefined(c);
     if (el)
-        arm_raise_el(c, el, esr_make(EC_FP, BIT(24) | 14 << 20), 0);
+        arm_helper_exception_el(&c->cpu, el, esr_make(EC_FP, BIT(24) | 14 << 20));
     if (reg == VFP_FPSCR) {
         if (!(c->sys.fpexc & BIT(30)) && !arm_el_is_64(c, 1))
             arm_raise_undefined(c);
@@ -604,8 +632,9 @@ static void check_vfp(struct arm_cpu *c, unsigned reg)
     }
     if (c->el == 0)
         arm_raise_undefined(c);
-    if (c->el == 1 && arm_hcr(c) & (reg == VFP_FPSID ? HCR_TID0 : reg == VFP_FPEXC ? 0 : HCR_TID3))
-        arm_raise_el(c, 2, esr_make(EC_CP10_ID, BIT(24) | 14 << 20 | (uint32_t)reg << 10 | 1), 0);
+    if (c->el == 1 && !write && arm_hcr(c) & (reg == VFP_FPSID ? HCR_TID0 : reg == VFP_FPEXC ? 0 : HCR_TID3))
+        arm_raise_el(c, 2, esr_make(EC_CP10_ID, BIT(24) | 14 << 20 | 7 << 14 | (uint32_t)reg << 10 |
+                                                    (arm_el_is_64(c, 2) ? arm_view64(c, rt) : rt) << 5 | 1), 0);
 }
 
 uint32_t arm_helper_vmrs(struct cpu *cpu, uint32_t raw)
@@ -613,21 +642,15 @@ uint32_t arm_helper_vmrs(struct cpu *cpu, uint32_t raw)
     struct arm_cpu *c = arm(cpu);
     unsigned reg = raw >> 16 & 15;
 
-    check_vfp(c, reg);
+    check_vfp(c, reg, raw >> 12 & 15, false);
     switch (reg) {
     case VFP_FPSID: return (uint32_t)arm_id(c, K(3, 7, 0, 0, 0));
     case VFP_FPSCR: return (arm_fpsr(c) & ~(uint32_t)FPSCR_CONTROL) | (c->fpcr & FPSCR_CONTROL);
     case VFP_MVFR0: return (uint32_t)arm_id(c, K(3, 0, 0, 3, 0));
     case VFP_MVFR1: return (uint32_t)arm_id(c, K(3, 0, 0, 3, 1));
     case VFP_FPEXC: return (uint32_t)c->sys.fpexc;
-    case VFP_MVFR2:
-        if (has(c, AF_V8))
-            return (uint32_t)arm_id(c, K(3, 0, 0, 3, 2));
-        break;
-    default:
-        break;
+    default:        return (uint32_t)arm_id(c, K(3, 0, 0, 3, 2));
     }
-    arm_raise_undefined(c);
 }
 
 void arm_helper_vmsr(struct cpu *cpu, uint32_t raw, uint32_t v)
@@ -635,7 +658,7 @@ void arm_helper_vmsr(struct cpu *cpu, uint32_t raw, uint32_t v)
     struct arm_cpu *c = arm(cpu);
     unsigned reg = raw >> 16 & 15;
 
-    check_vfp(c, reg);
+    check_vfp(c, reg, raw >> 12 & 15, true);
     switch (reg) {
     case VFP_FPSCR:
         arm_set_fpsr(c, v & ~(uint32_t)FPSCR_CONTROL);
@@ -644,9 +667,7 @@ void arm_helper_vmsr(struct cpu *cpu, uint32_t raw, uint32_t v)
     case VFP_FPEXC:
         c->sys.fpexc = v & BIT(30);
         return;
-    case VFP_FPSID: case VFP_MVFR0: case VFP_MVFR1: case VFP_MVFR2:
-        return;                 /* read-only: ignored */
-    default:
-        arm_raise_undefined(c);
+    default:                    /* FPSID, MVFRn are read-only: ignored */
+        return;
     }
 }

@@ -543,6 +543,7 @@ unsigned arm_sysreg_trapped(const struct arm_cpu *c, unsigned trap, bool write)
         [T_VM] = { HCR_TRVM, HCR_TVM }, [T_TID1] = { HCR_TID1, HCR_TID1 }, [T_TID2] = { HCR_TID2, HCR_TID2 },
         [T_TID3] = { HCR_TID3, HCR_TID3 }, [T_ACR] = { HCR_TACR, HCR_TACR }, [T_LOR] = { HCR_TLOR, HCR_TLOR },
         [T_ERR] = { HCR_TERR, HCR_TERR }, [T_TTLB] = { HCR_TTLB, HCR_TTLB }, [T_SW] = { HCR_TSW, HCR_TSW },
+        [T_PC] = { HCR_TPCP, HCR_TPCP }, [T_PU] = { HCR_TPU, HCR_TPU }, [T_TID0] = { HCR_TID0, HCR_TID0 },
     };
     static const struct { uint64_t mdcr2, mdcr3; } debug_bits[TRAP_KINDS] = {
         /* MDCR_EL2.TDE stands for the other debug traps, too */
@@ -779,7 +780,6 @@ void arm_sysregs_reset(struct arm_cpu *c)
     s->cptr[3] = 0;
     s->scr = 0;
     s->hcr = has(c, AF_AArch64) && !has(c, AF_EL1_32) ? HCR_RW : 0;
-    s->fpexc = has(c, AF_AArch64) ? BIT(30) : 0;
     atomic_fetch_and(&s->lines, (1u << ARM_LINE_COUNT) - 1);
     arm_pmu_reset(c);
 }

@@ -6,7 +6,7 @@
 
 /* Kinds of traps to EL2 and EL3 that many registers share. */
 enum arm_trap { T_NONE, T_VM, T_TID1, T_TID2, T_TID3, T_ACR, T_CPACR, T_LOR, T_ERR, T_APK, T_DA, T_DOSA, T_DRA, T_PM, T_PMCR,
-                T_TTLB, T_SW, TRAP_KINDS };
+                T_TTLB, T_SW, T_PC, T_PU, T_TID0, TRAP_KINDS };
 enum { SYSREG_NEVER = 4, SYSREG_HIGHEST = 5 /* the highest level there is */ };
 enum { SYSREG_UNDEFINED = 16, SYSREG_FP = 32 };         /* answers of check(), besides a level */
 

@@ -1,0 +1,71 @@
+/* AArch64 EL2 or EL3 as the top of mixed.c. */
+#include "mixed.h"
+
+#define UART (*(volatile uint32_t *)0x09000000)
+const struct rows32 *const rows32_p = (const struct rows32 *)ROWS32_AT;
+unsigned top;
+void enter(void);
+_Noreturn void done(void);
+void taken(unsigned slot);
+void main(void);
+
+void put(char c) { UART = (unsigned char)c; }
+uint32_t cp_ifar(void) { return (uint32_t)(GET(FAR) >> 32); }
+uint32_t cp_dfar(void) { return (uint32_t)GET(FAR); }
+void set_scr(uint32_t v) { SET(SCR, v); }
+
+#define EITHER_GET(r) ({ uint64_t e_; if (top == 2) __asm__ volatile("mrs %0, " #r "_EL2" : "=r"(e_)); else __asm__ volatile("mrs %0, " #r "_EL3" : "=r"(e_)); e_; })
+#define EITHER_SET(r, v) do { if (top == 2) __asm__ volatile("msr " #r "_EL2, %0" :: "r"((uint64_t)(v))); \
+                              else __asm__ volatile("msr " #r "_EL3, %0" :: "r"((uint64_t)(v))); } while (0)
+void set_return(uint64_t pc) { EITHER_SET(ELR, pc); }
+void set_spsr(uint32_t v) { EITHER_SET(SPSR, v); }
+
+void go(uint32_t cpsr, uint32_t fn, uint32_t r0)
+{
+    set_top_reg(0, r0);
+    EITHER_SET(SPSR, cpsr | (fn & 1) << 5);
+    EITHER_SET(ELR, fn & ~1u);
+    enter();
+}
+
+/* At the top itself: an illegal return stays here, with PSTATE.IL set. */
+static void at_the_top(unsigned slot)
+{
+    line("exception at the top", slot);
+    line("ESR", EITHER_GET(ESR));
+    if (EITHER_GET(ESR) >> 26 == 0xe)
+        leave();
+    line("ELR", EITHER_GET(ELR));
+    line("FAR", EITHER_GET(FAR));
+    done();
+}
+
+void taken(unsigned slot)
+{
+    static const uint8_t vector[] = { VEC_SYNC, VEC_IRQ, VEC_FIQ, VEC_SERROR };
+    struct taken t = { vector[slot & 3], 0, (uint32_t)EITHER_GET(SPSR), EITHER_GET(FAR), EITHER_GET(ELR) };
+
+    if (slot < 12)
+        at_the_top(slot);
+    if (t.vector == VEC_SYNC || t.vector == VEC_SERROR)
+        t.esr = (uint32_t)EITHER_GET(ESR);
+    on_exception(&t);
+}
+
+void machine_tests(void) { }
+
+void show_spsrs(void)
+{
+    line("SPSR_irq", GET(SPSR_IRQ));
+    line("SPSR_abt", GET(SPSR_ABT));
+    line("SPSR_fiq", GET(SPSR_FIQ));
+}
+
+void main(void)
+{
+    uint64_t el;
+
+    __asm__("mrs %0, CurrentEL" : "=r"(el));
+    top = (unsigned)el >> 2;
+    main_tests();
+}
