@@ -6,7 +6,7 @@
 #   guest.sh debian-test, debian-test-arm64, debian-test-armhf, debian-test-riscv64   the same with compilers, python3, openssl and
 #                          stress-ng
 #   guest.sh chroot ARCH   a Debian tree for user mode, set up under rhea-user: arm64, armhf, armel, i386, amd64, riscv64 (Debian 13)
-#   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa compares with
+#   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa and make bench compare with
 #   guest.sh runtimes ARCH language runtimes of Debian 13 for arm64, amd64, armhf, riscv64: a folder for rhea-user's -L
 #   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer;
 #                          of other machines: arm64-cloud, arm64-trixie, armhf ... (see kernel_rows)
@@ -108,10 +108,10 @@ fetch() { # suite directory package-pattern [architecture]
 }
 
 qemu_user() { # the few programs of a large package that the tests run
-    local out=$cache/qemu-user-v$version tmp=$cache/qemu-user.tmp
+    local out=$cache/qemu-10-user-v$version tmp=$cache/qemu-user.tmp
     rm -rf "$tmp" "$out"; mkdir -p "$tmp"
     progress "Fetching QEMU's user-mode emulators" fetch trixie "$tmp/pkg" qemu-user
-    mv "$tmp"/pkg/usr/bin/qemu-{aarch64,arm,riscv32,riscv64} "$tmp/"
+    mv "$tmp"/pkg/usr/bin/qemu-{x86_64,i386,aarch64,arm,riscv32,riscv64} "$tmp/"
     rm -rf "$tmp/pkg"; touch "$tmp/done"; mv "$tmp" "$out"
 }
 
@@ -273,7 +273,7 @@ chroot)
     make_once "$cache/chroot-$2-v$version" chroot_tree "chroot-$2" "$suite" "$2" stress-ng,openssl,sqlite3 ;;
 riscv-firmware) make_once "$cache/riscv-firmware-v$version" riscv_firmware ;;
 efi) make_once "$cache/kernel-$2-v$version" kernel "$2" >/dev/null; make_once "$cache/efi-$2-$3-v$version" efi "$2" "$3" ;;
-qemu-user) make_once "$cache/qemu-user-v$version" qemu_user ;;
+qemu-user) make_once "$cache/qemu-10-user-v$version" qemu_user ;;
 runtimes) make_once "$cache/runtimes-$2-v$version" runtimes "$2" ;;
 kernel) make_once "$cache/kernel-${2:-cloud}-v$version" kernel "${2:-cloud}" ;;
 *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;

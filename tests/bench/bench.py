@@ -77,20 +77,25 @@ def machine(emulator, smp=1, memory="512M", extra=(), guest="x86_64"):
     return argv + list(extra)
 
 
-def row(name, values, unit="s", smaller_is_better=True):
-    """values: {emulator: [figures]}"""
+COLUMNS = ("rhea", "qemu", "native")
+
+
+def row(name, values, unit="s", smaller_is_better=True, columns=COLUMNS):
+    """values: {emulator: [figures]}. A ratio for each column called qemu..."""
     mid = {k: statistics.median(v) for k, v in values.items() if v}
-    cells = "".join(f"{mid[k]:>12.4g}" if k in mid else f"{'-':>12}" for k in ("rhea", "qemu", "native"))
-    ratio = ""
-    if "rhea" in mid and "qemu" in mid and mid["rhea"] and mid["qemu"]:
-        r = mid["qemu"] / mid["rhea"] if smaller_is_better else mid["rhea"] / mid["qemu"]
-        ratio = f"{r:>9.2f}x"
-    print(f"{name:<34}{cells}{ratio}   {unit}", flush=True)
+    cells = "".join(f"{mid[k]:>12.4g}" if k in mid else f"{'-':>12}" for k in columns)
+    for k in columns:
+        if k.startswith("qemu"):
+            known = mid.get("rhea") and mid.get(k)
+            r = (mid[k] / mid["rhea"] if smaller_is_better else mid["rhea"] / mid[k]) if known else None
+            cells += f"{r:>{len(k) + 5}.2f}x" if known else " " * (len(k) + 6)
+    print(f"{name:<34}{cells}   {unit}", flush=True)
     return mid
 
 
-def head(title):
-    print(f"\n{title:<34}{'rhea':>12}{'qemu':>12}{'native':>12}{'qemu/rhea':>10}", flush=True)
+def head(title, columns=COLUMNS):
+    ratios = "".join(f" {k}/rhea" for k in columns if k.startswith("qemu"))
+    print(f"\n{title:<34}" + "".join(f"{k:>12}" for k in columns) + ratios, flush=True)
 
 
 def boot(guest, k, emulator, smp, append="", initrd=None, memory="512M", timeout=600):

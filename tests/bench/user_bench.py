@@ -1,8 +1,9 @@
-"""User mode beside Debian's qemu-user and the host: start-up of a trivial program, what programs ask of the kernel, the set of
+"""User mode beside Debian's qemu-user, bookworm's and trixie's, and the host: start-up of a trivial program, what programs ask of the kernel, the set of
 CPU programs, for each guest; compilers and language runtimes, and what they take when their translations were kept (-cache)."""
 import glob
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import time
@@ -18,6 +19,16 @@ NODE = "let d={};for(let n=0;n<4e6;n++)d[n%977]=(d[n%977]||0)+n*n%7;console.log(
 LUA = "local d={} for n=0,2e6 do d[n%977]=(d[n%977] or 0)+n*n%7 end print(#d)"
 
 
+COLUMNS = ("rhea", "qemu", "qemu 10", "native")
+
+
+def emulators(build, guest, *options):
+    fetch = os.path.join(here, "..", "..", "tools", "guest.sh")
+    ten = subprocess.run([fetch, "qemu-user"], check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+    return {"rhea": [os.path.join(build, "bin", "rhea-" + guest), *options], "qemu": [f"qemu-{guest}-static", *options],
+            "qemu 10": [os.path.join(ten, "qemu-" + guest), *options]}
+
+
 def compiled(work, guest, name):
     out = os.path.join(work, f"{name}-{guest}")
     subprocess.run([COMPILERS[guest], "-O2", "-static", "-pthread", "-o", out, os.path.join(here, name + ".c"), "-lm"], check=True)
@@ -26,7 +37,7 @@ def compiled(work, guest, name):
 
 def bench(build, work, runs, row, head, guest):
     """row(name, {emulator: [figures]}, unit), head(title): bench.py's."""
-    who = {"rhea": [os.path.join(build, "bin", "rhea-" + guest)], "qemu": [f"qemu-{guest}-static"]}
+    who = emulators(build, guest)
     kernel, programs = (compiled(work, guest, name) for name in ("user_kernel", "programs"))
     host = {name: compiled(work, "x86_64", name) for name in ("user_kernel", "programs")}
     times = {}
@@ -35,11 +46,13 @@ def bench(build, work, runs, row, head, guest):
         times.setdefault(name, {}).setdefault(emulator, []).append(seconds)
 
     def output(emulator, path):
-        text = subprocess.run([*who.get(emulator, []), path], check=True, capture_output=True, text=True, timeout=900).stdout
+        """As binfmt_misc has it, a child of an emulated program is run by the emulator."""
+        env = {**os.environ, "RUNNER": shutil.which(who[emulator][0])} if emulator.startswith("qemu") else None
+        text = subprocess.run([*who.get(emulator, []), path], check=True, capture_output=True, text=True, timeout=900, env=env).stdout
         for m in re.finditer(r"^([\w-]+) (\d+\.\d{6})", text, re.M):
             take(m[1], emulator, float(m[2]))
     for _ in range(runs):
-        for emulator in ("rhea", "qemu", "native"):
+        for emulator in COLUMNS:
             native = emulator == "native"
             start = time.monotonic()
             for _ in range(STARTS):
@@ -47,13 +60,11 @@ def bench(build, work, runs, row, head, guest):
             take("start-up", emulator, (time.monotonic() - start) / STARTS)
             output(emulator, host["user_kernel"] if native else kernel)
             output(emulator, host["programs"] if native else programs)
-    head(f"{guest}: programs of user mode")
-    logs = []
-    for name, values in times.items():
-        mid = row(name, values, "s")
-        if "rhea" in mid and "qemu" in mid and mid["rhea"]:
-            logs.append(mid["qemu"] / mid["rhea"])
-    print(f"  {'geometric mean of all':<66}{statistics.geometric_mean(logs):>9.2f}x", flush=True)
+    head(f"{guest}: programs of user mode", COLUMNS)
+    mids = [row(name, values, "s", columns=COLUMNS) for name, values in times.items()]
+    for rival in ("qemu", "qemu 10"):
+        ratios = [mid[rival] / mid["rhea"] for mid in mids if mid.get("rhea") and mid.get(rival)]
+        print(f"  geometric mean of all, {rival}/rhea: {statistics.geometric_mean(ratios):.2f}", flush=True)
     languages(build, work, runs, row, guest)
 
 
@@ -91,7 +102,7 @@ def languages(build, work, runs, row, guest):
     for name, program, args in rows:
         if not program:
             continue
-        who = {"rhea": [os.path.join(build, "bin", "rhea-" + guest), "-L", root], "qemu": [f"qemu-{guest}-static", "-L", root]}
+        who = emulators(build, guest, "-L", root)
         who["again"] = [*who["rhea"], "-cache", kept]
         if guest == "x86_64":
             who["native"] = []
@@ -103,5 +114,6 @@ def languages(build, work, runs, row, guest):
                 r = subprocess.run([*prefix, program, *args], capture_output=True, timeout=900)
                 if r.returncode == 0:           # some of them are beyond some emulators
                     times[e].append(time.monotonic() - start)
-        row(name, {e: times[e] for e in times if e != "again"}, "s")
-        row(name + ", kept", {"rhea": times["again"], "qemu": times["qemu"], "native": times.get("native")}, "s")
+        kept_times = {**times, "rhea": times["again"]}
+        row(name, times, "s", columns=COLUMNS)
+        row(name + ", kept", kept_times, "s", columns=COLUMNS)
