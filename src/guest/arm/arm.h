@@ -230,6 +230,7 @@ _Noreturn void arm_raise(struct arm_cpu *c, uint32_t syndrome, uint64_t far);
 _Noreturn void arm_raise_undefined(struct arm_cpu *c);
 uint32_t arm_fpsr(struct arm_cpu *c);                   /* with sticky flags collected; fp.c */
 void arm_set_fpsr(struct arm_cpu *c, uint32_t v);
+enum { FPSCR_CONTROL = 0x07ff9f00 };    /* those bits of AArch32's FPSCR that are FPCR's; the others are FPSR's. DDI 0487 G8.2.53 */
 void arm_set_fpcr(struct arm_cpu *c, uint32_t v);       /* and the host's control and float_status that follow */
 /* The interrupt controller's lines to a CPU; any thread. */
 enum arm_line { ARM_LINE_IRQ, ARM_LINE_FIQ, ARM_LINE_VIRQ, ARM_LINE_VFIQ, ARM_LINE_SERROR, ARM_LINE_COUNT };

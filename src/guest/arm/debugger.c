@@ -17,7 +17,7 @@ static uint64_t value_of(struct arm_cpu *c, const struct debug_reg *r)
     case KIND_FPCR: return c->fpcr;
     case KIND_TLS: return c->aarch32 ? c->sys.tpidrro : c->sys.tpidr[0];
     case KIND_D: return r->index & 1 ? c->q[r->index / 2].hi : c->q[r->index / 2].lo;
-    case KIND_FPSCR: return (arm_fpsr(c) & 0xf800009f) | (c->fpcr & 0x07f79f00);
+    case KIND_FPSCR: return (arm_fpsr(c) & ~(uint32_t)FPSCR_CONTROL) | (c->fpcr & FPSCR_CONTROL);
     default: return 0;
     }
 }
@@ -73,8 +73,8 @@ static void set(struct cpu *cpu, const struct debug_reg *r, const uint8_t *in)
             c->q[r->index / 2].lo = v;
         break;
     case KIND_FPSCR:
-        arm_set_fpsr(c, (uint32_t)v & 0xf800009f);
-        arm_set_fpcr(c, (uint32_t)v & 0x07f79f00);
+        arm_set_fpsr(c, (uint32_t)v & ~(uint32_t)FPSCR_CONTROL);
+        arm_set_fpcr(c, (uint32_t)v & FPSCR_CONTROL);
         break;
     }
 }

@@ -610,7 +610,6 @@ void arm_helper_cp_write64(struct cpu *cpu, uint32_t raw, uint64_t v)
 /* ---- VMRS, VMSR: G1.13.4; register in bits 19:16 */
 
 enum { VFP_FPSID = 0, VFP_FPSCR = 1, VFP_MVFR2 = 5, VFP_MVFR1 = 6, VFP_MVFR0 = 7, VFP_FPEXC = 8 };
-enum { FPSCR_CONTROL = 0x07f79f00 };
 
 static bool vfp_register(const struct arm_cpu *c, unsigned reg)
 {

@@ -508,7 +508,7 @@ static bool push32(struct cpu *cpu, const struct signal_frame *f)
     fr.vfp.magic = VFP_MAGIC;
     fr.vfp.size = sizeof(fr.vfp);
     memcpy(fr.vfp.d, c->q, sizeof(fr.vfp.d));
-    fr.vfp.fpscr = (arm_fpsr(c) & 0xf800009f) | (c->fpcr & 0x07f79f00);
+    fr.vfp.fpscr = (arm_fpsr(c) & ~(uint32_t)FPSCR_CONTROL) | (c->fpcr & FPSCR_CONTROL);
     fr.vfp.fpexc = 0x40000000;
     cpu_probe(cpu, sp, (unsigned)(uc - sp + sizeof(fr)), true, 0);
     if (rt)
@@ -540,8 +540,8 @@ static bool pop32(struct cpu *cpu, bool rt, struct signal_return *out)
     cpu_load_bytes(cpu, sp + (rt ? 128 : 0), &fr, sizeof(fr), 0);
     if (fr.vfp.magic == VFP_MAGIC && fr.vfp.size == sizeof(fr.vfp)) {
         memcpy(c->q, fr.vfp.d, sizeof(fr.vfp.d));
-        arm_set_fpsr(c, fr.vfp.fpscr & 0xf800009f);
-        arm_set_fpcr(c, fr.vfp.fpscr & 0x07f79f00);
+        arm_set_fpsr(c, fr.vfp.fpscr & ~(uint32_t)FPSCR_CONTROL);
+        arm_set_fpcr(c, fr.vfp.fpscr & FPSCR_CONTROL);
     }
     for (unsigned n = 0; n < 15; n++)
         c->x[n] = fr.r[n];

@@ -6,7 +6,7 @@
 #include "guest/arm/system.h"
 
 enum { PSR_T = 1 << 5, PSR_Q = 1 << 27, PSR_SHOWN = 0xf80f0000 | 0x0600fc00 | PSR_T };
-enum { FPSCR_FLAGS = 0xf800009f, FPSCR_CONTROL = 0x07c80000 };  /* AHP, DN, FZ, RMode, FZ16 */
+enum { FPSCR_FLAGS = 0xf800009f, FPSCR_MODES = 0x07c80000 };    /* AHP, DN, FZ, RMode, FZ16 */
 static struct rows_arch arch;
 static bool thumb;
 
@@ -31,7 +31,7 @@ static void load(struct cpu *cpu, const struct case_state *s)
     c->e32 = c->j32 = false;
     cpu->fp_control &= ~0x3fu;
     c->fp_status.flags = 0;
-    arm_set_fpcr(c, s->fpcr & FPSCR_CONTROL);
+    arm_set_fpcr(c, s->fpcr & FPSCR_MODES);
     arm_set_fpsr(c, s->fpcr & FPSCR_FLAGS);
     c->ex_bytes = 0;
 }
@@ -82,7 +82,7 @@ static void fault(struct cpu *cpu, uint64_t va, enum mmu_access access)
 static const struct left_out left_out[] = {
     { "svc", "the kernel's" }, { "hvc", "" }, { "smc", "" }, { "wfi", "waits" }, { "wfe", "waits" }, { "mrc", "system registers" },
     { "mcr", "" }, { "mrrc", "" }, { "mcrr", "" }, { "cdp", "" }, { "ldc", "" }, { "stc", "" }, { "setend", "the oracle's signals follow it" },
-    { "mrs", "bits of CPSR that the kernel chooses" }, { "vmrs", "identification registers" }, { "vmsr", "" }, { "dbg", "debugger's" },
+    { "mrs", "bits of CPSR that the kernel chooses" }, { "dbg", "debugger's" },
     { "bxj", "Jazelle" }, { "hlt", "semihosting" },
 };
 
@@ -266,6 +266,8 @@ static bool encode(const struct any_row *row, unsigned place, uint32_t *out)
     }
     if ((row->flow == FLOW_COND || row->flow == FLOW_JUMP || row->flow == FLOW_CALL) && roll(3))
         raw = pattern_put(&p, "imm", raw, (uint64_t)(int64_t)((int)roll(12) * 4 - CASE_START - (thumb ? 4 : 8)));
+    if (has_field(&p, "reg"))           /* VMRS, VMSR: of FPSCR; others tell who the processor is, or are privileged */
+        raw = pattern_put(&p, "reg", raw, 1);
     if (row->mnemonic[0] == 'b' && has_field(&p, "rm") && field(&p, raw, "rm") == 15)   /* BX PC: the rest would be A32 */
         return false;
     *out = raw;
@@ -299,7 +301,7 @@ static void random_state(struct case_state *s)
         for (unsigned h = 0; h < 2; h++)
             s->v[n][h] = lane(roll(4) ? kind : roll(7));
     s->flags = roll(32) << 27 | roll(16) << 16 | 0x10 | (thumb ? PSR_T : 0);
-    s->fpcr = one_in(2) ? 0 : one_in(2) ? roll(4) << 22 : g_rand_int(dice) & FPSCR_CONTROL;
+    s->fpcr = one_in(2) ? 0 : one_in(2) ? roll(4) << 22 : g_rand_int(dice) & FPSCR_MODES;
     s->fpcr |= one_in(2) ? 0 : g_rand_int(dice) & FPSCR_FLAGS;
 }
 
@@ -375,6 +377,8 @@ static bool make(const struct any_row *row, unsigned place, struct case_request 
     random_state(&c->state);
     if (is_memory(row))
         aim(c, row, raw);
+    if (!strcmp(row->mnemonic, "vmsr"))
+        c->state.r[raw >> 12 & 15] &= FPSCR_MODES | FPSCR_FLAGS;
     if (thumb && row->target < 0 && !no_it(row) && one_in(4))
         offset = put_code(c, offset, random_it(1), 16);
     if (is_store_exclusive(row) && offset == CASE_START && roll(2))
@@ -400,6 +404,8 @@ static bool fits_stream(const struct any_row *row, const struct pattern *p, uint
     if (has_field(p, "rn") && !memory && field(p, raw, "rn") == STREAM_BASE)          /* may be written, as RdHi, say */
         return false;
     if (is_store_exclusive(row))        /* after another load than its own: it may succeed or fail */
+        return false;
+    if (!strcmp(row->mnemonic, "vmsr")) /* of any bits */
         return false;
     if (strstr(row->operands, "list") || row->flags & (A32_ROW_LASTIT | A32_ROW_SP | A32_ROW_LIT) || (thumb && no_it(row)))
         return false;
@@ -433,6 +439,18 @@ static bool make_stream(const struct any_row *const *rows, unsigned n, unsigned 
     }
     return offset > CASE_START;
 }
+
+/* ---- floating point */
+
+/* Modes: four of rounding, without and with flush to zero, default NaN, and those of halves: alternative format, flush to zero. */
+static unsigned fp_modes(const struct any_row *row, const struct case_request *c)
+{
+    uint32_t v = c->state.fpcr;
+
+    return 1u << ((v >> 22 & 3) + (v >> 24 & 1 ? 4 : 0)) | (v >> 25 & 1) << 8 | (v >> 26 & 1) << 9 | (v >> 19 & 1) << 10;
+}
+
+static unsigned fp_modes_wanted(const struct any_row *row) { return is_simd(row) && !is_memory(row) ? 0x7ff : 0; }
 
 /* ---- comparison */
 
@@ -505,6 +523,7 @@ static void setup(void)
         .oracle = "arm", .oracle_cpu = "max", .reg_name = reg_names, .trap = thumb ? 0xbe00be00 : 0xe1200070,
         .rows = (const struct any_row *)a32_rows, .nrows = a32_row_count,
         .make = make, .make_stream = make_stream, .allow = allow, .group = group, .only_raises = only_raises, .describe = describe,
+        .modes = fp_modes, .modes_wanted = fp_modes_wanted,
     };
     if (thumb)
         arch.rows = rows_of_t32(&arch.nrows);

@@ -398,6 +398,21 @@ static bool make_stream(const struct any_row *const *rows, unsigned n, unsigned 
     return at > CASE_START / 4;
 }
 
+/* ---- floating point */
+
+/* Modes: four of rounding, without and with flush to zero, default NaN, and those of halves: alternative format, flush to zero. */
+static unsigned fp_modes(const struct any_row *row, const struct case_request *c)
+{
+    uint32_t v = c->state.fpcr;
+
+    return 1u << ((v >> 22 & 3) + (v >> 24 & 1 ? 4 : 0)) | (v >> 25 & 1) << 8 | (v >> 26 & 1) << 9 | (v >> 19 & 1) << 10;
+}
+
+static unsigned fp_modes_wanted(const struct any_row *row)
+{
+    return !is_simd(row->value) || is_memory(row->value) ? 0 : vixl ? 0x101 : 0x7ff;
+}
+
 /* ---- comparison */
 
 /* The one flag that is knowingly inexact, see a64_fp.c: underflow of what rounds up to the least normal number. */
@@ -481,6 +496,7 @@ static void setup(void)
         .oracle = vixl ? "vixl" : "aarch64", .oracle_cpu = vixl ? NULL : "max,sve=off,sme=off,pauth=off", .reg_name = reg_names,
         .tenths = vixl ? 3 : 0, .trap = 0xd4200000, .rows = (const struct any_row *)a64_rows, .nrows = a64_row_count,
         .make = make, .make_stream = make_stream, .allow = allow, .group = group, .describe = describe,
+        .modes = fp_modes, .modes_wanted = fp_modes_wanted,
     };
     c = arm(rows_start(&arch));
     memset(&c->features, 0xff, sizeof(c->features));

@@ -234,18 +234,21 @@ void rows_test(gconstpointer group)
     begin();
     for (unsigned n = 0; n < arch->nrows; n++) {
         const struct any_row *row = &arch->rows[n];
+        unsigned modes;
 
         if (!wanted(row, group))
             continue;
         rows++;
-        for (unsigned tries = 0; row_done[n] < per_row && tries < 20 * per_row && !row_bad[n]; tries++) {
+        modes = arch->modes_wanted ? arch->modes_wanted(row) : 0;
+        for (unsigned tries = 0; (row_done[n] < per_row || modes) && tries < 20 * per_row + 1000 && !row_bad[n]; tries++) {
             if (arch->make(row, ncases, next_case())) {
+                modes &= modes ? ~arch->modes(row, &cases[ncases]) : 0;
                 row_done[n]++;
                 add_case(n);
             }
         }
-        if (!row_done[n]) {
-            g_test_message("%s %s: no case could be made", row->mnemonic, row->pattern);
+        if (!row_done[n] || (modes && !row_bad[n])) {
+            g_test_message("%s %s: no case could be made (of modes %#x)", row->mnemonic, row->pattern, modes);
             row_bad[n] = true;
         }
     }

@@ -28,6 +28,10 @@ struct rows_arch {
     const char *(*group)(const struct any_row *row, const char **why);     /* NULL: not tested, and why */
     const char *(*only_raises)(const struct any_row *row);  /* why no case of it gets to the trap behind; NULL: some must */
     char *(*describe)(const struct case_request *c, unsigned place);
+    /* Modes of floating point (rounding, flush to zero, ...), a bit each: which of them a case of the row is in, and which of
+     * them a row must meet. NULL: none */
+    unsigned (*modes)(const struct any_row *row, const struct case_request *c);
+    unsigned (*modes_wanted)(const struct any_row *row);
 };
 
 struct cpu *rows_start(const struct rows_arch *arch);     /* the CPU that runs Rhea's side */

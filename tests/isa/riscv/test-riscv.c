@@ -274,6 +274,16 @@ static bool make_stream(const struct any_row *const *rows, unsigned n, unsigned 
     return offset > CASE_START;
 }
 
+/* Modes: five of rounding, told by the instruction or by frm, and one that there is not. */
+static unsigned fp_modes(const struct any_row *row, const struct case_request *c)
+{
+    unsigned rm = c->code[CASE_START / 4] >> 12 & 7, frm = c->state.fpcr >> 5;
+
+    return rm != 7 ? 1u << rm : frm < 5 ? 0x100u << frm : 0x2000;
+}
+
+static unsigned fp_modes_wanted(const struct any_row *row) { return is_fp(row) && strstr(row->pattern, "rm:3") ? 0x3f1f : 0; }
+
 /* ---- comparison */
 
 static bool allow(const struct case_request *c, struct case_state *oracle, struct case_state *ours)
@@ -332,6 +342,7 @@ static void setup(void)
         .oracle = xlen == 32 ? "riscv32" : "riscv64", .oracle_cpu = "max", .reg_name = reg_names,
         .trap = 0x00100073, .rows = (const struct any_row *)riscv_rows, .nrows = riscv_row_count,
         .make = make, .make_stream = make_stream, .allow = allow, .group = group, .only_raises = only_raises, .describe = describe,
+        .modes = fp_modes, .modes_wanted = fp_modes_wanted,
     };
     machine = riscv(rows_start(&arch));
     features_all(&machine->features);
