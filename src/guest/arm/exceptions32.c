@@ -304,7 +304,7 @@ static bool banked_register(const struct arm_cpu *c, unsigned sysm, bool spsr, u
         *mode = sysm < 30 ? M_MON : M_HYP;
         *r = spsr ? 16 : sysm & 1 ? 13 : sysm == 28 ? 14 : 17;
         if (*mode == M_MON)
-            return has_el3(c) && arm_is_secure(c) && c->mode32 != M_MON;
+            return has_el3(c) && !has(c, AF_AArch64) && arm_is_secure(c) && c->mode32 != M_MON;
         /* SP_hyp, SPSR_hyp from Monitor alone, ELR_hyp from Hyp too */
         return has_el2(c) && (c->mode32 == M_MON || (c->mode32 == M_HYP && *r == 17));
     } else {
@@ -313,12 +313,20 @@ static bool banked_register(const struct arm_cpu *c, unsigned sysm, bool spsr, u
     return c->mode32 != M_USR && c->mode32 != *mode;
 }
 
+/* AArch64.MonitorModeTrap(): Monitor mode's registers from Secure EL1 where EL3 is AArch64. */
+static void monitor_trap(struct arm_cpu *c, unsigned sysm)
+{
+    if ((sysm == 28 || sysm == 29) && c->el == 1 && arm_is_secure(c) && arm_el_is_64(c, 3))
+        arm_raise_el(c, 3, esr_make(EC_UNKNOWN, 0), 0);
+}
+
 uint32_t arm_helper_mrs_banked(struct cpu *cpu, uint32_t raw)
 {
     struct arm_cpu *c = arm(cpu);
     bool spsr = raw >> (c->thumb ? 20 : 22) & 1;
     unsigned sysm = (raw >> 16 & 15) | (raw >> (c->thumb ? 4 : 8) & 1) << 4, mode, r;
 
+    monitor_trap(c, sysm);
     if (!banked_register(c, sysm, spsr, &mode, &r))
         arm_raise_undefined(c);
     return r == 16 ? (uint32_t)*arm_spsr32(c, mode) : r == 17 ? (uint32_t)c->sys.elr[2] : bank_get(c, mode, r);
@@ -330,6 +338,7 @@ void arm_helper_msr_banked(struct cpu *cpu, uint32_t raw, uint32_t v)
     bool spsr = raw >> (c->thumb ? 20 : 22) & 1;
     unsigned m1 = raw >> (c->thumb ? 8 : 16) & 15, sysm = m1 | (raw >> (c->thumb ? 4 : 8) & 1) << 4, mode, r;
 
+    monitor_trap(c, sysm);
     if (!banked_register(c, sysm, spsr, &mode, &r))
         arm_raise_undefined(c);
     if (r == 16)

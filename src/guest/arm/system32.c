@@ -15,7 +15,7 @@
  * BY_KEY: `at` is the key of the AArch64 register whose row reads and writes it. */
 enum { BANKED = 1, HIGH = 2, BY_KEY = 4, NOP = 8, ZERO = 16, ID = 32, FLUSH = 64 };
 enum { MON = 3 };
-enum { SECURE_ONLY = 2, PL0_CHECK = 4, NSACR_CHECK = 8, V8_ONLY = 16 };
+enum { SECURE_ONLY = 2, PL0_CHECK = 4, NSACR_CHECK = 8, V8_ONLY = 16, EL3_TRAP = 32 /* Secure EL1 is kept from it by an AArch64 EL3: G1.20.3 */ };
 
 struct row32 {
     uint16_t key;
@@ -120,7 +120,7 @@ static uint64_t read_cpacr(struct arm_cpu *c, const struct row32 *r)
 }
 static void write_cpacr(struct arm_cpu *c, const struct row32 *r, uint64_t v) { c->sys.cpacr = v & 0xf0f00000; }
 
-static uint64_t read_nsacr(struct arm_cpu *c, const struct row32 *r) { return has_el3(c) ? c->sys.nsacr : 0xc00; }
+static uint64_t read_nsacr(struct arm_cpu *c, const struct row32 *r) { return has_el3(c) && !has(c, AF_AArch64) ? c->sys.nsacr : 0xc00; }
 
 static uint64_t read_ccsidr(struct arm_cpu *c, const struct row32 *r) { return arm_ccsidr(c, (unsigned)c->sys.csselr[bank(c)]); }
 
@@ -227,9 +227,9 @@ static const struct row32 cp15[] = {
     { CP(0, 1, 0, 0), RW(1), .kind = BANKED, .trap = T_VM, .at = F(sctlr), .write = write_sctlr32 },
     { CP(0, 1, 0, 1), RW(1), .kind = BANKED, .trap = T_ACR, .at = F(actlr) },
     { CP(0, 1, 0, 2), RW(1), .trap = T_CPACR, .read = read_cpacr, .write = write_cpacr },
-    { CP(0, 1, 1, 0), RW(MON), .where = SECURE_ONLY, .at = F(scr), .write = write_scr32 },
+    { CP(0, 1, 1, 0), RW(MON), .where = SECURE_ONLY | EL3_TRAP, .at = F(scr), .write = write_scr32 },
     { CP(0, 1, 1, 1), RW(MON), .where = SECURE_ONLY, .at = F(sder) },
-    { CP(0, 1, 1, 2), .r = 1, .w = MON, .where = NSACR_CHECK, .at = F(nsacr), .read = read_nsacr },
+    { CP(0, 1, 1, 2), .r = 1, .w = MON, .where = NSACR_CHECK | EL3_TRAP, .at = F(nsacr), .read = read_nsacr },
     { CP(4, 1, 0, 0), RW(2), .feature = AF_VE32, .at = F(sctlr[2]), .write = write_sctlr32 },
     { CP(4, 1, 0, 1), RW(2), .feature = AF_VE32, .at = F(actlr[2]) },
     { CP(4, 1, 1, 0), RW(2), .feature = AF_VE32, .at = F(hcr), .write = write_hcr32 },
@@ -263,8 +263,8 @@ static const struct row32 cp15[] = {
     { CP(0, 7, 4, 0), RW(1), .kind = BANKED, .at = F(par) },
     { CP(0, 7, 8, 0), WO(1), .at = 0, .write = op_at }, { CP(0, 7, 8, 1), WO(1), .at = 1, .write = op_at },
     { CP(0, 7, 8, 2), WO(1), .at = 2, .write = op_at }, { CP(0, 7, 8, 3), WO(1), .at = 3, .write = op_at },
-    { CP(0, 7, 8, 4), WO(2), .at = 4, .write = op_at }, { CP(0, 7, 8, 5), WO(2), .at = 5, .write = op_at },
-    { CP(0, 7, 8, 6), WO(2), .at = 6, .write = op_at }, { CP(0, 7, 8, 7), WO(2), .at = 7, .write = op_at },
+    { CP(0, 7, 8, 4), WO(2), .where = EL3_TRAP, .at = 4, .write = op_at }, { CP(0, 7, 8, 5), WO(2), .where = EL3_TRAP, .at = 5, .write = op_at },
+    { CP(0, 7, 8, 6), WO(2), .where = EL3_TRAP, .at = 6, .write = op_at }, { CP(0, 7, 8, 7), WO(2), .where = EL3_TRAP, .at = 7, .write = op_at },
     { CP(4, 7, 8, 0), WO(2), .feature = AF_VE32, .at = 16, .write = op_at }, { CP(4, 7, 8, 1), WO(2), .feature = AF_VE32, .at = 17, .write = op_at },
     /* TLB: Inner Shareable, instruction, data, unified; then Hyp's */
     TLBI(0, 3, 0, 1, 0, 3, 0), TLBI(0, 3, 1, 1, 0, 3, 1), TLBI(0, 3, 2, 1, 0, 3, 2), TLBI(0, 3, 3, 1, 0, 3, 3), TLBI(0, 3, 5, 1, 0, 3, 5),
@@ -283,7 +283,7 @@ static const struct row32 cp15[] = {
     { CP(4, 10, 3, 0), RW(2), .feature = AF_VE32, .at = F(amair[2]) }, { CP(4, 10, 3, 1), RW(2), .feature = AF_VE32, .kind = HIGH, .at = F(amair[2]) },
     /* vectors */
     { CP(0, 12, 0, 0), RW(1), .kind = BANKED, .at = F(vbar), .write = write_vbar32 },
-    { CP(0, 12, 0, 1), RW(MON), .where = SECURE_ONLY, .at = F(mvbar), .write = write_vbar32 },
+    { CP(0, 12, 0, 1), RW(MON), .where = SECURE_ONLY | EL3_TRAP, .at = F(mvbar), .write = write_vbar32 },
     { CP(0, 12, 1, 0), RO(1), .kind = BY_KEY, .at = K(3, 0, 12, 1, 0) },
     { CP(4, 12, 0, 0), RW(2), .feature = AF_VE32, .at = F(vbar[2]), .write = write_vbar32 },
     /* context */
@@ -397,6 +397,8 @@ static uint32_t syndrome32(const struct arm_cpu *c, const struct access32 *a, bo
 
 _Noreturn static void trap32(struct arm_cpu *c, const struct access32 *a, unsigned el)
 {
+    if (el == 3 && arm_el_is_64(c, 3) && a->cp == 15 && a->crn == 7 && !a->wide)        /* ATS12NSO*: of no class */
+        arm_raise_el(c, 3, esr_make(EC_UNKNOWN, 0), 0);
     /* To a level that uses AArch32 below Hyp: an undefined instruction. */
     if (el == SYSREG_UNDEFINED || (el != 2 && !arm_el_is_64(c, el)))
         arm_raise_undefined(c);
@@ -455,6 +457,8 @@ static void check32(struct arm_cpu *c, const struct access32 *a, const struct ro
 
     if ((r->feature && !has(c, r->feature)) || (r->where & V8_ONLY && !has(c, AF_V8)))
         arm_raise_undefined(c);
+    if (r->where & EL3_TRAP && c->el == 1 && arm_is_secure(c) && arm_el_is_64(c, 3))
+        trap32(c, a, 3);
     if (least == SYSREG_NEVER || c->el < least)
         arm_raise_undefined(c);
     if (hyp && c->el == 3 && !(c->mode32 == M_MON && c->sys.scr & SCR_NS))

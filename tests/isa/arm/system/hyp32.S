@@ -23,8 +23,6 @@ _start:
 1:  mcr p15, 0, r0, c12, c0, 1          /* Secure: on to Monitor mode */
     mov r2, #0xc00
     mcr p15, 0, r2, c1, c1, 2
-    ldr r2, =secure_vectors
-    mcr p15, 0, r2, c12, c0, 0
     cps #0x16
     ldr sp, =stack_top
     mov r0, #0x101                      /* NS, HCE: cp15 from here is the Non-secure side's */
@@ -67,6 +65,27 @@ done:                                   /* PSCI SYSTEM_OFF would need the board'
     bank \op, sp_fiq, 29
     bank \op, lr_fiq, 30
     .endm
+/* The same from Monitor mode without the Virtualization Extensions: by way of the modes, which are Secure for the time. */
+    .macro mode op, m, at_sp, at_lr
+    cps #\m
+    \op sp, [r0, #(4 * \at_sp)]
+    \op lr, [r0, #(4 * \at_lr)]
+    .endm
+    .macro modes op
+    mrc p15, 0, r3, c1, c1, 0
+    bic r4, r3, #1
+    mcr p15, 0, r4, c1, c1, 0
+    isb
+    mode \op, 0x1f, 13, 14
+    mode \op, 0x12, 17, 16
+    mode \op, 0x13, 19, 18
+    mode \op, 0x17, 21, 20
+    mode \op, 0x1b, 23, 22
+    mode \op, 0x11, 29, 30
+    cps #0x16
+    mcr p15, 0, r3, c1, c1, 0
+    isb
+    .endm
 
     .balign 32
 vectors:
@@ -78,18 +97,6 @@ vectors:
     mov r1, #\n
     b common
     .endr
-    .balign 32
-secure_vectors:                         /* VBAR of the Secure side: SMC to Monitor mode, as the rows' own */
-    .irp n, 0, 1, 2, 3, 4, 5, 6, 7
-    b 4f + 8 * \n
-    .endr
-    .globl secure_stubs
-secure_stubs:
-4:  .irp n, 0, 1, 2, 3, 4, 5, 6, 7
-    mrs sp, spsr
-    smc #\n
-    .endr
-
 common:
     ldr r0, =regs
     str r2, [r0, #8]
@@ -98,16 +105,17 @@ common:
     stm r1, {r3-r12}
     pop {r3, r4}
     stm r0, {r3, r4}
-    mrs r1, cpsr                        /* Hyp's LR is User's */
+    mrs r1, cpsr
     and r1, r1, #31
     cmp r1, #0x1a
-    streq lr, [r0, #(4 * 14)]
+    streq lr, [r0, #(4 * 14)]           /* Hyp's LR is User's */
     beq 5f
     ldr r1, =link
     str lr, [r1]
-    bank save, lr_usr, 14
+    modes str
+    b 6f
 5:  banks save
-    mov r0, r2
+6:  mov r0, r2
     bl taken
     b down
 
@@ -118,16 +126,20 @@ enter:
     str sp, [r0]
 down:
     ldr r0, =regs
-    banks load
     mrs r1, cpsr
     and r1, r1, #31
     cmp r1, #0x1a
-    ldreq lr, [r0, #(4 * 14)]
-    beq 6f
-    bank load, lr_usr, 14
+    beq 7f
+    modes ldr
     ldr r1, =link
     ldr lr, [r1]
-6:
+    add r1, r0, #8
+    ldm r1, {r2-r12}
+    ldr r1, [r0, #4]
+    ldr r0, [r0]
+    movs pc, lr
+7:  banks load
+    ldr lr, [r0, #(4 * 14)]
     add r1, r0, #8
     ldm r1, {r2-r12}
     ldr r1, [r0, #4]

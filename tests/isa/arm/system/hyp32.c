@@ -37,6 +37,14 @@ void go(uint32_t cpsr, uint32_t fn, uint32_t r0)
     enter();
 }
 
+struct saved hyp_saved(void)
+{
+    return (struct saved){ BANKED("elr_hyp"), BANKED("spsr_hyp") };
+}
+
+bool has_hyp(void) { return CPR("p15, 0, %0, c0, c1, 1") >> 12 & 15; }
+void set_hvbar(uint32_t v) { SET(HVBAR, v); }
+
 void show_spsrs(void)
 {
     line("SPSR_irq", BANKED("spsr_irq"));

@@ -70,18 +70,18 @@ static struct event *event(void)
 }
 
 /* An exception that EL1 took and passed on: from its vectors, word `n`. */
-static void lower_exception(unsigned n)
+static void lower_exception(unsigned n, bool hyp)
 {
     static const uint8_t mode[] = { M_SVC_, M_UND_, M_SVC_, M_ABT_, M_ABT_, M_HYP_, M_IRQ_, M_FIQ_ };
-    struct saved s = saved_by(mode[n]);
+    struct saved s = hyp ? hyp_saved() : saved_by(mode[n]);
     struct event *e;
 
     value = (uint32_t)top_reg(1);
     if (n == 2 && end_of_run(s.lr, s.spsr))
         leave();
     e = event();
-    *e = (struct event){ .level = 1, .vector = n, .spsr = s.spsr, .lr = s.lr };
-    if (n == 3 || n == 4) {
+    *e = (struct event){ .level = hyp ? 2 : 1, .vector = n, .spsr = s.spsr, .lr = s.lr };
+    if ((n == 3 || n == 4) && !hyp) {
         e->fsr = (uint32_t)(n == 3 ? GET(IFSR) : GET(DFSR));
         e->far = n == 3 ? cp_ifar() : cp_dfar();
     }
@@ -97,7 +97,7 @@ void on_exception(const struct taken *t)
     if ((t->vector == VEC_SYNC && (ec == 0x12 || ec == 0x13)) || t->vector == VEC_SMC) {
         for (unsigned n = 0; n < 2; n++)
             if (t->elr - 8 - vectors[n] - 32 < 64)
-                lower_exception((unsigned)(t->elr - 8 - vectors[n] - 32) / 8);
+                lower_exception((unsigned)(t->elr - 8 - vectors[n] - 32) / 8, (t->spsr & 31) == M_HYP_);
     }
     value = (uint32_t)top_reg(1);
     if (t->vector == VEC_SYNC && ec == 0x11 && end_of_run((uint32_t)t->elr, t->spsr))
@@ -130,10 +130,10 @@ static void show_event(const struct event *e, uint32_t fn)
 
     print(e->level == 1 ? " [EL1." : e->level == 2 ? " [EL2." : " [EL3.");
     hex(e->vector);
-    if (e->level == 1) {
+    if (e->level < top) {
         put(' ');
         hex(e->spsr & 0x1f1fffff);
-        if (e->vector == 3 || e->vector == 4) {
+        if (e->level == 1 && (e->vector == 3 || e->vector == 4)) {
             put(' ');
             hex(e->fsr);
             put(' ');
@@ -194,6 +194,7 @@ static uint8_t nbase[400];
 static uint32_t scratch[64] __attribute__((aligned(4096)));
 
 static bool unsure;                     /* ... it leaves this trap of Armv7 out */
+static bool hyp_known;                  /* ... it lets Secure modes have Hyp's registers */
 static bool known;                      /* QEMU 7.2 lets what is undefined below the hypervisor stay so: HSTR; it has no TIDCP */
 
 void run_rows(const char *name, uint32_t cpsr, bool first, bool waits)
@@ -219,7 +220,7 @@ void run_rows(const char *name, uint32_t cpsr, bool first, bool waits)
             base[n][0] = events[0];
             base[n][1] = events[1];
         }
-        if (!same && (row[n].flags & ROW_KNOWN || (known && nbase[n] && base[n][0].level == 1) || unsure))
+        if (!same && (row[n].flags & (ROW_KNOWN | (hyp_known ? ROW_HYP : 0)) || (known && nbase[n] && base[n][0].level == 1) || unsure))
             put('!');
         if (same)
             nevents = 0;
@@ -578,12 +579,54 @@ static void stage1_tests(void)
     flush_all();
 }
 
-void main_tests(void)
+static void el1_setup(void)
 {
-    line("top", top);
     SET(VBAR, (uintptr_t)PTR32(void, top == 2 ? rows32_p->hvc_vectors : rows32_p->smc_vectors));
     SET(SCTLR, SCTLR_OFF);
     SET(CPACR, 0xf00000);
+}
+
+/* ---- EL3 */
+
+enum { SCR_NS = 1, SCR_FW = 1 << 4, SCR_AW = 1 << 5, SCR_SCD = 1 << 7, SCR_HCE = 1 << 8 };
+enum { HYP_MODE = 0x1da };
+
+static void el3_tests(void)
+{
+    set_scr(0);
+    el1_setup();
+    SET(CNTKCTL, 0x303);
+    hyp_known = V7 && has_hyp();
+    run_rows("Secure EL1", SVC_MODE, true, false);
+    hyp_known = false;
+    SET(CPACR, 0);
+    run_rows("CPACR 0", SVC_MODE, false, false);
+    SET(CPACR, 0xf00000);
+    run_rows("Secure EL0", USR_MODE, true, false);
+    set_scr(SCR_NS);
+    el1_setup();
+    run_rows("EL1", SVC_MODE, true, false);
+    if (has_hyp())
+        set_hvbar((uint32_t)(uintptr_t)PTR32(void, rows32_p->smc_vectors));
+    set_scr(SCR_NS | SCR_HCE);
+    run_rows("HCE", SVC_MODE, false, false);
+    set_scr(SCR_NS | SCR_FW | SCR_AW);
+    run_rows("FW AW", SVC_MODE, false, false);
+    SET(CPACR, 0);
+    run_rows("CPACR 0", SVC_MODE, false, false);
+    SET(CPACR, 0xf00000);
+    run("illegal mode", 0x1d8, test_fn(TEST_END), 0);
+    run_rows("EL0", USR_MODE, true, false);
+    if (has_hyp()) {
+        set_scr(SCR_NS | SCR_HCE);
+        run_rows("Hyp", HYP_MODE, true, false);
+    }
+}
+
+void main_tests(void)
+{
+    line("top", top);
+    el1_setup();
     if (top == 2) {
         trap_tests();
         register_tests();
@@ -591,6 +634,8 @@ void main_tests(void)
         stage2_tests();
         stage1_tests();
     }
+    if (top == 3)
+        el3_tests();
     machine_tests();
     print("done\n");
 }

@@ -56,6 +56,7 @@ typedef unsigned long reg;
 #define SET64Y(...) SET64_(__VA_ARGS__)
 #define SET64(r, v) SET64Y(R_##r, v)
 #define R_HCR 4, 1, 1, 0
+#define R_HVBAR 4, 12, 0, 0
 #define R_HSTR 4, 1, 1, 3
 #define R_HCPTR 4, 1, 1, 2
 #define R_HDCR 4, 1, 1, 1
@@ -104,6 +105,9 @@ void set_spsr(uint32_t v);
 uint32_t cp_ifar(void);
 uint32_t cp_dfar(void);
 void set_scr(uint32_t v);               /* at EL3 */
+struct saved hyp_saved(void);           /* of an exception that Hyp mode took: ELR_hyp, SPSR_hyp */
+bool has_hyp(void);
+void set_hvbar(uint32_t v);
 void show_spsrs(void);
 void machine_tests(void);
 extern const struct rows32 *const rows32_p;

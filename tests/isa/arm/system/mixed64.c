@@ -54,6 +54,24 @@ void taken(unsigned slot)
 
 void machine_tests(void) { }
 
+struct saved hyp_saved(void)            /* SP_hyp, where the vectors left the SPSR, is X15 */
+{
+    uint64_t elr;
+
+    __asm__("mrs %0, ELR_EL2" : "=r"(elr));
+    return (struct saved){ (uint32_t)elr, (uint32_t)regs[15] };
+}
+
+bool has_hyp(void)
+{
+    uint64_t v;
+
+    __asm__("mrs %0, ID_AA64PFR0_EL1" : "=r"(v));
+    return (v >> 8 & 15) == 2;
+}
+
+void set_hvbar(uint32_t v) { __asm__ volatile("msr VBAR_EL2, %0; isb" :: "r"((uint64_t)v)); }
+
 void show_spsrs(void)
 {
     line("SPSR_irq", GET(SPSR_IRQ));

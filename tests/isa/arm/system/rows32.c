@@ -19,7 +19,7 @@
     R(scr, "mrc p15, 0, r1, c1, c1, 0", 0) R(sder, "mrc p15, 0, r1, c1, c1, 1", 1) R(nsacr, "mrc p15, 0, r1, c1, c1, 2", 1) R(nsacr_w, "mov r1, #0xc00; mcr p15, 0, r1, c1, c1, 2", 0) \
     R(ttbr0, "mrc p15, 0, r1, c2, c0, 0", 5) R(ttbr0_w, "mov r1, #0; mcr p15, 0, r1, c2, c0, 0", 0) R(ttbr1, "mrc p15, 0, r1, c2, c0, 1", 1) \
     R(ttbr1_w, "mov r1, #0; mcr p15, 0, r1, c2, c0, 1", 0) R(ttbcr, "mrc p15, 0, r1, c2, c0, 2", 1) R(ttbcr_w, "mov r1, #0; mcr p15, 0, r1, c2, c0, 2", 0) \
-    R(ttbr0_64, "mrrc p15, 0, r1, r2, c2", 0) R(ttbr1_64w, "mov r1, #0; mov r2, #0; mcrr p15, 1, r1, r2, c2", 0) R(vttbr, "mrrc p15, 6, r1, r2, c2", 0) \
+    R(ttbr0_64, "mrrc p15, 0, r1, r2, c2", 0) R(ttbr1_64w, "mov r1, #0; mov r2, #0; mcrr p15, 1, r1, r2, c2", 0) R(vttbr, "mrrc p15, 6, r1, r2, c2", 16) \
     R(dacr, "mrc p15, 0, r1, c3, c0, 0", 0) R(dacr_w, "mvn r1, #0; mcr p15, 0, r1, c3, c0, 0", 0) \
     R(dfsr, "mrc p15, 0, r1, c5, c0, 0", 0) R(dfsr_w, "mov r1, #0; mcr p15, 0, r1, c5, c0, 0", 0) R(ifsr, "mrc p15, 0, r1, c5, c0, 1", 0) \
     R(adfsr, "mrc p15, 0, r1, c5, c1, 0", 1) R(aifsr_w, "mov r1, #0; mcr p15, 0, r1, c5, c1, 1", 0) \
@@ -30,12 +30,12 @@
     R(dccsw, "mov r1, #0; mcr p15, 0, r1, c7, c10, 2", 0) R(cp15dsb, "mcr p15, 0, r0, c7, c10, 4", 4) R(cp15dmb, "mcr p15, 0, r0, c7, c10, 5", 4) \
     R(dccmvau, "mcr p15, 0, r0, c7, c11, 1", 4) R(dccimvac, "mcr p15, 0, r0, c7, c14, 1", 0) R(dccisw, "mov r1, #0; mcr p15, 0, r1, c7, c14, 2", 0) \
     R(par, "mrc p15, 0, r1, c7, c4, 0", 0) R(ats1cpr, "mcr p15, 0, r0, c7, c8, 0", 0) R(ats1cuw, "mcr p15, 0, r0, c7, c8, 3", 0) \
-    R(ats12nsopr, "mcr p15, 0, r0, c7, c8, 4", 0) R(ats1hr, "mcr p15, 4, r0, c7, c8, 0", 0) R(par_64, "mrrc p15, 0, r1, r2, c7", 0) \
+    R(ats12nsopr, "mcr p15, 0, r0, c7, c8, 4", 0) R(ats1hr, "mcr p15, 4, r0, c7, c8, 0", 16) R(par_64, "mrrc p15, 0, r1, r2, c7", 0) \
     R(tlbiallis, "mcr p15, 0, r0, c8, c3, 0", 0) R(tlbimvais, "mcr p15, 0, r0, c8, c3, 1", 0) R(tlbiasidis, "mcr p15, 0, r0, c8, c3, 2", 0) \
     R(tlbimvaais, "mcr p15, 0, r0, c8, c3, 3", 0) R(itlbiall, "mcr p15, 0, r0, c8, c5, 0", 0) R(dtlbimva, "mcr p15, 0, r0, c8, c6, 1", 0) \
     R(tlbiall, "mcr p15, 0, r0, c8, c7, 0", 0) R(tlbimva, "mcr p15, 0, r0, c8, c7, 1", 0) R(tlbiasid, "mcr p15, 0, r0, c8, c7, 2", 0) \
     R(tlbimvaa, "mcr p15, 0, r0, c8, c7, 3", 0) R(tlbimval, "mcr p15, 0, r0, c8, c7, 5", 0) R(tlbimvaal, "mcr p15, 0, r0, c8, c7, 7", 0) \
-    R(tlbiallh, "mcr p15, 4, r0, c8, c7, 0", 0) R(tlbimvah, "mcr p15, 4, r0, c8, c7, 1", 0) R(tlbiallnsnh, "mcr p15, 4, r0, c8, c7, 4", 0) \
+    R(tlbiallh, "mcr p15, 4, r0, c8, c7, 0", 16) R(tlbimvah, "mcr p15, 4, r0, c8, c7, 1", 16) R(tlbiallnsnh, "mcr p15, 4, r0, c8, c7, 4", 16) \
     R(pmcr, "mrc p15, 0, r1, c9, c12, 0", 4) R(pmselr_w, "mov r1, #0; mcr p15, 0, r1, c9, c12, 5", 0) R(pmccntr, "mrc p15, 0, r1, c9, c13, 0", 4) \
     R(pmuserenr, "mrc p15, 0, r1, c9, c14, 0", 1) R(pmintenset, "mrc p15, 0, r1, c9, c14, 1", 0) R(pmccntr_64, "mrrc p15, 0, r1, r2, c9", 8) \
     R(mair0, "mrc p15, 0, r1, c10, c2, 0", 0) R(mair1_w, "mov r1, #0; mcr p15, 0, r1, c10, c2, 1", 0) R(amair0, "mrc p15, 0, r1, c10, c3, 0", 1) \
@@ -47,9 +47,9 @@
     R(cntp_tval_w, "mvn r1, #0; mcr p15, 0, r1, c14, c2, 0", 4) R(cntp_ctl, "mrc p15, 0, r1, c14, c2, 1; and r1, r1, #1", 5) \
     R(cntv_tval, "mrc p15, 0, r1, c14, c3, 0", 4) R(cntv_ctl, "mrc p15, 0, r1, c14, c3, 1; and r1, r1, #1", 5) \
     R(cntpct, "mrrc p15, 0, r1, r2, c14", 4) R(cntvct, "mrrc p15, 1, r1, r2, c14", 4) R(cntp_cval_w, "mvn r1, #0; mvn r2, #0; mcrr p15, 2, r1, r2, c14", 4) \
-    R(cntv_cval, "mrrc p15, 3, r1, r2, c14", 4) R(cntvoff, "mrrc p15, 4, r1, r2, c14", 0) R(cnthctl, "mrc p15, 4, r1, c14, c1, 0", 0) R(cnthp_ctl, "mrc p15, 4, r1, c14, c2, 1", 0) \
-    R(hcr, "mrc p15, 4, r1, c1, c1, 0", 0) R(hsctlr, "mrc p15, 4, r1, c1, c0, 0", 0) R(hsr, "mrc p15, 4, r1, c5, c2, 0", 0) R(hvbar, "mrc p15, 4, r1, c12, c0, 0", 0) \
-    R(vpidr_w, "mcr p15, 4, r0, c0, c0, 0", 0) R(htpidr, "mrc p15, 4, r1, c13, c0, 2", 0) R(hstr, "mrc p15, 4, r1, c1, c1, 3", 0) \
+    R(cntv_cval, "mrrc p15, 3, r1, r2, c14", 4) R(cntvoff, "mrrc p15, 4, r1, r2, c14", 16) R(cnthctl, "mrc p15, 4, r1, c14, c1, 0", 16) R(cnthp_ctl, "mrc p15, 4, r1, c14, c2, 1", 16) \
+    R(hcr, "mrc p15, 4, r1, c1, c1, 0", 16) R(hsctlr, "mrc p15, 4, r1, c1, c0, 0", 16) R(hsr, "mrc p15, 4, r1, c5, c2, 0", 16) R(hvbar, "mrc p15, 4, r1, c12, c0, 0", 16) \
+    R(vpidr_w, "mcr p15, 4, r0, c0, c0, 0", 0) R(htpidr, "mrc p15, 4, r1, c13, c0, 2", 16) R(hstr, "mrc p15, 4, r1, c1, c1, 3", 16) \
     R(dbgdidr, "mrc p14, 0, r1, c0, c0, 0", 0) R(dbgdscrint, "mrc p14, 0, r1, c0, c1, 0", 0) R(dbgdscrext, "mrc p14, 0, r1, c0, c2, 2", 0) \
     R(dbgbcr0, "mrc p14, 0, r1, c0, c0, 5", 0) R(dbgwvr0_w, "mov r1, #0; mcr p14, 0, r1, c0, c0, 6", 0) R(dbgvcr, "mrc p14, 0, r1, c0, c7, 0", 1) \
     R(dbgdrar, "mrc p14, 0, r1, c1, c0, 0", 0) R(dbgdsar, "mrc p14, 0, r1, c2, c0, 0", 0) R(dbgoslsr, "mrc p14, 0, r1, c1, c1, 4", 0) R(dbgosdlr, "mrc p14, 0, r1, c1, c3, 4", 1) \
@@ -70,7 +70,7 @@
     R(udf_thumb, "adr r1, 1f; orr r1, r1, #1; bx r1; .thumb; .balign 4; 1: udf #9; svc #99; .arm; .balign 4", 0) \
     R(hvc_thumb, "adr r1, 1f; orr r1, r1, #1; bx r1; .thumb; .balign 4; 1: hvc #9; svc #99; .arm; .balign 4", 0) \
     R(mrs_irq, "mrs r1, sp_irq; mrs r2, lr_fiq; mrs r2, r8_fiq", 0) R(mrs_spsr_fiq, "mrs r1, spsr_fiq", 0) R(mrs_hyp, "mrs r1, sp_hyp", 0) R(mrs_elr_hyp, "mrs r1, elr_hyp", 0) \
-    R(mrs_mon, "mrs r1, sp_mon", 0) R(msr_usr, "mov r1, #0; msr sp_usr, r1", 0) R(cps_mon, "cps #0x16; mrs r1, cpsr; and r1, r1, #31", 0) \
+    R(mrs_mon, "mrs r1, sp_mon", 8) R(msr_usr, "mov r1, #0; msr sp_usr, r1", 0) R(cps_mon, "cps #0x16; mrs r1, cpsr; and r1, r1, #31", 0) \
     R(cps_sys, "cps #0x1f; mrs r1, cpsr; and r1, r1, #31", 1) R(ldrt, "ldrt r1, [r0]", 4) R(setend, "setend be; setend le", 4) \
     R(jazelle, "adr r1, 1f; bxj r1; 1:", 0) R(teecr, "mrc p14, 6, r1, c0, c0, 0", 0) \
     R(sgi1r, "mcrr p15, 0, r1, r2, c12", 0) R(icc_pmr, "mrc p15, 0, r1, c4, c6, 0", 0) R(icc_iar1, "mrc p15, 0, r1, c12, c12, 0", 0) R(icc_sre, "mrc p15, 0, r1, c12, c12, 5", 0) \

@@ -13,7 +13,7 @@ typedef void *ptr32;
 #define PTR32(type, p) ((type *)(p))
 #endif
 
-enum { ROW_VALUE = 1 /* r1 is worth printing */, ROW_WAITS = 2 /* only where it traps */, ROW_EL0 = 4 /* and worth trying at EL0 */, ROW_KNOWN = 8 /* QEMU 7.2 differs */ };
+enum { ROW_VALUE = 1 /* r1 is worth printing */, ROW_WAITS = 2 /* only where it traps */, ROW_EL0 = 4 /* and worth trying at EL0 */, ROW_KNOWN = 8 /* QEMU 7.2 differs */, ROW_HYP = 16 /* a register of Hyp mode */ };
 struct row32 { ptr32 name, fn; uint32_t flags; };
 struct rows32 {
     uint32_t count;
