@@ -445,6 +445,32 @@ static int zeroes_run(struct block_node *n, uint64_t off, uint64_t bytes, unsign
     return write_done(n, off, bytes, flags, ret);
 }
 
+/* The node of a protocol that has the bytes, *off adjusted; NULL: no one node has. */
+static struct block_node *node_where(struct block_node *n, bool write, uint64_t *off, uint64_t bytes)
+{
+    struct block_fast f = { .write = write, .offset = *off, .bytes = bytes };
+
+    while (n && n->drv->kind != DRIVER_PROTOCOL) {
+        n = n->drv->map_fast ? n->drv->map_fast(n, &f) : NULL;
+        if (f.end)                              /* the range is still the caller's: nobody else uses the node */
+            f.end(f.end_arg);
+        f.end = NULL;
+    }
+    *off = f.offset;
+    return n;
+}
+
+int node_copy_range(struct block_node *n, uint64_t off, struct block_node *from, uint64_t from_off, uint64_t bytes)
+{
+    if (off > n->size || bytes > n->size - off || from_off > from->size || bytes > from->size - from_off || n->read_only)
+        return -EINVAL;
+    n = node_where(n, true, &off, bytes);
+    from = node_where(from, false, &from_off, bytes);
+    if (!n || !from || n->drv != from->drv || !n->drv->copy_range)
+        return -ENOTSUP;
+    return n->drv->copy_range(n, off, from, from_off, bytes);
+}
+
 int node_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags)
 {
     const struct block_write w = { .kind = WRITE_ZEROES, .off = off, .bytes = bytes, .flags = flags };

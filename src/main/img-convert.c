@@ -17,13 +17,15 @@ struct convert {
     unsigned count;
     struct co_mutex lock;
     uint64_t next, done, cluster;
+    uint64_t parts, turn;       /* parts taken; the one whose turn it is to write */
+    struct co_queue turns;
     bool target_zero;           /* what is not written reads as zero */
     bool has_backing;           /* the target has the source's backing image */
     uint64_t backing_size;
     int workers, ret;
 };
 
-struct part { struct block_node *source; uint64_t from, off, bytes; enum { PART_DATA, PART_ZERO, PART_BACKING } kind; };
+struct part { struct block_node *source; uint64_t from, off, bytes, number; enum { PART_DATA, PART_ZERO, PART_BACKING } kind; };
 
 /* What is at the next offset: the kind of part, and how long it is at most. */
 static int part_look(struct convert *v, struct part *p)
@@ -78,6 +80,7 @@ static int convert_next(struct convert *v, struct part *p)
             p->bytes = MIN(p->bytes, limit - p->off % limit);
         }
         v->next += p->bytes;
+        p->number = v->parts++;
     }
     co_mutex_unlock(&v->lock);
     return ret;
@@ -145,6 +148,37 @@ static int write_sparse(struct convert *v, uint64_t off, uint8_t *buf, uint64_t 
     return ret;
 }
 
+/* Without -W parts are written one after the other, as they lie. Compressing takes long: such writes only begin in order. */
+static void turn_wait(struct convert *v, const struct part *p)
+{
+    while (!v->c->out_of_order && v->turn < p->number && !v->ret)
+        co_queue_wait(&v->turns, NULL);
+}
+
+static void turn_pass(struct convert *v, const struct part *p)
+{
+    if (v->turn != p->number)
+        return;                 /* it has been passed, or nobody waits */
+    v->turn++;
+    co_queue_wake_all(&v->turns);
+}
+
+static int part_write(struct convert *v, const struct part *p, uint8_t *buf)
+{
+    turn_wait(v, p);
+    if (v->c->compress)
+        turn_pass(v, p);
+    return v->ret ? v->ret : write_sparse(v, p->off, buf, p->bytes);
+}
+
+static int part_zero(struct convert *v, const struct part *p)
+{
+    if (v->target_zero)
+        return 0;
+    turn_wait(v, p);
+    return node_write_zeroes(v->target, p->off, p->bytes, BLOCK_MAY_UNMAP);
+}
+
 static int convert_part(struct convert *v, const struct part *p, uint8_t *buf)
 {
     int ret;
@@ -152,10 +186,17 @@ static int convert_part(struct convert *v, const struct part *p, uint8_t *buf)
     if (p->kind == PART_BACKING)
         return 0;
     if (p->kind == PART_ZERO)
-        return v->target_zero ? 0 : node_write_zeroes(v->target, p->off, p->bytes, BLOCK_MAY_UNMAP);
+        return part_zero(v, p);
+    if (v->c->copy_range) {
+        turn_wait(v, p);
+        ret = node_copy_range(v->target, p->off, p->source, p->from, p->bytes);
+        img_rate_limit(v->c, ret ? 0 : p->bytes);
+        if (ret != -ENOTSUP)
+            return ret;
+    }
     ret = part_read(v, p, buf);
     if (!ret)
-        ret = write_sparse(v, p->off, buf, p->bytes);
+        ret = part_write(v, p, buf);
     img_rate_limit(v->c, p->bytes);
     return ret;
 }
@@ -172,12 +213,17 @@ static void convert_worker(void *arg)
         if (ret || !p.bytes)
             break;
         ret = convert_part(v, &p, buf);
+        if (ret && !v->ret)
+            v->ret = ret;
+        turn_wait(v, &p);       /* what needed no writing takes its turn, too */
+        turn_pass(v, &p);
         v->done += p.bytes;
         img_progress(v->c, v->done, v->starts[v->count]);
     }
     free(buf);
     if (ret && !v->ret)
         v->ret = ret;
+    co_queue_wake_all(&v->turns);
     v->workers--;
 }
 
@@ -186,6 +232,7 @@ static int convert_run(struct convert *v)
     uint64_t workers = MAX(1, v->c->workers);
 
     co_mutex_init(&v->lock);
+    co_queue_init(&v->turns);
     v->workers = workers;
     for (uint64_t i = 0; i < workers; i++)
         coroutine_start(convert_worker, v);
@@ -278,6 +325,10 @@ int img_convert(struct img *c)
     const char *output = c->args[c->nargs - 1];
     int ret;
 
+    if (c->copy_range && (c->compress || c->sparse != 4096 || c->salvage)) {
+        error_setf(&c->err, ERR_GENERIC, "leave one of them out", "Cannot enable copy offloading when %s is used", c->compress ? "-c" : c->salvage ? "--salvage" : "-S");
+        return img_fail(c, EXIT_BAD);
+    }
     if (convert_sources(&v, c->nargs - 1) && convert_target(&v, output)) {
         ret = convert_run(&v);
         if (ret)

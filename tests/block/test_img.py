@@ -223,6 +223,34 @@ def test_convert_options():
     assert 'smaller' in rhea('convert', '-n', '-O', 'qcow2', 'zero.raw', 'both.qcow2', ok=(1,)).stderr
 
 
+def test_convert_in_order():
+    """Without -W what lies behind in the disk lies behind in the file."""
+    random_raw('in.raw', 48 * MiB, 3)
+    for more in ((), ('-m', '16'), ('-m', '1')):
+        rhea('convert', '-O', 'qcow2', *more, 'in.raw', 'out.qcow2')
+        places = [e['offset'] for e in json.loads(qemu('map', '--output=json', 'out.qcow2').stdout) if e['data']]
+        assert places and places == sorted(places), places
+    for more in (('-W',), ('-W', '-m', '16')):
+        rhea('convert', '-O', 'qcow2', *more, 'in.raw', 'out.qcow2')
+        qemu('compare', '-q', 'in.raw', 'out.qcow2')
+
+
+def test_convert_by_the_host():
+    random_raw('in.raw', 5 * MiB + 1024, 4)
+    with open('in.raw', 'r+b') as f:
+        f.truncate(9 * MiB)
+    rhea('convert', '-C', 'in.raw', 'out.raw')
+    qemu('compare', '-q', '-s', 'in.raw', 'out.raw')
+    rhea('convert', '-O', 'qcow2', '-C', 'in.raw', 'out.qcow2')         # which the host cannot
+    qemu('compare', '-q', 'in.raw', 'out.qcow2')
+    rhea('convert', '-C', '-n', 'out.qcow2', 'out.raw')                 # from allocated clusters
+    rhea('convert', '-C', '-O', 'raw', 'in.raw', 'out.qcow2', 'both.raw')
+    qemu('convert', '-O', 'raw', 'in.raw', 'out.qcow2', 'both2.raw')
+    qemu('compare', '-q', 'both.raw', 'both2.raw')
+    for other in (('-c', '-O', 'qcow2'), ('-S', '8k'), ('--salvage',)):
+        assert 'copy offloading' in rhea('convert', '-C', *other, 'in.raw', 'x', ok=(1,)).stderr
+
+
 def test_convert_to_overlay():
     """-B: only what the source holds itself is copied."""
     r = random.Random(5)

@@ -132,6 +132,8 @@ struct block_driver {
     int (*flush)(struct block_node *n);                                                 /* [co] to stable storage */
     int (*flush_cache)(struct block_node *n);           /* [co] its own metadata to its file, no barrier */
     int (*discard)(struct block_node *n, uint64_t off, uint64_t bytes);                 /* [co] -ENOTSUP: cannot */
+    /* [co] The host copies, from another node of the driver. -ENOTSUP: it cannot, read and write. */
+    int (*copy_range)(struct block_node *n, uint64_t off, struct block_node *from, uint64_t from_off, uint64_t bytes);
     int (*write_zeroes)(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags);    /* [co] -ENOTSUP */
     /* [co] For [off, off + bytes): the status of its first *n_bytes. */
     int (*block_status)(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t *n_bytes, uint64_t *map,
@@ -231,6 +233,9 @@ int node_pwrite(struct block_node *n, uint64_t off, const void *buf, uint64_t by
 int node_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes);
 int node_flush(struct block_node *n);
 int node_discard(struct block_node *n, uint64_t off, uint64_t bytes);
+/* The host copies, without data passing through here. -ENOTSUP: it cannot do that for all of the range; then some of it may have
+ * been copied. For nodes that nobody else uses: no job is told. */
+int node_copy_range(struct block_node *n, uint64_t off, struct block_node *from, uint64_t from_off, uint64_t bytes);
 int node_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags);
 int node_block_status(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t *n_bytes, uint64_t *map,
                       struct block_node **file);

@@ -249,6 +249,32 @@ static int file_discard(struct block_node *n, uint64_t off, uint64_t bytes)
     return ret;
 }
 
+struct copy { int from, to; off_t from_off, off; uint64_t bytes; };
+
+static int copy_job(void *arg)
+{
+    struct copy *c = arg;
+
+    while (c->bytes) {
+        ssize_t n = copy_file_range(c->from, &c->from_off, c->to, &c->off, MIN(c->bytes, 1 << 30), 0);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)                             /* another file system, an end of file: the long way tells what is wrong */
+            return n < 0 && (errno == ENOSPC || errno == EDQUOT || errno == EIO) ? -errno : -ENOTSUP;
+        c->bytes -= n;
+    }
+    return 0;
+}
+
+static int file_copy_range(struct block_node *n, uint64_t off, struct block_node *from, uint64_t from_off, uint64_t bytes)
+{
+    struct file *f = n->state, *source = from->state;
+    struct copy c = { source->fd, f->fd, from_off, off, bytes };
+
+    return f->device || source->device ? -ENOTSUP : pool_run(copy_job, &c);
+}
+
 static int file_extend(struct file *f, uint64_t end)
 {
     struct stat st;
@@ -410,6 +436,7 @@ BLOCK_DRIVER = {
     .submit = file_submit,
     .flush = file_flush,
     .discard = file_discard,
+    .copy_range = file_copy_range,
     .write_zeroes = file_write_zeroes,
     .block_status = file_block_status,
     .truncate = file_truncate,

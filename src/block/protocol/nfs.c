@@ -1,5 +1,5 @@
 /* nfs: files of a server, through libnfs (NFS version 3, RFC 1813; version 4, RFC 7530). The library connects again when the
- * connection breaks; a server silent for a minute is given up. */
+ * connection breaks, unless it is refused; a server silent for a minute is given up. */
 #include <nfsc/libnfs.h>
 #include <errno.h>
 #include <fcntl.h>
