@@ -287,6 +287,21 @@ static bool is_base(const struct img *c, const char *path)
     return !c->base || same_file(c->base, path) || same_file(resolved, path);
 }
 
+/* The images say what they are based on: what the command line says instead is not followed. */
+static bool backing_as_written(struct img *c)
+{
+    struct json_object *flat = c->image_opts ? options_parse(c->args[0], NULL, &c->err) : NULL;
+    bool ok = !c->image_opts || flat;
+
+    if (flat) {
+        json_object_object_foreach(flat, key, value)
+            if (value && g_str_has_prefix(key, "backing"))
+                ok = error_setf(&c->err, ERR_GENERIC, "rhea-img rebase -u writes another backing file into the image", "commit does not follow the option '%s'", key);
+    }
+    json_object_put(flat);
+    return ok;
+}
+
 /* Opens the layers from the top down to the base, which is opened for writing. */
 static bool commit_open(struct commit *k)
 {
@@ -329,7 +344,7 @@ int img_commit(struct img *c)
     bool ok;
 
     c->drop |= c->base != NULL;         /* the images between still hold what they did: as does the top */
-    ok = commit_open(&k) && img_call(c, k.base, commit_run, &k);
+    ok = backing_as_written(c) && commit_open(&k) && img_call(c, k.base, commit_run, &k);
     node_unref(k.base);
     for (unsigned i = 0; i < k.count; i++)
         node_unref(k.layers[i]);

@@ -29,7 +29,7 @@ static bool start_nbd_server(struct block_graph *g, const char *text, struct err
 {
     static const char *const known[] = { "addr", "tls-creds", "tls-authz", "max-connections", "handshake-max-seconds", "max-conn", NULL };
     struct json_object *o = parse(text, err), *addr = NULL;
-    struct nbd_server_options s = { 0 };
+    struct nbd_server_options s = { .held = true };     /* until the exports are there */
     int64_t connections, seconds;
     bool ok;
 
@@ -70,6 +70,8 @@ static bool make_exports(struct vm *vm, void *opaque, struct error *err)
         if (!ok)
             return false;
     }
+    if (nbd_server_running(g))
+        nbd_server_admit(g);
     return true;
 }
 

@@ -22,6 +22,8 @@ static void session_lose(struct session *s)
     s->context = NULL;
     if (context)
         s->ops->destroy(context);
+    for (GList *at = s->calls.head; at; at = at->next)
+        session_done(at->data, -EIO);
 }
 
 static void session_ready(void *arg, unsigned events);
@@ -65,7 +67,7 @@ static void session_tick(void *arg)
 
     if (!s->context)
         return;
-    if (s->waiting && host_clock_ns() - s->progress_ns > s->silence_ns)
+    if (s->calls.length && host_clock_ns() - s->progress_ns > s->silence_ns)
         session_lose(s);
     else
         session_service(s, 0);
@@ -102,6 +104,8 @@ static void call_wake(void *co)
 /* Within the library: the coroutine goes on when the library is left. */
 void session_done(struct session_call *c, int ret)
 {
+    if (c->done)
+        return;
     c->ret = ret;
     c->done = true;
     if (c->asleep)
@@ -110,12 +114,13 @@ void session_done(struct session_call *c, int ret)
 
 int session_call(struct session *s, bool (*start)(struct session_call *c, void *arg), void *arg)
 {
-    struct session_call c = { .session = s, .co = coroutine_self() };
+    struct session_call c = { .session = s, .co = coroutine_self(), .link.data = &c };
 
     if (!s->context)
         return -EIO;
-    if (!s->waiting++)
+    if (!s->calls.length)
         s->progress_ns = host_clock_ns();
+    g_queue_push_tail_link(&s->calls, &c.link);
     if (!start(&c, arg)) {
         c.done = true;
         c.ret = -EIO;
@@ -126,7 +131,7 @@ int session_call(struct session *s, bool (*start)(struct session_call *c, void *
         c.asleep = true;
         coroutine_yield();
     }
-    s->waiting--;
+    g_queue_unlink(&s->calls, &c.link);
     s->progress_ns = host_clock_ns();
     return c.ret;
 }

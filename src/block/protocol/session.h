@@ -3,6 +3,7 @@
 #ifndef RHEA_BLOCK_PROTOCOL_SESSION_H
 #define RHEA_BLOCK_PROTOCOL_SESSION_H
 
+#include <glib.h>
 #include "rhea/base/coroutine.h"
 #include "rhea/base/error.h"
 
@@ -10,7 +11,7 @@ struct session_ops {            /* of the library's context */
     int (*fd)(void *context);   /* -1: none now */
     int (*events)(void *context);       /* poll()'s */
     int (*service)(void *context, int revents);         /* 0: only its clocks; < 0: the connection is lost for good */
-    void (*destroy)(void *context);     /* ends all requests, by their callbacks */
+    void (*destroy)(void *context);     /* callbacks of what is under way may be called, or not */
 };
 
 struct session {
@@ -20,7 +21,7 @@ struct session {
     struct loop_fd *watch;
     struct loop_timer *tick;
     int fd, events;
-    unsigned waiting;           /* calls under way */
+    GQueue calls;               /* of struct session_call, under way */
     int64_t progress_ns;        /* when one of them last ended, or the first began */
     int64_t silence_ns;         /* given up after so long without an answer */
 };
@@ -28,6 +29,7 @@ struct session {
 struct session_call {
     struct session *session;
     struct coroutine *co;
+    GList link;
     bool done, asleep;
     int ret;
 };
