@@ -170,7 +170,25 @@ static void its(void)
     (void)REG64(ITS + 0x90);
 }
 
+/* The performance monitors: counters near their overflow, events that there are and are not. */
 #ifdef __aarch64__
+static void monitors(void)
+{
+    uint64_t event = one_in(3) ? value() : (value() & 0xfff00000) | (uint64_t[]){ 0, 8, 0x11, 0x1b, 0x1d, 0x1e }[below(6)];
+    uint64_t count = one_in(3) ? value() : -(uint64_t)below(5000);
+
+    switch (below(8)) {
+    case 0: SET(PMSELR_EL0, one_in(4) ? value() : below(32)); break;
+    case 1: SET(PMXEVTYPER_EL0, event); break;
+    case 2: SET(PMXEVCNTR_EL0, count); break;
+    case 3: SET(S3_3_C14_C12_0, event); SET(S3_3_C14_C8_0, count); break;       /* PMEVTYPER0, PMEVCNTR0 */
+    case 4: SET(S3_3_C14_C15_7, value()); SET(PMCCNTR_EL0, count); break;       /* PMCCFILTR */
+    case 5: SET(PMOVSSET_EL0, value()); SET(PMSWINC_EL0, value()); SET(PMOVSCLR_EL0, value()); break;
+    case 6: (void)GET(PMXEVCNTR_EL0); (void)GET(PMCCNTR_EL0); (void)GET(PMOVSSET_EL0); (void)GET(PMCEID0_EL0); break;
+    default: SET(PMCR_EL0, value()); SET(PMCNTENSET_EL0, value()); SET(PMINTENSET_EL1, value()); SET(PMUSERENR_EL0, value()); break;
+    }
+}
+
 static void system_registers(void)
 {
     switch (below(20)) {
@@ -193,13 +211,30 @@ static void system_registers(void)
     case 16: SET(CNTKCTL_EL1, value()); break;
     case 17: SET(S3_4_C12_C12_0 , value()); break;      /* ICH_LR0_EL2 and its kind: where there is an EL2 */
     case 18: SET(S3_4_C12_C11_0, value()); SET(S3_4_C12_C8_0, value()); SET(S3_4_C12_C11_7, value()); break;
-    default: SET(PMCR_EL0, value()); SET(PMCNTENSET_EL0, value()); SET(PMCCNTR_EL0, value()); SET(PMINTENSET_EL1, value()); break;
+    default: monitors(); monitors(); break;
     }
 }
 #else
+static void monitors(void)
+{
+    uint32_t event = one_in(3) ? (uint32_t)value() : (uint32_t[]){ 0, 8, 0x11, 0x1b, 0x1d, 0x1e }[below(6)];
+    uint32_t count = one_in(3) ? (uint32_t)value() : -(uint32_t)below(5000);
+
+    switch (below(7)) {
+    case 0: SET_CP(0, c9, c12, 5, one_in(4) ? value() : below(32)); break;      /* PMSELR */
+    case 1: SET_CP(0, c9, c13, 1, event); SET_CP(0, c9, c13, 2, count); break;  /* PMXEVTYPER, PMXEVCNTR */
+    case 2: SET_CP(0, c14, c12, 0, event); SET_CP(0, c14, c8, 0, count); break;
+    case 3: SET_CP(0, c14, c15, 7, value()); SET_CP(0, c9, c13, 0, count); break;       /* PMCCFILTR, PMCCNTR */
+    case 4: SET_CP(0, c9, c14, 3, value()); SET_CP(0, c9, c12, 4, value()); SET_CP(0, c9, c12, 3, value()); break;
+    case 5: (void)GET_CP(0, c9, c13, 2); (void)GET_CP(0, c9, c13, 0); (void)GET_CP(0, c9, c14, 3); (void)GET_CP(0, c9, c12, 6); break;
+    default: SET_CP(0, c9, c12, 0, value()); SET_CP(0, c9, c12, 1, value()); SET_CP(0, c9, c14, 1, value()); SET_CP(0, c9, c14, 0, value()); break;
+    }
+}
+
 static void system_registers(void)
 {
-    switch (below(8)) {
+    switch (below(9)) {
+    case 8: monitors(); monitors(); break;
     case 0: SET_CP(0, c12, c12, 0, value()); break;
     case 1: SET_CP(0, c12, c12, 1, value()); break;
     case 2: SET_CP(0, c12, c12, 4, value()); break;
