@@ -237,6 +237,22 @@ static bool is_caught(const struct debugger *d, uint64_t nr)
     return d->catches && !d->ncaught;
 }
 
+/* The thread has a child that the client has not heard of. */
+void debugger_forked(struct debugger *d, struct thread *t)
+{
+    struct debug_thread *s = state_of(t);
+    pid_t child = s->forked;
+
+    pthread_mutex_lock(&d->lock);
+    s->forked = 0;
+    if (is_debugged(d, t) && child == d->fork_child) {
+        stop_here(d, t, (struct gdb_stop){ .kind = GDB_STOP_FORK, .addr = (uint64_t)child });
+        park_end(d, t);
+        return;
+    }
+    pthread_mutex_unlock(&d->lock);
+}
+
 void debugger_syscall(struct thread *t, bool entry, uint64_t nr)
 {
     struct debugger *d = debugger_of(t);
@@ -248,19 +264,11 @@ void debugger_syscall(struct thread *t, bool entry, uint64_t nr)
         s->followed = false;
         return;
     }
-    if (!s->forked && (!d->catches || again))
+    if (s->forked)
+        debugger_forked(d, t);
+    if (!d->catches || again)
         return;
     pthread_mutex_lock(&d->lock);
-    if (s->forked) {
-        pid_t child = s->forked;
-
-        s->forked = 0;
-        if (is_debugged(d, t) && child == d->fork_child) {
-            stop_here(d, t, (struct gdb_stop){ .kind = GDB_STOP_FORK, .addr = (uint64_t)child });
-            park_end(d, t);
-            return;
-        }
-    }
     s->entered = entry;
     if (is_debugged(d, t) && is_caught(d, nr)) {
         stop_here(d, t, (struct gdb_stop){ .kind = entry ? GDB_STOP_SYSCALL : GDB_STOP_SYSRET, .addr = nr });

@@ -55,6 +55,8 @@ void debugger_thread_exit_end(struct thread *t);
 void debugger_fork_prepare(struct debugger *d, struct thread *t, bool told);
 void debugger_fork_parent(struct debugger *d, struct thread *t, int64_t pid);
 void debugger_fork_child(struct debugger *d, struct thread *t);
+bool debugger_tells_forks(struct debugger *d, struct thread *t);        /* the client would be told of one now */
+void debugger_vforked(struct debugger *d, struct thread *t);    /* the parent, before it waits: the client is told here */
 /* Around execve(): what -g shall say for the new program to go on with the session, NULL: it ends. The caller frees it, and then calls
  * the second if there is still the old program. */
 char *debugger_exec(struct thread *t);

@@ -1,6 +1,7 @@
 /* fork() and execve() under -g. The client is told of a fork while both processes stand still: the child waits for a byte from its
  * parent's server. Then it runs without the debugger, or it takes the session over: it has a copy of all that the server knows, and
- * the same connection. Nobody else may fork meanwhile as far as the client is concerned: such a child just runs. */
+ * the same connection. Nobody else may fork meanwhile as far as the client is concerned: such a child just runs. A vfork() is told as a
+ * fork, for that is what it becomes, but that the parent waits. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -21,13 +22,28 @@ static void fd_drop(int *fd)
     *fd = -1;
 }
 
+/* With the lock held. */
+static bool tells_forks(const struct debugger *d, const struct thread *t)
+{
+    return d->active && t->process == d->process && d->client_fd >= 0 && d->fork_fd < 0 && gdb_wants_forks(d->gdb);
+}
+
+bool debugger_tells_forks(struct debugger *d, struct thread *t)
+{
+    bool tells;
+
+    pthread_mutex_lock(&d->lock);
+    tells = tells_forks(d, t);
+    pthread_mutex_unlock(&d->lock);
+    return tells;
+}
+
 void debugger_fork_prepare(struct debugger *d, struct thread *t, bool told)
 {
     int fd[2];
 
     pthread_mutex_lock(&d->lock);
-    if (!told || !d->active || t->process != d->process || d->client_fd < 0 || d->fork_fd >= 0 || !gdb_wants_forks(d->gdb)
-        || pipe2(fd, O_CLOEXEC) < 0)
+    if (!told || !tells_forks(d, t) || pipe2(fd, O_CLOEXEC) < 0)
         return;
     for (unsigned n = 0; n < 2; n++)
         d->fork_pipe[n] = debugger_fd(fd[n]);
@@ -44,6 +60,15 @@ void debugger_fork_parent(struct debugger *d, struct thread *t, int64_t pid)
     }
     fd_drop(&d->fork_pipe[1]);
     pthread_mutex_unlock(&d->lock);
+}
+
+void debugger_vforked(struct debugger *d, struct thread *t)
+{
+    if (!t->cpu->jit->debug.forked)
+        return;
+    engine_enter(t->cpu->jit);
+    debugger_forked(d, t);
+    engine_leave(t->cpu->jit);
 }
 
 void debugger_fork_end(struct debugger *d, bool follow)

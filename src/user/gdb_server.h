@@ -39,6 +39,8 @@ int debugger_serve(struct debugger *d);         /* begins the server's thread; a
 /* Goes on with the session of the program before this one: what debugger_exec() said. */
 bool debugger_continue(struct debugger *d, const char *session, struct thread *t);
 void debugger_fork_end(struct debugger *d, bool follow);
+/* gdb.c: on a thread that has forked, not in a system call: the client is told of the child. */
+void debugger_forked(struct debugger *d, struct thread *t);
 void debugger_attach(struct debugger *d);
 void debugger_release(struct debugger *d);
 void debugger_events(struct debugger *d);

@@ -330,7 +330,7 @@ static int64_t clone_process(struct thread *t, const struct clone_request *r)
         return -errno;
     debugger = thread_debugger(t);
     if (debugger)
-        debugger_fork_prepare(debugger, t, !special && r->exit_signal == SIGCHLD && !(r->flags & CLONE_VFORK));
+        debugger_fork_prepare(debugger, t, !special && r->exit_signal == SIGCHLD);
     mem_lock(p->mm);
     pthread_mutex_lock(&p->lock);
     engine_fork_prepare(p->engine);
@@ -367,6 +367,8 @@ static int64_t clone_process(struct thread *t, const struct clone_request *r)
     }
     if (pipe_fd[1] >= 0) {
         close(pipe_fd[1]);
+        if (pid > 0 && debugger)
+            debugger_vforked(debugger, t);
         if (pid > 0)
             vfork_wait(pipe_fd[0]);
         else
@@ -539,6 +541,14 @@ static int64_t clone_shared(struct thread *t, const struct clone_request *r)
     return pid;
 }
 
+/* A client that wants to know of forks is told of a vfork() too, whose child it can go on with: then it gets a copy of the memory. */
+static bool vfork_is_told(struct thread *t, const struct clone_request *r)
+{
+    struct debugger *d = thread_debugger(t);
+
+    return r->flags & CLONE_VFORK && r->exit_signal == SIGCHLD && d && debugger_tells_forks(d, t);
+}
+
 static int64_t do_clone(struct thread *t, const struct clone_request *r)
 {
     if ((r->flags & CLONE_THREAD && !(r->flags & CLONE_SIGHAND)) || (r->flags & CLONE_SIGHAND && !(r->flags & CLONE_VM))
@@ -546,7 +556,7 @@ static int64_t do_clone(struct thread *t, const struct clone_request *r)
         return -EINVAL;
     if (r->flags & CLONE_THREAD)
         return clone_thread(t, r);
-    return r->flags & CLONE_VM && !r->set_tid_size ? clone_shared(t, r) : clone_process(t, r);
+    return r->flags & CLONE_VM && !r->set_tid_size && !vfork_is_told(t, r) ? clone_shared(t, r) : clone_process(t, r);
 }
 
 SYS(clone)

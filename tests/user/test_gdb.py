@@ -165,7 +165,10 @@ class Client:
             m = re.search(rb"\$([^#]*)#..", self.left, re.S)
             if m:
                 self.left = self.left[m.end():]
-                self.s.sendall(b"+")
+                try:
+                    self.s.sendall(b"+")
+                except BrokenPipeError:     # it was the last word: that of the end
+                    pass
                 return m[1].decode("latin-1")
             more = self.s.recv(65536)
             if not more:
@@ -255,9 +258,15 @@ def test_forks():
         session("breakpoints are not the children's", guest, ["fork"], ["break inner", "continue", "continue", "continue"],
                 [r"Breakpoint 1, inner \(n=[^)]*21\)", r"Breakpoint 1, inner \(n=[^)]*2\)", r"exited with code 02"], 2, "child 5\nhello\nvfork child 0")
         session("a fork is caught, and the child let go", guest, ["fork"],
-                ["catch fork", "break child_work", "continue", "backtrace", "continue"],
-                [r"Catchpoint 1 \(forked process \d+\)", r"in forks ", r"Detaching after fork from child", r"exited with code 02"],
+                ["catch fork", "break child_work", "continue", "backtrace", "continue", "continue"],
+                [r"Catchpoint 1 \(forked process \d+\)", r"in forks ", r"Detaching after fork from child", r"Catchpoint 1 \(forked process \d+\)",
+                 r"Detaching after fork from child", r"exited with code 02"],
                 2, "child 5\nhello\nvfork child 0")
+        session("a vfork is followed into its program", guest, ["fork"],
+                ["catch fork", "continue", "continue", "backtrace", "set follow-fork-mode child", "catch exec", "break main", "continue", "continue",
+                 "info registers " + GUESTS[guest][1], "continue"],
+                [r"forked process", r"forked process", r"in forks ", r"Detaching after fork from parent", r"is executing new program: \S*debuggee",
+                 r"Catchpoint 2 \(exec'd", r"Breakpoint 3, main \(argc=2", r"<main", r"exited normally"], 2, "child 5\nhello\nvfork child 0")
         session("a fork is followed into the child", guest, ["fork"],
                 ["set follow-fork-mode child", "catch fork", "break child_work", "break inner", "continue", "continue", "continue", "continue",
                  "backtrace 2", "print calls", "watch calls", "delete 1-3", "continue", "continue"],
@@ -285,8 +294,13 @@ def forked_by_packets(guest):
     said = [c.ask(p) for p in ("D;1", f"Hgp{child}.{child}", f"Tp{child}.{child}", "Z0,1000,4", "z0,1000,4", f"D;{child}", f"Hgp{child}.{child}")]
     report(f"{guest}: a fork by packets", m and "fork-events+" in agreed and [w[:1] for w in said] == ["E", "O", "O", "", "O", "O", "E"], (agreed, stop, said))
     c.send("vCont;c")
+    stop = c.receive() or ""            # its vfork() is one too
+    m = re.search(r"fork:p([0-9a-f]+)\.\1;", stop)
+    report(f"{guest}: a vfork by packets", m and c.ask(f"D;{m[1]}") == "OK", stop)
+    c.send("vCont;c")
     stop = c.receive()
     report(f"{guest}: and its end", stop and stop.startswith("W02"), stop)
+    c.s.close()
     rhea.end()
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Language runtimes in user mode. exact.c is what they rest on: signals at any instruction, handlers that edit contexts, code that is
 written while it runs, memory order. runtimes/ has a program for each runtime; Go's is cross-compiled for all guests by the host's
-compiler, the others run from Debian's packages, arm64's. Under SOAK=1 ten times each, with all of the JVM's collectors, on all guests.
+compiler, the others run from Debian's packages, arm64's. Under SOAK=1 ten times each (ROUNDS=N: N times), with all of the JVM's collectors, on all guests.
 
 usage: test_runtimes.py BUILD-FOLDER [PART...]"""
 import os
@@ -18,13 +18,13 @@ top = os.path.dirname(os.path.dirname(here))
 build = os.path.abspath(sys.argv[1])
 only = sys.argv[2:]
 soak = bool(os.environ.get("SOAK"))
-rounds = 10 if soak else 1
+rounds = int(os.environ.get("ROUNDS", 10 if soak else 1))
 work = tempfile.TemporaryDirectory(prefix="rhea-runtimes-")
 
 # guest: compiler, Go's name, Debian's
 GUESTS = {
     "x86_64": ("gcc", "amd64", "amd64"),
-    "i386": ("i686-linux-gnu-gcc", "386", None),
+    "i386": ("i686-linux-gnu-gcc", "386", "i386"),
     "aarch64": ("aarch64-linux-gnu-gcc", "arm64", "arm64"),
     "arm": ("arm-linux-gnueabihf-gcc", "arm", "armhf"),
     "riscv64": ("riscv64-linux-gnu-gcc", "riscv64", "riscv64"),
