@@ -206,10 +206,24 @@ void *guest_host_write(struct engine *e, uint64_t va, size_t n)
     return host;
 }
 
+/* The page was protected when the store was refused, and another thread lifted that before we came to look. A store that is refused
+ * although the guest may write there begins anew, once for each state of the page. */
+static bool lifted_meanwhile(struct jit_cpu *jc, uint64_t va, uint32_t writes)
+{
+    int prot = mem_prot(jc->thread->process, va);
+
+    if (prot < 0 || !(prot & PROT_WRITE) || (jc->again_va == va && jc->again_writes == writes))
+        return false;
+    jc->again_va = va;
+    jc->again_writes = writes;
+    return true;
+}
+
 /* A store that the host refused. */
 bool code_write_fault(struct cpu *cpu, uint64_t va, unsigned n)
 {
     struct engine *e = cpu->jit->engine;
+    uint32_t writes = 0;
     bool ours = false;
 
     if (!e->user->code_protect)
@@ -220,6 +234,8 @@ bool code_write_fault(struct cpu *cpu, uint64_t va, unsigned n)
     for (uint64_t page = va & PAGE_MASK; page < va + n; page += CPU_PAGE_SIZE) {
         struct code_page *p = page_get(e, page, false);
 
+        if (page == (va & PAGE_MASK))
+            writes = p ? p->writes : 0;
         if (!p || !p->is_protected)
             continue;
         ours = true;
@@ -231,7 +247,7 @@ bool code_write_fault(struct cpu *cpu, uint64_t va, unsigned n)
         }
     }
     pthread_mutex_unlock(&e->lock);
-    return ours;
+    return ours || lifted_meanwhile(cpu->jit, va, writes);
 }
 
 /* With the world stopped. */

@@ -241,9 +241,13 @@ int guest_read(struct thread *t, void *to, uint64_t va, size_t n)
 
 int guest_write(struct thread *t, uint64_t va, const void *from, size_t n)
 {
-    void *p = guest_host_write(t->process->engine, va, n);
+    for (unsigned tries = 0; tries < 4; tries++) {      /* another thread may run code there, which protects it again */
+        void *p = guest_host_write(t->process->engine, va, n);
 
-    return p && !user_copy(p, from, n) ? 0 : -EFAULT;
+        if (p && !user_copy(p, from, n))
+            return 0;
+    }
+    return -EFAULT;
 }
 
 int64_t guest_strlen(struct thread *t, uint64_t va, size_t max)

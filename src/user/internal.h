@@ -51,6 +51,8 @@ struct jit_cpu {                /* cpu->jit in user mode */
     volatile uint64_t access_va;
     volatile enum mmu_access access;
     struct host_fault fault;    /* EXCEPTION_HOST */
+    uint64_t again_va;          /* of the last store that began anew, though its page was not protected; and the page's `writes` then */
+    uint32_t again_writes;
     bool masked;                /* the handler took a signal and left all others blocked */
     bool restart;               /* the system call before pc answered USER_RESTART */
     struct debug_thread debug;

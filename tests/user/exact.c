@@ -496,6 +496,44 @@ static void *patch_caller(void *arg)
     return (void *)(uintptr_t)ok;
 }
 
+/* Two threads store at once beside a function that has just been run: neither store may be refused. */
+enum { BESIDE_PAGES = 1000 };
+static uint8_t *beside_pages;
+static _Atomic int beside_go, beside_done;
+static void *beside_other(void *arg)
+{
+    for (int i = 1; i <= BESIDE_PAGES; i++) {
+        litmus_wait(&beside_go, i);
+        *(volatile int *)(beside_pages + (size_t)i * 4096 + 2048) = i;
+        beside_done = i;
+    }
+    return NULL;
+}
+
+static void code_beside(void)
+{
+    bool ok = true;
+    pthread_t t;
+
+    beside_pages = mmap(NULL, (BESIDE_PAGES + 1) * 4096u, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pthread_create(&t, NULL, beside_other, NULL);
+    for (int i = 1; i <= BESIDE_PAGES; i++) {
+        uint8_t *fn = beside_pages + (size_t)i * 4096;
+        volatile int *word = (int *)(fn + 2048);
+
+        code_make(fn, i & CODE_MASK);
+        __builtin___clear_cache((char *)fn, (char *)fn + 16);
+        ok &= ((code_fn)(uintptr_t)fn)() == (i & CODE_MASK);
+        beside_go = i;
+        word[1] = i;
+        litmus_wait(&beside_done, i);
+        ok &= word[0] == i && word[1] == i;
+    }
+    pthread_join(t, NULL);
+    check(ok, "threads store beside code");
+    munmap(beside_pages, (BESIDE_PAGES + 1) * 4096u);
+}
+
 static void code(void)
 {
     uint8_t *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *w, *x;
@@ -504,6 +542,7 @@ static void code(void)
     pthread_t t[3];
     void *r;
 
+    code_beside();
     check(code_rounds(p, p, 5000), "code is written and run, again and again");
     if (fd < 0 || ftruncate(fd, 4096))
         return;
