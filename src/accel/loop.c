@@ -39,6 +39,8 @@ static void run_one(struct cpu *cpu)
     jc->singles++;
     jc->one_insn = true;
     code_fetch_fill(cpu, cpu->pc, &f, &key);
+    if (atomic_load_explicit(&cpu->exit_request, memory_order_relaxed))
+        return;                         /* the fetch may have changed the mode: comes back with one_insn still set */
     if (!region_build(jc->ir, cpu->guest, &f, cpu->pc, cpu->mode, 1, NULL, &info)) {
         fault_fetch(cpu, (cpu->pc & PAGE_MASK) + CPU_PAGE_SIZE);
         jc->one_insn = false;
@@ -146,6 +148,8 @@ static void run_interp(struct cpu *cpu)
             run_alone(cpu);
             return;
         }
+        if (atomic_load_explicit(&cpu->exit_request, memory_order_relaxed))
+            return;                     /* as translated code does first: the fetch may have changed the mode */
         if (log_enabled(LOG_EXEC | LOG_CPU))
             log_entry(cpu, r);
         cpu->pc_page = cpu->pc & PAGE_MASK;

@@ -105,6 +105,8 @@ bool a64_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, st
 
 /* ---- emission */
 
+static bool is_brk(uint32_t raw) { return (raw & 0xffe0001f) == 0xd4200000; }
+
 /* Which branch types (bit BTYPE) may land here: DDI 0487 D8.4.6, "Guarded pages". */
 static unsigned landing_pad(const struct arm_t *t, const struct a64_insn *i)
 {
@@ -116,7 +118,7 @@ static unsigned landing_pad(const struct arm_t *t, const struct a64_insn *i)
     case 0xd503233f: case 0xd503237f:   /* PACIASP, PACIBSP: as BTI c; BTYPE 3 as SCTLR_ELx.BT says */
         return 1 << 1 | 1 << 2;
     }
-    if ((i->raw & 0xffe0001f) == 0xd4200000 || (i->raw & 0xffe0001f) == 0xd4400000)     /* BRK, HLT */
+    if (is_brk(i->raw) || (i->raw & 0xffe0001f) == 0xd4400000)          /* ... HLT */
         return 1 << 1 | 1 << 2 | 1 << 3;
     return 0;
 }
@@ -129,9 +131,9 @@ static void check_btype(struct arm_t *t, const struct a64_insn *i)
     ir_val btype;
 
     t->btype_checked = true;
-    if (!(t->mode & MODE_BTI))
+    if (!arm_t_has(t, AF_BTI))
         return;
-    if (pads != (1 << 1 | 1 << 2 | 1 << 3)) {
+    if (t->mode & MODE_BTI && pads != (1 << 1 | 1 << 2 | 1 << 3)) {
         ok = ir_label_new(t->ir);
         btype = ir_state_load(t->ir, T_I32, offsetof(struct arm_cpu, btype), 0);
         if (!pads)
@@ -141,7 +143,8 @@ static void check_btype(struct arm_t *t, const struct a64_insn *i)
         arm_call(t, ARM_HELP_bti_check, ir_const(t->ir, T_I32, i->raw), 0, 0, 0);
         arm_bind(t, ok);
     }
-    ir_state_store(t->ir, offsetof(struct arm_cpu, btype), 0, ir_const(t->ir, T_I32, 0));
+    if (!is_brk(i->raw))                /* of the exceptions that instructions raise its SPSR alone keeps BTYPE: AArch64.TakeException() */
+        ir_state_store(t->ir, offsetof(struct arm_cpu, btype), 0, ir_const(t->ir, T_I32, 0));
 }
 
 /* SP may no longer be aligned (or be so again): another mode, see MODE_SP_ALIGN. */

@@ -101,12 +101,12 @@ EMIT(tbz)
     branch_if(t, i, (struct arm_test){ i->op ? C_TSTNE : C_TSTEQ, v, mask }, i->imm14);
 }
 
-/* PSTATE.BTYPE of an indirect branch, where pages may be guarded: DDI 0487 D8.4.6. */
+/* PSTATE.BTYPE of an indirect branch: DDI 0487 D8.4.6. */
 static void set_btype(struct arm_t *t, unsigned rn, bool call)
 {
-    if (!(t->mode & MODE_BTI))
+    if (!arm_t_has(t, AF_BTI))
         return;
-    if (call || rn == 16 || rn == 17)
+    if (call || rn == 16 || rn == 17 || !(t->mode & MODE_BTI))          /* without that mode no guarded page was ever run from */
         ir_state_store(t->ir, offsetof(struct arm_cpu, btype), 0, imm32(t, call ? 2 : 1));
     else
         arm_call(t, ARM_HELP_btype_jump, 0, 0, 0, 0);

@@ -118,7 +118,7 @@ static const struct id_field { uint8_t reg, lsb, value, feature; bool have; } fi
     { ID_AA64PFR0, 0, 2, AF_EL0_32, true }, { ID_AA64PFR0, 4, 2, AF_EL1_32, true }, { ID_AA64PFR0, 8, 1, AF_EL2, true },
     { ID_AA64PFR0, 12, 1, AF_EL3, true }, { ID_AA64PFR0, 16, 1, AF_FP16, true }, { ID_AA64PFR0, 20, 1, AF_FP16, true },
     { ID_AA64PFR0, 28, 1, AF_RAS, true }, { ID_AA64PFR0, 48, 1, AF_DIT, true }, { ID_AA64PFR0, 56, 1, AF_CSV2, true },
-    { ID_AA64PFR0, 60, 1, AF_CSV3, true }, { ID_AA64PFR1, 0, 1, AF_BTI, false }, { ID_AA64PFR1, 4, 1, AF_SSBS, true },
+    { ID_AA64PFR0, 60, 1, AF_CSV3, true }, { ID_AA64PFR1, 0, 1, AF_BTI, true }, { ID_AA64PFR1, 4, 1, AF_SSBS, true },
     { ID_AA64PFR1, 4, 2, AF_SSBS2, true }, { ID_AA64PFR1, 8, 2, AF_MTE, false },
     { ID_AA64DFR0, 8, 1, AF_PMU, true }, { ID_AA64DFR0, 8, 5, AF_PMUv3p4, false }, { ID_AA64DFR0, 0, 8, AF_Debugv8p2, false },
     { ID_AA64ISAR0, 4, 1, AF_AES, true }, { ID_AA64ISAR0, 4, 2, AF_PMULL, true }, { ID_AA64ISAR0, 8, 1, AF_SHA1, true },

@@ -13,8 +13,9 @@ static unsigned ec_of(uint32_t syndrome) { return syndrome >> 26; }
 static bool cpu_init64(struct cpu *cpu, const char *model, struct error *err)
 {
     struct arm_cpu *c = arm(cpu);
+    g_autofree char *spec = g_strdup_printf("%s,bti=off", model ? model : "max");       /* nobody maps guarded pages (PROT_BTI) */
 
-    if (!arm_cpu_init(cpu, NULL, model ? model : "max", err))
+    if (!arm_cpu_init(cpu, NULL, spec, err))
         return false;
     arm_cpu_reset(cpu);
     c->sys.sctlr[1] |= SCTLR_UCI | SCTLR_UCT | SCTLR_DZE | SCTLR_NTWI | SCTLR_NTWE | SCTLR_SA0 | SCTLR_M;
@@ -28,8 +29,9 @@ static bool cpu_init64(struct cpu *cpu, const char *model, struct error *err)
 static bool cpu_init32(struct cpu *cpu, const char *model, struct error *err)
 {
     struct arm_cpu *c = arm(cpu);
+    g_autofree char *spec = g_strdup_printf("%s,bti=off", model ? model : "max");       /* nobody maps guarded pages (PROT_BTI) */
 
-    if (!arm_cpu_init(cpu, NULL, model ? model : "max", err))
+    if (!arm_cpu_init(cpu, NULL, spec, err))
         return false;
     arm_cpu_reset(cpu);
     for (unsigned el = 1; el < 4; el++) {
