@@ -1,6 +1,6 @@
 /* Software floating point on 128-bit significands: x87 double extended and binary128, and all
  * conversions from and to them. */
-#include "softfloat_f80.h"
+#include "rhea/base/softfloat_f80.h"
 #include "softfloat_large.h"
 
 FLOAT_DEFINE_PACKING(f16, float16, 16)

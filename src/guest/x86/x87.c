@@ -3,6 +3,7 @@
 #include <glib.h>
 #include <stddef.h>
 #include <string.h>
+#include "rhea/base/softfloat_f80.h"
 #include "system.h"
 
 enum { SW_IE = 1, SW_DE = 2, SW_ZE = 4, SW_OE = 8, SW_UE = 16, SW_PE = 32, SW_SF = 64, SW_ES = 128, SW_C0 = 1 << 8, SW_C1 = 1 << 9,
@@ -21,6 +22,15 @@ enum { OP_ADD, OP_MUL, OP_COM, OP_COMP, OP_SUB, OP_SUBR, OP_DIV, OP_DIVR };
 
 /* ---- state */
 static float80 *st(struct x86_cpu *c, unsigned i) { return &c->fpregs[(c->fptop + i) & 7].v; }
+/* By words, which the compiler may not join: what comes in two registers would go by the stack, written in parts, read as one. */
+static void st_put(struct x86_cpu *c, unsigned i, float80 v)
+{
+    float80 *r = st(c, i);
+
+    __atomic_store_n(&r->frac, v.frac, __ATOMIC_RELAXED);
+    __atomic_store_n(&r->se, v.se, __ATOMIC_RELAXED);
+}
+
 static bool empty(const struct x86_cpu *c, unsigned i) { return c->fptag >> ((c->fptop + i) & 7) & 1; }
 static void set_full(struct x86_cpu *c, unsigned i) { c->fptag &= ~(1u << ((c->fptop + i) & 7)); }
 
@@ -52,6 +62,11 @@ static bool note(struct x86_cpu *c, unsigned sw)
     return !(unmasked & (SW_IE | SW_DE | SW_ZE));
 }
 
+static void note_rounding(struct x86_cpu *c, uint32_t f)
+{
+    c->fpsw = (c->fpsw & ~SW_C1) | (f & FLOAT_INEXACT ? SW_PE | (f & FLOAT_ROUNDED_UP ? SW_C1 : 0) : 0);
+}
+
 /* Exceptions of an operation that softfloat did; sets C1 by the rounding. */
 static bool note_flags(struct x86_cpu *c, const struct float_status *s)
 {
@@ -59,7 +74,7 @@ static bool note_flags(struct x86_cpu *c, const struct float_status *s)
     unsigned sw;
 
     if (!(f & ~(uint32_t)(FLOAT_INEXACT | FLOAT_ROUNDED_UP)) && c->fpcw & SW_PE) {      /* as nearly always */
-        c->fpsw = (c->fpsw & ~SW_C1) | (f & FLOAT_INEXACT ? SW_PE | (f & FLOAT_ROUNDED_UP ? SW_C1 : 0) : 0);
+        note_rounding(c, f);
         return true;
     }
     sw = (f & FLOAT_INVALID ? SW_IE : 0) | (f & FLOAT_INPUT_DENORMAL ? SW_DE : 0) | (f & FLOAT_DIVBYZERO ? SW_ZE : 0) |
@@ -91,7 +106,7 @@ static float80 indefinite(void)
 static void push_unchecked(struct x86_cpu *c, float80 v)
 {
     c->fptop = (c->fptop - 1) & 7;
-    *st(c, 0) = v;
+    st_put(c, 0, v);
     set_full(c, 0);
 }
 
@@ -194,6 +209,24 @@ static float80 arith(struct x86_cpu *c, unsigned op, float80 a, float80 b, uint3
     return r;
 }
 
+/* arith() of what is most frequent, without a call. false: nothing happened. */
+static inline bool arith_plain(struct x86_cpu *c, unsigned op, float80 a, float80 b, float80 *r)
+{
+    struct float_status s = status_of(c);
+    bool done = false;
+
+    switch (op) {
+    case OP_SUB: b.se ^= 0x8000; done = f80_plain_add(a, b, r, &s); break;
+    case OP_SUBR: a.se ^= 0x8000; done = f80_plain_add(a, b, r, &s); break;
+    case OP_ADD: done = f80_plain_add(a, b, r, &s); break;
+    case OP_MUL: done = f80_plain_mul(a, b, r, &s); break;
+    }
+    done = done && c->fpcw & SW_PE;
+    if (done)
+        note_rounding(c, s.flags);
+    return done;
+}
+
 static unsigned relation_bits(enum float_relation r)
 {
     return r == FLOAT_LESS ? SW_C0 : r == FLOAT_EQUAL ? SW_C3 : r == FLOAT_GREATER ? 0 : SW_C0 | SW_C2 | SW_C3;
@@ -220,7 +253,7 @@ void helper_fpu_arith(struct cpu *cpu, uint32_t op, uint32_t what)
 {
     struct x86_cpu *c = x86(cpu);
     unsigned i = what & 7, bits;
-    bool missing = empty(c, 0) || empty(c, i), store;
+    bool missing = empty(c, 0) || empty(c, i), store = true;
     float80 r;
 
     if (op == OP_COM || op == OP_COMP) {
@@ -235,12 +268,12 @@ void helper_fpu_arith(struct cpu *cpu, uint32_t op, uint32_t what)
     if (missing) {
         store = stack_fault(c, false);
         r = indefinite();
-    } else {
+    } else if (!arith_plain(c, op, *st(c, 0), *st(c, i), &r)) {
         r = arith(c, op, *st(c, 0), *st(c, i), 0, &store);      /* DC's encodings of SUB and SUBR account for the destination */
     }
     if (!store)
         return;
-    *st(c, what & FA_TO ? i : 0) = r;
+    st_put(c, what & FA_TO ? i : 0, r);
     set_full(c, what & FA_TO ? i : 0);
     if (what & FA_POP)
         pop(c);
@@ -268,7 +301,7 @@ void helper_fpu_arith_mem(struct cpu *cpu, uint32_t op, uint32_t format, uint64_
     struct float_status s = status_of(c), widened = s;
     float80 a = *st(c, 0), b = read_operand(c, format, va, &widened), r;
     unsigned bits;
-    bool store;
+    bool store = true;
 
     if (widened.flags & FLOAT_INVALID)  /* still signalling where NaNs are chosen among (table 4-7) */
         b.frac &= ~(UINT64_C(1) << 62);
@@ -285,12 +318,12 @@ void helper_fpu_arith_mem(struct cpu *cpu, uint32_t op, uint32_t format, uint64_
     if (empty(c, 0)) {
         store = stack_fault(c, false);
         r = indefinite();
-    } else {
+    } else if (widened.flags || !arith_plain(c, op, a, b, &r)) {
         r = arith(c, op, a, b, widening_flags(c, op, a, b, &widened), &store);
     }
     if (!store)
         return;
-    *st(c, 0) = r;
+    st_put(c, 0, r);
     set_full(c, 0);
 }
 
@@ -395,7 +428,7 @@ void helper_fpu_move(struct cpu *cpu, uint32_t what, uint32_t i)
     c->fpsw &= ~SW_C1;
     switch (what) {
     case FM_STORE_UNCHECKED:            /* FSTPNCE: an empty register is copied as it is */
-        *st(c, i) = a;
+        st_put(c, i, a);
         if (!empty(c, 0))
             set_full(c, i);
         pop(c);
@@ -414,8 +447,8 @@ void helper_fpu_move(struct cpu *cpu, uint32_t what, uint32_t i)
             a = empty(c, 0) ? indefinite() : a;
             b = empty(c, i) ? indefinite() : b;
         }
-        *st(c, 0) = b;
-        *st(c, i) = a;
+        st_put(c, 0, b);
+        st_put(c, i, a);
         set_full(c, 0);
         set_full(c, i);
         return;
@@ -428,7 +461,7 @@ void helper_fpu_move(struct cpu *cpu, uint32_t what, uint32_t i)
         } else if (what == FM_CMOV_NOT) {
             return;
         }
-        *st(c, 0) = b;
+        st_put(c, 0, b);
         set_full(c, 0);
         return;
     case FM_STORE: case FM_STORE_POP:
@@ -437,7 +470,7 @@ void helper_fpu_move(struct cpu *cpu, uint32_t what, uint32_t i)
                 return;
             a = indefinite();
         }
-        *st(c, i) = a;
+        st_put(c, i, a);
         set_full(c, i);
         break;
     default:
@@ -499,12 +532,12 @@ static void reduce(struct x86_cpu *c, bool nearest)
     if (!note_flags(c, &s))
         return;
     if (f80_is_nan(r)) {                /* C0 and C3 stay */
-        *st(c, 0) = r;
+        st_put(c, 0, r);
         return;
     }
     cc = partial ? SW_C2 : (q & 4 ? SW_C0 : 0) | (q & 2 ? SW_C3 : 0) | (q & 1 ? SW_C1 : 0);
     c->fpsw = (c->fpsw & ~SW_CC) | cc;
-    *st(c, 0) = r;
+    st_put(c, 0, r);
 }
 
 /* FSCALE. Unmasked, over- and underflow wrap the exponent; what is beyond even so is infinity or zero. */
@@ -543,9 +576,9 @@ static void produce(struct x86_cpu *c, unsigned op, struct float_status *s)
     if (pushes && !empty(c, 7)) {       /* no room for the second result */
         if (!stack_fault(c, true))
             return;
-        *st(c, 0) = indefinite();
+        st_put(c, 0, indefinite());
         c->fptop = (c->fptop - 1) & 7;
-        *st(c, 0) = indefinite();
+        st_put(c, 0, indefinite());
         set_full(c, 0);
         return;
     }
@@ -569,7 +602,7 @@ static void produce(struct x86_cpu *c, unsigned op, struct float_status *s)
         c->fpsw |= SW_C2;
         return;
     }
-    *st(c, to_st1 ? 1 : 0) = r;
+    st_put(c, to_st1 ? 1 : 0, r);
     if (to_st1)
         pop(c);
     if (op == FU_PTAN) {
@@ -606,15 +639,15 @@ void helper_fpu_unary(struct cpu *cpu, uint32_t op)
         if (!stack_fault(c, false))
             return;
         if (op == FU_PTAN || op == FU_SINCOS || op == FU_XTRACT) {
-            *st(c, 0) = indefinite();
+            st_put(c, 0, indefinite());
             set_full(c, 0);
             push_unchecked(c, indefinite());
         } else if (op == FU_YL2X || op == FU_YL2XP1 || op == FU_PATAN) {
-            *st(c, 1) = indefinite();
+            st_put(c, 1, indefinite());
             set_full(c, 1);
             pop(c);
         } else {
-            *st(c, 0) = indefinite();
+            st_put(c, 0, indefinite());
             set_full(c, 0);
         }
         return;

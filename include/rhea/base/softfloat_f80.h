@@ -1,5 +1,9 @@
 /* What nearly all of the x87's operands are: normal numbers, rounded to nearest. Each function here says whether it did the
- * operation; where not, it left everything alone, and softfloat_parts.h does it. */
+ * operation; where not, it left everything alone, and the function of softfloat.h does it, which asks here first. For callers to
+ * whom a call matters. FLOAT_INEXACT and FLOAT_ROUNDED_UP are all the flags that these raise. */
+#ifndef RHEA_BASE_SOFTFLOAT_F80_H
+#define RHEA_BASE_SOFTFLOAT_F80_H
+
 #include <stdint.h>
 #include "rhea/base/softfloat.h"
 
@@ -225,3 +229,5 @@ static inline bool f80_plain_to_int(float80 a, unsigned bits, enum float_round r
     *r = a.se >> 15 ? -(int64_t)whole : (int64_t)whole;
     return true;
 }
+
+#endif
