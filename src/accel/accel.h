@@ -93,7 +93,7 @@ struct jit_cpu {
     struct tlb_context contexts[TLB_CONTEXTS], *context;
     uint64_t context_clock;
     struct jump_slot jump[JUMP_CACHES];
-    struct jump_slot *slot;             /* the current one */
+    struct jump_slot *slot, *side;      /* the current one, or, where translated code changed its mode by itself, side */
     uint64_t jump_clock;
     _Atomic uintptr_t watched;          /* host page of cpu_watch(), 0: none */
     uint32_t grow;                      /* bit per mode whose TLB is to be made larger */

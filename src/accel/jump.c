@@ -149,17 +149,18 @@ void jump_flush_page(struct jit_cpu *jc, uint64_t va)
     }
 }
 
-/* Makes a cache of that mode current: one without entries of other address spaces. */
-void jump_select(struct cpu *cpu, uint64_t mode)
+/* A cache of that mode without entries of other address spaces; `kept` is not taken for it. */
+static struct jump_slot *slot_take(struct jit_cpu *jc, uint64_t mode, const struct jump_slot *kept)
 {
-    struct jit_cpu *jc = cpu->jit;
-    struct jump_slot *s = NULL, *oldest = &jc->jump[0];
+    struct jump_slot *s = NULL, *oldest = NULL;
 
     for (unsigned i = 0; i < JUMP_CACHES && !s; i++) {
-        if (jc->jump[i].used && jc->jump[i].mode == mode && (!jc->jump[i].locals || jc->jump[i].context == jc->context->id))
-            s = &jc->jump[i];
-        if (jc->jump[i].used < oldest->used)
-            oldest = &jc->jump[i];
+        struct jump_slot *x = &jc->jump[i];
+
+        if (x->used && x->mode == mode && (!x->locals || x->context == jc->context->id))
+            s = x;
+        if (x != kept && (!oldest || x->used < oldest->used))
+            oldest = x;
     }
     if (!s) {
         s = oldest;
@@ -168,21 +169,43 @@ void jump_select(struct cpu *cpu, uint64_t mode)
     }
     s->context = jc->context->id;
     s->used = ++jc->jump_clock;
+    return s;
+}
+
+void jump_select(struct cpu *cpu, uint64_t mode)
+{
+    struct jit_cpu *jc = cpu->jit;
+    const struct guest *g = cpu->guest;
+
+    jc->slot = slot_take(jc, mode, NULL);
     cpu->mode = mode;
-    cpu->jump_cache = s->entry;
-    jc->slot = s;
+    cpu->jump_cache = jc->slot->entry;
+    if (mode & g->side_modes) {
+        bool side = mode & g->side_mode;
+
+        jc->side = slot_take(jc, mode ^ g->side_mode, jc->slot);
+        cpu->jump_sides[side] = jc->slot->entry;
+        cpu->jump_sides[!side] = jc->side->entry;
+    }
+}
+
+static struct jump_slot *slot_now(const struct cpu *cpu)
+{
+    struct jit_cpu *jc = cpu->jit;
+
+    return jc->slot->entry == cpu->jump_cache ? jc->slot : jc->side;
 }
 
 struct region *jump_find(struct cpu *cpu, uint64_t pc)
 {
     unsigned h = jump_hash(pc);
 
-    return cpu->jump_cache[h].pc == pc ? cpu->jit->slot->region[h] : NULL;
+    return cpu->jump_cache[h].pc == pc ? slot_now(cpu)->region[h] : NULL;
 }
 
 void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r)
 {
-    struct jump_slot *s = cpu->jit->slot;
+    struct jump_slot *s = slot_now(cpu);
     unsigned h = jump_hash(pc);
     uint64_t known = JUMP_PC_NONE;
 

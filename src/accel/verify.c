@@ -107,6 +107,8 @@ static void state_restore(struct cpu *cpu, const struct verify *v)
         memcpy((uint8_t *)cpu + at, v->start + at, end - at);
         at = r ? end + r->bits / 8u : end;
     }
+    cpu->mode = from->mode;
+    cpu->jump_cache = from->jump_cache;
     cpu->pc = from->pc;
     cpu->pc_page = from->pc_page;
     cpu->fp_control = from->fp_control;

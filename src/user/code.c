@@ -276,29 +276,45 @@ void code_flush(void *opaque)
 
 /* ---- jump caches */
 
-void jump_select(struct cpu *cpu, uint64_t mode)
+/* A cache of that mode; `kept` is not taken for it. */
+static struct jump_slot *slot_take(struct jit_cpu *jc, uint64_t mode, const struct jump_slot *kept)
 {
-    struct jit_cpu *jc = cpu->jit;
-    struct jump_slot *s = &jc->jump[0];
+    struct jump_slot *s = NULL;
 
     for (unsigned i = 0; i < JUMP_SLOTS; i++) {
-        if (jc->jump[i].used && jc->jump[i].mode == mode) {
-            s = &jc->jump[i];
+        struct jump_slot *x = &jc->jump[i];
+
+        if (x->used && x->mode == mode) {
+            s = x;
             break;
         }
-        if (jc->jump[i].used < s->used)
-            s = &jc->jump[i];
+        if (x != kept && (!s || x->used < s->used))
+            s = x;
     }
-    if (!s->entry)
+    if (!s->entry)      /* it is a hash table: all of it is touched soon */
         s->entry = mmap(NULL, sizeof(struct jump_entry) << JUMP_CACHE_BITS, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);     /* it is a hash table: all of it is touched soon */
+                        MAP_PRIVATE | MAP_ANONYMOUS | (kept ? 0 : MAP_POPULATE), -1, 0);
     else if (s->mode != mode)
         memset(s->entry, 0, sizeof(struct jump_entry) << JUMP_CACHE_BITS);
     s->entry[0].pc = s->entry[0].pc ? s->entry[0].pc : 1;       /* the others hold 0, which hashes to 0: none matches */
     s->mode = mode;
     s->used = ++jc->jump_clock;
+    return s;
+}
+
+void jump_select(struct cpu *cpu, uint64_t mode)
+{
+    const struct guest *g = cpu->guest;
+    struct jump_slot *s = slot_take(cpu->jit, mode, NULL);
+
     cpu->mode = mode;
     cpu->jump_cache = s->entry;
+    if (mode & g->side_modes) {
+        bool side = mode & g->side_mode;
+
+        cpu->jump_sides[side] = s->entry;
+        cpu->jump_sides[!side] = slot_take(cpu->jit, mode ^ g->side_mode, s)->entry;
+    }
 }
 
 void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r)

@@ -608,6 +608,47 @@ static void helpers(void)
 static void helpers(void) { }
 #endif
 
+/* A32 and T32 call each other in all ways; a signal that comes meanwhile finds PSTATE.T as the code is. */
+#ifdef __arm__
+__asm__(".pushsection .text\n.syntax unified\n.balign 4\n"
+        ".arm\n.type a32_begin, %function\na32_begin:\na32_leaf: add r0, r0, #1\nbx lr\n"
+        "a32_pops: push {r4, lr}\nadd r0, r0, #1\npop {r4, pc}\n"
+        ".type a32_calls, %function\na32_calls: push {r4, r5, r6, lr}\nmov r4, r0\nmov r0, #0\nldr r5, =t32_pops + 1\n"
+        "1: blx t32_leaf\nblx r5\nbl a32_leaf\nsubs r4, r4, #1\nbne 1b\npop {r4, r5, r6, pc}\n.ltorg\na32_end:\n"
+        ".thumb\nt32_begin:\nt32_leaf: adds r0, #1\nbx lr\n"
+        "t32_pops: push {r4, lr}\nadds r0, #1\npop {r4, pc}\n"
+        ".thumb_func\nt32_calls: push {r4, r5, r6, lr}\nmov r4, r0\nmov r0, #0\nldr r5, =a32_pops\n"
+        "1: blx a32_leaf\nblx r5\nbl t32_leaf\nsubs r4, #1\nbne 1b\npop {r4, r5, r6, pc}\n.balign 4\n.ltorg\nt32_end:\n"
+        ".popsection\n");
+extern const char a32_begin[], a32_end[], t32_begin[], t32_end[];
+unsigned a32_calls(unsigned n), t32_calls(unsigned n);
+static volatile sig_atomic_t wrong_states;
+
+static void on_state(int sig, siginfo_t *info, void *context)
+{
+    const ucontext_t *uc = context;
+    uintptr_t pc = PC(uc);
+    bool thumb = uc->uc_mcontext.arm_cpsr & 0x20;
+
+    wrong_states += (pc >= (uintptr_t)a32_begin && pc < (uintptr_t)a32_end && thumb) ||
+                    (pc >= (uintptr_t)t32_begin && pc < (uintptr_t)t32_end && !thumb);
+}
+
+static void states(void)
+{
+    unsigned n = 0;
+
+    handle(SIGALRM, SA_RESTART, on_state);
+    tick_every(100);
+    for (unsigned i = 0; i < 20; i++)
+        n += a32_calls(2000) + t32_calls(2000);
+    tick_every(0);
+    check(n == 20 * 2 * 2000 * 3 && !wrong_states, "A32 and T32 call each other");
+}
+#else
+static void states(void) { }
+#endif
+
 /* setuid() of a threaded program reaches all threads by a signal that the guest's C library keeps for itself, as the host's does. */
 static void *idle(void *arg)
 {
@@ -672,7 +713,7 @@ static void wrapping(void) { }
 static const struct { const char *name; void (*run)(void); } areas[] = {
     { "calls", calls_not_interrupted }, { "registers", registers }, { "contexts", contexts }, { "overflows", overflows },
     { "safepoints", safepoints }, { "collectors", collectors }, { "spawns", spawns }, { "litmus", litmus }, { "code", code },
-    { "wrapping", wrapping }, { "helpers", helpers }, { "probes", probes }, { "identities", identities },
+    { "wrapping", wrapping }, { "helpers", helpers }, { "states", states }, { "probes", probes }, { "identities", identities },
 };
 
 int main(int argc, char **argv)

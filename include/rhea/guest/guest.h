@@ -84,6 +84,10 @@ struct guest {
 
     uint64_t linear_modes;      /* mode bits under which instructions must be emitted in the order of their addresses */
 
+    /* Under side_modes, translated code changes the mode bit side_mode by itself (Arm: T): it stores cpu->mode, and to
+     * cpu->jump_cache cpu->jump_sides[bit]. 0: none does. */
+    uint64_t side_modes, side_mode;
+
     /* ---- translation: uses ir alone */
     /* Decodes the instruction at pc under `mode` into *insn; false: not fetchable. Undefined opcodes decode (to an
      * instruction that raises), they never fail. */

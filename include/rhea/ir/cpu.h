@@ -49,6 +49,7 @@ struct cpu {
     uint64_t pc_page;           /* page of the code being run: pc & ~(page - 1); regions add offsets */
     uint64_t mode;              /* mode bits of the code being run (guest->mode_bits) */
     struct jump_entry *jump_cache;      /* that of `mode` */
+    struct jump_entry *jump_sides[2];   /* where guest.side_modes is in `mode`: those without and with guest.side_mode */
     uint64_t scratch[8];        /* what code keeps from one basic block to the next, beside slots: 0: ir_goto_indirect() */
     int64_t icount_left;        /* -icount: instructions until the next event */
     struct tlb_view tlb[CPU_MMU_MODES];

@@ -56,6 +56,7 @@ void a32_put(struct arm_t *t, unsigned r, ir_val v);            /* r0 to r14; wh
  * the next instruction; to the I64 pc that a helper of the system side gave. */
 void a32_goto(struct arm_t *t, uint64_t pc);
 void a32_bx(struct arm_t *t, ir_val v, enum ir_exit_kind hint);
+void a32_leave_other(struct arm_t *t, ir_val pc, enum ir_exit_kind hint);       /* pc: I64, aligned */
 void a32_branch(struct arm_t *t, ir_val v, enum ir_exit_kind hint);
 void a32_write_pc(struct arm_t *t, ir_val v, enum ir_exit_kind hint);   /* as loads do: a32_bx() since Armv5 */
 void a32_exit_next(struct arm_t *t);

@@ -42,8 +42,7 @@ EMIT32(blx_imm)
 
     link_return(t);
     a32_it_done(t);
-    ir_state_store(t->ir, offsetof(struct arm_cpu, thumb), 0, a32_k(t, !i->thumb));
-    ir_exit_loop(t->ir, pc);
+    a32_leave_other(t, a32_widen(t, a32_un(t, IR_TRUNC, ir_pc(t->ir, pc))), EXIT_INDIRECT_JUMP);
 }
 
 EMIT32(bx) { a32_bx(t, a32_r(t, i, i->rm), i->rm == 14 ? EXIT_RETURN : EXIT_INDIRECT_JUMP); }

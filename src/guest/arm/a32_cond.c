@@ -238,6 +238,22 @@ void a32_branch(struct arm_t *t, ir_val v, enum ir_exit_kind hint)
     leave_indirect(t, a32_widen(t, a32_bini(t, IR_AND, v, t->mode & MODE_THUMB ? ~1u : ~3u)), hint);
 }
 
+/* To code of the other instruction set: PSTATE.T is all that changes in the mode. */
+void a32_leave_other(struct arm_t *t, ir_val pc, enum ir_exit_kind hint)
+{
+    const bool thumb = !(t->mode & MODE_THUMB);
+    const uint32_t side = offsetof(struct cpu, jump_sides) + thumb * sizeof(struct jump_entry *);
+
+    ir_state_store(t->ir, offsetof(struct arm_cpu, thumb), 0, a32_k(t, thumb));
+    if (must_loop(t)) {
+        ir_exit_loop_at(t->ir, pc);
+        return;
+    }
+    ir_state_store(t->ir, offsetof(struct cpu, mode), 3, ir_const(t->ir, T_I64, t->mode ^ MODE_THUMB));
+    ir_state_store(t->ir, offsetof(struct cpu, jump_cache), 3, ir_state_load(t->ir, T_I64, side, 3));
+    ir_goto_indirect(t->ir, pc, hint);
+}
+
 void a32_bx(struct arm_t *t, ir_val v, enum ir_exit_kind hint)
 {
     bool thumb = t->mode & MODE_THUMB;
@@ -250,8 +266,7 @@ void a32_bx(struct arm_t *t, ir_val v, enum ir_exit_kind hint)
     leave_indirect(t, a32_widen(t, a32_bini(t, IR_AND, v, thumb ? ~1u : ~3u)), hint);
     arm_bind(t, other);
     v = ir_get(t->ir, SLOT_TMP);
-    ir_state_store(t->ir, offsetof(struct arm_cpu, thumb), 0, a32_k(t, !thumb));
-    ir_exit_loop_at(t->ir, a32_widen(t, a32_bini(t, IR_AND, v, thumb ? ~3u : ~1u)));
+    a32_leave_other(t, a32_widen(t, a32_bini(t, IR_AND, v, thumb ? ~3u : ~1u)), hint);
 }
 
 void a32_write_pc(struct arm_t *t, ir_val v, enum ir_exit_kind hint)

@@ -178,6 +178,7 @@ static char *disassemble(const uint8_t *code, size_t n, uint64_t pc, uint64_t mo
     .slots = slots, .nslots = SLOT_COUNT, .helpers = helpers, .nhelpers = ARM_HELP_COUNT,                                \
     .fixes = arm_fixes, .nfixes = ARM_FIX_COUNT,                                                                         \
     .cpu_size = sizeof(struct arm_cpu), .page_bits = 12, .linear_modes = MODE_AARCH32 /* IT blocks */,                   \
+    .side_modes = MODE_AARCH32, .side_mode = MODE_THUMB,                                                                 \
     .insn_size = sizeof(struct a64_insn) > sizeof(struct a32_insn) ? sizeof(struct a64_insn) : sizeof(struct a32_insn),  \
     .decode = arm_decode, .emit_begin = arm_emit_begin, .emit_scan = arm_emit_scan, .emit_join = arm_emit_join, .emit = arm_emit,                    \
     .emit_end = arm_emit_end, .disassemble = disassemble, .mode_bits = arm_mode_bits, .mmu_index = arm_mmu_index,        \

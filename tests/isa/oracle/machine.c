@@ -51,7 +51,7 @@ static bool host_run(void)
     if (!codegen_compile(codegen, &stubs, ir, analysis, &out))
         return false;
     host_region_size = out.size;
-    cpu->jump_cache = jump_cache;
+    cpu->jump_cache = cpu->jump_sides[0] = cpu->jump_sides[1] = jump_cache;
     left = stubs.enter(cpu, host_region);
     if (left >= JIT_EXIT_FIRST)
         cpu->pc = cpu->pc_page + (uint64_t)ir->exits[left - JIT_EXIT_FIRST].target;
