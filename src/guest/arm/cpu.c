@@ -316,7 +316,7 @@ static void boot32(struct arm_cpu *c, uint64_t entry)
     if (bits(arm_id(c, ARM_SYSREG(3, 0, 0, 0, 0)), 15, 4) == MIDR_PART_A15)
         c->sys.actlr[1] |= A15_ACTLR_IBE;
     if (has_el3(c))
-        c->sys.scr |= SCR_NS;
+        c->sys.scr |= SCR_NS | SCR_HCE;
     c->sys.nsacr |= 0xc00;              /* floating point and SIMD for the Non-secure side */
     arm_set_cpsr_raw(c, (has_el2(c) ? M_HYP : M_SVC) | CPSR_A | CPSR_I | CPSR_F | (entry & 1 ? CPSR_T : 0));
     c->cpu.pc = (uint32_t)entry & ~UINT32_C(1);
