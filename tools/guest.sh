@@ -7,7 +7,7 @@
 #                          stress-ng
 #   guest.sh chroot ARCH   a Debian tree for user mode, set up under rhea-user: arm64, armhf, armel, i386, amd64, riscv64 (Debian 13)
 #   guest.sh qemu-user     QEMU 10's user-mode emulators, trixie's: what tests/isa and make bench compare with
-#   guest.sh runtimes ARCH language runtimes of Debian 13 for arm64, amd64, armhf, riscv64: a folder for rhea-user's -L
+#   guest.sh runtimes ARCH language runtimes of Debian 13 for arm64, amd64, armhf, i386, riscv64: a folder for rhea-user's -L
 #   guest.sh kernel NAME   a kernel and a busybox initramfs: cloud, stock (bookworm), trixie-cloud, trixie-stock, installer;
 #                          of other machines: arm64-cloud, arm64-trixie, armhf ... (see kernel_rows)
 #   guest.sh efi KERNEL LOADER   a disk from which EDK2 starts that kernel: systemd-boot, grub, xen; disk.raw
@@ -235,7 +235,9 @@ runtimes() { # architecture: unpacked only, nothing of it is run
     progress "Unpacking language runtimes for $1" mmdebstrap --mode=$mode --variant=extract --architectures="$1" --include="$names" \
         --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         trixie "$tmp/root" "deb $(mirror) trixie main"
-    for dir in bin lib; do [ -e "$tmp/root/$dir" ] || ln -s "usr/$dir" "$tmp/root/$dir"; done       # else base-files' work
+    for dir in bin lib lib64; do        # else base-files' work
+        [ -e "$tmp/root/$dir" ] || [ ! -d "$tmp/root/usr/$dir" ] || ln -s "usr/$dir" "$tmp/root/$dir"
+    done
     relative_links "$tmp/root"
     touch "$tmp/done"; mv "$tmp" "$out"
 }

@@ -104,7 +104,9 @@ def runtime(guest, root, name):
     if name != "java" or not soak:
         expect(f"{name} {guest}", [*argv, *args], f"{name} ok")
         return
-    for collector in COLLECTORS:
+    r = run([*argv, "-version"])
+    report(f"{name} {guest} starts", r.returncode == 0, r.stdout)
+    for collector in COLLECTORS:        # not each machine has each
         flag = f"-XX:+Use{collector}GC"
         if run([*argv, flag, "-version"]).returncode == 0:
             expect(f"{name} {guest} {collector}", [*argv, flag, *args], f"{name} ok")
