@@ -25,7 +25,7 @@ int main(void)
     c->cpu.pc = c->cpu.pc_page = PC;
     c->x[2] = UINT64_MAX;
     c->x[3] = UINT64_MAX - 2;
-    g_assert_true(region_build(ir, &guest_riscv64, &f, PC, MODE_FS_OFF, 2, &info));
+    g_assert_true(region_build(ir, &guest_riscv64, &f, PC, MODE_FS_OFF, 2, NULL, &info));
     g_assert_true(ir_validate(ir, &why));
     interp_run(&c->cpu, ir);
     for (unsigned n = 0; n < models; n++)
