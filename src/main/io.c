@@ -276,6 +276,22 @@ static bool take_sizes(struct job *j, int argc, char **argv, bool vector)
     return true;
 }
 
+/* What a file holds, over and over. */
+static bool take_content(struct job *j, const char *name)
+{
+    g_autoptr(GError) gerr = NULL;
+    g_autofree char *data = NULL;
+    gsize len = 0;
+
+    if (!g_file_get_contents(name, &data, &len, &gerr) || !len) {
+        printf("%s\n", gerr ? gerr->message : "the file is empty");
+        return false;
+    }
+    for (uint64_t at = 0; at < j->bytes; at += len)
+        memcpy(j->buf + at, data, MIN(len, j->bytes - at));
+    return true;
+}
+
 static unsigned write_flags(const struct flags *f)
 {
     return (f->set['f'] ? BLOCK_FUA : 0) | (f->set['u'] ? BLOCK_MAY_UNMAP : 0) | (f->set['n'] ? BLOCK_NO_FALLBACK : 0);
@@ -289,7 +305,7 @@ static bool transfer(struct io *io, int argc, char **argv)
     struct flags f;
 
     *j = (struct job){ .io = io, .kind = write ? JOB_WRITE : JOB_READ, .verb = write ? "wrote" : "read" };
-    if (!take_flags(&argc, &argv, write ? "cCfnpP:qruz" : "Cl:pP:qrs:v", &f))
+    if (!take_flags(&argc, &argv, write ? "cCfnpP:qrs:uz" : "Cl:pP:qrs:v", &f))
         goto bad;
     if (argc < 2) {
         printf("%s: it takes OFFSET LENGTH%s\n", name, vector ? "..." : "");
@@ -299,8 +315,12 @@ static bool transfer(struct io *io, int argc, char **argv)
         printf("-u and -n require -z to be specified\n");
         goto bad;
     }
-    if (f.set['z'] && (f.set['P'] || f.set['c'])) {
-        printf("-z cannot be used with -P or -c\n");
+    if (f.set['z'] && (f.set['P'] || f.set['c'] || f.set['s'])) {
+        printf("-z cannot be used with -P, -c or -s\n");
+        goto bad;
+    }
+    if (write && f.set['P'] && f.set['s']) {
+        printf("Only one of -z, -P, and -s can be specified at the same time\n");
         goto bad;
     }
     if (f.set['z'])
@@ -316,6 +336,8 @@ static bool transfer(struct io *io, int argc, char **argv)
         goto bad;
     if (j->buf)
         memset(j->buf, write ? j->pattern : 0xab, j->bytes);
+    if (write && f.set['s'] && !take_content(j, f.text['s']))
+        goto bad;
     return async ? job_start(j) : job_do(j);
 
 bad:
@@ -605,7 +627,7 @@ static const struct {
     { "reopen", NULL, "[-r|-w] [-c CACHE]", "opens the image anew", true, reopen },
     { "sleep", NULL, "MS", "waits", false, sleep_ms },
     { "truncate", "t", "SIZE", "changes the disk's size", true, truncate_to },
-    { "write", "w", "[-qcfunzC] [-P BYTE] OFF LEN", "writes a pattern", true, transfer },
+    { "write", "w", "[-qcfunzC] [-P BYTE | -s FILE] OFF LEN", "writes a pattern, or a file's content", true, transfer },
     { "writev", "wv", "[-qfC] [-P BYTE] OFF LEN...", "writes from several buffers", true, transfer },
 };
 
