@@ -415,6 +415,7 @@ int fat_sync(struct fat_sync *s)
     struct reading r = { .s = s, .found = g_ptr_array_new_with_free_func(found_free) };
     int ret = tree_read(&r);
 
+    s->wrong = r.wrong;
     if (!ret && !r.wrong)
         ret = folder_change(s, r.found);
     g_ptr_array_free(r.found, TRUE);

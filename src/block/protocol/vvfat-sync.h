@@ -22,6 +22,7 @@ struct fat_sync {
     bool (*touched)(void *opaque, uint64_t off, uint64_t bytes);
     int (*keep)(void *opaque, const struct fat_entry *e);
     void *opaque;
+    const char *wrong;          /* why the last one changed nothing, or NULL */
 };
 
 void fat_sync_known(struct fat_sync *s);

@@ -328,6 +328,8 @@ static void vvfat_close(struct block_node *n)
     if (s->overlay >= 0) {
         if (vvfat_flush(n))
             warn_report("%s: not all of what the guest wrote is in the folder", n->filename);
+        else if (s->changed)
+            warn_report("%s: what the guest wrote last is not in the folder, for the file system has %s", n->filename, s->sync.wrong);
         close(s->overlay);
     }
     if (s->sync.known)
