@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """A folder as a FAT disk: judged by fsck.fat, read and changed by mtools, changed back into the folder."""
+import contextlib
 import os
 import random
 import subprocess
@@ -193,6 +194,58 @@ def test_a_guest_that_means_harm():
             assert tree('folder') == files, what
         run('rm', '-r', 'folder')
         folder('folder', 3, 3)
+
+
+@contextlib.contextmanager
+def attached(name):
+    """The folder as a disk in use: a file m that a storage daemon has made of it."""
+    write('m', b'')
+    p = subprocess.Popen([os.path.join(BIN, 'rhea-storage-daemon'), '--chardev', 'stdio,id=qmp', '--monitor', 'chardev=qmp',
+                          '--blockdev', 'driver=vvfat,node-name=d,rw=on,dir=' + name, '--export', 'fuse,id=e,node-name=d,mountpoint=m,writable=on'],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        p.stdout.readline()             # the greeting
+        assert cases.until(lambda: p.poll() is not None or os.path.getsize('m') > 0)
+        yield
+        out, err = p.communicate(b'{"execute": "qmp_capabilities"}{"execute": "quit"}', timeout=300)
+        assert p.returncode == 0, (out, err)
+    finally:
+        p.kill()
+        p.wait()
+        subprocess.run(['fusermount3', '-q', '-u', '-z', 'm'])
+
+
+def test_a_disk_in_use():
+    """What a guest does reaches the folder while it goes on, and without a flush."""
+    r = random.Random(11)
+    files, folders = folder('folder', 6, 10), ['', 'sub/', 'sub/deep/er/']
+    for step in range(30):
+        write('d/%d' % step, r.randbytes(r.choice((0, 1, 512, 20000, 300000))))
+    with attached('folder'):
+        for step in range(200 if os.environ.get('SOAK') else 30):
+            what, old, to = r.randrange(5), r.choice(sorted(files)), r.choice(folders) + 'Step %d.bin' % step
+            if what == 0:
+                mtools('mmd', 'm@@%d' % START, '::/' + to)
+                folders.append(to + '/')
+            elif what == 1 and len(files) > 3:
+                mtools('mdel', 'm@@%d' % START, '::/' + old)
+                del files[old]
+            elif what == 2:
+                mtools('mmove' if os.path.dirname(old) != os.path.dirname(to) else 'mren', 'm@@%d' % START, '::/' + old, '::/' + to)
+                files[to] = files.pop(old)
+            else:
+                to = old if what == 3 else to
+                mtools('mcopy', 'm@@%d' % START, '-D', 'o', 'd/%d' % (step % 30), '::/' + to)
+                files[to] = open('d/%d' % (step % 30), 'rb').read()
+            if step % 10 == 9:
+                assert cases.until(lambda: tree('folder') == files), sorted(set(tree('folder')) ^ set(files))
+        run('cp', 'm', 'disk.raw')
+        mtools('mdel', 'm@@%d' % START, '::/' + sorted(files)[0])
+    del files[sorted(files)[0]]
+    assert tree('folder') == files                      # at the end, at once
+    fsck('disk.raw@@%d' % START)
+    for d in folders:
+        assert os.path.isdir('folder/' + d), d
 
 
 def test_every_sector_is_written():

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "block/aio.h"
+#include "block/graph.h"
 #include "block/protocol/vvfat-sync.h"
 #include "rhea/base/coroutine.h"
 #include "rhea/base/log.h"
@@ -23,9 +24,14 @@ struct vvfat {
     struct fat_sync sync;
     struct co_mutex lock;       /* one write, or a sync, at a time */
     bool changed;
+    /* A guest's sync() of a FAT file system flushes no disk (Linux): what it wrote goes to the folder soon, unasked. */
+    struct loop_timer *soon;    /* on the graph's loop, as what follows */
+    _Atomic bool armed;
+    bool syncing;
+    struct co_queue synced;
 };
 
-enum { KEEP_BYTES = 1 << 20 };
+enum { KEEP_BYTES = 1 << 20, SOON_NS = 500000000 };
 
 static const char *const vvfat_options[] = { "dir", "fat-type", "floppy", "label", "rw", NULL };
 
@@ -196,6 +202,8 @@ static int vvfat_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, con
         bits_set(s->present, off, bytes);
         bits_set(s->touched, off, bytes);
         s->changed = true;
+        if (!atomic_exchange(&s->armed, true))
+            loop_timer_set(s->soon, host_clock_ns() + SOON_NS);
     }
     co_mutex_unlock(&s->lock);
     return ret;
@@ -270,7 +278,30 @@ static int vvfat_flush(struct block_node *n)
     return ret == -EAGAIN ? 0 : ret;
 }
 
-static bool writing_begin(struct vvfat *s, uint64_t size, struct error *err)
+static void sync_run(void *arg)
+{
+    struct block_node *n = arg;
+    struct vvfat *s = n->state;
+
+    vvfat_flush(n);                             /* what failed was told, and is tried again */
+    s->syncing = false;
+    co_queue_wake_all(&s->synced);              /* vvfat_close() goes on, and s is no more */
+}
+
+static void sync_soon(void *arg)
+{
+    struct vvfat *s = ((struct block_node *)arg)->state;
+
+    if (s->syncing) {                           /* the folder is slow */
+        loop_timer_set(s->soon, host_clock_ns() + SOON_NS);
+        return;
+    }
+    s->armed = false;
+    s->syncing = true;
+    coroutine_start(sync_run, arg);
+}
+
+static bool writing_begin(struct block_node *n, struct vvfat *s, uint64_t size, struct error *err)
 {
     s->overlay = open(g_get_tmp_dir(), O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, 0600);
     if (s->overlay < 0)
@@ -280,6 +311,8 @@ static bool writing_begin(struct vvfat *s, uint64_t size, struct error *err)
     s->present = g_malloc0(size / FAT_SECTOR / 8 + 1);
     s->touched = g_malloc0(size / FAT_SECTOR / 8 + 1);
     co_mutex_init(&s->lock);
+    co_queue_init(&s->synced);
+    s->soon = loop_timer_new(n->graph->loop, sync_soon, n);
     s->sync = (struct fat_sync){ .disk = &s->disk, .dirfd = s->dirfd, .read = sync_read, .touched = sync_touched, .keep = sync_keep };
     fat_sync_known(&s->sync);
     return true;
@@ -318,15 +351,19 @@ static bool vvfat_open(struct block_node *n, struct json_object *opts, struct er
     }
     n->size = (uint64_t)s->disk.at.sectors * FAT_SECTOR;
     n->limits.align = FAT_SECTOR;
-    return n->read_only || writing_begin(s, n->size, err);
+    return n->read_only || writing_begin(n, s, n->size, err);
 }
 
 static void vvfat_close(struct block_node *n)
 {
     struct vvfat *s = n->state;
 
+    if (s->soon)
+        loop_timer_free(s->soon);
+    while (s->syncing)
+        co_queue_wait(&s->synced, NULL);
     if (s->overlay >= 0) {
-        if (vvfat_flush(n))
+        if (s->soon && vvfat_flush(n))
             warn_report("%s: not all of what the guest wrote is in the folder", n->filename);
         else if (s->changed)
             warn_report("%s: what the guest wrote last is not in the folder, for the file system has %s", n->filename, s->sync.wrong);
