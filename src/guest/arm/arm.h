@@ -161,7 +161,7 @@ struct arm_t {
     ir_val cc_a, cc_b;                  /* its operands, in its width, while in their block; else 0 */
     ir_val cc_sum;                      /* CC_ADX*: the sum, likewise */
     bool fp_checked;                    /* FP traps were checked since the last join */
-    bool btype_checked;                 /* A64: this is not the region's first instruction */
+    bool btype_checked;                 /* A64: this is not the region's first instruction: nothing but that is an indirect branch's target */
     bool sp_unknown;                    /* A64: this instruction may have put an unaligned address into SP */
     struct { ir_val added; uint64_t pc; uint8_t vd; bool inverse; } aes;        /* AESE, AESD at pc: state with the key added */
     struct a32_t {                      /* AArch32 */

@@ -391,7 +391,6 @@ void arm_emit_join(struct ir *ir)
     block_over(t);
     t->cc_op = -1;
     t->fp_checked = false;
-    t->btype_checked = true;            /* nothing but the region's entry is an indirect branch's target */
 }
 
 void arm_emit(struct ir *ir, const void *insn)

@@ -39,10 +39,10 @@ void exception(unsigned slot, struct frame *f)
 __asm__(".arch armv8.5-a; .section .user, \"ax\"; .macro page n; .balign 4096; .globl page\\n; page\\n:"
         BRANCH("blr x9") BRANCH("br x9") BRANCH("br x16") BRANCH("br x17") BRANCH("ret x9") BRANCH("blr x17")
         ".balign 64; .globl pads\\n; pads\\n: nop; ret; bti; ret; bti c; ret; bti j; ret; bti jc; ret; paciasp; br x30; pacibsp; br x30;"
-        "brk #1; ret; add x9, x9, #1; ret; .endm; page 0; page 1; .balign 4096; .text");
+        "brk #1; ret; add x9, x9, #1; ret; cbnz xzr, .; ret; .endm; page 0; page 1; .balign 4096; .text");
 extern char page0[], page1[], pads0[], pads1[];
 static const char *const branches[] = { "blr x9", "br x9", "br x16", "br x17", "ret x9", "blr x17" };
-static const char *const pad_names[] = { "nop", "bti", "bti c", "bti j", "bti jc", "paciasp", "pacibsp", "brk", "add" };
+static const char *const pad_names[] = { "nop", "bti", "bti c", "bti j", "bti jc", "paciasp", "pacibsp", "brk", "add", "a loop's head" };
 
 static uint64_t l0[512] __attribute__((aligned(4096))), l1[512] __attribute__((aligned(4096))), l2[512] __attribute__((aligned(4096)));
 static uint64_t l3[512] __attribute__((aligned(4096)));
