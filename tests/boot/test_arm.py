@@ -133,7 +133,8 @@ def refused():
 tests = [device_tree(2, "v2m@8020000"), device_tree(3, "its@8080000"), refused,
          to_userspace(1, 2), to_userspace(2, 2), to_userspace(4, 2), to_userspace(1, 3), to_userspace(2, 3), to_userspace(4, 3),
          to_userspace(2, 3, "arm64"), to_userspace(2, 3, "arm64-trixie-cloud"), to_userspace(2, 3, "arm64-trixie"),
-         to_userspace(2, 3, cpu="max"), to_userspace(2, 2, more=",secure=on"), to_userspace(2, 3, more=",secure=on,virtualization=on"),
+         to_userspace(2, 3, cpu="max"), to_userspace(2, 3, "arm64-trixie", "max"), to_userspace(2, 2, more=",secure=on"),
+         to_userspace(2, 3, more=",secure=on,virtualization=on"), to_userspace(2, 2, "armhf", "cortex-a15", more=",secure=on,virtualization=on"),
          to_userspace(1, 2, "armhf", "cortex-a15"), to_userspace(2, 2, "armhf", "cortex-a7"), to_userspace(4, 2, "armhf", "cortex-a15"),
          debug_and_profile("cortex-a57"), debug_and_profile("max"), installer("arm64-installer", "cortex-a57", a64),
          installer("armhf-installer", "cortex-a15", "rhea-system-arm"), power_button("on"), power_button("off"), debian(2, 2), debian(3, 4)]
