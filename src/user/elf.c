@@ -26,6 +26,31 @@ static void phdr_widen(Elf64_Phdr *to, const Elf32_Phdr *from)
                         .p_paddr = from->p_paddr, .p_filesz = from->p_filesz, .p_memsz = from->p_memsz, .p_align = from->p_align };
 }
 
+/* Whether PT_GNU_PROPERTY's notes have GNU_PROPERTY_AARCH64_FEATURE_1_AND with BTI (ELF for the Arm 64-bit Architecture, 6.3.3).
+ * Of a note that is malformed nothing is believed. */
+static bool property_guarded(const struct elf_file *f, const Elf64_Phdr *ph)
+{
+    enum { TYPE_FEATURE_1_AND = 0xc0000000, FEATURE_1_BTI = 1 };
+    struct { Elf64_Nhdr h; char name[4]; uint32_t word[250]; } note;
+    uint32_t words;
+
+    if (ph->p_filesz < sizeof(note.h) + sizeof(note.name) || ph->p_filesz > sizeof(note)
+        || pread(f->fd, &note, ph->p_filesz, ph->p_offset) != (ssize_t)ph->p_filesz)
+        return false;
+    if (note.h.n_namesz != 4 || note.h.n_type != NT_GNU_PROPERTY_TYPE_0 || memcmp(note.name, "GNU", 4)
+        || note.h.n_descsz > ph->p_filesz - sizeof(note.h) - sizeof(note.name))
+        return false;
+    words = note.h.n_descsz / 4;
+    for (uint32_t n = 0; n + 2 < words;) {
+        if (note.word[n] == TYPE_FEATURE_1_AND && note.word[n + 1] == 4)
+            return note.word[n + 2] & FEATURE_1_BTI;
+        if (note.word[n + 1] > sizeof(note.word))
+            return false;
+        n += 2 + (note.word[n + 1] + 7) / 8 * 2;
+    }
+    return false;
+}
+
 static bool elf_read_segments(struct elf_file *f, struct error *err)
 {
     size_t bytes = (size_t)f->phnum * f->phentsize;
@@ -43,6 +68,8 @@ static bool elf_read_segments(struct elf_file *f, struct error *err)
             phdr_widen(ph, (Elf32_Phdr *)(raw + n * sizeof(Elf32_Phdr)));
         if (ph->p_type == PT_GNU_STACK) {
             f->stack_flags = ph->p_flags;
+        } else if (ph->p_type == PT_GNU_PROPERTY && f->guest->guard_bits) {
+            f->guarded = property_guarded(f, ph);
         } else if (ph->p_type == PT_INTERP && !f->interp) {
             if (ph->p_filesz < 2 || ph->p_filesz > 4096)
                 return error_setf(err, ERR_GENERIC, NULL, "%s: the name of its interpreter is malformed", f->path);
@@ -122,7 +149,9 @@ static bool segment_map(struct process *p, const struct elf_file *f, const Elf64
     uint64_t page = CPU_PAGE_SIZE - 1, start = (ph->p_vaddr & ~page) + bias, lead = ph->p_vaddr & page;
     uint64_t file_end = ph->p_vaddr + bias + ph->p_filesz, end = ph->p_vaddr + bias + ph->p_memsz;
     uint64_t zero = (file_end + page) & ~page;
-    int prot = segment_prot(ph);
+    /* What has an interpreter is left to that, as Linux does. */
+    unsigned guard = ph->p_flags & PF_X && f->guarded && !f->interp ? p->guard_bits : 0;
+    int prot = segment_prot(ph) | (int)guard;
     int64_t r = 0;
 
     if (ph->p_filesz)

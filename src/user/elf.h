@@ -15,6 +15,7 @@ struct elf_file {
     unsigned phnum, phentsize;
     Elf64_Phdr *ph;             /* in 64-bit form */
     char *interp;               /* PT_INTERP, or NULL */
+    bool guarded;               /* its notes say that its code is for guarded pages (AArch64: BTI) */
     int stack_flags;            /* of PT_GNU_STACK; -1: absent */
 };
 struct elf_image {

@@ -77,6 +77,7 @@ struct engine {
     pthread_mutex_t ex_lock;
     pthread_cond_t ex_cond;
     _Atomic bool ex_pending;
+    bool guards;                /* CPUs look for guarded pages; under lock */
 };
 
 static inline uint8_t *host_of(const struct engine *e, uint64_t va)

@@ -248,6 +248,15 @@ static int host_prot(int prot)
     return (prot & PROT_EXEC ? PROT_READ : 0) | (prot & (PROT_READ | PROT_WRITE));
 }
 
+static uint8_t kept_prot(const struct process *p, int prot) { return (uint8_t)(prot & (PROT_ALL | (int)p->guard_bits)); }
+
+static void mapped(struct process *p, uint64_t addr, uint64_t n, uint8_t prot)
+{
+    if (prot & ~PROT_ALL)
+        engine_guard(p->engine);
+    engine_mapped(p->engine, addr, n);
+}
+
 /* Makes sure that nothing in [start, end) is Rhea's own: what the table does not know is claimed. On failure nothing
  * changes. */
 static bool host_claim(struct process *p, uint64_t start, uint64_t end)
@@ -315,7 +324,7 @@ static void map_set_file(struct map *m, int fd)
 /* Maps at an address that is known to be the guest's to use. Table, engine and host agree afterwards. */
 static int64_t map_fixed(struct process *p, uint64_t addr, uint64_t n, int prot, int flags, int fd, uint64_t offset)
 {
-    struct map m = { .start = addr, .end = addr + n, .offset = offset, .prot = prot & 7,
+    struct map m = { .start = addr, .end = addr + n, .offset = offset, .prot = kept_prot(p, prot),
                      .shared = (flags & MAP_TYPE) != MAP_PRIVATE };
     void *got;
 
@@ -330,7 +339,7 @@ static int64_t map_fixed(struct process *p, uint64_t addr, uint64_t n, int prot,
     if (!(flags & MAP_ANONYMOUS))
         map_set_file(&m, fd);
     map_add(p->mm, &m);
-    engine_mapped(p->engine, addr, n);
+    mapped(p, addr, n, m.prot);
     return addr;
 }
 
@@ -348,13 +357,13 @@ static int64_t map_anywhere(struct process *p, uint64_t hint, uint64_t n, int pr
             return -errno;
         at = (uint64_t)got;
         if (at + n <= mm->end) {
-            struct map m = { .start = at, .end = at + n, .offset = offset, .prot = prot & 7,
+            struct map m = { .start = at, .end = at + n, .offset = offset, .prot = kept_prot(p, prot),
                              .shared = (flags & MAP_TYPE) != MAP_PRIVATE };
 
             if (!(flags & MAP_ANONYMOUS))
                 map_set_file(&m, fd);
             map_add(mm, &m);
-            engine_mapped(p->engine, at, n);
+            mapped(p, at, n, m.prot);
             return at;
         }
         munmap(got, n);
@@ -458,12 +467,13 @@ int64_t mem_unmap(struct process *p, uint64_t addr, uint64_t n)
     return r;
 }
 
+enum { GUEST_PROT_SEM = 8 };            /* uapi/asm-generic/mman-common.h: no effect */
+
 int64_t mem_protect(struct process *p, uint64_t addr, uint64_t n, int prot)
 {
     struct mm *mm = p->mm;
     int64_t r = 0;
 
-    prot &= PROT_READ | PROT_WRITE | PROT_EXEC;         /* PROT_GROWSDOWN: our stacks do not grow */
     if (addr & (CPU_PAGE_SIZE - 1))
         return -EINVAL;
     n = page_up(n);
@@ -471,6 +481,9 @@ int64_t mem_protect(struct process *p, uint64_t addr, uint64_t n, int prot)
         return 0;
     if (addr >= mm->end || n > mm->end - addr)
         return -ENOMEM;
+    if (prot & ~(PROT_ALL | (int)p->guard_bits | GUEST_PROT_SEM | PROT_GROWSDOWN | PROT_GROWSUP))
+        return -EINVAL;
+    prot = kept_prot(p, prot);          /* PROT_GROWSDOWN: our stacks do not grow */
     mem_lock(mm);
     if (!map_covered(mm, addr, addr + n)) {     /* what lies before the hole is changed, as the kernel does */
         uint64_t end = addr;
@@ -498,7 +511,7 @@ int64_t mem_protect(struct process *p, uint64_t addr, uint64_t n, int prot)
                 if (k == 0)
                     break;
             }
-            engine_mapped(p->engine, addr, n);
+            mapped(p, addr, n, prot);
         }
     }
     mem_unlock(mm);

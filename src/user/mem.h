@@ -4,6 +4,8 @@
 
 #include "rhea/user/process.h"
 
+enum { PROT_ALL = 7 };          /* read, write, execute; beside them process.guard_bits */
+
 struct map {
     uint64_t start, end;        /* guest addresses */
     uint64_t offset, ino;

@@ -266,6 +266,7 @@ struct thread *process_load(const struct user_options *options, const struct gue
     p->threads = t;
     p->nthreads = 1;
     t->cpu = engine_cpu_new(p->engine, options->cpu, err);
+    p->guard_bits = t->cpu && guest->guard_bits ? guest->guard_bits(t->cpu) : 0;
     if (!t->cpu || !program_load(p, &prog, path, err) || !stack_make(t, &prog, &s, err) || !kernel_pages_place(p, err)) {
         t = NULL;
     } else if (!stack_fill(t, &prog, &s, argv, envp, path)) {

@@ -94,9 +94,31 @@ static struct cpu *cpu_alloc(struct engine *e)
     return cpu;
 }
 
+static bool page_guarded(struct cpu *cpu, uint64_t va)
+{
+    struct process *p = cpu->jit->thread->process;
+    int prot = mem_prot(p, va);
+
+    return prot >= 0 && (unsigned)prot & p->guard_bits;
+}
+
+void engine_guard(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    for (struct jit_cpu *jc = e->guards ? NULL : e->cpus; jc; jc = jc->next) {
+        e->user->guard(jc->cpu, page_guarded);
+        if (atomic_load(&jc->running))  /* others look at their mode when they come back to the loop */
+            cpu_kick(jc->cpu, CPU_EXIT_KICK);
+    }
+    e->guards = true;
+    pthread_mutex_unlock(&e->lock);
+}
+
 static void cpu_list(struct engine *e, struct cpu *cpu)
 {
     pthread_mutex_lock(&e->lock);
+    if (e->guards)
+        e->user->guard(cpu, page_guarded);
     cpu->jit->next = e->cpus;
     e->cpus = cpu->jit;
     pthread_mutex_unlock(&e->lock);

@@ -4,6 +4,7 @@ and under the incumbent too, so that a check that is wrong itself is found. Opti
 architectures are tested with the same program and with small ones.
 
 usage: test_user.py BUILD-FOLDER [PART...]"""
+import difflib
 import os
 import shutil
 import subprocess
@@ -123,6 +124,39 @@ def test_int80():
     for name, argv in [("", [rhea("x86_64"), program]), (", interpreted", [rhea("x86_64"), "-interp", program]), (", by the processor", [program])]:
         r = run(argv)
         report(f"int 0x80{name}", r.returncode == 0 and r.stdout == "0x80\n0 failures\n", f"{r.stdout}{r.stderr}exit {r.returncode}")
+
+
+# Branches to what is no landing pad, and ends with status 0 if it may.
+NO_LANDING_PAD = """
+.arch armv8.5-a
+.globl _start
+_start: bti j
+    adr x9, 1f
+    br x9
+1:  mov x8, #93
+    mov x0, #0
+    svc #0
+"""
+
+
+def test_bti():
+    """Guarded pages of AArch64: bti.c against Debian's QEMU, which goes by what a page was when it translated it and has another
+    si_code than Linux (ILL_ILLOPC); programs whose ELF property asks for them."""
+    program = compile_for("aarch64", os.path.join(here, "bti.c"), "bti", "-static")
+    want = run([GUESTS["aarch64"][2], "-cpu", "max", program]).stdout.replace(", code 2,", ", code 1,")
+    want = want.replace("mprotect without: refused", "mprotect without: allowed")
+    report("bti: the incumbent runs it", "a thread that ran before: refused" in want and want.endswith("moved: refused\n"), want)
+    for option in ([], ["-interp"]):
+        r = run([rhea("aarch64"), *option, program])
+        diff = "\n".join(difflib.unified_diff(want.splitlines(), r.stdout.splitlines(), lineterm="", n=0))
+        report(f"bti {option}", r.returncode == 0 and not diff, f"{diff}\n{r.stderr}exit {r.returncode}")
+    r = run([rhea("aarch64"), "-cpu", "cortex-a57", program])
+    report("bti on a CPU without", r.stdout == "none: refused\n", r.stdout + r.stderr)
+    text = source("pad.s", NO_LANDING_PAD)
+    for flag, model, status in (("force-bti", "max", -4), ("force-bti", "cortex-a57", 0), ("noexecstack", "max", 0)):
+        path = compile_for("aarch64", text, f"pad-{flag}", "-nostdlib", "-static", "-Wl,-z," + flag)
+        r = run([rhea("aarch64"), "-cpu", model, path])
+        report(f"bti by the program's property: {flag}, {model}", r.returncode == status, f"exit {r.returncode} {r.stderr}")
 
 
 def test_picolibc():
@@ -300,7 +334,7 @@ def test_binfmt():
 
 
 parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "vdso": test_vdso, "hostile": test_hostile_elf, "sandbox": test_sandbox,
-         "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings, "picolibc": test_picolibc, "ldt": test_ldt, "int80": test_int80}
+         "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings, "picolibc": test_picolibc, "ldt": test_ldt, "int80": test_int80, "bti": test_bti}
 for name, part in parts.items():
     if not only or name in only:
         part()

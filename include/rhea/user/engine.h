@@ -81,6 +81,8 @@ struct debugger *engine_debugger(const struct engine *e);       /* NULL: nobody 
  * something is written there: a mprotect() of ussys may give it back too early only together with engine_mapped(). */
 void engine_mapped(struct engine *e, uint64_t va, uint64_t n);   /* mmap, mremap, brk, shmat, mprotect */
 void engine_unmapped(struct engine *e, uint64_t va, uint64_t n);
+/* There is a mapping with guest_user.guard_bits: all CPUs look for such pages from now on. */
+void engine_guard(struct engine *e);
 /* The guest says that it wrote code: cacheflush(), riscv_flush_icache(). Other threads see it too when this returns. */
 void engine_code_changed(struct engine *e, uint64_t va, uint64_t n);
 

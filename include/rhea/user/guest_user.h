@@ -108,6 +108,11 @@ struct guest_user {
     /* A page of code that this kernel has at a fixed address, from address_end on. NULL: none. */
     void (*vectors)(uint8_t page[4096]);
 
+    /* Pages of code that may be entered at marked places alone (AArch64: PROT_BTI). NULL: there are none. guard_bits: what mmap() and
+     * mprotect() call them, 0 on a CPU without. guard: there are such pages from now on, which the CPU asks for. */
+    unsigned (*guard_bits)(const struct cpu *cpu);
+    void (*guard)(struct cpu *cpu, bool (*guarded)(struct cpu *cpu, uint64_t va));
+
     uint8_t tag_bits;           /* upper bits of an address that accesses ignore (AArch64: 8) */
     bool code_protect;          /* x86: stores to code are seen at once; others say so (IC IVAU, FENCE.I, cacheflush) */
 };

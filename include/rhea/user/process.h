@@ -50,6 +50,7 @@ struct process {
     struct thread *threads;     /* by next */
     unsigned nthreads;
     uint64_t brk_start, brk_end;        /* guarded by mm's lock */
+    unsigned guard_bits;        /* PROT_ of guarded pages (guest_user.guard_bits), 0: none */
     uint64_t vdso;              /* guest address */
     uint64_t vsyscall;          /* i386: of its __kernel_vsyscall, for AT_SYSINFO */
     uint64_t trampoline;        /* guest address of guest->trampoline in it, 0: none */

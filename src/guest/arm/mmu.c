@@ -706,11 +706,13 @@ bool arm_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigne
     return true;
 }
 
-/* FEAT_BTI: the page's GP bit. */
+/* FEAT_BTI: the page's GP bit; of user mode's mappings PROT_BTI. */
 bool arm_page_guarded(struct arm_cpu *c, uint64_t va)
 {
     struct arm_walk w = { .c = c, .va = va, .access = ACCESS_EXEC, .mmu = arm_mmu_index(&c->cpu, true), .probe = true };
 
+    if (c->sys.user_guarded)
+        return c->sys.user_guarded(&c->cpu, va);
     return arm_walk(&w) && w.guarded;
 }
 

@@ -31,6 +31,7 @@ static inline uint64_t bits(uint64_t v, unsigned hi, unsigned lo) { return v >> 
 #define SCTLR_E0E BIT(24)
 #define SCTLR_EE BIT(25)
 #define SCTLR_UCI BIT(26)
+#define SCTLR_BT0 BIT(35)
 #define SCTLR_ENDA BIT(27)
 #define SCTLR_TRE BIT(28)               /* AArch32 */
 #define SCTLR_AFE BIT(29)               /* AArch32 */

@@ -13,12 +13,11 @@ static unsigned ec_of(uint32_t syndrome) { return syndrome >> 26; }
 static bool cpu_init64(struct cpu *cpu, const char *model, struct error *err)
 {
     struct arm_cpu *c = arm(cpu);
-    g_autofree char *spec = g_strdup_printf("%s,bti=off", model ? model : "max");       /* nobody maps guarded pages (PROT_BTI) */
 
-    if (!arm_cpu_init(cpu, NULL, spec, err))
+    if (!arm_cpu_init(cpu, NULL, model ? model : "max", err))
         return false;
     arm_cpu_reset(cpu);
-    c->sys.sctlr[1] |= SCTLR_UCI | SCTLR_UCT | SCTLR_DZE | SCTLR_NTWI | SCTLR_NTWE | SCTLR_SA0 | SCTLR_M;
+    c->sys.sctlr[1] |= SCTLR_BT0 | SCTLR_UCI | SCTLR_UCT | SCTLR_DZE | SCTLR_NTWI | SCTLR_NTWE | SCTLR_SA0 | SCTLR_M;
     c->sys.cpacr |= 3u << 20;
     c->sys.cntkctl |= 3;                /* EL0PCTEN, EL0VCTEN */
     c->daif = 0;
@@ -29,7 +28,7 @@ static bool cpu_init64(struct cpu *cpu, const char *model, struct error *err)
 static bool cpu_init32(struct cpu *cpu, const char *model, struct error *err)
 {
     struct arm_cpu *c = arm(cpu);
-    g_autofree char *spec = g_strdup_printf("%s,bti=off", model ? model : "max");       /* nobody maps guarded pages (PROT_BTI) */
+    g_autofree char *spec = g_strdup_printf("%s,bti=off", model ? model : "max");
 
     if (!arm_cpu_init(cpu, NULL, spec, err))
         return false;
@@ -78,6 +77,17 @@ static void start32(struct cpu *cpu, uint64_t entry, uint64_t sp)
     cpu->pc = entry & ~UINT64_C(1);
 }
 
+/* arch/arm64/include/uapi/asm/mman.h: PROT_BTI */
+static unsigned guard_bits64(const struct cpu *cpu) { return arm_has(&((const struct arm_cpu *)cpu)->features, AF_BTI) ? 0x10 : 0; }
+
+static void guard64(struct cpu *cpu, bool (*guarded)(struct cpu *cpu, uint64_t va))
+{
+    struct arm_cpu *c = arm(cpu);
+
+    __atomic_store_n(&c->sys.user_guarded, guarded, __ATOMIC_RELEASE);
+    __atomic_store_n(&c->sys.guarded, true, __ATOMIC_SEQ_CST);          /* MODE_BTI */
+}
+
 struct hwcap { uint16_t feature; uint8_t word, bit; };
 
 static void hwcaps_of(const struct cpu *cpu, uint64_t out[2], const struct hwcap *h, unsigned n)
@@ -100,7 +110,7 @@ static void hwcaps64(const struct cpu *cpu, uint64_t out[2])
         { AF_FCMA, 0, 14 }, { AF_LRCPC, 0, 15 }, { AF_DPB, 0, 16 }, { AF_SHA3, 0, 17 }, { AF_SM3, 0, 18 }, { AF_SM4, 0, 19 },
         { AF_DotProd, 0, 20 }, { AF_SHA512, 0, 21 }, { AF_FHM, 0, 23 }, { AF_DIT, 0, 24 },
         { AF_LRCPC2, 0, 26 }, { AF_FlagM, 0, 27 }, { AF_SSBS2, 0, 28 }, { AF_SB, 0, 29 }, { AF_DPB2, 1, 0 }, { AF_FlagM2, 1, 7 },
-        { AF_FRINTTS, 1, 8 }, { AF_I8MM, 1, 13 }, { AF_BF16, 1, 14 }, { AF_RNG, 1, 16 }, { AF_AFP, 1, 20 }, { AF_RPRES, 1, 21 },
+        { AF_FRINTTS, 1, 8 }, { AF_I8MM, 1, 13 }, { AF_BF16, 1, 14 }, { AF_RNG, 1, 16 }, { AF_BTI, 1, 17 }, { AF_AFP, 1, 20 }, { AF_RPRES, 1, 21 },
         { AF_WFxT, 1, 31 }, { AF_CSSC, 1, 34 }, { AF_MOPS, 1, 43 }, { AF_HBC, 1, 44 },
     };
 
@@ -335,7 +345,7 @@ static bool push64(struct cpu *cpu, const struct signal_frame *f)
     c->x[29] = top;
     c->x[30] = f->flags & 0x04000000 ? f->restorer : f->trampoline;
     c->sp = sp;
-    c->btype = 0;
+    c->btype = arm_has(&c->features, AF_BTI) ? 2 : 0;           /* as if called */
     c->ex_bytes = 0;
     cpu->pc = f->handler;
     return true;
@@ -406,6 +416,7 @@ static void call_args64(struct cpu *cpu, uint64_t args[2]) { memcpy(args, arm(cp
 static void call_return64(struct cpu *cpu, int64_t v)
 {
     arm(cpu)->x[0] = (uint64_t)v;
+    arm(cpu)->btype = 0;
     cpu->pc = arm(cpu)->x[30];
 }
 
@@ -567,7 +578,7 @@ const struct guest_user user_aarch64 = {
     .syscall_result = result64, .syscall_again = again64, .stack_pointer = sp64, .set_stack_pointer = set_sp64,
     .set_tls = set_tls64, .tls = tls64, .signal_push = push64, .signal_pop = pop64, .vdso_stub = vdso_stub64, .call_args = call_args64,
     .call_return = call_return64, .trampoline = trampoline64,
-    .trampoline_size = sizeof(trampoline64), .tag_bits = 8, COMMON
+    .trampoline_size = sizeof(trampoline64), .tag_bits = 8, .guard_bits = guard_bits64, .guard = guard64, COMMON
 };
 const struct guest_user user_arm = {
     .guest = &guest_arm, .name = "arm", .bits = 32, .elf_machine = 40, .uname_machine = "armv7l", .platform = "v7l",
