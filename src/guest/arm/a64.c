@@ -131,7 +131,7 @@ static void check_btype(struct arm_t *t, const struct a64_insn *i)
     ir_val btype;
 
     t->btype_checked = true;
-    if (!arm_t_has(t, AF_BTI))
+    if (!arm_t_has(t, AF_BTI) || t->mode & MODE_NO_BTYPE)
         return;
     if (t->mode & MODE_BTI && pads != (1 << 1 | 1 << 2 | 1 << 3)) {
         ok = ir_label_new(t->ir);

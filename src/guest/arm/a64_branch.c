@@ -104,7 +104,7 @@ EMIT(tbz)
 /* PSTATE.BTYPE of an indirect branch: DDI 0487 D8.4.6. */
 static void set_btype(struct arm_t *t, unsigned rn, bool call)
 {
-    if (!arm_t_has(t, AF_BTI))
+    if (!arm_t_has(t, AF_BTI) || t->mode & MODE_NO_BTYPE)
         return;
     if (call || rn == 16 || rn == 17 || !(t->mode & MODE_BTI))          /* without that mode no guarded page was ever run from */
         ir_state_store(t->ir, offsetof(struct arm_cpu, btype), 0, imm32(t, call ? 2 : 1));

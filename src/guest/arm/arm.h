@@ -125,7 +125,8 @@ enum {
     MODE_BE = 1 << 13,                  /* data is big-endian */
     MODE_STEP = 1 << 14,                /* one instruction a region: software step, breakpoints armed */
     MODE_WATCH = 1 << 15,               /* watchpoints armed: accesses are looked at */
-                                        /* 16: free. PSTATE.BTYPE is no mode: where MODE_BTI, regions ask for it first */
+    MODE_NO_BTYPE = 1 << 16,            /* user mode without guarded pages: PSTATE.BTYPE is not kept. It is no mode itself: where MODE_BTI,
+                                         * regions ask for it first */
     MODE_PAUTH_SHIFT = 17,              /* 4 bits: EnIA EnIB EnDA EnDB in force */
     MODE_IL = 1 << 21,                  /* PSTATE.IL: everything is undefined */
     MODE_BTI = 1 << 22,                 /* there may be guarded pages: indirect branches set BTYPE, the region's start asks arm_page_guarded() */

@@ -158,6 +158,8 @@ static uint64_t mode64(const struct arm_cpu *c, uint64_t sctlr)
                         (sctlr & SCTLR_ENDB ? 8 : 0)) << MODE_PAUTH_SHIFT;
     if (c->sys.guarded && sctlr & SCTLR_M)
         m |= MODE_BTI;
+    else if (c->sys.user_mode)
+        m |= MODE_NO_BTYPE;
     if ((c->el || (sctlr & SCTLR_UCI && sctlr & SCTLR_DZE)) && !(c->el < 2 && arm_hcr(c) & (HCR_TPCP | HCR_TPU | HCR_TDZ)))
         m |= MODE_UCI;
     return m;

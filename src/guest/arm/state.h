@@ -90,6 +90,7 @@ struct arm_system {
     _Atomic bool wait_over;             /* WFIT's deadline has passed */
     uint16_t asid;                      /* of the translations that the soft TLB holds, besides global ones */
     bool (*user_guarded)(struct cpu *cpu, uint64_t va);         /* user mode: the page is a guarded one */
+    bool user_mode;
     bool guarded;               /* code of a guarded page was entered: indirect branches are watched from now on */
     bool tagged;                        /* a translation of an address with a tag was entered since the last flush */
     struct vm_timer *wait_timer;        /* WFIT, WFET */

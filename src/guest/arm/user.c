@@ -19,6 +19,7 @@ static bool cpu_init64(struct cpu *cpu, const char *model, struct error *err)
     arm_cpu_reset(cpu);
     c->sys.sctlr[1] |= SCTLR_BT0 | SCTLR_UCI | SCTLR_UCT | SCTLR_DZE | SCTLR_NTWI | SCTLR_NTWE | SCTLR_SA0 | SCTLR_M;
     c->sys.cpacr |= 3u << 20;
+    c->sys.user_mode = true;
     c->sys.cntkctl |= 3;                /* EL0PCTEN, EL0VCTEN */
     c->daif = 0;
     arm_set_sp_el(c, 0, 0);
@@ -345,7 +346,7 @@ static bool push64(struct cpu *cpu, const struct signal_frame *f)
     c->x[29] = top;
     c->x[30] = f->flags & 0x04000000 ? f->restorer : f->trampoline;
     c->sp = sp;
-    c->btype = arm_has(&c->features, AF_BTI) ? 2 : 0;           /* as if called */
+    c->btype = c->sys.guarded ? 2 : 0;  /* as if called */
     c->ex_bytes = 0;
     cpu->pc = f->handler;
     return true;
@@ -393,7 +394,7 @@ static bool pop64(struct cpu *cpu, bool rt, struct signal_return *out)
     arm_pstate_set_nzcv(c, (uint32_t)fr.pstate & 0xf0000000);
     c->dit = fr.pstate >> 24 & 1;
     c->ssbs = fr.pstate >> 12 & 1;
-    c->btype = fr.pstate >> 10 & 3;
+    c->btype = c->sys.guarded ? fr.pstate >> 10 & 3 : 0;
     c->ex_bytes = 0;
     out->mask = fr.mask;
     out->altstack.sp = fr.ss_sp;
