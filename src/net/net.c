@@ -608,9 +608,6 @@ char *net_info(struct vm *vm)
 
 static bool mac_taken(struct vm *vm, const uint8_t mac[6])
 {
-    g_autofree char *text =
-        g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-
     for (struct device *d = vm->devices; d; d = d->next) {
         const struct prop *p = device_prop_find(d->cls, "mac");
 

@@ -93,11 +93,11 @@ static void set_cmos(struct x86_machine *m)
 
     rtc_set_cmos(m->rtc, 0x15, 640 & 0xff);
     rtc_set_cmos(m->rtc, 0x16, 640 >> 8);
-    rtc_set_cmos(m->rtc, 0x17, MIN(kib, 0xffff));
+    rtc_set_cmos(m->rtc, 0x17, MIN(kib, 0xffff) & 0xff);
     rtc_set_cmos(m->rtc, 0x18, MIN(kib, 0xffff) >> 8);
-    rtc_set_cmos(m->rtc, 0x30, MIN(kib, 0xffff));
+    rtc_set_cmos(m->rtc, 0x30, MIN(kib, 0xffff) & 0xff);
     rtc_set_cmos(m->rtc, 0x31, MIN(kib, 0xffff) >> 8);
-    rtc_set_cmos(m->rtc, 0x34, MIN(blocks, 0xffff));
+    rtc_set_cmos(m->rtc, 0x34, MIN(blocks, 0xffff) & 0xff);
     rtc_set_cmos(m->rtc, 0x35, MIN(blocks, 0xffff) >> 8);
     rtc_set_cmos(m->rtc, 0x5b, high);
     rtc_set_cmos(m->rtc, 0x5c, high >> 8);

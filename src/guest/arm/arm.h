@@ -263,7 +263,7 @@ bool arm_sys_op_ends(uint32_t raw);
 uint64_t arm_mode_bits(const struct cpu *cpu);
 unsigned arm_mmu_index(const struct cpu *cpu, bool code);
 bool arm_translate(struct cpu *cpu, uint64_t va, enum mmu_access access, unsigned mmu, bool probe, struct mmu_result *out);
-_Noreturn void arm_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access);
+__attribute__((noreturn)) void arm_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access);
 void arm_bus_error(struct cpu *cpu, uint64_t va, uint64_t phys, enum mmu_access access);
 bool arm_deliver(struct cpu *cpu);
 bool arm_has_work(const struct cpu *cpu);

@@ -546,7 +546,7 @@ _Noreturn static void raise_abort(struct arm_cpu *c, uint64_t va, enum mmu_acces
     arm_raise_el(c, el, esr_make(same ? EC_DABT : EC_DABT_LOWER, fsc | (access == ACCESS_WRITE ? BIT(6) : 0)), va);
 }
 
-_Noreturn void arm_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access)
+__attribute__((noreturn)) void arm_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access)
 {
     raise_abort(arm(cpu), arm(cpu)->aarch32 ? (uint32_t)va : va, access, FSC_ALIGNMENT);
 }

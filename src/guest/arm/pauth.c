@@ -1,9 +1,11 @@
 /* Pointer authentication: DDI 0487 D8.10 and the shared pseudocode of J1.1, ComputePAC(), AddPAC(), Auth(), Strip().
  * The block cipher is QARMA (Avanzi, "The QARMA Block Cipher Family", 2017) with 5 or 3 rounds. Its state is kept as 16 bytes, a
  * cell each, so that shuffles and substitutions are one vector permutation. */
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 #include <string.h>
 #include "arm.h"
-
 
 typedef uint8_t cells __attribute__((vector_size(16)));
 
@@ -12,6 +14,20 @@ typedef uint8_t cells __attribute__((vector_size(16)));
 #else
 #define PERMUTES
 #endif
+
+/* v's cells in the order that `order` names. */
+static PERMUTES inline cells permute(cells v, cells order)
+{
+#ifdef __x86_64__
+    return (cells)_mm_shuffle_epi8((__m128i)v, (__m128i)order);
+#else
+    cells r;
+
+    for (unsigned n = 0; n < 16; n++)
+        r[n] = v[order[n]];
+    return r;
+#endif
+}
 
 static PERMUTES cells cells_of(uint64_t v)
 {
@@ -33,12 +49,12 @@ static PERMUTES uint64_t value_of(cells c)
 
 static PERMUTES inline cells shuffle(cells v)
 {
-    return __builtin_shuffle(v, (cells){ 13, 6, 11, 0, 7, 12, 1, 10, 8, 3, 14, 5, 2, 9, 4, 15 });
+    return permute(v, (cells){ 13, 6, 11, 0, 7, 12, 1, 10, 8, 3, 14, 5, 2, 9, 4, 15 });
 }
 
 static PERMUTES inline cells shuffle_back(cells v)
 {
-    return __builtin_shuffle(v, (cells){ 3, 6, 12, 9, 14, 11, 1, 4, 8, 13, 7, 2, 5, 0, 10, 15 });
+    return permute(v, (cells){ 3, 6, 12, 9, 14, 11, 1, 4, 8, 13, 7, 2, 5, 0, 10, 15 });
 }
 
 struct boxes { cells sub, back; };
@@ -55,9 +71,9 @@ static PERMUTES inline cells rotate2(cells v) { return ((v << 2) | (v >> 2)) & 1
 /* Each cell of a column is mixed from the other three. */
 static PERMUTES inline cells mix(cells v)
 {
-    cells a = __builtin_shuffle(v, (cells){ 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3 });
-    cells b = __builtin_shuffle(v, (cells){ 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7 });
-    cells c = __builtin_shuffle(v, (cells){ 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 });
+    cells a = permute(v, (cells){ 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3 });
+    cells b = permute(v, (cells){ 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7 });
+    cells c = permute(v, (cells){ 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 });
 
     return rotate1(a) ^ rotate2(b) ^ rotate1(c);
 }
@@ -65,7 +81,7 @@ static PERMUTES inline cells mix(cells v)
 static PERMUTES inline cells tweak(cells v)
 {
     static const cells rotated = { 0, 0, 255, 0, 255, 0, 0, 255, 0, 0, 0, 255, 255, 0, 255, 255 };
-    cells m = __builtin_shuffle(v, (cells){ 4, 5, 6, 7, 11, 2, 3, 8, 12, 13, 14, 15, 0, 1, 10, 9 });
+    cells m = permute(v, (cells){ 4, 5, 6, 7, 11, 2, 3, 8, 12, 13, 14, 15, 0, 1, 10, 9 });
     cells r = (m >> 1) | (((m ^ (m >> 1)) & 1) << 3);
 
     return (m & ~rotated) | (r & rotated);
@@ -74,7 +90,7 @@ static PERMUTES inline cells tweak(cells v)
 static PERMUTES inline cells tweak_back(cells v)
 {
     static const cells rotated = { 255, 0, 0, 0, 0, 0, 255, 0, 255, 255, 255, 255, 0, 0, 0, 255 };
-    cells m = __builtin_shuffle(v, (cells){ 12, 13, 5, 6, 0, 1, 2, 3, 7, 15, 14, 4, 8, 9, 10, 11 });
+    cells m = permute(v, (cells){ 12, 13, 5, 6, 0, 1, 2, 3, 7, 15, 14, 4, 8, 9, 10, 11 });
     cells r = ((m << 1) & 14) | ((m ^ (m >> 3)) & 1);
 
     return (m & ~rotated) | (r & rotated);
@@ -94,16 +110,16 @@ static PERMUTES uint64_t qarma(uint64_t data, uint64_t modifier, uint64_t w0, ui
         w ^= k1 ^ mod ^ cells_of(round_constant[n]);
         if (n)
             w = mix(shuffle(w));
-        w = __builtin_shuffle(box->sub, w);
+        w = permute(box->sub, w);
         mod = tweak(mod);
     }
     w ^= cells_of(w1) ^ mod;
-    w = __builtin_shuffle(box->sub, mix(shuffle(w)));
+    w = permute(box->sub, mix(shuffle(w)));
     w = mix(shuffle(w)) ^ reflect_key;
-    w = __builtin_shuffle(box->back, shuffle_back(w));
+    w = permute(box->back, shuffle_back(w));
     w = shuffle_back(mix(w)) ^ k0 ^ mod;
     for (unsigned n = 0; n < rounds; n++) {
-        w = __builtin_shuffle(box->back, w);
+        w = permute(box->back, w);
         if (n < rounds - 1)
             w = shuffle_back(mix(w));
         mod = tweak_back(mod);

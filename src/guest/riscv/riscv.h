@@ -186,7 +186,7 @@ uint32_t riscv_fflags(struct riscv_cpu *c);             /* accrued, of host and 
 void riscv_set_fflags(struct riscv_cpu *c, uint32_t v);
 void riscv_set_frm(struct riscv_cpu *c, uint32_t frm);  /* and the host's control that follows */
 /* system.c: entries of struct guest, and what CSR instructions end a region. */
-_Noreturn void riscv_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access);
+__attribute__((noreturn)) void riscv_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access);
 void riscv_bus_error(struct cpu *cpu, uint64_t va, uint64_t phys, enum mmu_access access);
 uint64_t riscv_mode_bits(const struct cpu *cpu);
 unsigned riscv_mmu_index(const struct cpu *cpu, bool code);

@@ -352,7 +352,7 @@ uint64_t riscv_mode_bits(const struct cpu *cpu)
 
 /* ---- accesses that fail */
 
-_Noreturn void riscv_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access)
+__attribute__((noreturn)) void riscv_unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access)
 {
     static const uint8_t cause[] = { CAUSE_LOAD_MISALIGNED, CAUSE_STORE_MISALIGNED, CAUSE_FETCH_MISALIGNED };
 

@@ -285,7 +285,7 @@ static char *disassemble(const uint8_t *code, size_t n, uint64_t pc, uint64_t mo
 }
 
 /* Alignment checks: AC with CR0.AM at level 3; else only what an instruction demands (#GP). */
-static _Noreturn void unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access)
+static __attribute__((noreturn)) void unaligned(struct cpu *cpu, uint64_t va, enum mmu_access access)
 {
     x86_raise(x86(cpu), cpu->mode & MODE_AC ? X_AC : X_GP, 0);
 }
