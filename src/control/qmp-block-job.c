@@ -156,6 +156,21 @@ bool qmp_blockdev_create(struct vm *vm, const struct blockdev_create_args *args,
     return job_create_image(block_graph_of(vm), &o, options, err) != NULL;
 }
 
+bool qmp_x_blockdev_amend(struct vm *vm, const struct x_blockdev_amend_args *args, struct error *err)
+{
+    struct job_options o = { .id = args->job_id, .manual_dismiss = true };
+    struct block_graph *g = block_graph_of(vm);
+    struct json_object *options = NULL;
+    struct block_node *n = node_named(g, args->node_name, err);
+
+    json_object_object_get_ex(args->all, "options", &options);
+    if (!n)
+        return false;
+    if (!options || !json_object_is_type(options, json_type_object))
+        return error_set(err, ERR_GENERIC, "Parameter 'options' is missing", NULL);
+    return job_amend(g, &o, n, options, args->has_force && args->force, err) != NULL;
+}
+
 bool qmp_block_commit(struct vm *vm, const struct block_commit_args *args, struct error *err)
 {
     struct block_graph *g = block_graph_of(vm);

@@ -162,7 +162,7 @@ static void amend_run(void *arg)
     struct img_call *call = arg;
     struct img *c = call->c;
 
-    call->ok = call->n->drv->amend(call->n, c->opts, amend_progress, c, &c->err);
+    call->ok = call->n->drv->amend(call->n, c->opts, c->force, amend_progress, c, &c->err);
 }
 
 int img_amend(struct img *c)

@@ -3,11 +3,12 @@
 qemu-img. What happens under a guest's writes: tests/unit/test-job.c, tests/boot/test_blockjobs.py."""
 import json
 import os
+import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from jobs import Jobs, MiB, Rhea, chain, check, compare, create, flat, main, run, write  # noqa: E402
+from jobs import Jobs, MiB, Rhea, chain, check, compare, create, flat, main, program, run, write  # noqa: E402
 
 MANUAL = {'auto-finalize': True, 'auto-dismiss': False}
 ENDED = ['created', 'running', 'waiting', 'pending', 'concluded', 'null']
@@ -56,6 +57,51 @@ def test_create():
         j.run('blockdev-create', {'job-id': 'g', 'options': {'driver': 'file', 'filename': d + '/no/where', 'size': 0}})
         assert 'where' in j.finish('g')
         assert j.run('query-jobs') == []
+
+
+def access(what, path, fmt, secret):
+    """Whether qemu-io reads or writes the image with that passphrase."""
+    p = subprocess.run(['qemu-io', '--object', 'secret,id=s,data=' + secret, '--image-opts', '-c', what + ' -P 9 0 64k',
+                        'driver=%s,%s=s,file.filename=%s' % (fmt, 'encrypt.format=luks,encrypt.key-secret' if fmt == 'qcow2' else 'key-secret', path)],
+                       capture_output=True, text=True)
+    return p.returncode == 0 and 'failed' not in p.stdout
+
+
+def test_amend():
+    """Keys added and erased, of a qcow2 image and of LUKS alone; a guest's disk stays what it is."""
+    for fmt, prefix in (('qcow2', 'encrypt.'), ('luks', '')):
+        with Setup('-object', 'secret,id=a,data=first', '-object', 'secret,id=b,data=second', '-object', 'secret,id=wrong,data=x') as (d, j):
+            path = os.path.join(d, 'disk')
+            run(program('rhea-img'), 'create', '-q', '-f', fmt, '--object', 'secret,id=s,data=first', '-o', prefix + 'key-secret=s,' + prefix + 'iter-time=10',
+                *(['-o', 'encrypt.format=luks'] if prefix else []), path, '1M')
+            access('write', path, fmt, 'first')
+            j.add(path, 'd', fmt=fmt, **({'encrypt': {'format': 'luks', 'key-secret': 'a'}} if prefix else {'key-secret': 'a'}))
+
+            def options(**keys):
+                keys = {k.replace('_', '-'): v for k, v in keys.items()}
+                return {'driver': fmt, **({'encrypt': {'format': 'luks', **keys}} if prefix else keys)}
+
+            def amend(force=None, **keys):
+                j.run('x-blockdev-amend', {'job-id': 'a', 'node-name': 'd', 'options': options(**keys), **({} if force is None else {'force': force})})
+                return j.finish('a')
+
+            assert 'last key' in amend(state='inactive', old_secret='a')
+            assert amend(state='active', new_secret='b', keyslot=3, iter_time=10) is None
+            assert 'in use' in amend(state='active', new_secret='b', keyslot=3, iter_time=10)
+            assert amend(True, state='active', new_secret='b', keyslot=3, iter_time=10) is None
+            assert 'no key slot' in amend(state='inactive', old_secret='wrong')
+            assert 'keyslot' in amend(state='inactive', keyslot=8) and 'state' in amend(state='inactive')
+            assert amend(state='inactive', old_secret='a') is None
+            j.refused("not 'raw'", 'x-blockdev-amend', {'job-id': 'a', 'node-name': 'd', 'options': {'driver': 'raw'}})
+            j.refused("'size' is unexpected", 'x-blockdev-amend', {'job-id': 'a', 'node-name': 'd', 'options': {'driver': fmt, 'size': 1}})
+            j.refused('nowhere', 'x-blockdev-amend', {'job-id': 'a', 'node-name': 'nowhere', 'options': options(state='inactive')})
+            j.refused('does not support', 'x-blockdev-amend', {'job-id': 'a', 'node-name': 'd-storage', 'options': {'driver': 'file'}})
+            j.delete('d')
+            assert access('read', path, fmt, 'second') and not access('read', path, fmt, 'first')
+            # rhea-img does the same
+            run(program('rhea-img'), 'amend', '--force', '--object', 'secret,id=s,data=second', '-o', prefix + 'state=inactive,' + prefix + 'old-secret=s',
+                '--image-opts', 'driver=%s,%skey-secret=s,file.driver=file,file.filename=%s' % (fmt, prefix, path))
+            assert not access('read', path, fmt, 'second')
 
 
 def test_stream():

@@ -56,5 +56,8 @@ bool luks_add_key(struct luks *l, const struct luks_io *io, int slot, const char
                   unsigned iter_time_ms, bool force, struct error *err);
 bool luks_erase_key(struct luks *l, const struct luks_io *io, int slot, const char *old, size_t len, bool force,
                     struct error *err);
+/* [co] What options of amend (state, new-secret, old-secret, keyslot, iter-time) ask of a header; g has the secrets. */
+extern const char *const luks_amend_options[];
+bool luks_amend(struct luks *l, const struct luks_io *io, struct block_graph *g, struct json_object *opts, bool force, struct error *err);
 
 #endif

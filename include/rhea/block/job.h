@@ -61,6 +61,9 @@ void job_txn_unref(struct job_txn *t);
 /* ---- the jobs. Each returns the job, created and (unless o->paused) started, or NULL. */
 struct job *job_create_image(struct block_graph *g, const struct job_options *o, struct json_object *options, struct error *err);
 
+/* options: BlockdevAmendOptions. force: also what may lock the user out. */
+struct job *job_amend(struct block_graph *g, const struct job_options *o, struct block_node *n, struct json_object *options, bool force, struct error *err);
+
 struct stream_options {
     struct block_node *top, *base, *bottom;     /* base (excluded) or bottom (included) or neither: the whole chain */
     const char *backing_file;   /* to be written into top; NULL: base's name */

@@ -169,7 +169,8 @@ struct block_driver {
     /* [co] Writes another name into the image (NULL: none); the graph stays as it is. */
     bool (*change_backing)(struct block_node *n, const char *filename, const char *format, struct error *err);
     const char *const *amend_options;
-    bool (*amend)(struct block_node *n, struct json_object *opts, block_progress_fn *progress, void *arg, struct error *err); /* [co] */
+    /* [co] force: also what may make the image unreadable (the last key). */
+    bool (*amend)(struct block_node *n, struct json_object *opts, bool force, block_progress_fn *progress, void *arg, struct error *err);
     /* [co] Of a new image with create's options for a disk of opts' size, or that holds what `source` (may be NULL) does. */
     bool (*measure)(struct json_object *opts, struct block_node *source, struct block_measure *out, struct error *err);
     /* [co] repair: bits of BLOCK_FIX_*. */

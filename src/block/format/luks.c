@@ -115,6 +115,15 @@ static int luks_truncate(struct block_node *n, uint64_t size, struct error *err)
     return node_truncate(n->file, s->payload + size, err);
 }
 
+static bool luks_image_amend(struct block_node *n, struct json_object *opts, bool force, block_progress_fn *progress, void *arg, struct error *err)
+{
+    struct luks_image *s = n->state;
+    struct luks_io io = io_of(n->file, s->payload);
+
+    return luks_amend(s->luks, &io, n->graph, opts, force, err) &&
+           (!node_flush(n->file) || error_setf(err, ERR_GENERIC, NULL, "cannot write '%s'", n->file->filename));
+}
+
 static struct json_object *luks_image_info(struct block_node *n)
 {
     struct json_object *o = json_object_new_object();
@@ -190,4 +199,6 @@ BLOCK_DRIVER = {
     .allocated_size = image_allocated_size,
     .info = luks_image_info,
     .create = luks_image_create,
+    .amend_options = luks_amend_options,
+    .amend = luks_image_amend,
 };

@@ -150,7 +150,7 @@ static bool amend_header(struct amend *a, struct json_object *opts, struct error
     return qcow2_header_update(q, err);
 }
 
-bool qcow2_amend(struct block_node *n, struct json_object *opts, block_progress_fn *progress, void *arg, struct error *err)
+bool qcow2_amend(struct block_node *n, struct json_object *opts, bool force, block_progress_fn *progress, void *arg, struct error *err)
 {
     struct amend a = { .n = n, .q = n->state, .progress = progress, .arg = arg };
     const char *backing = option_str(opts, "backing_file", NULL);
@@ -159,7 +159,7 @@ bool qcow2_amend(struct block_node *n, struct json_object *opts, block_progress_
     if (!amend_parse(&a, opts, err) || !option_size(opts, "size", n->size, &size, err))
         return false;
     if (qcow2_crypt_amends(opts))
-        return qcow2_crypt_amend(a.q, opts, err);
+        return qcow2_crypt_amend(a.q, opts, force, err);
     if (a.version >= 3 && !amend_header(&a, opts, err))         /* first, for what it allows */
         return false;
     if (a.refcount_order != a.q->refcount_order && !amend_refcounts(&a, err))

@@ -220,32 +220,18 @@ bool qcow2_crypt_amends(struct json_object *opts)
            option_str(opts, "encrypt.old-secret", NULL);
 }
 
-bool qcow2_crypt_amend(struct qcow2 *q, struct json_object *opts, struct error *err)
+bool qcow2_crypt_amend(struct qcow2 *q, struct json_object *opts, bool force, struct error *err)
 {
-    const char *state = option_str(opts, "encrypt.state", ""), *id = option_str(opts, "encrypt.new-secret", NULL),
-               *old = option_str(opts, "encrypt.old-secret", NULL);
     struct area a = { q->file, q->crypt_offset };
     struct luks_io io = io_of(&a, q->crypt_length);
-    int64_t slot, iter;
-    char *secret;
-    size_t len;
+    struct json_object *o;
     bool ok;
 
     if (!q->luks)
         return error_setf(err, ERR_GENERIC, NULL, "'%s' is not encrypted with LUKS", q->file->filename);
-    if (!option_int(opts, "encrypt.keyslot", -1, &slot, err) || !option_int(opts, "encrypt.iter-time", 2000, &iter, err))
-        return false;
-    if (slot < -1 || slot >= LUKS_SLOTS || iter < 1 || iter > 1000000)
-        return error_set(err, ERR_GENERIC, "keyslot is 0 to 7, iter-time in milliseconds", NULL);
-    if (!strcmp(state, "active") ? !id || old : strcmp(state, "inactive") || id)
-        return error_set(err, ERR_GENERIC, "encrypt.state is active (with new-secret) or inactive (with old-secret or keyslot)", NULL);
-    if (!secret_take(q->node->graph, id ? id : old, &secret, &len, err))
-        return false;
-    if (id)
-        ok = luks_add_key(q->luks, &io, slot, secret, len, iter, false, err);
-    else
-        ok = luks_erase_key(q->luks, &io, slot, secret, len, false, err);
-    secret_drop(secret, len);
+    o = luks_options_of(opts);
+    ok = luks_amend(q->luks, &io, q->node->graph, o, force, err);
+    json_object_put(o);
     return ok && (!node_flush(q->file) || error_setf(err, ERR_GENERIC, NULL, "cannot write '%s'", q->file->filename));
 }
 

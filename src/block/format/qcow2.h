@@ -375,7 +375,7 @@ uint64_t qcow2_crypt_plan(struct json_object *opts, struct error *err);
 bool qcow2_crypt_create(struct block_graph *g, struct block_node *file, uint64_t offset, uint64_t bytes,
                         struct json_object *opts, struct error *err);
 /* [co] amend: keys added or erased. */
-bool qcow2_crypt_amend(struct qcow2 *q, struct json_object *opts, struct error *err);
+bool qcow2_crypt_amend(struct qcow2 *q, struct json_object *opts, bool force, struct error *err);
 bool qcow2_crypt_amends(struct json_object *opts);
 struct json_object *qcow2_crypt_info(const struct qcow2 *q);
 
@@ -387,7 +387,7 @@ bool qcow2_check(struct block_node *n, unsigned repair, struct block_check *out,
 int qcow2_refcounts_rebuild(struct qcow2 *q, unsigned order);
 
 /* qcow2-amend.c */
-bool qcow2_amend(struct block_node *n, struct json_object *opts, block_progress_fn *progress, void *arg, struct error *err);
+bool qcow2_amend(struct block_node *n, struct json_object *opts, bool force, block_progress_fn *progress, void *arg, struct error *err);
 bool qcow2_measure(struct json_object *opts, struct block_node *source, struct block_measure *out, struct error *err);
 extern const char *const qcow2_amend_options[];
 
