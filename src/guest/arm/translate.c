@@ -27,6 +27,7 @@ ir_val arm_call(struct arm_t *t, unsigned helper, ir_val a, ir_val b, ir_val c, 
 
     if (t->ir->helpers[helper]->flags & HELPER_WRITES) {        /* perhaps the flags, too */
         t->cc_op = -1;
+        t->a32.apart = 0;
         t->cc_a = t->cc_b = t->cc_sum = 0;
     }
     return v;
@@ -390,6 +391,7 @@ void arm_emit_join(struct ir *ir)
 
     block_over(t);
     t->cc_op = -1;
+    t->a32.apart = 0;
     t->fp_checked = false;
 }
 

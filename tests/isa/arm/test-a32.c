@@ -412,13 +412,22 @@ static bool fits_stream(const struct any_row *row, const struct pattern *p, uint
     return !memory || (!(has_field(p, "w") && field(p, raw, "w")) && !(has_field(p, "p") && !field(p, raw, "p")) && !has_field(p, "rm") && has_field(p, "rn"));
 }
 
+/* A conditional branch from one offset to another: where two ways meet, flags may be of either. */
+static void put_branch(struct case_request *c, unsigned from, unsigned to, unsigned cond)
+{
+    if (thumb)
+        put_code(c, from, 0xd000 | cond << 8 | ((to - from - 4) / 2 & 0xff), 16);
+    else
+        put_code(c, from, cond << 28 | 0x0a000000 | ((to - from - 8) / 4 & 0xffffff), 32);
+}
+
 static bool make_stream(const struct any_row *const *rows, unsigned n, unsigned place, struct case_request *c)
 {
-    unsigned offset = CASE_START, in_it = 0;
+    unsigned offset = CASE_START, in_it = 0, branch = 0, over = 0, cond = 0;
 
     random_state(&c->state);
     c->state.r[STREAM_BASE] = arch.machine.data_base + CPU_PAGE_SIZE;
-    for (unsigned k = 0; k < n && offset < CASE_BYTES - 12; k++) {
+    for (unsigned k = 0; k < n && offset < CASE_BYTES - 14; k++) {
         struct pattern p;
         uint32_t raw;
 
@@ -430,13 +439,26 @@ static bool make_stream(const struct any_row *const *rows, unsigned n, unsigned 
         if (!is_row(raw, rows[k]) || unpredictable(rows[k], &p, raw) ||
             !fits_stream(rows[k], &p, raw))
             continue;
+        if (!over && !in_it && one_in(2)) {
+            branch = offset;
+            over = 1 + roll(3);
+            cond = roll(14);
+            offset += thumb ? 2 : 4;
+        }
         if (thumb && !in_it && one_in(3)) {
             in_it = 1 + roll(3);
             offset = put_code(c, offset, random_it(in_it), 16);
         }
         in_it -= in_it > 0;
         offset = put_code(c, offset, of_a32(rows[k]) ? t32_of(raw) : raw, rows[k]->width);
+        over -= over > 1 || (over && !in_it);           /* not into an IT block */
+        if (branch && !over) {
+            put_branch(c, branch, offset, cond);
+            branch = 0;
+        }
     }
+    if (branch)
+        put_branch(c, branch, offset, cond);
     return offset > CASE_START;
 }
 

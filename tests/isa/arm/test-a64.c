@@ -374,11 +374,11 @@ static bool fits_stream(uint32_t raw)
 
 static bool make_stream(const struct any_row *const *rows, unsigned n, unsigned place, struct case_request *c)
 {
-    unsigned at = CASE_START / 4;
+    unsigned at = CASE_START / 4, branch = 0, over = 0;
 
     random_state(&c->state);
     c->state.r[STREAM_BASE] = arch.machine.data_base + CPU_PAGE_SIZE;
-    for (unsigned k = 0; k < n; k++) {
+    for (unsigned k = 0; k < n && at < CASE_WORDS - 1; k++) {
         uint32_t raw;
 
         if (!encode(rows[k], &raw) || (vixl && vixl_has_leftovers(rows[k])))
@@ -392,9 +392,21 @@ static bool make_stream(const struct any_row *const *rows, unsigned n, unsigned 
             if ((const void *)decode(raw, 0)->row != rows[k] || unpredictable(raw))
                 continue;
         }
-        if (fits_stream(raw))
-            c->code[at++] = raw;
+        if (!fits_stream(raw))
+            continue;
+        if (!branch && at < CASE_WORDS - 2 && one_in(2)) {      /* B.cond: where two ways meet, flags may be of either */
+            c->code[at] = 0x54000000 | roll(14);
+            branch = at++;
+            over = 1 + roll(3);
+        }
+        c->code[at++] = raw;
+        if (branch && !--over) {
+            c->code[branch] |= (at - branch) << 5;
+            branch = 0;
+        }
     }
+    if (branch)
+        c->code[branch] |= (at - branch) << 5;
     return at > CASE_START / 4;
 }
 
