@@ -46,7 +46,7 @@ struct gicr {
     bool enabled[G_COUNT];
     uint32_t apr[G_COUNT];
     bool cbpr[2], eoimode[2], eoimode_el3, pmhe;        /* [0]: Non-secure, or the only one; [1]: Secure */
-    bool irq, fiq;              /* lines as last told */
+    enum arm_line line;         /* asserted; ARM_LINE_COUNT: none */
     struct gich ich;
 };
 

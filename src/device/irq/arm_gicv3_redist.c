@@ -219,27 +219,28 @@ struct gic_best gicr_best(struct gicr *r)
     return best;
 }
 
-/* 4.6.2: group 0 is an FIQ; group 1 is an IRQ in its own world, and an FIQ elsewhere, so that EL3 can take it. */
-static bool is_fiq(struct gicr *r, unsigned group)
+/* 4.6.2: group 0 is an FIQ. Of two Security states' group 1 the CPU knows. */
+static enum arm_line group_line(const struct gicr *r, unsigned group)
 {
     if (group == G0)
-        return true;
-    if (!r->gic->security)
-        return false;
-    return r->arm->el == 3 || (group == G1NS) != (bool)(r->arm->sys.scr & 1);
+        return ARM_LINE_FIQ;
+    if (gic_one_state(r->gic))
+        return ARM_LINE_IRQ;
+    return group == G1S ? ARM_LINE_GROUP1S : ARM_LINE_GROUP1NS;
 }
 
 void gicr_update(struct gicr *r)
 {
     struct gic_best b = gicr_best(r);
-    bool passes = gicr_passes(r, &b), fiq = passes && is_fiq(r, b.group), irq = passes && !fiq;
+    enum arm_line line = gicr_passes(r, &b) ? group_line(r, b.group) : ARM_LINE_COUNT;
 
-    if (irq != r->irq)
-        arm_set_line(r->arm, ARM_LINE_IRQ, irq);
-    if (fiq != r->fiq)
-        arm_set_line(r->arm, ARM_LINE_FIQ, fiq);
-    r->irq = irq;
-    r->fiq = fiq;
+    if (line == r->line)
+        return;
+    if (r->line != ARM_LINE_COUNT)
+        arm_set_line(r->arm, r->line, false);
+    if (line != ARM_LINE_COUNT)
+        arm_set_line(r->arm, line, true);
+    r->line = line;
 }
 
 /* ---- registers */
@@ -408,6 +409,7 @@ void gicr_init(struct gicr *r, struct gicv3 *g, unsigned index)
 {
     r->gic = g;
     r->index = index;
+    r->line = ARM_LINE_COUNT;
     r->arm = arm(g->in.dev.vm->vcpus[index]->cpu);
     r->arm->sys.gic = &gicv3_cpu_ops;
     r->arm->sys.gic_opaque = r;
@@ -433,5 +435,7 @@ void gicr_reset(struct gicr *r)
     r->spi = r->lpi = (struct gic_best){ .id = GIC_NONE, .priority = 0x100 };
     gicv3_cpu_reset(r);
     gich_reset(r);
-    r->irq = r->fiq = true;             /* so that the first look tells the CPU */
+    if (r->line != ARM_LINE_COUNT)
+        arm_set_line(r->arm, r->line, false);
+    r->line = ARM_LINE_COUNT;
 }

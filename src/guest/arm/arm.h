@@ -233,8 +233,10 @@ uint32_t arm_fpsr(struct arm_cpu *c);                   /* with sticky flags col
 void arm_set_fpsr(struct arm_cpu *c, uint32_t v);
 enum { FPSCR_CONTROL = 0x07ff9f00 };    /* those bits of AArch32's FPSCR that are FPCR's; the others are FPSR's. DDI 0487 G8.2.53 */
 void arm_set_fpcr(struct arm_cpu *c, uint32_t v);       /* and the host's control and float_status that follow */
-/* The interrupt controller's lines to a CPU; any thread. */
-enum arm_line { ARM_LINE_IRQ, ARM_LINE_FIQ, ARM_LINE_VIRQ, ARM_LINE_VFIQ, ARM_LINE_SERROR, ARM_LINE_COUNT };
+/* The interrupt controller's lines to a CPU; any thread. Whether a group of GICv3's is an IRQ or an FIQ changes with the CPU's own
+ * state where there are two Security states, so that only the CPU can tell: arm_lines(). */
+enum arm_line { ARM_LINE_IRQ, ARM_LINE_FIQ, ARM_LINE_VIRQ, ARM_LINE_VFIQ, ARM_LINE_SERROR, ARM_LINE_GROUP1S, ARM_LINE_GROUP1NS,
+                ARM_LINE_COUNT };
 void arm_set_line(struct arm_cpu *c, enum arm_line line, bool level);
 
 /* ---- system side, for boards and interrupt controllers */

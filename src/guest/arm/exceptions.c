@@ -317,6 +317,23 @@ void arm_set_line(struct arm_cpu *c, enum arm_line line, bool level)
         cpu_kick(&c->cpu, CPU_EXIT_IRQ);
 }
 
+/* IHI 0069 4.6.2: group 1 is an IRQ in its own world and an FIQ elsewhere, to an AArch64 EL3 always, which can take it so. */
+uint32_t arm_lines(const struct arm_cpu *c)
+{
+    uint32_t l = atomic_load_explicit(&c->sys.lines, memory_order_relaxed);
+    bool secure, s_is_fiq;
+
+    if (!(l & (1u << ARM_LINE_GROUP1S | 1u << ARM_LINE_GROUP1NS)))
+        return l;
+    secure = arm_is_secure(c);
+    s_is_fiq = !secure || (c->el == 3 && arm_el_is_64(c, 3));
+    if (l & 1u << ARM_LINE_GROUP1S)
+        l |= s_is_fiq ? 1u << ARM_LINE_FIQ : 1u << ARM_LINE_IRQ;
+    if (l & 1u << ARM_LINE_GROUP1NS)
+        l |= secure ? 1u << ARM_LINE_FIQ : 1u << ARM_LINE_IRQ;
+    return l & ~(1u << ARM_LINE_GROUP1S | 1u << ARM_LINE_GROUP1NS);
+}
+
 void arm_pending_update(struct arm_cpu *c)
 {
     uint64_t h = c->sys.hcr;
@@ -361,7 +378,7 @@ static struct pending pending_interrupt(const struct arm_cpu *c)
         { ARM_LINE_FIQ, LINE_HCR_VF, DAIF_F, ARM_LINE_VFIQ, 0x100, SCR_FIQ, HCR_FMO },
         { ARM_LINE_IRQ, LINE_HCR_VI, DAIF_I, ARM_LINE_VIRQ, 0x80, SCR_IRQ, HCR_IMO },
     };
-    uint32_t lines = atomic_load_explicit(&c->sys.lines, memory_order_relaxed);
+    uint32_t lines = arm_lines(c);
     uint64_t hcr;
 
     if (!lines)
@@ -389,7 +406,7 @@ static struct pending pending_interrupt(const struct arm_cpu *c)
 /* D1.6.2: what ends a WFI, masked or not. */
 static bool wakes(const struct arm_cpu *c)
 {
-    uint32_t lines = atomic_load(&c->sys.lines);
+    uint32_t lines = arm_lines(c);
     uint64_t hcr;
 
     if (!lines)

@@ -128,6 +128,8 @@ enum { FSC_ADDRESS_SIZE = 0, FSC_TRANSLATION = 4, FSC_ACCESS_FLAG = 8, FSC_PERMI
        FSC_ALIGNMENT = 0x21, FSC_DEBUG = 0x22, FSC_EXTERNAL_WALK_1 = 0x13, FSC_ADDRESS_SIZE_1 = 0x29, FSC_TRANSLATION_1 = 0x2b, FSC_DOMAIN = 0x3c };
 
 enum { LINE_HCR_VI = ARM_LINE_COUNT, LINE_HCR_VF, LINE_HCR_VSE };
+/* exceptions.c: what is asserted now, groups among IRQ and FIQ */
+uint32_t arm_lines(const struct arm_cpu *c);
 
 /* ---- cpu.c: levels, states */
 static inline bool has(const struct arm_cpu *c, unsigned f) { return arm_has(&c->features, f); }

@@ -248,7 +248,7 @@ static void write_cntvoff(struct arm_cpu *c, const struct arm_sysreg *r, uint64_
 
 static uint64_t read_isr(struct arm_cpu *c, const struct arm_sysreg *r)
 {
-    uint32_t l = atomic_load(&c->sys.lines);
+    uint32_t l = arm_lines(c);
     uint64_t h = c->el < 2 ? arm_hcr(c) : 0;
     bool irq = h & HCR_IMO ? l & (1u << ARM_LINE_VIRQ | 1u << LINE_HCR_VI) : l & 1u << ARM_LINE_IRQ;
     bool fiq = h & HCR_FMO ? l & (1u << ARM_LINE_VFIQ | 1u << LINE_HCR_VF) : l & 1u << ARM_LINE_FIQ;
