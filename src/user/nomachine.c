@@ -26,6 +26,7 @@ int64_t vm_rtc_ns(struct vm *vm)
 }
 
 void vcpu_relax(struct vcpu *v) { sched_yield(); }
+void cpu_stall(struct cpu *cpu) { sched_yield(); }
 
 static void not_here(const char *what) { log_at(LOG_UNIMP, "user mode has no machine: %s\n", what); }
 

@@ -286,6 +286,22 @@ void vcpu_relax(struct vcpu *v)
         sched_yield();
 }
 
+/* Less than it takes to wait for a host thread. Who waits so for a lock should neither keep the host's core from its holder
+ * nor ask for the lock's cache line all the time. */
+void cpu_stall(struct cpu *cpu)
+{
+    enum { PAUSES = 32 };
+
+    for (unsigned n = 0; n < PAUSES && !atomic_load_explicit(&cpu->exit_request, memory_order_relaxed); n++) {
+#ifdef __x86_64__
+        __builtin_ia32_pause();
+#endif
+    }
+    if (cpu->vcpu)
+        vcpu_relax(cpu->vcpu);
+    sched_yield();              /* the host may have others to run, among them who is waited for */
+}
+
 void vcpus_ack(struct vcpu *self)
 {
     if (self->vm->nvcpus > 1 && self->vm->accel && self->vm->accel->ack)

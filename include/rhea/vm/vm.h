@@ -179,6 +179,9 @@ void vcpus_exclusive(struct vm *vm, void (*fn)(struct vm *vm, void *arg), void *
 struct vcpu *vcpu_current(void);
 /* The guest waits in a loop (PAUSE, YIELD, WFE): gives the host's core away if more vCPUs run than there are cores. */
 void vcpu_relax(struct vcpu *v);
+/* The guest waits for another CPU's store (WFE, WRS.NTO), which may end for any reason: about a microsecond, or until
+ * cpu->exit_request is set. */
+void cpu_stall(struct cpu *cpu);
 /* On a vCPU's thread: returns when every other vCPU of the machine has ended what it was doing (passed a poll) and done the
  * work queued for it before this call. One that sleeps or waits in the host counts as done: it does its work first. */
 void vcpus_ack(struct vcpu *self);

@@ -169,11 +169,7 @@ EMIT32(hint_yield) { arm_call(t, ARM_HELP_yield, 0, 0, 0, 0); }
 EMIT32(hint_sev) { arm_call(t, ARM_HELP_sev, 0, 0, 0, 0); }
 EMIT32(hint_sevl) { arm_call(t, ARM_HELP_sevl, 0, 0, 0, 0); }
 
-EMIT32(hint_wfe)
-{
-    arm_call(t, ARM_HELP_wfe, 0, 0, 0, 0);
-    a32_exit_next(t);
-}
+EMIT32(hint_wfe) { arm_call(t, ARM_HELP_wfe, 0, 0, 0, 0); }
 
 EMIT32(hint_wfi)
 {

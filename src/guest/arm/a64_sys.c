@@ -47,7 +47,7 @@ static void wait(struct arm_t *t, unsigned helper)
 EMIT(hint) { }          /* those that are no rows of their own, BTI among them: see check_btype() */
 EMIT(yield) { arm_call(t, ARM_HELP_yield, 0, 0, 0, 0); }
 EMIT(wfi) { wait(t, ARM_HELP_wfi); }
-EMIT(wfe) { wait(t, ARM_HELP_wfe); }
+EMIT(wfe) { arm_call(t, ARM_HELP_wfe, 0, 0, 0, 0); }
 EMIT(sev) { arm_call(t, ARM_HELP_sev, 0, 0, 0, 0); }
 EMIT(sevl) { arm_call(t, ARM_HELP_sevl, 0, 0, 0, 0); }
 

@@ -498,22 +498,20 @@ void arm_helper_wfi(struct cpu *cpu)
     c->halted = true;
 }
 
-/* Stores of other CPUs that clear a monitor are not seen, so this never sleeps: it may end for any reason (D1.6.1). */
-static void wait_event(struct arm_cpu *c)
+void arm_helper_yield(struct cpu *cpu)
 {
-    if (c->cpu.vcpu)
-        vcpu_relax(c->cpu.vcpu);
+    if (cpu->vcpu)
+        vcpu_relax(cpu->vcpu);
 }
 
-void arm_helper_yield(struct cpu *cpu) { wait_event(arm(cpu)); }
-
+/* Stores of other CPUs that clear a monitor are not seen, so WFE never sleeps: it may end for any reason (D1.6.1). */
 void arm_helper_wfe(struct cpu *cpu)
 {
     struct arm_cpu *c = arm(cpu);
 
     if (!c->event) {
         trap_wait(c, WAIT_WFE, 0);
-        wait_event(c);
+        cpu_stall(cpu);
     }
     c->event = false;
 }
@@ -526,7 +524,7 @@ void arm_helper_wfxt(struct cpu *cpu, uint32_t what, uint64_t deadline)
     if (kind == WAIT_WFET) {
         if (!c->event && arm_counter_virt(c) < deadline) {
             trap_wait(c, kind, rn);
-            wait_event(c);
+            cpu_stall(cpu);
         }
         c->event = false;
         return;

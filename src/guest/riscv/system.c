@@ -172,27 +172,14 @@ void riscv_helper_wfi(struct cpu *cpu)
         wait_in_vain(c);
 }
 
-/* Zawrs. The stall may end for any reason; ours lasts about a microsecond, less than it takes to wait for a host thread. Who
- * waits so for a lock should neither keep the host's core from its holder nor ask for the lock's cache line all the time. */
-static void stall(struct cpu *cpu)
-{
-    enum { PAUSES = 32 };
-
-    for (unsigned n = 0; n < PAUSES && !atomic_load_explicit(&cpu->exit_request, memory_order_relaxed); n++) {
-#ifdef __x86_64__
-        __builtin_ia32_pause();
-#endif
-    }
-    relax(cpu);
-}
-
+/* Zawrs */
 void riscv_helper_wrs(struct cpu *cpu, uint32_t insn)
 {
     struct riscv_cpu *c = riscv(cpu);
 
     if (insn == INSN_WRS_NTO && c->priv != PRV_M && (c->mstatus & MSTATUS_TW))
         riscv_raise_illegal(c, insn);
-    stall(cpu);
+    cpu_stall(cpu);
 }
 
 void riscv_helper_pause(struct cpu *cpu) { relax(cpu); }
