@@ -353,8 +353,10 @@ static unsigned physical_target(const struct arm_cpu *c, uint64_t scr_bit, uint6
         el = 3;
     else if (hcr & hcr_bit)
         el = 2;
-    else if (c->el == 2)
+    else if (c->el == 2 && arm_el_is_64(c, 2))
         return 0;               /* pends until a lower level runs */
+    else if (c->el == 2)
+        el = 2;                 /* Hyp mode takes its own */
     else if (!has(c, AF_AArch64) && has_el3(c) && arm_is_secure(c))
         el = 3;                 /* AArch32's Secure modes are EL3 */
     else if (c->el == 3)
@@ -364,8 +366,8 @@ static unsigned physical_target(const struct arm_cpu *c, uint64_t scr_bit, uint6
     if (el == c->el || (el == 1 && c->el == 0) || arm_regime(c, c->el) == el)
         return masked ? 0 : el;
     if (!arm_el_is_64(c, el) && el == 3 && masked)
-        /* AArch32: SCR.AW, SCR.FW keep Non-secure masks in force (G1.12.3). */
-        return mask_bit == DAIF_A ? (c->sys.scr & BIT(5) ? 0 : el) : mask_bit == DAIF_F && c->sys.scr & BIT(4) ? 0 : el;
+        /* To Monitor mode the Non-secure mask counts: of IRQs always, of others by SCR.AW and SCR.FW; none where HCR routes (G1.12.3). */
+        return !(hcr & hcr_bit) && (mask_bit == DAIF_I || c->sys.scr & (mask_bit == DAIF_A ? BIT(5) : BIT(4))) ? 0 : el;
     return el;
 }
 

@@ -87,6 +87,9 @@ void taken(unsigned vector)
     on_exception(&t);
 }
 
+const bool gicv3 = false;
+void gic_setup(void) { *(volatile uint32_t *)0x08010004 = 0xff; }
+
 void machine_tests(void) { }
 
 void main(uint32_t mode)

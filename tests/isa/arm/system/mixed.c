@@ -69,6 +69,16 @@ static struct event *event(void)
     return nevents < limit ? &events[nevents++] : &unused;
 }
 
+/* The distributor's interrupt of physical_tests() */
+enum { GICD = 0x08000000, GICC = 0x08010000, INTID = 132 };
+#define DIST(offset) (*(volatile uint32_t *)(uintptr_t)(GICD + (offset) + 4 * (INTID / 32)))
+static void silence(void)
+{
+    DIST(0x180) = 1 << INTID % 32;      /* GICD_ICENABLER, GICD_ICPENDR */
+    DIST(0x280) = 1 << INTID % 32;
+    (void)DIST(0x280);
+}
+
 /* An exception that EL1 took and passed on: from its vectors, word `n`. */
 static void lower_exception(unsigned n, bool hyp)
 {
@@ -79,6 +89,8 @@ static void lower_exception(unsigned n, bool hyp)
     value = (uint32_t)top_reg(1);
     if (n == 2 && end_of_run(s.lr, s.spsr))
         leave();
+    if (n == 6 || n == 7)
+        silence();
     e = event();
     *e = (struct event){ .level = hyp ? 2 : 1, .vector = n, .spsr = s.spsr, .lr = s.lr };
     if ((n == 3 || n == 4) && !hyp) {
@@ -120,6 +132,7 @@ void on_exception(const struct taken *t)
         if (t->spsr & 0x0600fc00)
             set_spsr(t->spsr & ~0x0600fc00);
     } else {
+        silence();
         set_spsr(t->spsr | 0x1c0);
     }
 }
@@ -377,6 +390,65 @@ static void interrupt_tests(void)
     SET(HCR, 0);
 }
 
+/* Which signal the interrupt of each group is, and who takes it with which masks: G1.12.3, G1.12.4 of DDI 0487. */
+static const char *set_group(unsigned which)
+{
+    DIST(0x80) = which == 1 ? 1 << INTID % 32 : 0;             /* GICD_IGROUPR, GICD_IGRPMODR, GICC_CTLR */
+    if (gicv3)
+        DIST(0xd00) = which == 2 ? 1 << INTID % 32 : 0;
+    else
+        *(volatile uint32_t *)GICC = which == 2 ? 3 : 0xb;
+    return which == 0 ? "group 0" : which == 1 ? "group 1" : gicv3 ? "group 1 S" : "group 0 by IRQ";
+}
+
+static void interrupted(const char *name, uint32_t mode)
+{
+    static const char *const masks[] = { " aif", " a", " ai", " af", "" };
+
+    for (unsigned m = 0; m < 5; m++) {
+        uint32_t cpsr = mode | (m == 0 ? 0x1c0 : m == 1 ? 0x100 : m == 2 ? 0x180 : m == 3 ? 0x140 : 0);
+
+        DIST(0x100) = 1 << INTID % 32;  /* GICD_ISENABLER, GICD_ISPENDR */
+        DIST(0x200) = 1 << INTID % 32;
+        __asm__ volatile("dsb sy; isb" ::: "memory");
+        print(name);
+        run(masks[m], cpsr, test_fn(mode == M_USR_ ? TEST_WAIT : TEST_ISR), 50);
+        silence();
+    }
+}
+
+static void physical_setup(void)
+{
+    *(volatile uint32_t *)GICD = gicv3 ? (top == 3 ? 0x30 : 0x10) : 3;
+    *(volatile uint32_t *)GICD = gicv3 ? (top == 3 ? 0x37 : 0x13) : 3;
+    *(volatile uint8_t *)(GICD + 0x400 + INTID) = 0x80;         /* GICD_IPRIORITYR, GICD_ITARGETSR, GICD_IROUTER */
+    if (gicv3)
+        *(volatile uint64_t *)(GICD + 0x6000 + 8 * INTID) = 0;
+    else
+        *(volatile uint8_t *)(GICD + 0x800 + INTID) = 1;
+    gic_setup();
+}
+
+static void physical_tests(void)
+{
+    static const struct { const char *name; uint32_t hcr; } set[] = {
+        { "0", 0 }, { "IMO", 1 << 4 }, { "FMO", 1 << 3 }, { "IMO FMO", 1 << 4 | 1 << 3 }, { "TGE", 1 << 27 },
+    };
+
+    physical_setup();
+    for (unsigned which = 0; which < (gicv3 ? 2 : 3); which++) {
+        for (unsigned n = 0; n < sizeof(set) / sizeof(set[0]); n++) {
+            title(set_group(which));
+            title(set[n].name);
+            SET(HCR, set[n].hcr);
+            if (!(set[n].hcr & 1 << 27))
+                interrupted("EL1", M_SVC_);
+            interrupted("EL0", M_USR_);
+        }
+    }
+    SET(HCR, 0);
+}
+
 /* ---- stage 2 */
 
 static uint64_t level1[1024] __attribute__((aligned(8192)));    /* stage 2: 1 GiB entries, two tables side by side */
@@ -623,6 +695,36 @@ static void el3_tests(void)
     }
 }
 
+/* SCR.IRQ, FIQ, and of an AArch32 EL3 FW, which lets the Non-secure side mask what goes to Monitor mode. */
+static void el3_physical_tests(void)
+{
+    set_scr(0);
+    physical_setup();
+    for (unsigned which = 0; which < 3; which++) {
+        for (unsigned scr = 0; scr < 16; scr++) {
+            uint32_t bits = (scr & 1 ? SCR_NS : 0) | (scr & 2 ? 1 << 1 : 0) | (scr & 4 ? 1 << 2 : 0) | (scr & 8 ? SCR_FW : 0);
+
+            set_scr(0);
+            title(set_group(which));
+            line("SCR", bits);
+            set_scr(bits);
+            el1_setup();
+            interrupted("EL1", M_SVC_);
+            interrupted("EL0", M_USR_);
+            if (!(bits & SCR_NS) || !has_hyp())
+                continue;
+            set_hvbar((uint32_t)(uintptr_t)PTR32(void, rows32_p->smc_vectors));
+            interrupted("Hyp", M_HYP_);
+            SET(HCR, 1 << 4 | 1 << 3);
+            interrupted("IMO FMO: EL1", M_SVC_);
+            interrupted("IMO FMO: EL0", M_USR_);
+            interrupted("IMO FMO: Hyp", M_HYP_);
+            SET(HCR, 0);
+        }
+    }
+    set_scr(0);
+}
+
 void main_tests(void)
 {
     line("top", top);
@@ -631,11 +733,14 @@ void main_tests(void)
         trap_tests();
         register_tests();
         interrupt_tests();
+        physical_tests();
         stage2_tests();
         stage1_tests();
     }
-    if (top == 3)
+    if (top == 3) {
         el3_tests();
+        el3_physical_tests();
+    }
     machine_tests();
     print("done\n");
 }

@@ -110,6 +110,8 @@ bool has_hyp(void);
 void set_hvbar(uint32_t v);
 void show_spsrs(void);
 void machine_tests(void);
+void gic_setup(void);                   /* its CPU interface, for both groups */
+extern const bool gicv3;
 extern const struct rows32 *const rows32_p;
 
 /* mixed.c */

@@ -52,6 +52,30 @@ void taken(unsigned slot)
     on_exception(&t);
 }
 
+const bool gicv3 = true;
+#define ICC(name, v) __asm__ volatile("msr " name ", %0; isb" :: "r"((uint64_t)(v)))
+void gic_setup(void)
+{
+    *(volatile uint32_t *)0x080a0014 = 0;       /* GICR_WAKER */
+    while (*(volatile uint32_t *)0x080a0014 & 4)
+        ;
+    if (top == 3) {
+        ICC("S3_6_C12_C12_5", 0xf);     /* ICC_SRE_EL3, and the Non-secure one of EL1 */
+        set_scr(0x401);
+        ICC("S3_0_C12_C12_5", 7);
+        set_scr(0x400);
+    } else {
+        ICC("S3_4_C12_C9_5", 0xf);      /* ICC_SRE_EL2 */
+    }
+    ICC("S3_0_C12_C12_5", 7);
+    ICC("S3_0_C4_C6_0", 0xff);          /* ICC_PMR_EL1 */
+    ICC("S3_0_C12_C12_6", 1);           /* ICC_IGRPEN0_EL1 */
+    if (top == 3)
+        ICC("S3_6_C12_C12_7", 3);       /* ICC_IGRPEN1_EL3 */
+    else
+        ICC("S3_0_C12_C12_7", 1);       /* ICC_IGRPEN1_EL1 */
+}
+
 void machine_tests(void) { }
 
 struct saved hyp_saved(void)            /* SP_hyp, where the vectors left the SPSR, is X15 */

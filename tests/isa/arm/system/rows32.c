@@ -92,6 +92,8 @@ NAKED static void test_load(void) { __asm__("ldr r1, [r0]; svc #99"); }
 NAKED static void test_store(void) { __asm__("str r1, [r0]; svc #99"); }
 NAKED static void test_fetch(void) { __asm__("bx r0"); }
 NAKED static void test_wait(void) { __asm__("1: subs r0, r0, #1; bne 1b; svc #99"); }
+/* The same from PL1; r1: ISR. */
+NAKED static void test_isr(void) { __asm__("mrc p15, 0, r1, c12, c1, 0; 1: subs r0, r0, #1; bne 1b; svc #99"); }
 NAKED static void test_end(void) { __asm__("svc #99"); }
 /* Every register of every mode but Hyp's and Monitor's, from a base: each has its own value. */
 NAKED static void test_registers(void)
@@ -132,6 +134,7 @@ NAKED static void test_end_thumb(void) { __asm__(".thumb; mov r1, #1; svc #99; .
 static const ptr32 tests[TEST_COUNT] = {
     [TEST_LOAD] = test_load, [TEST_STORE] = test_store, [TEST_REGISTERS] = test_registers, [TEST_FETCH] = test_fetch, [TEST_WAIT] = test_wait,
     [TEST_MMU] = test_mmu, [TEST_BANKS] = test_banks, [TEST_IRQ] = test_irq, [TEST_LDR_FORMS] = test_ldr_forms, [TEST_END] = test_end, [TEST_END_THUMB] = test_end_thumb,
+    [TEST_ISR] = test_isr,
 };
 
 extern const struct rows32 rows32;
