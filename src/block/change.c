@@ -91,7 +91,30 @@ struct block_node *chain_overlay(struct block_node *top, const struct block_node
 
 bool node_reaches(const struct block_node *top, const struct block_node *n)
 {
-    return top && (top == n || node_reaches(top->file, n) || node_reaches(top->backing, n));
+    struct block_node *child;
+
+    if (!top || top == n)
+        return top;
+    for (unsigned i = 0; top->drv->child && (child = top->drv->child((struct block_node *)top, i)); i++)
+        if (node_reaches(child, n))
+            return true;
+    return node_reaches(top->file, n) || node_reaches(top->backing, n);
+}
+
+bool block_change_child(struct block_graph *g, struct block_node *parent, const char *role, struct block_node *child, struct error *err)
+{
+    bool ok;
+
+    if (child ? !parent->drv->child_add : !parent->drv->child_remove)
+        return error_setf(err, ERR_GENERIC, "a quorum does", "The node %s does not support %s a child", parent->name, child ? "adding" : "removing");
+    if (child && node_reaches(child, parent))
+        return error_setf(err, ERR_GENERIC, NULL, "'%s' is made of '%s'", child->name, parent->name);
+    if (graph_busy(g, err) || job_on_node(g, parent, err) || (child && job_on_node(g, child, err)))
+        return false;
+    graph_quiesce(g);
+    ok = child ? parent->drv->child_add(parent, child, err) : parent->drv->child_remove(parent, role, err);
+    graph_resume(g);
+    return ok;
 }
 
 bool node_supports_backing(const struct block_node *n)

@@ -77,6 +77,8 @@ bool chain_contains(const struct block_node *top, const struct block_node *n);
 struct block_node *node_skip_filters(struct block_node *n);
 /* The chain with its filters counted: is `n` below `top` by any edge? */
 bool node_reaches(const struct block_node *top, const struct block_node *n);
+/* Adds a child to a node (a quorum), or takes out the one of that role. */
+bool block_change_child(struct block_graph *g, struct block_node *parent, const char *role, struct block_node *child, struct error *err);
 
 /* ---- external snapshots (snapshot.c) */
 /* Whether node may get an overlay; whether overlay may be it. */

@@ -401,6 +401,21 @@ bool qmp_change_backing_file(struct vm *vm, const struct change_backing_file_arg
     return c.ok;
 }
 
+bool qmp_x_blockdev_change(struct vm *vm, const struct x_blockdev_change_args *args, struct error *err)
+{
+    struct block_graph *g = block_graph_of(vm);
+    struct block_node *parent = block_lookup(g, args->parent, err), *node = NULL;
+
+    if (!parent)
+        return false;
+    if (!args->child == !args->node)
+        return error_set(err, ERR_GENERIC, args->child ? "The parameters child and node are in conflict" : "Either child or node must be specified",
+                         "node adds one, child takes one out");
+    if (args->node && !(node = node_find(g, args->node)))
+        return error_setf(err, ERR_GENERIC, "blockdev-add it first", "Node '%s' not found", args->node);
+    return block_change_child(g, parent, args->child, node, err);
+}
+
 bool qmp_blockdev_reopen(struct vm *vm, const struct blockdev_reopen_args *args, struct error *err)
 {
     struct json_object *list = NULL;

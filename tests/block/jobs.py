@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'client'))
-from rhea_client import CommandError, Rhea, main, program  # noqa: E402, F401
+from rhea_client import CommandError, Rhea, cases, main, program  # noqa: E402, F401
 
 MiB = 1 << 20
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from jobs import Jobs, MiB, Rhea, chain, check, compare, create, flat, main, program, run, write  # noqa: E402
+from jobs import cases, Jobs, MiB, Rhea, chain, check, compare, create, flat, main, program, run, write  # noqa: E402
 
 MANUAL = {'auto-finalize': True, 'auto-dismiss': False}
 ENDED = ['created', 'running', 'waiting', 'pending', 'concluded', 'null']
@@ -102,6 +102,48 @@ def test_amend():
             run(program('rhea-img'), 'amend', '--force', '--object', 'secret,id=s,data=second', '-o', prefix + 'state=inactive,' + prefix + 'old-secret=s',
                 '--image-opts', 'driver=%s,%skey-secret=s,file.driver=file,file.filename=%s' % (fmt, prefix, path))
             assert not access('read', path, fmt, 'second')
+
+
+def test_quorum_children():
+    """One more, one fewer, while a client of an export writes."""
+    with Setup() as (d, j):
+        paths = [create(os.path.join(d, n), '1M', fmt='raw') for n in 'abc']
+        for n, p in zip('abc', paths):
+            j.run('blockdev-add', {'driver': 'file', 'filename': p, 'node-name': n})
+        j.run('blockdev-add', {'driver': 'null-co', 'node-name': 'other', 'size': 2 * MiB})
+        j.run('blockdev-add', {'driver': 'quorum', 'node-name': 'q', 'children': ['a', 'b'], 'vote-threshold': 2})
+        j.run('nbd-server-start', {'addr': {'type': 'unix', 'data': {'path': d + '/s'}}})
+        j.run('block-export-add', {'type': 'nbd', 'id': 'e', 'node-name': 'q', 'name': '', 'writable': True})
+
+        def put(byte, off):
+            write('nbd+unix:///?socket=%s/s' % d, (byte, off, 65536), fmt='raw')
+
+        def has(i, byte, off):
+            with open(paths[i], 'rb') as f:
+                f.seek(off)
+                return f.read(65536) == bytes([byte]) * 65536
+
+        put(5, 0)
+        j.refused('lower than the vote threshold 2', 'x-blockdev-change', {'parent': 'q', 'child': 'children.1'})
+        j.run('x-blockdev-change', {'parent': 'q', 'node': 'c'})
+        put(6, 65536)
+        j.refused("does not have child 'children.3'", 'x-blockdev-change', {'parent': 'q', 'child': 'children.3'})
+        j.run('x-blockdev-change', {'parent': 'q', 'child': 'children.0'})
+        put(7, 131072)
+        assert [has(0, 5, 0), has(0, 6, 65536), has(0, 7, 131072)] == [True, True, False]
+        assert [has(1, 5, 0), has(1, 6, 65536), has(1, 7, 131072)] == [True, True, True]
+        assert [has(2, 5, 0), has(2, 6, 65536), has(2, 7, 131072)] == [False, True, True]
+        j.run('blockdev-del', {'node-name': 'a'})
+        j.refused("Node 'a' not found", 'x-blockdev-change', {'parent': 'q', 'node': 'a'})
+        j.refused('in use', 'x-blockdev-change', {'parent': 'q', 'node': 'c'})
+        j.refused('differ in size', 'x-blockdev-change', {'parent': 'q', 'node': 'other'})
+        j.refused('in conflict', 'x-blockdev-change', {'parent': 'q', 'node': 'c', 'child': 'children.1'})
+        j.refused('must be specified', 'x-blockdev-change', {'parent': 'q'})
+        j.refused('does not support adding', 'x-blockdev-change', {'parent': 'other', 'node': 'c'})
+        j.run('block-export-del', {'id': 'e', 'mode': 'hard'})
+        assert cases.until(lambda: not j.run('query-block-exports'))
+        j.run('blockdev-add', {'driver': 'quorum', 'node-name': 'above', 'children': ['q'], 'vote-threshold': 1})
+        j.refused("'above' is made of 'q'", 'x-blockdev-change', {'parent': 'q', 'node': 'above'})
 
 
 def test_stream():

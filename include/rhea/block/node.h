@@ -168,6 +168,10 @@ struct block_driver {
     int (*make_empty)(struct block_node *n);
     /* [co] Writes another name into the image (NULL: none); the graph stays as it is. */
     bool (*change_backing)(struct block_node *n, const char *filename, const char *format, struct error *err);
+    /* Children beside file and backing, NULL behind the last; one more, one less while no request is in flight. */
+    struct block_node *(*child)(struct block_node *n, unsigned i);
+    bool (*child_add)(struct block_node *n, struct block_node *child, struct error *err);
+    bool (*child_remove)(struct block_node *n, const char *role, struct error *err);
     const char *const *amend_options;
     /* [co] force: also what may make the image unreadable (the last key). */
     bool (*amend)(struct block_node *n, struct json_object *opts, bool force, block_progress_fn *progress, void *arg, struct error *err);

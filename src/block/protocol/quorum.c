@@ -3,6 +3,7 @@
  * and a read that differs fails. */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include "block/filter/filter.h"
@@ -13,7 +14,8 @@ enum { CHILDREN_MAX = 32 };
 
 struct quorum {
     struct block_node *children[CHILDREN_MAX];
-    unsigned count, threshold;
+    unsigned numbers[CHILDREN_MAX];     /* "children.N"; a number is never given again */
+    unsigned count, threshold, next;
     bool fifo, rewrite, verify;
 };
 
@@ -30,6 +32,7 @@ static bool child_add(struct block_node *n, struct json_object *opts, const char
 
     if (!c)
         return false;
+    s->numbers[s->count] = s->next++;
     s->children[s->count++] = c;
     n->limits.align = MAX(n->limits.align, c->limits.align);
     n->limits.mem_align = MAX(n->limits.mem_align, c->limits.mem_align);
@@ -99,6 +102,63 @@ static void quorum_close(struct block_node *n)
 
     for (unsigned i = 0; i < s->count; i++)
         filter_child_close(n, s->children[i]);
+}
+
+/* ---- more of them, or fewer */
+
+static struct block_node *quorum_child(struct block_node *n, unsigned i)
+{
+    struct quorum *s = n->state;
+
+    return i < s->count ? s->children[i] : NULL;
+}
+
+static bool quorum_child_add(struct block_node *n, struct block_node *child, struct error *err)
+{
+    struct quorum *s = n->state;
+    struct json_object *one, *list = NULL;
+    bool ok;
+
+    if (s->verify)
+        return error_set(err, ERR_GENERIC, "Cannot add a child to a quorum in blkverify mode", NULL);
+    if (s->count == CHILDREN_MAX || s->next == UINT_MAX)
+        return error_set(err, ERR_GENERIC, "Too many children", NULL);
+    if (child->size != n->size)
+        return error_set(err, ERR_GENERIC, "the images differ in size", "make them alike first");
+    if (child->read_only && !n->read_only)
+        return error_setf(err, ERR_GENERIC, "blockdev-reopen it", "Block node is read-only: '%s'", child->name);
+    one = json_object_new_object();
+    json_object_object_add(one, "child", json_object_new_string(child->name));
+    ok = child_add(n, one, "child", err);
+    if (ok && json_object_object_get_ex(n->opts, "children", &list))
+        json_object_array_add(list, json_object_new_string(child->name));
+    json_object_put(one);
+    return ok;
+}
+
+static bool quorum_child_remove(struct block_node *n, const char *role, struct error *err)
+{
+    struct quorum *s = n->state;
+    struct json_object *list = NULL;
+    unsigned i;
+
+    for (i = 0; i < s->count; i++) {
+        g_autofree char *name = g_strdup_printf("children.%u", s->numbers[i]);
+
+        if (!strcmp(name, role))
+            break;
+    }
+    if (i == s->count)
+        return error_setf(err, ERR_GENERIC, NULL, "Node '%s' does not have child '%s'", n->name, role);
+    if (s->count <= s->threshold)
+        return error_setf(err, ERR_GENERIC, NULL, "The number of children cannot be lower than the vote threshold %u", s->threshold);
+    filter_child_close(n, s->children[i]);
+    s->count--;
+    memmove(s->children + i, s->children + i + 1, (s->count - i) * sizeof(s->children[0]));
+    memmove(s->numbers + i, s->numbers + i + 1, (s->count - i) * sizeof(s->numbers[0]));
+    if (json_object_object_get_ex(n->opts, "children", &list))
+        json_object_array_del_idx(list, i, 1);
+    return true;
 }
 
 /* ---- reading */
@@ -234,6 +294,9 @@ BLOCK_DRIVER = {
     .summary = "several images that hold the same, read by vote",
     .kind = DRIVER_FILTER,
     .size = sizeof(struct quorum),
+    .child = quorum_child,
+    .child_add = quorum_child_add,
+    .child_remove = quorum_child_remove,
     .options = quorum_options,
     .open = quorum_open,
     .close = quorum_close,
@@ -248,6 +311,7 @@ BLOCK_DRIVER = {
     .summary = "an image beside one that is known to be right; a read that differs fails",
     .kind = DRIVER_FILTER,
     .size = sizeof(struct quorum),
+    .child = quorum_child,
     .options = blkverify_options,
     .open = blkverify_open,
     .close = quorum_close,
