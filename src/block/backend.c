@@ -90,8 +90,11 @@ static void backend_put(struct block_backend *b)
         loop_post(drainer, drain_poke, NULL);
 }
 
+static const uint8_t latency_kinds[OP_COUNT] = { LATENCY_READ, LATENCY_WRITE, LATENCY_FLUSH, LATENCY_COUNT, LATENCY_WRITE };
+
 static void stats_add(struct block_req *r, int ret)
 {
+    unsigned kind = latency_kinds[r->op];
     struct op_stats *s = &r->b->stats[r->op == OP_ZEROES ? OP_WRITE : r->op];
     int64_t now = host_clock_ns();
 
@@ -102,6 +105,8 @@ static void stats_add(struct block_req *r, int ret)
         atomic_fetch_add_explicit(&s->operations, 1, memory_order_relaxed);
     }
     atomic_fetch_add_explicit(&s->time_ns, now - r->start_ns, memory_order_relaxed);
+    if (kind != LATENCY_COUNT && r->b->latency[kind])
+        histogram_add(r->b->latency[kind], now - r->start_ns);
     atomic_store_explicit(&r->b->last_access_ns, now, memory_order_relaxed);
 }
 
@@ -443,6 +448,8 @@ void backend_free(struct block_backend *b)
         node_unref(b->root);
     if (b->throttle)
         throttle_group_leave(b->throttle);
+    for (unsigned i = 0; i < LATENCY_COUNT; i++)
+        histogram_free(b->latency[i]);
     json_object_put(b->opts);
     g_mutex_clear(&b->lock);
     g_free(b->name);

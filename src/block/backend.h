@@ -4,6 +4,7 @@
 
 #include "block/aio.h"
 #include "block/graph.h"
+#include "block/histogram.h"
 
 enum block_op { OP_READ, OP_WRITE, OP_FLUSH, OP_DISCARD, OP_ZEROES, OP_COUNT };
 
@@ -11,6 +12,8 @@ enum block_op { OP_READ, OP_WRITE, OP_FLUSH, OP_DISCARD, OP_ZEROES, OP_COUNT };
 struct op_stats {
     atomic_uint_fast64_t bytes, operations, time_ns, failed, invalid;
 };
+
+enum latency_kind { LATENCY_READ, LATENCY_WRITE, LATENCY_ZONE_APPEND, LATENCY_FLUSH, LATENCY_COUNT };
 
 enum error_policy { POLICY_REPORT, POLICY_IGNORE, POLICY_STOP, POLICY_ENOSPC };
 
@@ -43,6 +46,7 @@ struct block_backend {
     struct throttle_group *throttle;    /* or NULL; changes while quiet */
     struct co_queue resumed;    /* jobs' requests that wait for the end of a drain */
     struct op_stats stats[OP_COUNT];
+    struct histogram *latency[LATENCY_COUNT];   /* or NULL; change while quiet */
     atomic_uint_fast64_t last_access_ns;
 };
 

@@ -219,6 +219,17 @@ static struct json_object *stats_of(const struct op_stats *s, const struct block
     return o;
 }
 
+static void latencies_add(struct json_object *entry, struct histogram *const *latency)
+{
+    static const char *const names[LATENCY_COUNT] = { "rd_latency_histogram", "wr_latency_histogram", "zone_append_latency_histogram",
+                                                      "flush_latency_histogram" };
+    struct json_object *o = json_object_object_get(entry, "stats");
+
+    for (unsigned i = 0; i < LATENCY_COUNT; i++)
+        if (latency[i])
+            json_object_object_add(o, names[i], histogram_info(latency[i]));
+}
+
 static struct json_object *node_stats(struct block_node *n, const struct op_stats *s, int64_t last_ns)
 {
     struct json_object *o = json_object_new_object();
@@ -247,6 +258,7 @@ struct json_object *block_query_stats(struct vm *vm, bool nodes)
         if (!b->drive && !b->dev)
             continue;
         o = node_stats(b->root, b->stats, b->last_access_ns);
+        latencies_add(o, b->latency);
         add_str(o, "device", b->name);
         if (b->dev) {
             g_autofree char *qdev = backend_qdev(b);

@@ -7,6 +7,35 @@
 #include "rhea/block/job.h"
 #include "rhea/vm/vm.h"
 
+bool qmp_block_latency_histogram_set(struct vm *vm, const struct block_latency_histogram_set_args *args, struct error *err)
+{
+    static const char *const names[LATENCY_COUNT] = { "boundaries-read", "boundaries-write", "boundaries-zap", "boundaries-flush" };
+    struct block_backend *b = backend_lookup(block_graph_of(vm), NULL, args->id, err);
+    struct histogram *latency[LATENCY_COUNT] = { 0 };
+    bool given[LATENCY_COUNT], any = json_object_object_get_ex(args->all, "boundaries", NULL), ok = b;
+
+    for (unsigned i = 0; i < LATENCY_COUNT && ok; i++) {
+        struct json_object *v = NULL;
+
+        given[i] = json_object_object_get_ex(args->all, names[i], &v) || json_object_object_get_ex(args->all, "boundaries", &v);
+        any |= given[i];
+        ok = !given[i] || (latency[i] = histogram_new(v, err));
+    }
+    if (!ok) {
+        for (unsigned i = 0; i < LATENCY_COUNT; i++)
+            histogram_free(latency[i]);
+        return false;
+    }
+    backend_quiesce(b);
+    for (unsigned i = 0; i < LATENCY_COUNT; i++)
+        if (!any || given[i]) {
+            histogram_free(b->latency[i]);
+            b->latency[i] = latency[i];
+        }
+    backend_resume(b);
+    return true;
+}
+
 bool qmp_block_set_io_throttle(struct vm *vm, const struct block_set_io_throttle_args *args, struct error *err)
 {
     struct block_graph *g = block_graph_of(vm);

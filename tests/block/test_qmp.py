@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'client'))
-from rhea_client import CommandError, Rhea, main, program  # noqa: E402
+from rhea_client import CommandError, Rhea, cases, main, program  # noqa: E402
 
 MiB = 1 << 20
 
@@ -105,6 +105,35 @@ def test_encrypted_node():
             s.run('blockdev-add', blockdev(path, encrypt=encrypt))
             node = next(n for n in s.run('query-named-block-nodes') if n['node-name'] == 'disk')
             assert node['encrypted'] and node['image']['encrypted'], node
+
+
+def test_latency_histograms():
+    """The firmware reads the disk: each read is in a bin."""
+    with Rhea('-S', '-blockdev', 'null-co,node-name=d,size=1M,read-zeroes=on', '-device', 'virtio-blk-pci,drive=d,id=v,bootindex=0',
+              machine='q35') as r, r.connect() as s:
+        disk = '/machine/peripheral/v/virtio-backend'
+
+        def stats():
+            return s.run('query-blockstats')[0]['stats']
+
+        def reads_counted():
+            o = stats()
+            return o['rd_operations'] > 0 and sum(o['rd_latency_histogram']['bins']) == o['rd_operations']
+
+        refused(s, 'not found', 'block-latency-histogram-set', {'id': 'w', 'boundaries': [1]})
+        refused(s, 'that grow', 'block-latency-histogram-set', {'id': disk, 'boundaries': [2, 2]})
+        refused(s, 'cannot have 0', 'block-latency-histogram-set', {'id': disk, 'boundaries': [1], 'boundaries-flush': []})
+        assert 'rd_latency_histogram' not in stats()
+        s.run('block-latency-histogram-set', {'id': disk, 'boundaries': [1000, 1000000], 'boundaries-write': [5]})
+        o = stats()
+        assert o['rd_latency_histogram'] == {'boundaries': [1000, 1000000], 'bins': [0, 0, 0]}, o
+        assert o['wr_latency_histogram'] == {'boundaries': [5], 'bins': [0, 0]} and o['flush_latency_histogram']['bins'] == [0, 0, 0], o
+        s.run('cont')
+        assert cases.until(reads_counted), stats()
+        s.run('block-latency-histogram-set', {'id': disk, 'boundaries-read': [7]})
+        assert stats()['rd_latency_histogram']['boundaries'] == [7] and stats()['wr_latency_histogram']['boundaries'] == [5]
+        s.run('block-latency-histogram-set', {'id': disk})
+        assert not [k for k in stats() if 'histogram' in k]
 
 
 main(globals())

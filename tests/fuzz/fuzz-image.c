@@ -72,28 +72,24 @@ static void mend_vhdx(uint8_t *p, uint32_t bytes)
     *(uint32_t *)(p + 4) = GUINT32_TO_LE(image_crc32c(0, p, bytes));
 }
 
-static void mend(GByteArray *image)
+static void mend(uint8_t *p, size_t left)
 {
-    for (size_t at = 0; at + 512 <= image->len; at += 512) {
-        uint8_t *p = image->data + at;
-        size_t left = image->len - at;
-
-        if (!memcmp(p, "conectix", 8))
-            mend_vpc(p, 512, 64);
-        else if (!memcmp(p, "cxsparse", 8) && left >= 1024)
-            mend_vpc(p, 1024, 36);
-        else if (!memcmp(p, "head", 4) && left >= 4096)
-            mend_vhdx(p, 4096);
-        else if (!memcmp(p, "regi", 4) && left >= 65536)
-            mend_vhdx(p, 65536);
-        else if (!memcmp(p, "loge", 4) && left >= 4096)
-            mend_vhdx(p, MIN(GUINT32_FROM_LE(*(uint32_t *)(p + 8)) & ~4095u, MIN(left, 1 << 20)));
-    }
+    if (!memcmp(p, "conectix", 8))
+        mend_vpc(p, 512, 64);
+    else if (!memcmp(p, "cxsparse", 8) && left >= 1024)
+        mend_vpc(p, 1024, 36);
+    else if (!memcmp(p, "head", 4) && left >= 4096)
+        mend_vhdx(p, 4096);
+    else if (!memcmp(p, "regi", 4) && left >= 65536)
+        mend_vhdx(p, 65536);
+    else if (!memcmp(p, "loge", 4) && left >= 4096)
+        mend_vhdx(p, MIN(GUINT32_FROM_LE(*(uint32_t *)(p + 8)) & ~4095u, MIN(left, 1 << 20)));
 }
 
-static GByteArray *put_together(const uint8_t *data, size_t size)
+/* room 0: puts the pieces in their places; else, of an image so long, mends what starts in them. The length. */
+static size_t pieces_put(uint8_t *image, size_t room, const uint8_t *data, size_t size)
 {
-    GByteArray *image = g_byte_array_new();
+    size_t end = 0;
     struct piece p;
 
     for (size_t at = 0; at + sizeof(p) <= size; at += p.bytes) {
@@ -105,32 +101,36 @@ static GByteArray *put_together(const uint8_t *data, size_t size)
         p.bytes = MIN(p.bytes, size - at);
         if (start + p.bytes > PIECES_MAX)
             break;
-        if (start + p.bytes > image->len) {
-            unsigned was = image->len;
-
-            g_byte_array_set_size(image, start + p.bytes);
-            memset(image->data + was, 0, image->len - was);
-        }
-        memcpy(image->data + start, data + at, p.bytes);
+        end = MAX(end, start + p.bytes);
+        if (!room)
+            memcpy(image + start, data + at, p.bytes);
+        for (uint64_t k = start; room && k + 512 <= MIN(start + p.bytes, room); k += 512)
+            mend(image + k, room - k);
     }
-    mend(image);
-    return image;
+    return end;
 }
 
 static void image_write(int fd, const char *format, const uint8_t *data, size_t size)
 {
     static const char *const in_pieces[] = { "vhdx", "vpc", "vdi", "parallels", NULL };
-    GByteArray *image;
+    uint8_t *image;
+    size_t end;
 
     if (!g_strv_contains(in_pieces, format)) {
         if (write(fd, data, size) != (ssize_t)size)
             abort();
         return;
     }
-    image = put_together(data, size);
-    if (write(fd, image->data, image->len) != (ssize_t)image->len)
+    if (ftruncate(fd, PIECES_MAX) < 0)
         abort();
-    g_byte_array_free(image, TRUE);
+    image = mmap(NULL, PIECES_MAX, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (image == MAP_FAILED)
+        abort();
+    end = pieces_put(image, 0, data, size);
+    pieces_put(image, end, data, size);
+    munmap(image, PIECES_MAX);
+    if (ftruncate(fd, end) < 0)
+        abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
