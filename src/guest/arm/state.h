@@ -51,6 +51,7 @@ enum { ARM_PMU_COUNTERS = 6 };          /* for events, beside the cycle counter:
 struct arm_system {
     uint64_t elr[4], spsr[4], sp[4];    /* by EL; sp[current] is stale while in use. AArch32: spsr[1] svc, [2] hyp, [3] mon */
     uint64_t tpidr[4], tpidrro;
+    uint64_t tpidr_secure[2], tpidrro_secure;   /* of an AArch32 EL3 */
     uint64_t spsr32[BANK_COUNT];        /* abt, und, irq, fiq; the others are in spsr */
     uint32_t bank_r13[BANK_COUNT], bank_r14[BANK_COUNT], usr_r8_12[5], fiq_r8_12[5];
     uint64_t key[5][2];                 /* pointer authentication: IA IB DA DB GA, low and high */

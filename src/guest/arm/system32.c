@@ -12,8 +12,8 @@
 #define F(f) offsetof(struct arm_cpu, sys.f)
 
 /* What a row is beside a field. BANKED: an array by EL of which [1] or, Secure, [3] is meant. HIGH: its upper half.
- * BY_KEY: `at` is the key of the AArch64 register whose row reads and writes it. */
-enum { BANKED = 1, HIGH = 2, BY_KEY = 4, NOP = 8, ZERO = 16, ID = 32, FLUSH = 64 };
+ * THREAD_ID: the Secure one has a field of its own. BY_KEY: `at` is the key of the AArch64 register whose row reads and writes it. */
+enum { BANKED = 1, HIGH = 2, BY_KEY = 4, NOP = 8, ZERO = 16, ID = 32, FLUSH = 64, THREAD_ID = 128 };
 enum { MON = 3 };
 enum { SECURE_ONLY = 2, PL0_CHECK = 4, NSACR_CHECK = 8, V8_ONLY = 16, EL3_TRAP = 32 /* Secure EL1 is kept from it by an AArch64 EL3: G1.20.3 */ };
 
@@ -31,6 +31,8 @@ static unsigned bank(const struct arm_cpu *c) { return has_el3(c) && !has(c, AF_
 
 static uint64_t *field_of(struct arm_cpu *c, const struct row32 *r)
 {
+    if (r->kind & THREAD_ID && bank(c) == 3)
+        return r->at == F(tpidrro) ? &c->sys.tpidrro_secure : r->at == F(tpidr[1]) ? &c->sys.tpidr_secure[1] : &c->sys.tpidr_secure[0];
     return (uint64_t *)((char *)c + r->at) + (r->kind & BANKED ? bank(c) : 0);
 }
 
@@ -289,8 +291,8 @@ static const struct row32 cp15[] = {
     /* context */
     { CP(0, 13, 0, 0), RW(1), .kind = ZERO | NOP },
     { CP(0, 13, 0, 1), RW(1), .kind = BANKED, .trap = T_VM, .at = F(contextidr), .write = write_asid },
-    { CP(0, 13, 0, 2), RW(0), .at = F(tpidr[0]) }, { CP(0, 13, 0, 3), .r = 0, .w = 1, .at = F(tpidrro) },
-    { CP(0, 13, 0, 4), RW(1), .at = F(tpidr[1]) }, { CP(4, 13, 0, 2), RW(2), .feature = AF_VE32, .at = F(tpidr[2]) },
+    { CP(0, 13, 0, 2), RW(0), .kind = THREAD_ID, .at = F(tpidr[0]) }, { CP(0, 13, 0, 3), .r = 0, .w = 1, .kind = THREAD_ID, .at = F(tpidrro) },
+    { CP(0, 13, 0, 4), RW(1), .kind = THREAD_ID, .at = F(tpidr[1]) }, { CP(4, 13, 0, 2), RW(2), .feature = AF_VE32, .at = F(tpidr[2]) },
     /* timers */
     { CP(0, 14, 0, 0), .r = 0, .w = 1, .feature = AF_GENERIC_TIMER, .where = PL0_CHECK, .at = F(cntfrq) },
     { CP(0, 14, 1, 0), RW(1), .feature = AF_GENERIC_TIMER, .at = F(cntkctl) },

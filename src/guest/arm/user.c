@@ -39,6 +39,7 @@ static bool cpu_init32(struct cpu *cpu, const char *model, struct error *err)
         c->sys.sctlr[el] |= SCTLR_CP15BEN | SCTLR_NTWI | SCTLR_NTWE;
     }
     c->sys.cpacr |= 0xfu << 20;
+    c->sys.scr |= SCR_NS;
     c->sys.nsacr |= 0xc00;
     c->sys.fpexc |= BIT(30);
     c->sys.cntkctl |= 3;

@@ -695,6 +695,24 @@ static void el3_tests(void)
     }
 }
 
+/* G5.1.2: an AArch32 EL3 has them twice. */
+static void thread_id_tests(void)
+{
+    for (unsigned n = 0; n < 4; n++) {
+        set_scr(n & 1 ? SCR_NS : 0);
+        if (n < 2) {
+            SET(TPIDRURW, 0x51 + n);
+            SET(TPIDRURO, 0x61 + n);
+            SET(TPIDRPRW, 0x71 + n);
+            continue;
+        }
+        line("TPIDRURW", GET(TPIDRURW));
+        line("TPIDRURO", GET(TPIDRURO));
+        line("TPIDRPRW", GET(TPIDRPRW));
+    }
+    set_scr(0);
+}
+
 /* SCR.IRQ, FIQ, and of an AArch32 EL3 FW, which lets the Non-secure side mask what goes to Monitor mode. */
 static void el3_physical_tests(void)
 {
@@ -739,6 +757,7 @@ void main_tests(void)
     }
     if (top == 3) {
         el3_tests();
+        thread_id_tests();
         el3_physical_tests();
     }
     machine_tests();
