@@ -100,6 +100,8 @@ static void map_insert_at(struct mm *mm, unsigned n, const struct map *m)
 
 static void map_remove_at(struct mm *mm, unsigned n, unsigned count)
 {
+    if (!count)
+        return;                 /* perhaps there is no table yet */
     memmove(&mm->maps[n], &mm->maps[n + count], (mm->count - n - count) * sizeof(*mm->maps));
     mm->count -= count;
 }

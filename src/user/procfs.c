@@ -282,6 +282,40 @@ static int64_t content_file(const char *name, const GString *s, int flags)
     return fd;
 }
 
+/* Offsets in /proc/self/mem are addresses: those of a 32-bit program become the host's when it seeks. */
+static int64_t mem_open(struct thread *t, const char *path, int flags)
+{
+    int fd = open(path, flags & ~(O_CREAT | O_TRUNC));
+
+    if (fd < 0)
+        return -errno;
+    t->process->has_mem_file = true;
+    lseek(fd, (off_t)procfs_mem_offset(t, 0), SEEK_SET);
+    return fd;
+}
+
+bool procfs_is_mem(struct thread *t, int fd)
+{
+    char name[32], path[64];
+    const char *file;
+    ssize_t n;
+
+    if (!t->process->has_mem_file)
+        return false;
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+    n = readlink(name, path, sizeof(path) - 1);
+    if (n < 0)
+        return false;
+    path[n] = 0;
+    file = own_file(path);
+    return file && !strcmp(file, "mem");
+}
+
+uint64_t procfs_mem_offset(const struct thread *t, uint64_t offset)
+{
+    return t->process->base + MIN(offset, UINT64_C(1) << 32);   /* a guard is there */
+}
+
 int64_t procfs_open(struct thread *t, const char *path, int flags)
 {
     const char *own;
@@ -290,6 +324,8 @@ int64_t procfs_open(struct thread *t, const char *path, int flags)
     if (strncmp(path, "/proc/", 6))
         return PROCFS_OTHER;
     own = own_file(path);
+    if (own && t->process->base && !strcmp(own, "mem"))
+        return mem_open(t, path, flags);
     for (unsigned n = 0; n < G_N_ELEMENTS(files); n++) {
         const char *name = files[n].own ? own : path;
         GString *s;

@@ -15,6 +15,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 #include "rhea/base/log.h"
+#include "user/mem.h"
 #include "user/syscall.h"
 
 /* ---- opening */
@@ -152,8 +153,17 @@ static uint64_t dir_offset_to_host(struct process *p, int fd, uint64_t offset)
     return offset;
 }
 
+static int64_t seek_mem(struct thread *t, int fd, uint64_t offset, int whence)
+{
+    int64_t r = user_safe_syscall(t, SYS_lseek, fd, whence == SEEK_SET ? procfs_mem_offset(t, offset) : offset, whence, 0, 0, 0);
+
+    return r < 0 ? r : r - (int64_t)procfs_mem_offset(t, 0);
+}
+
 static int64_t do_seek(struct thread *t, int fd, uint64_t offset, int whence)
 {
+    if (procfs_is_mem(t, fd))
+        return seek_mem(t, fd, offset, whence);
     if (is_32bit(t) && whence == SEEK_SET)
         offset = dir_offset_to_host(t->process, fd, offset);
     return user_safe_syscall(t, SYS_lseek, fd, offset, whence, 0, 0, 0);
@@ -168,31 +178,42 @@ SYS(llseek)
     return r < 0 ? r : guest_write(t, a[3], &r, sizeof(r));
 }
 
+/* Where in the file; -1 is no place, but the file's own. */
+static uint64_t place_to_host(struct thread *t, int fd, uint64_t offset)
+{
+    if (offset == UINT64_MAX || !procfs_is_mem(t, fd))
+        return offset;
+    /* What is reserved for the guest but not mapped could be read from this file; at 0 is nothing of the host's. */
+    return mem_covered(t->process, offset, 1) ? procfs_mem_offset(t, offset) : 0;
+}
+
 SYS(pread64)
 {
     unsigned n = 3;
+    uint64_t at = place_to_host(t, (int)a[0], user_arg64(t, a, &n));
 
-    return user_safe_syscall(t, SYS_pread64, (int32_t)a[0], (uint64_t)user_ptr_write(t, a[1], a[2]), a[2], user_arg64(t, a, &n), 0, 0);
+    return user_safe_syscall(t, SYS_pread64, (int32_t)a[0], (uint64_t)user_ptr_write(t, a[1], a[2]), a[2], at, 0, 0);
 }
 
 SYS(pwrite64)
 {
     unsigned n = 3;
+    uint64_t at = place_to_host(t, (int)a[0], user_arg64(t, a, &n));
 
-    return user_safe_syscall(t, SYS_pwrite64, (int32_t)a[0], (uint64_t)user_ptr(t, a[1], a[2]), a[2], user_arg64(t, a, &n), 0, 0);
+    return user_safe_syscall(t, SYS_pwrite64, (int32_t)a[0], (uint64_t)user_ptr(t, a[1], a[2]), a[2], at, 0, 0);
 }
 
 static int64_t vector_io(struct thread *t, const uint64_t *a, long nr, bool reads, bool flags)
 {
     int64_t r;
     g_autofree struct iovec *v = user_iovec(t, a[1], a[2], reads, &r);
-    uint64_t low = a[3], high = a[4];
+    uint64_t at = is_32bit(t) ? (uint32_t)a[3] | a[4] << 32 : a[3];      /* 64 bits: the other half counts for nothing */
 
     if (!v)
         return r;
-    if (!is_32bit(t))           /* the offset is in one register; the other half counts for nothing */
-        high = 0;
-    return user_safe_syscall(t, nr, (int32_t)a[0], (uint64_t)v, a[2], is_32bit(t) ? low | high << 32 : low, high, flags ? a[5] : 0);
+    if (nr != SYS_readv && nr != SYS_writev)
+        at = place_to_host(t, (int)a[0], at);
+    return user_safe_syscall(t, nr, (int32_t)a[0], (uint64_t)v, a[2], at, 0, flags ? a[5] : 0);
 }
 
 SYS(readv) { return vector_io(t, a, SYS_readv, true, false); }

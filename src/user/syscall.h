@@ -81,6 +81,9 @@ uint64_t user_arg64(struct thread *t, const uint64_t *a, unsigned *n);
 /* procfs.c: files that must be the guest's own. open: fd or -errno, PROCFS_OTHER: not such a file. */
 enum { PROCFS_OTHER = -100000 };
 int64_t procfs_open(struct thread *t, const char *path, int flags);
+/* fd is /proc/self/mem, whose offsets are not the host's; the host's for one. */
+bool procfs_is_mem(struct thread *t, int fd);
+uint64_t procfs_mem_offset(const struct thread *t, uint64_t offset);
 /* readlink: bytes, -errno or PROCFS_OTHER. */
 int64_t procfs_readlink(struct thread *t, const char *path, char *buf, size_t n);
 /* "/proc/self/exe" in any of its spellings. */

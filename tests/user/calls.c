@@ -164,6 +164,18 @@ static void files(void)
         f = fopen("/proc/self/cmdline", "r");
         OK("proc cmdline", f && fgets(line, sizeof(line), f) && strstr(line, "calls") && fclose(f) == 0);
     }
+    {
+        static volatile uint32_t word = 0x12345678;
+        off_t at = (off_t)(uintptr_t)&word;
+        uint32_t v = 0, w = 0x9abcdef0;
+
+        fd = open("/proc/self/mem", O_RDWR);
+        OK("proc mem", pread(fd, &v, 4, at) == 4 && v == 0x12345678 && pwrite(fd, &w, 4, at) == 4 && word == w);
+        OK("proc mem at its position", lseek(fd, at, SEEK_SET) == at && read(fd, &v, 2) == 2 && lseek(fd, 0, SEEK_CUR) == at + 2
+           && lseek(fd, -2, SEEK_CUR) == at && preadv(fd, &(struct iovec){ &v, 4 }, 1, at) == 4 && v == 0x9abcdef0);
+        OK("proc mem where nothing is", pread(fd, &v, 4, 16) == -1 && errno == EIO);
+        close(fd);
+    }
 }
 
 /* What /proc/self/smaps says of the mapping at p: a field's kB, -1: nothing. */

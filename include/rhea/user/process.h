@@ -56,6 +56,7 @@ struct process {
     uint64_t trampoline;        /* guest address of guest->trampoline in it, 0: none */
     uint64_t stack_start, stack_end, args_start, args_end, env_start, env_end, auxv_start, auxv_end;
     struct process_limit limit[LIMIT_COUNT];    /* limits.c; guarded by lock */
+    bool has_mem_file;          /* procfs.c: it has opened /proc/self/mem, where offsets are not the host's (base) */
     struct dir_offsets *dir_offsets;    /* sys_file.c: of directories, for 32-bit guests; guarded by lock */
     struct aio_context *aio;    /* sys_aio.c: by next; guarded by lock */
     bool interp_in_prefix;      /* the program's interpreter came from below -L */
