@@ -569,6 +569,55 @@ static void test_snapshots(void)
     chain_check(DEPTH + 1);
 }
 
+/* ---- ranges: who comes first goes first */
+
+static struct range_lock ranges;
+static GString *order;
+
+struct taker { char name; uint64_t off, bytes; bool shared; };
+
+static void take_range(void *arg)
+{
+    struct taker *t = arg;
+
+    range_lock(&ranges, t->off, t->bytes, t->shared);
+    g_string_append_c(order, t->name);
+}
+
+static void give_range(void *arg)
+{
+    struct taker *t = arg;
+
+    range_unlock(&ranges, t->off, t->bytes, t->shared);
+}
+
+static void expect_order(const char *names)
+{
+    while (loop_step(loop, false))
+        ;
+    g_assert_cmpstr(order->str, ==, names);
+}
+
+static void test_ranges_are_fair(void)
+{
+    struct taker a = { 'a', 0, 10, true }, b = { 'b', 5, 10, false }, c = { 'c', 0, 10, true }, d = { 'd', 20, 10, false }, e = { 'e', 0, 5, true };
+
+    range_lock_init(&ranges);
+    order = g_string_new(NULL);
+    for (struct taker **t = (struct taker *[]){ &a, &b, &c, &d, &e, NULL }; *t; t++)
+        coroutine_start(take_range, *t);
+    expect_order("ade");        /* b waits for a; c, which could share with a, for b */
+    coroutine_start(give_range, &e);
+    coroutine_start(give_range, &a);
+    expect_order("adeb");
+    coroutine_start(give_range, &b);
+    expect_order("adebc");
+    coroutine_start(give_range, &c);
+    coroutine_start(give_range, &d);
+    g_assert_cmpuint(ranges.ranges.length, ==, 0);
+    g_string_free(order, TRUE);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -580,6 +629,7 @@ int main(int argc, char **argv)
     other = loop_new("iothread");
     loop_thread_start(other);
     graph = block_graph_new(NULL, loop);
+    g_test_add_func("/job/ranges-are-fair", test_ranges_are_fair);
     g_test_add_func("/job/stream", test_stream);
     g_test_add_func("/job/commit", test_commit);
     g_test_add_func("/job/commit-active", test_commit_active);

@@ -11,12 +11,13 @@ void range_lock_init(struct range_lock *l)
 {
     co_mutex_init(&l->mutex);
     co_queue_init(&l->queue);
-    g_queue_init(&l->held);
+    g_queue_init(&l->ranges);
 }
 
+/* In order of arrival: whoever came before and overlaps, be it that he waits himself, goes first. */
 static bool range_free(const struct range_lock *l, const struct range *r)
 {
-    for (GList *at = l->held.head; at; at = at->next) {
+    for (GList *at = l->ranges.head; at->data != r; at = at->next) {
         const struct range *o = at->data;
 
         if (o->off < r->end && r->off < o->end && !(o->shared && r->shared))
@@ -31,20 +32,20 @@ void range_lock(struct range_lock *l, uint64_t off, uint64_t bytes, bool shared)
 
     *r = (struct range){ off, off + bytes, shared };
     co_mutex_lock(&l->mutex);
+    g_queue_push_tail(&l->ranges, r);
     while (!range_free(l, r))
         co_queue_wait(&l->queue, &l->mutex);
-    g_queue_push_tail(&l->held, r);
     co_mutex_unlock(&l->mutex);
 }
 
 void range_unlock(struct range_lock *l, uint64_t off, uint64_t bytes, bool shared)
 {
     co_mutex_lock(&l->mutex);
-    for (GList *at = l->held.head; at; at = at->next) {
+    for (GList *at = l->ranges.head; at; at = at->next) {   /* of those alike, the first has it */
         struct range *r = at->data;
 
         if (r->off == off && r->end == off + bytes && r->shared == shared) {
-            g_queue_delete_link(&l->held, at);
+            g_queue_delete_link(&l->ranges, at);
             g_free(r);
             break;
         }

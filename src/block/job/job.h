@@ -69,8 +69,8 @@ enum job_error_answer { JOB_FAIL, JOB_RETRY, JOB_SKIP };
 enum job_error_answer job_error(struct job *j, enum job_error_policy policy, bool read, int err);
 
 /* ---- copying (copy.c) */
-/* Ranges that are being worked on; any thread. */
-struct range_lock { struct co_mutex mutex; struct co_queue queue; GQueue held; };
+/* Ranges that are being worked on, and those that wait for them, in order of arrival; any thread. Who holds one takes no second. */
+struct range_lock { struct co_mutex mutex; struct co_queue queue; GQueue ranges; };
 void range_lock_init(struct range_lock *l);
 /* [co] Waits until no other holds a part of it (of those that share: until nobody holds it alone). */
 void range_lock(struct range_lock *l, uint64_t off, uint64_t bytes, bool shared);
