@@ -226,6 +226,22 @@ def test_client_against_other_servers():
         same('in.raw', 'd.raw')
 
 
+def test_client_over_a_copy_on_write_server():
+    """Images of both kinds on nbdkit's cow filter: what is written is read again, what it lies over stays."""
+    noise('in.raw', 2 * MiB, 21)
+    with open('base.raw', 'wb') as f:
+        f.truncate(8 * MiB)
+    for fmt, create in (('raw', []), ('qcow2', [['qemu-img', 'create', '-q', '-f', 'qcow2', uri(), '2M']])):
+        with server('-f', '-U', os.path.abspath('s'), '--filter=cow', '--filter=delay', 'file', 'base.raw', 'delay-write=5ms', program='nbdkit'):
+            for command in create:
+                run(*command)
+            run(IMG, 'convert', '-n', '-f', 'raw', '-O', fmt, 'in.raw', uri())
+            run(IMG, 'compare', '-f', 'raw', '-F', fmt, 'in.raw', uri())
+            run('qemu-img', 'compare', '-f', 'raw', '-F', fmt, 'in.raw', uri())
+        with open('base.raw', 'rb') as f:
+            assert not any(f.read())
+
+
 def test_a_guessed_format_takes_one_connection():
     """Servers that end with their first client are common."""
     run('qemu-img', 'create', '-q', '-f', 'qcow2', 'd.qcow2', '8M')
@@ -237,7 +253,13 @@ def test_errors_of_the_server_are_told():
     with server('-f', '-U', os.path.abspath('s'), '--filter=error', 'pattern', '1M', 'error=ENOSPC', 'error-rate=1', program='nbdkit'):
         err = run(IMG, 'convert', '-f', 'raw', '-O', 'raw', uri(), 'out.raw', ok=(1,)).stderr
         assert 'No space left' in err, err
-    with server('-t', '-r', '-x', 'there', '-f', 'raw', noise('in.raw', MiB, 5)):
+    noise('in.raw', MiB, 5)
+    with server('-f', '-U', os.path.abspath('s'), '--filter=error', 'memory', '1M', 'error-pwrite=EIO', 'error-pwrite-rate=1', program='nbdkit'):
+        err = run(IMG, 'convert', '-n', '-f', 'raw', '-O', 'raw', 'in.raw', uri(), ok=(1,)).stderr
+        assert 'Input/output error' in err, err
+        run(IMG, 'convert', '-f', 'raw', '-O', 'raw', uri(), 'out.raw')
+        assert open('out.raw', 'rb').read() == bytes(MiB)
+    with server('-t', '-r', '-x', 'there', '-f', 'raw', 'in.raw'):
         err = run(IMG, 'info', uri('elsewhere'), ok=(1,)).stderr
         assert 'no such export' in err, err
         err = run(IMG, 'convert', '-n', '-f', 'raw', '-O', 'raw', 'in.raw', uri('there'), ok=(1,)).stderr
@@ -290,6 +312,9 @@ def test_fio_writes_and_reads_back():
     with server('-t', '-e', 0, '-f', 'qcow2', 'd.qcow2'):
         run('fio', '--name=x', '--ioengine=nbd', '--uri=' + uri(), '--rw=randrw', '--bs=4k', '--iodepth=32', '--size=8M',
             '--verify=crc32c', '--verify_fatal=1', '--minimal')
+        # four connections, a quarter of the disk each
+        run('fio', '--name=x', '--ioengine=nbd', '--uri=' + uri(), '--rw=randrw', '--bsrange=512-64k', '--iodepth=8', '--size=4M', '--numjobs=4',
+            '--offset_increment=4M', '--verify=crc32c', '--verify_fatal=1', '--fsync=50', '--minimal')
     run('qemu-img', 'check', '-q', 'd.qcow2')
 
 
@@ -480,6 +505,25 @@ def test_fuse_export():
     run('qemu-img', 'convert', '-O', 'raw', 'd.qcow2', 'out.raw')
     data, was = open('out.raw', 'rb').read(), open('in.raw', 'rb').read()
     assert data == bytes(MiB) + was[MiB:] + bytes(2 * MiB) + was + bytes(2 * MiB)
+
+
+def test_fuse_export_holds_a_file_system():
+    """Made and filled in the export, found whole there and in the image."""
+    for i in range(120):
+        os.makedirs('tree/%d' % (i % 7), exist_ok=True)
+        noise('tree/%d/file %d' % (i % 7, i), i * 977, i)
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', 'd.qcow2', '32M')
+    open('m', 'w').close()
+    with storage_daemon('--blockdev', 'driver=qcow2,node-name=d,discard=unmap,file.driver=file,file.filename=d.qcow2,file.discard=unmap',
+                        '--export', 'fuse,id=e,node-name=d,mountpoint=m,writable=on'):
+        run('mkfs.ext4', '-q', '-F', '-d', 'tree', 'm')
+        run('e2fsck', '-fn', 'm')
+        os.makedirs('got')
+        run('debugfs', '-R', 'rdump / got', 'm')
+        run('diff', '-r', '-x', 'lost+found', 'tree', 'got')
+    run('qemu-img', 'check', '-q', 'd.qcow2')
+    run('qemu-img', 'convert', '-O', 'raw', 'd.qcow2', 'out.raw')
+    run('e2fsck', '-fn', 'out.raw')
 
 
 # ---- rhea-io
