@@ -536,6 +536,25 @@ static void test_identity(void)
     machine_free(&m);
 }
 
+/* AArch32's registers tell of what A32 has of `max`, on either machine, and only of that. */
+static void test_identity32(void)
+{
+    static const struct { const char *guest, *model; uint32_t isar6, pfr2, mvfr1; } cpu[] = {
+        { "arm", "max", 0x1011, 0x11, 0x13211111 }, { "aarch64", "max", 0x1011, 0x11, 0x13211111 },
+        { "arm", "max,dotprod=off", 0x1001, 0x11, 0x13211111 }, { "aarch64", "cortex-a57", 0, 0, 0x12111111 },
+    };
+
+    for (unsigned n = 0; n < G_N_ELEMENTS(cpu); n++) {
+        struct machine m;
+
+        machine_new(&m, cpu[n].guest, cpu[n].model, false);
+        g_assert_cmphex(arm_id(m.c, ARM_SYSREG(3, 0, 0, 2, 7)), ==, cpu[n].isar6);
+        g_assert_cmphex(arm_id(m.c, ARM_SYSREG(3, 0, 0, 3, 4)), ==, cpu[n].pfr2);
+        g_assert_cmphex(arm_id(m.c, ARM_SYSREG(3, 0, 0, 3, 1)), ==, cpu[n].mvfr1);
+        machine_free(&m);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -553,5 +572,6 @@ int main(int argc, char **argv)
     g_test_add_func("/arm-pmu/cycle-counter", test_cycle_counter);
     g_test_add_func("/arm-id/banked", test_banked);
     g_test_add_func("/arm-id/promises", test_identity);
+    g_test_add_func("/arm-id/aarch32", test_identity32);
     return g_test_run();
 }

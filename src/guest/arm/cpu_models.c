@@ -145,6 +145,15 @@ static const struct id_field { uint8_t reg, lsb, value, feature; bool have; } fi
     { ID_AA64MMFR2, 56, 2, AF_EVT, false }, { ID_AA64MMFR2, 60, 1, AF_E0PD, true },
 };
 
+/* What AArch32's own ID registers say of features that `max` has and that work there: A32 and T32 have no FHM, BF16 and I8MM here, no
+ * ATS1CPRP (PAN2) and no RAS registers. */
+static const struct id_field fields32[] = {
+    { ID_ISAR6, 0, 1, AF_JSCVT, true }, { ID_ISAR6, 4, 1, AF_DotProd, true }, { ID_ISAR6, 12, 1, AF_SB, true },
+    { MVFR1, 20, 2, AF_FP16, true }, { MVFR1, 24, 3, AF_FP16, true }, { ID_MMFR3, 16, 1, AF_PAN, true }, { ID_PFR0, 24, 1, AF_DIT, true },
+    { ID_PFR2, 0, 1, AF_CSV3, true }, { ID_PFR2, 4, 1, AF_SSBS, true }, { ID_MMFR4, 8, 1, AF_XNX, true }, { ID_MMFR4, 12, 1, AF_TTCNP, true },
+    { ID_MMFR4, 16, 1, AF_HPDS, true },
+};
+
 static const char *const feature_names[AF_COUNT] = {
 #define FEATURE(id, summary) [AF_##id] = #id,
 #include "features.def"
@@ -372,6 +381,9 @@ bool arm_model_parse(struct arm_cpu *c, const char *spec, struct error *err)
     choose_pauth(c, id);
     if (machine_is_32(c) && !m->v7)
         make_32(c);
+    for (unsigned n = 0; m->is_max && n < G_N_ELEMENTS(fields32); n++)
+        if (arm_has(&c->features, fields32[n].feature))
+            field_write(id, &fields32[n], fields32[n].value);
     id->wanted = c->features;
     memcpy(id->given, id->id, sizeof(id->given));
     return true;

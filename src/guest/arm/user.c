@@ -123,7 +123,7 @@ static void hwcaps32(const struct cpu *cpu, uint64_t out[2])
 {
     static const struct hwcap table[] = {
         { AF_VFP2, 0, 6 }, { AF_NEON, 0, 12 }, { AF_VFP3, 0, 13 }, { AF_VFP4, 0, 16 }, { AF_IDIVA, 0, 17 }, { AF_IDIVT, 0, 18 },
-        { AF_VFPD32, 0, 19 }, { AF_LPAE, 0, 20 }, { AF_AES, 1, 0 }, { AF_PMULL, 1, 1 }, { AF_SHA1, 1, 2 }, { AF_SHA256, 1, 3 },
+        { AF_VFPD32, 0, 19 }, { AF_LPAE, 0, 20 }, { AF_FP16, 0, 22 }, { AF_FP16, 0, 23 }, { AF_DotProd, 0, 24 }, { AF_AES, 1, 0 }, { AF_PMULL, 1, 1 }, { AF_SHA1, 1, 2 }, { AF_SHA256, 1, 3 },
         { AF_CRC32, 1, 4 }, { AF_SB, 1, 5 }, { AF_SSBS, 1, 6 },
     };
 
