@@ -80,17 +80,22 @@ static uint64_t rpr_read(struct gicr *r)
 
 /* ---- acknowledge, end, deactivate */
 
-/* INTID as a read of IAR or HPPIR for group 0 or 1 shows it: a special one unless this software may handle it. */
+/* INTID as a read of IAR or HPPIR for group 0 or 1 shows it: a special one unless this software may handle it. EL3 handles both
+ * worlds' group 1; group 0 is Secure. */
 static unsigned visible_id(struct gicr *r, const struct gic_best *b, bool group1)
 {
-    if (b->id == GIC_NONE)
-        return GIC_NONE;
-    if (!group1) {
-        if (b->group != G0 && r->arm->el == 3)
-            return b->group == G1S ? ID_EL3_SECURE : ID_EL3_NONSECURE;
-        return b->group == G0 ? b->id : GIC_NONE;
+    bool el3 = r->arm->el == 3;
+
+    if (b->id == GIC_NONE || group1 == (b->group == G0)) {
+        if (b->id == GIC_NONE || group1 || !el3)
+            return GIC_NONE;
+        return b->group == G1S ? ID_EL3_SECURE : ID_EL3_NONSECURE;
     }
-    return b->group == own_group1(r) ? b->id : GIC_NONE;
+    if (el3)
+        return b->id;
+    if (group1)
+        return b->group == own_group1(r) ? b->id : GIC_NONE;
+    return gic_one_state(r->gic) || is_secure(r) ? b->id : GIC_NONE;
 }
 
 static void activate(struct gicr *r, const struct gic_best *b)
@@ -194,14 +199,25 @@ static bool split_eoi(const struct gicr *r)
     return r->gic->security && r->arm->el == 3 ? r->eoimode_el3 : r->eoimode[is_secure(r)];
 }
 
+/* EL3 ends whichever world's group 1 interrupt runs. */
+static enum gic_group running_group1(const struct gicr *r)
+{
+    uint32_t s = r->apr[G1S], ns = r->apr[G1NS];
+
+    return s && (!ns || __builtin_ctz(s) < __builtin_ctz(ns)) ? G1S : G1NS;
+}
+
 static void end_of_interrupt(struct gicr *r, bool group1, uint64_t v)
 {
-    unsigned id = v & 0xffffff, group = group1 ? own_group1(r) : G0;
-    uint32_t *apr = &r->apr[group], others = (r->apr[G0] | r->apr[G1S] | r->apr[G1NS]) & ~*apr;
+    unsigned id = v & 0xffffff, group;
+    uint32_t *apr, others;
 
     if (id >= GIC_SPECIAL && id < GIC_LPI_FIRST)
         return;
     lock(r);
+    group = !group1 ? G0 : r->arm->el == 3 ? running_group1(r) : own_group1(r);
+    apr = &r->apr[group];
+    others = (r->apr[G0] | r->apr[G1S] | r->apr[G1NS]) & ~*apr;
     /* 4.7.1: only what is running can end; a write for the other group changes nothing */
     if (*apr && (!others || __builtin_ctz(*apr) < __builtin_ctz(others)))
         *apr &= *apr - 1;

@@ -28,6 +28,8 @@ def below(image, machines, cpus):
     return [(m, cpus, known(image, m)) for m in machines]
 
 
+GICS = [(f"virt,gic-version={gic},{more}", ("cortex-a57",), []) for gic in (2, 3)
+        for more in ("secure=on", "virtualization=on", "secure=on,virtualization=on")]
 # Machine and processors for each program, and its lines with !.
 PROGRAMS = {
     # DDI 0406 B3.7.2: WXN and UWXN, B4.1.153: PD1
@@ -39,8 +41,8 @@ PROGRAMS = {
                      "!context 00000000c2000022", "!another context 0000000000000000", "!chained 0000000000000001"])],
     # QEMU 7.2 goes by what the page was when it translated it.
     "bti64.elf": [("virt", ("max",), ["!no page is guarded any more"])],
-    "route64.elf": [(f"virt,gic-version={gic},{more}", ("cortex-a57",), []) for gic in (2, 3)
-                    for more in ("secure=on", "virtualization=on", "secure=on,virtualization=on")],
+    "route64.elf": GICS,
+    "gic64.elf": GICS,
     "mixed64.elf": below("mixed64.elf", ("virt,virtualization=on,gic-version=3", "virt,secure=on,gic-version=3",
                                          "virt,secure=on,virtualization=on,gic-version=3"), ("cortex-a57", "cortex-a72")),
     "hyp32.elf": below("hyp32.elf", ("virt,virtualization=on", "virt,secure=on", "virt,secure=on,virtualization=on"), ("cortex-a15", "cortex-a7")),
