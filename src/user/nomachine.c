@@ -25,8 +25,14 @@ int64_t vm_rtc_ns(struct vm *vm)
     return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
 }
 
-void vcpu_relax(struct vcpu *v) { sched_yield(); }
 void cpu_stall(struct cpu *cpu) { sched_yield(); }
+
+void cpu_pause(struct cpu *cpu)
+{
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#endif
+}
 
 static void not_here(const char *what) { log_at(LOG_UNIMP, "user mode has no machine: %s\n", what); }
 

@@ -266,40 +266,26 @@ void vcpu_queue(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg
         v->vm->accel->run_on(v, fn, arg, false);
 }
 
-void vcpu_relax(struct vcpu *v)
+enum { STALL_PAUSES = 32 };     /* about a microsecond, less than it takes to wait for a host thread */
+
+void cpu_pause(struct cpu *cpu)
 {
-    static int cores;           /* that this process may use: the same for every machine */
-    int running = 0;
+    struct vcpu *v = cpu->vcpu;
 
-    if (v->vm->nvcpus < 2)
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#endif
+    if (!v || ++v->pauses % STALL_PAUSES)
         return;
-    if (!cores) {
-        cpu_set_t set;
-
-        cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    }
-    for (unsigned i = 0; i < v->vm->nvcpus; i++)
-        running += !v->vm->vcpus[i]->halted && !v->vm->vcpus[i]->stopped;
     if (v->vm->accel && v->vm->accel->relax)
         v->vm->accel->relax(v);
-    if (running > cores)
-        sched_yield();
+    sched_yield();              /* who is waited for may be waiting for the core */
 }
 
-/* Less than it takes to wait for a host thread. Who waits so for a lock should neither keep the host's core from its holder
- * nor ask for the lock's cache line all the time. */
 void cpu_stall(struct cpu *cpu)
 {
-    enum { PAUSES = 32 };
-
-    for (unsigned n = 0; n < PAUSES && !atomic_load_explicit(&cpu->exit_request, memory_order_relaxed); n++) {
-#ifdef __x86_64__
-        __builtin_ia32_pause();
-#endif
-    }
-    if (cpu->vcpu)
-        vcpu_relax(cpu->vcpu);
-    sched_yield();              /* the host may have others to run, among them who is waited for */
+    for (unsigned n = 0; n < STALL_PAUSES && !atomic_load_explicit(&cpu->exit_request, memory_order_relaxed); n++)
+        cpu_pause(cpu);
 }
 
 void vcpus_ack(struct vcpu *self)

@@ -95,6 +95,7 @@ struct vcpu {
     uint32_t arch_id;           /* the number the guest knows it by (APIC id): fields for socket, core, thread */
     pthread_t thread_handle; bool thread_started;
     int tid;
+    unsigned pauses;            /* cpu_pause() */
     void *work_head; pthread_mutex_t work_lock;
     _Atomic bool halted, stopped, stop_requested;
     bool woken, quit, ended;    /* vcpu.c, under its lock */
@@ -177,10 +178,10 @@ void vcpu_run_on(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *ar
 void vcpu_queue(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg);      /* does not wait */
 void vcpus_exclusive(struct vm *vm, void (*fn)(struct vm *vm, void *arg), void *arg);   /* all parked */
 struct vcpu *vcpu_current(void);
-/* The guest waits in a loop (PAUSE, YIELD, WFE): gives the host's core away if more vCPUs run than there are cores. */
-void vcpu_relax(struct vcpu *v);
-/* The guest waits for another CPU's store (WFE, WRS.NTO), which may end for any reason: about a microsecond, or until
- * cpu->exit_request is set. */
+/* The guest waits in a loop for another CPU (PAUSE, YIELD): waits a moment, and now and then offers the host's core to who
+ * else wants it. cpu_stall(): as long as one would wait before that, or until cpu->exit_request is set (WFE, WRS.NTO, which
+ * may end for any reason). */
+void cpu_pause(struct cpu *cpu);
 void cpu_stall(struct cpu *cpu);
 /* On a vCPU's thread: returns when every other vCPU of the machine has ended what it was doing (passed a poll) and done the
  * work queued for it before this call. One that sleeps or waits in the host counts as done: it does its work first. */
@@ -200,7 +201,7 @@ struct accel {
     void (*run_on)(struct vcpu *v, void (*fn)(struct vcpu *v, void *arg), void *arg, bool wait);
     void (*ack)(struct vcpu *self);
     void (*exclusive)(struct vm *vm, void (*fn)(struct vm *vm, void *arg), void *arg);
-    void (*relax)(struct vcpu *v);              /* see vcpu_relax(); may be NULL */
+    void (*relax)(struct vcpu *v);              /* see cpu_pause(); may be NULL */
     char *(*info)(struct vm *vm);               /* info jit */
 };
 #define ACCEL_(name)                                                                               \

@@ -500,11 +500,7 @@ void arm_helper_wfi(struct cpu *cpu)
     c->halted = true;
 }
 
-void arm_helper_yield(struct cpu *cpu)
-{
-    if (cpu->vcpu)
-        vcpu_relax(cpu->vcpu);
-}
+void arm_helper_yield(struct cpu *cpu) { cpu_pause(cpu); }
 
 /* Stores of other CPUs that clear a monitor are not seen, so WFE never sleeps: it may end for any reason (D1.6.1). */
 void arm_helper_wfe(struct cpu *cpu)

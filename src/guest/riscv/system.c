@@ -132,12 +132,6 @@ static bool may_wait(const struct riscv_cpu *c)
     return c->priv == PRV_S && !(c->mstatus & MSTATUS_TW);
 }
 
-static void relax(struct cpu *cpu)
-{
-    if (cpu->vcpu)
-        vcpu_relax(cpu->vcpu);
-}
-
 /* A WFI whose interrupt is pending, but disabled, ends at once. Harts that OpenSBI has not started yet loop so until a word of
  * memory changes: after a while of it they sleep until a line is set again, as by the interrupt that starts them, and leave
  * the host's cores to those that do something. OpenSBI 1.1 depends on it: it says that a hart is to start before it says
@@ -148,7 +142,7 @@ static void wait_in_vain(struct riscv_cpu *c)
     enum { VAIN_MAX = 100, NAP_NS = 50000, NAP_DOUBLINGS = 12 };
 
     if (++c->vain_waits <= VAIN_MAX || !riscv_sys(c)) {
-        relax(&c->cpu);
+        cpu_stall(&c->cpu);
         return;
     }
     atomic_store(&c->napping, true);
@@ -182,7 +176,7 @@ void riscv_helper_wrs(struct cpu *cpu, uint32_t insn)
     cpu_stall(cpu);
 }
 
-void riscv_helper_pause(struct cpu *cpu) { relax(cpu); }
+void riscv_helper_pause(struct cpu *cpu) { cpu_pause(cpu); }
 uint64_t riscv_helper_mode_kept(struct cpu *cpu) { return riscv_mode_bits(cpu) == cpu->mode; }
 
 void riscv_helper_fs_dirty(struct cpu *cpu) { riscv(cpu)->mstatus |= MSTATUS_FS; }

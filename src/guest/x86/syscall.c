@@ -157,12 +157,7 @@ uint64_t helper_rdtsc(struct cpu *cpu)
     return x86_tsc(x86(cpu));
 }
 
-/* A spinning vCPU gives its core away when there are more of them than cores: who holds the lock may be waiting. */
-void helper_pause(struct cpu *cpu)
-{
-    if (cpu->vcpu)
-        vcpu_relax(cpu->vcpu);
-}
+void helper_pause(struct cpu *cpu) { cpu_pause(cpu); }
 
 /* No performance counter is announced. */
 uint64_t helper_rdpmc(struct cpu *cpu)
