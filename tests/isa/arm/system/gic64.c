@@ -2,7 +2,7 @@
  * acknowledging to the end (IHI 0048 4.3, 4.4 and IHI 0069 4.6, 12.2). What is an implementation's choice is not printed: how many bits of priorities and
  * INTIDs there are. Of GICv2 QEMU 7.2 lacks the aliases for group 1. Debian's qemu-system-aarch64 must print the same
  * (test_arm_system.py). */
-#include "test64.h"
+#include "gic64.h"
 
 #define UART (*(volatile uint32_t *)0x09000000)
 void put(char c) { UART = c; }
@@ -17,41 +17,15 @@ static void number(uint64_t v)
         put("0123456789abcdef"[v >> n & 15]);
 }
 
-#define REG(at) (*(volatile uint32_t *)(uintptr_t)(at))
-#define BYTE(at) (*(volatile uint8_t *)(uintptr_t)(at))
-enum { GICD = 0x08000000, GICC = 0x08010000, GICR = 0x080a0000, INTID = 132, WORD = 4 * (INTID / 32), BIT_ = 1 << (INTID % 32) };
-enum { SCR_NS = 1, SCR_BASE = 0x530 /* RW, HCE, RES1 */, ABSENT = 0xdead };
-
-static unsigned top;
-static bool v3;
-_Noreturn void done(void);
-void run_at(uint64_t spsr, void (*fn)(uint64_t), uint64_t argument);
-void el_exception(unsigned slot, unsigned level, struct frame *f) __asm__("exception");
+enum { ABSENT = 0xdead };
 
 /* ---- accesses that raise are noted */
 
 static unsigned raised;
 
-static void upwards(unsigned level)
-{
-    extern char back[];
-
-    if (level == 3) {
-        msr(ELR_EL3, back);
-        msr(SPSR_EL3, 0x3cd);
-    } else if (level == top) {
-        msr(ELR_EL2, back);
-        msr(SPSR_EL2, 0x3c9);
-    } else if (top == 3) {
-        __asm__ volatile("smc #99");
-    } else {
-        __asm__ volatile("hvc #99");
-    }
-}
-
 void el_exception(unsigned slot, unsigned level, struct frame *f)
 {
-    uint64_t esr = level == 1 ? mrs(ESR_EL1) : level == 2 ? mrs(ESR_EL2) : mrs(ESR_EL3);
+    uint64_t esr = syndrome(level);
     unsigned ec = esr >> 26;
 
     if (!(slot & 3) && (ec == 0x15 || ec == 0x16 || ec == 0x17)) {
@@ -135,8 +109,8 @@ static void interface2(void)
     if (taken_up(id & 1023))
         REG(GICC + 0x10) = id;
     show("RPR", REG(GICC + 0x14));
-    REG(GICC + 4) = 0x50;
-    show("PMR", REG(GICC + 4));
+    REG(GICC + GICC_PMR) = 0x50;
+    show("PMR", REG(GICC + GICC_PMR));
 }
 
 static void distributor(void)
@@ -149,11 +123,11 @@ static void distributor(void)
     for (unsigned n = 0; n < sizeof(words) / sizeof(words[0]); n++)
         if (v3 || n != 2)
             show(words[n].name, REG(GICD + words[n].at));
-    show("PRIO", BYTE(GICD + 0x400 + INTID));
-    BYTE(GICD + 0x400 + INTID) = 0x60;
-    show("PRIO", BYTE(GICD + 0x400 + INTID));
-    BYTE(GICD + 0x400 + INTID) = 0xc0;
-    show("PRIO", BYTE(GICD + 0x400 + INTID));
+    show("PRIO", BYTE(GICD + GICD_IPRIORITYR + INTID));
+    BYTE(GICD + GICD_IPRIORITYR + INTID) = 0x60;
+    show("PRIO", BYTE(GICD + GICD_IPRIORITYR + INTID));
+    BYTE(GICD + GICD_IPRIORITYR + INTID) = 0xc0;
+    show("PRIO", BYTE(GICD + GICD_IPRIORITYR + INTID));
 }
 
 static void look(uint64_t unused)
@@ -169,43 +143,12 @@ static void look(uint64_t unused)
 
 /* ---- from the top */
 
-static void setup(void)
-{
-    if (v3) {
-        REG(GICD) = top == 3 ? 0x30 : 0x10;     /* affinity routing first */
-        REG(GICD) = top == 3 ? 0x37 : 0x13;
-        REG(GICR + 0x14) = 0;
-        while (REG(GICR + 0x14) & 4)
-            ;
-        *(volatile uint64_t *)(uintptr_t)(GICD + 0x6000 + 8 * INTID) = 0;
-        if (top == 3) {
-            msr(S3_6_C12_C12_5, 0xf);
-            msr(SCR_EL3, SCR_BASE | SCR_NS);
-            msr(S3_4_C12_C9_5, 0xf);
-            msr(S3_0_C12_C12_5, 7);
-            msr(SCR_EL3, SCR_BASE);
-        } else {
-            msr(S3_4_C12_C9_5, 0xf);
-        }
-        msr(S3_0_C12_C12_5, 7);
-        msr(S3_0_C12_C12_6, 1);
-        if (top == 3)
-            msr(S3_6_C12_C12_7, 3);
-        else
-            msr(S3_0_C12_C12_7, 1);
-    } else {
-        REG(GICD) = 3;
-        REG(GICC) = 0xb;
-        BYTE(GICD + 0x800 + INTID) = 1;
-    }
-}
-
 /* Nothing active, nothing pending but the interrupt, of that group. */
 static void prepare(unsigned group)
 {
-    REG(GICD + 0x180 + WORD) = BIT_;
-    REG(GICD + 0x280 + WORD) = BIT_;
-    REG(GICD + 0x380 + WORD) = BIT_;
+    REG(GICD + GICD_ICENABLER + WORD) = BIT_;
+    REG(GICD + GICD_ICPENDR + WORD) = BIT_;
+    REG(GICD + GICD_ICACTIVER + WORD) = BIT_;
     if (v3) {
         msr(S3_0_C12_C8_4, 0);
         msr(S3_0_C12_C9_0, 0);
@@ -215,16 +158,16 @@ static void prepare(unsigned group)
             msr(SCR_EL3, SCR_BASE);
         }
         msr(S3_0_C4_C6_0, 0xf8);
-        REG(GICD + 0xd00 + WORD) = group == 2 ? BIT_ : 0;
+        REG(GICD + GICD_IGRPMODR + WORD) = group == 2 ? BIT_ : 0;
     } else {
         REG(GICC + 0xd0) = 0;
         REG(GICC + 0xe0) = 0;
-        REG(GICC + 4) = 0xf8;
+        REG(GICC + GICC_PMR) = 0xf8;
     }
-    REG(GICD + 0x80 + WORD) = group == 1 ? BIT_ : 0;
-    BYTE(GICD + 0x400 + INTID) = 0xa0;
-    REG(GICD + 0x100 + WORD) = BIT_;
-    REG(GICD + 0x200 + WORD) = BIT_;
+    REG(GICD + GICD_IGROUPR + WORD) = group == 1 ? BIT_ : 0;
+    BYTE(GICD + GICD_IPRIORITYR + INTID) = 0xa0;
+    REG(GICD + GICD_ISENABLER + WORD) = BIT_;
+    REG(GICD + GICD_ISPENDR + WORD) = BIT_;
     __asm__ volatile("dsb sy; isb" ::: "memory");
 }
 
@@ -236,16 +179,11 @@ void main(void)
     };
     bool el2;
 
-    top = mrs(CurrentEL) >> 2;
-    v3 = mrs(ID_AA64PFR0_EL1) >> 24 & 15;
+    setup();
     el2 = mrs(ID_AA64PFR0_EL1) >> 8 & 15;
     print(v3 ? "GICv3\n" : "GICv2\n");
-    if (top == 3)
-        msr(SCR_EL3, SCR_BASE);
     if (el2)
         msr(HCR_EL2, 1ul << 31);
-    setup();
-    msr(TPIDRRO_EL0, 1);                /* run_at() comes back by SVC */
     for (unsigned group = 0; group < (v3 ? 3 : 2); group++) {
         for (unsigned n = 0; n < sizeof(from) / sizeof(from[0]); n++) {
             if ((top == 2 && (!from[n].ns || from[n].spsr > 9)) || (from[n].spsr == 9 && !el2))

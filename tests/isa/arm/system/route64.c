@@ -1,18 +1,13 @@
 /* Physical interrupts on bare metal: which signal an interrupt of each group is to each security state, and which level takes it
  * (DDI 0487 D1.3.6, "Asynchronous exception routing"; IHI 0048 2.3.2 and IHI 0069 4.6.2, "Interrupt groups and security").
  * Debian's qemu-system-aarch64 must print the same (test_arm_system.py). */
-#include "test64.h"
+#include "gic64.h"
 
 #define UART (*(volatile uint32_t *)0x09000000)
 void put(char c) { UART = c; }
 void print(const char *s) { while (*s) put(*s++); }
 
 #define B(n) (1ul << (n))
-#define REG(at) (*(volatile uint32_t *)(uintptr_t)(at))
-enum { GICD = 0x08000000, GICC = 0x08010000, GICR = 0x080a0000, INTID = 132, WORD = 4 * (INTID / 32), BIT_ = 1 << (INTID % 32) };
-enum { GICD_CTLR = 0, GICD_IGROUPR = 0x80, GICD_ISENABLER = 0x100, GICD_ICENABLER = 0x180, GICD_ISPENDR = 0x200, GICD_ICPENDR = 0x280,
-       GICD_IPRIORITYR = 0x400, GICD_ITARGETSR = 0x800, GICD_IGRPMODR = 0xd00, GICD_IROUTER = 0x6000 };
-enum { SCR_NS = 1, SCR_IRQ = 2, SCR_FIQ = 4, SCR_BASE = 0x530 /* RW, HCE, RES1 */ };
 #define HCR_RW B(31)
 #define HCR_TGE B(27)
 #define HCR_IMO B(4)
@@ -21,12 +16,7 @@ enum { SCR_NS = 1, SCR_IRQ = 2, SCR_FIQ = 4, SCR_BASE = 0x530 /* RW, HCE, RES1 *
 struct event { unsigned level, slot; };
 static struct event events[4];
 static volatile unsigned nevents;
-static unsigned top;
-static bool v3;
 static uint64_t isr;
-_Noreturn void done(void);
-void run_at(uint64_t spsr, void (*fn)(uint64_t), uint64_t argument);
-void el_exception(unsigned slot, unsigned level, struct frame *f) __asm__("exception");
 
 /* ---- the interrupt: one of the distributor's, made pending by hand */
 
@@ -44,39 +34,6 @@ static void raise_it(void)
     __asm__ volatile("dsb sy; isb" ::: "memory");
 }
 
-static void setup(void)
-{
-    if (v3) {
-        REG(GICD + GICD_CTLR) = top == 3 ? 0x30 : 0x10;         /* affinity routing first */
-        REG(GICD + GICD_CTLR) = top == 3 ? 0x37 : 0x13;
-        REG(GICR + 0x14) = 0;
-        while (REG(GICR + 0x14) & 4)
-            ;
-        *(volatile uint64_t *)(uintptr_t)(GICD + GICD_IROUTER + 8 * INTID) = 0;
-        if (top == 3) {
-            msr(S3_6_C12_C12_5, 0xf);   /* ICC_SRE_EL3 */
-            msr(SCR_EL3, SCR_BASE | SCR_NS);
-            msr(S3_4_C12_C9_5, 0xf);
-            msr(S3_0_C12_C12_5, 7);
-            msr(SCR_EL3, SCR_BASE);
-        } else {
-            msr(S3_4_C12_C9_5, 0xf);    /* ICC_SRE_EL2 */
-        }
-        msr(S3_0_C12_C12_5, 7);
-        msr(S3_0_C4_C6_0, 0xff);        /* ICC_PMR_EL1 */
-        msr(S3_0_C12_C12_6, 1);         /* ICC_IGRPEN0_EL1 */
-        if (top == 3)
-            msr(S3_6_C12_C12_7, 3);     /* ICC_IGRPEN1_EL3 */
-        else
-            msr(S3_0_C12_C12_7, 1);     /* ICC_IGRPEN1_EL1 */
-    } else {
-        REG(GICD + GICD_CTLR) = 3;
-        REG(GICC + 4) = 0xff;
-        *(volatile uint8_t *)(uintptr_t)(GICD + GICD_ITARGETSR + INTID) = 1;
-    }
-    *(volatile uint8_t *)(uintptr_t)(GICD + GICD_IPRIORITYR + INTID) = 0x80;
-}
-
 /* Group 0, Group 1 (Non-secure), and a third: Secure Group 1 of GICv3; Group 0 that FIQEn leaves an IRQ of GICv2. */
 static const char *set_group(unsigned which)
 {
@@ -89,25 +46,6 @@ static const char *set_group(unsigned which)
 }
 
 /* ---- who took it */
-
-static uint64_t syndrome(unsigned level) { return level == 1 ? mrs(ESR_EL1) : level == 2 ? mrs(ESR_EL2) : mrs(ESR_EL3); }
-
-static void upwards(unsigned level)
-{
-    extern char back[];
-
-    if (level == 3) {
-        msr(ELR_EL3, back);
-        msr(SPSR_EL3, 0x3cd);
-    } else if (level == top) {
-        msr(ELR_EL2, back);
-        msr(SPSR_EL2, 0x3c9);
-    } else if (top == 3) {
-        __asm__ volatile("smc #99");
-    } else {
-        __asm__ volatile("hvc #99");
-    }
-}
 
 void el_exception(unsigned slot, unsigned level, struct frame *f)
 {
@@ -216,14 +154,10 @@ void main(void)
 {
     bool el2;
 
-    top = mrs(CurrentEL) >> 2;
-    v3 = mrs(ID_AA64PFR0_EL1) >> 24 & 15;
+    setup();
+    BYTE(GICD + GICD_IPRIORITYR + INTID) = 0x80;
     el2 = mrs(ID_AA64PFR0_EL1) >> 8 & 15;
     print(v3 ? "GICv3\n" : "GICv2\n");
-    if (top == 3)
-        msr(SCR_EL3, SCR_BASE);
-    setup();
-    msr(TPIDRRO_EL0, 1);                /* run_at() comes back by SVC */
     for (unsigned which = 0; which < (top == 3 || !v3 ? 3 : 2); which++) {
         for (unsigned scr = 0; scr < (top == 3 ? 8 : 1); scr++) {
             if (top == 3)
