@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Language runtimes in user mode. exact.c is what they rest on: signals at any instruction, handlers that edit contexts, code that is
 written while it runs, memory order. runtimes/ has a program for each runtime; Go's is cross-compiled for all guests by the host's
-compiler, the others run from Debian's packages, arm64's. Under SOAK=1 ten times each (ROUNDS=N: N times), with all of the JVM's collectors, on all guests.
+compiler, the others run from Debian's packages, arm64's. Under SOAK=1 ten times each (ROUNDS=N: N times), with all of the JVM's
+collectors, on all guests, and Go's own tests of what leans on the kernel.
 
 usage: test_runtimes.py BUILD-FOLDER [PART...]"""
 import os
@@ -90,6 +91,27 @@ def test_go():
             expect("go native", [program], "go ok")
 
 
+# Go's own: what leans on the kernel. Not for here are those that run the host's gdb, or have the host's nohup start the foreign
+# program, and one that wants the guest's packages compiled.
+GO_TESTS = ["sync", "sync/atomic", "os/signal", "net", "runtime"]
+GO_NOT = ("TestGdb", "TestNohup", "TestDetectNohup", "TestAtomicAlignment")
+
+
+def test_gostd():
+    source = os.path.join(run(["go", "env", "GOROOT"]).stdout.strip(), "src")
+    env = {"GOCACHE": os.path.join(work.name, "go-cache"), "CGO_ENABLED": "0", "GOFLAGS": "-p=2"}
+    for guest, (_, name, _) in GUESTS.items():
+        for package in GO_TESTS if soak or "gostd" in only else []:
+            program = os.path.join(work.name, "go-tests")
+            r = run(["go", "test", "-c", "-o", program, package], env={**env, "GOARCH": name})
+            report(f"go test -c {package} for {guest}", r.returncode == 0, r.stdout)
+            r = run([rhea(guest), program, "-test.short", "-test.v"], 3600, cwd=os.path.join(source, package), env={**env, "GOARCH": name})
+            lines = r.stdout.splitlines()
+            bad = [s for s in lines if s.startswith("--- FAIL: ") and not s.split()[2].startswith(GO_NOT)]
+            report(f"go test {package} {guest}", r.returncode in (0, 1) and {"PASS", "FAIL"} & set(lines) and not bad,
+                   "\n".join(bad) + f"\n{r.stdout[-3000:]}\nexit {r.returncode}")
+
+
 def packages(arch):
     out = subprocess.run([os.path.join(top, "tools", "guest.sh"), "runtimes", arch], check=True, stdout=subprocess.PIPE, text=True).stdout
     return os.path.join(out.strip(), "root")
@@ -123,7 +145,7 @@ def test_packages():
 
 
 if __name__ == "__main__":
-    for part in (test_exact, test_go, test_packages):
+    for part in (test_exact, test_go, test_gostd, test_packages):
         name = part.__name__.removeprefix("test_")
         if not only or name in only or (name == "packages" and set(only) & set(RUNTIMES)):
             part()
