@@ -450,6 +450,7 @@ bool arm_deliver(struct cpu *cpu)
     struct arm_cpu *c = arm(cpu);
     struct pending p;
 
+    arm_tlb_catch_up(c);
     c->halted = false;
     if (cpu->exception == ARM_EXC_SEMIHOSTING)
         return arm_semihosting(c);

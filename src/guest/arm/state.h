@@ -89,6 +89,7 @@ struct arm_system {
     uint64_t exc_return;                /* preferred return address of the exception being raised */
     uint8_t exc_domain;                 /* of a short-descriptor fault */
     _Atomic bool wait_over;             /* WFIT's deadline has passed */
+    _Atomic bool stale;                 /* while it slept others invalidated: the soft TLB is emptied before it goes on */
     uint16_t asid;                      /* of the translations that the soft TLB holds, besides global ones */
     bool (*user_guarded)(struct cpu *cpu, uint64_t va);         /* user mode: the page is a guarded one */
     bool user_mode;

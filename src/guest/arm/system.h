@@ -212,6 +212,7 @@ void arm_translate_address(struct arm_cpu *c, uint64_t va, unsigned mmu, bool wr
 
 /* ---- system_tlb.c */
 bool arm_tlbi(struct arm_cpu *c, unsigned key, uint64_t value);         /* false: no such operation */
+void arm_tlb_catch_up(struct arm_cpu *c);                               /* before guest code goes on: what was invalidated while it slept */
 
 /* ---- system_timers.c */
 void arm_timers_init(struct arm_cpu *c);

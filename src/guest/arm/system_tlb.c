@@ -49,6 +49,25 @@ static void do_request(struct arm_cpu *c, uintptr_t req)
 
 static void queued(struct vcpu *v, void *arg) { do_request(arm(v->cpu), (uintptr_t)arg); }
 
+/* One that sleeps is not woken for it, thousands of times while Linux boots: it counts as quiet, and arm_deliver() comes before it
+ * goes on. One that has just woken is made to look. */
+static bool left_for_later(struct vcpu *v)
+{
+    struct arm_cpu *c = arm(v->cpu);
+
+    if (!v->halted)
+        return false;
+    atomic_store(&c->sys.stale, true);
+    atomic_fetch_or(&c->cpu.exit_request, CPU_EXIT_KICK);
+    return true;
+}
+
+void arm_tlb_catch_up(struct arm_cpu *c)
+{
+    if (atomic_load(&c->sys.stale) && atomic_exchange(&c->sys.stale, false))
+        flush_all(c, ~0u);
+}
+
 static void request(struct arm_cpu *c, bool broadcast, unsigned which, uint64_t va, unsigned pages)
 {
     /* 44 bits of page number: bit 55 of an address is its sign */
@@ -61,7 +80,8 @@ static void request(struct arm_cpu *c, bool broadcast, unsigned which, uint64_t 
     for (unsigned n = 0; n < vm->nvcpus; n++) {
         if (vm->vcpus[n]->cpu == &c->cpu)
             continue;
-        vcpu_queue(vm->vcpus[n], queued, (void *)req);
+        if (!left_for_later(vm->vcpus[n]))
+            vcpu_queue(vm->vcpus[n], queued, (void *)req);
         c->sys.tlbi_pending = 1;
     }
 }

@@ -508,12 +508,42 @@ static uint64_t hvc(uint64_t fn, uint64_t a, uint64_t b, uint64_t c)
 }
 
 static volatile uint64_t second_ran, second_context, second_el;
+
+/* A processor that sleeps while another one changes the page that it looked at last: it has the new one when it wakes. */
+enum { SLEEPER = 0x51ee, ROUNDS = 300, WAKE_SGI = 3 };
+static volatile uint64_t sleeper_round, sleeper_wants, sleeper_stale;
+
+static void sleeper(void)
+{
+    msr(MAIR_EL1, 0x00000000000004fful);
+    msr(TTBR0_EL1, (uint64_t)l0);
+    msr(TCR_EL1, 16 | (1 << 23) | (1ul << 8) | (1ul << 10) | (3ul << 12) | (16ul << 16) | (2ul << 30) | (5ul << 32) | (1ul << 37));
+    tlbi_all();
+    msr(SCTLR_EL1, mrs(SCTLR_EL1) | 0x1005);
+    GICC(0) = 1;
+    GICC(4) = 0xf0;
+    second_ran = 1;
+    while (sleeper_round < ROUNDS) {
+        uint32_t iar;
+
+        insn("wfi");                    /* masked interrupts end it too */
+        iar = GICC(0xc);
+        if ((iar & 1023) != WAKE_SGI)
+            continue;
+        GICC(0x10) = iar;
+        sleeper_stale += *(volatile uint64_t *)TEST_VA != sleeper_wants;
+        __asm__ volatile("dsb ish" ::: "memory");
+        sleeper_round++;
+    }
+}
 void second_main(uint64_t context);
 __asm__(".globl second_main\nsecond_main: b second_c");
 void second_c(uint64_t context)
 {
     second_context = context;
     second_el = mrs(CurrentEL);
+    if (context == SLEEPER)
+        sleeper();
     second_ran = 1;
     hvc(0x84000002, 0, 0, 0);           /* CPU_OFF */
     second_ran = 2;
@@ -538,6 +568,39 @@ static void test_psci(void)
     while (hvc(0xc4000004, 1, 0, 0) != 1)
         insn("yield");
     line("off again", second_ran);
+}
+
+static void test_sleeper(void)
+{
+    extern char second_start[];
+
+    page[0] = 0x1111;
+    page[512] = 0x2222;
+    l3[0] = (uint64_t)page | AF | SH | 3;
+    tlbi_all();
+    GICD(0) = 1;
+    second_ran = 0;
+    hvc(0xc4000003, 1, (uint64_t)second_start, SLEEPER);
+    while (!second_ran)
+        insn("yield");
+    for (unsigned n = 0; n < ROUNDS; n++) {
+        for (volatile unsigned k = 0; k < 5000; k++)            /* most times it sleeps by now */
+            ;
+        sleeper_wants = n & 1 ? 0x1111 : 0x2222;
+        l3[0] = (uint64_t)(page + (n & 1 ? 0 : 512)) | AF | SH | 3;
+        switch (n / 2 % 4) {
+        case 0: __asm__ volatile("dsb ishst; tlbi vae1is, %0; dsb ish; isb" :: "r"(TEST_VA >> 12) : "memory"); break;
+        case 1: __asm__ volatile("dsb ishst; tlbi vaale1is, %0; dsb ish; isb" :: "r"(TEST_VA >> 12) : "memory"); break;
+        case 2: __asm__ volatile("dsb ishst; tlbi vmalle1is; dsb ish; isb" ::: "memory"); break;
+        default: __asm__ volatile("dsb ishst; tlbi vae1is, %0; tlbi vae1is, %1; dsb ish; isb" :: "r"(TEST_VA >> 12), "r"(1) : "memory"); break;
+        }
+        GICD(0xf00) = 1 << (16 + 1) | WAKE_SGI;
+        while (sleeper_round == n)
+            insn("yield");
+    }
+    line("pages that a sleeper did not see change", sleeper_stale);
+    while (hvc(0xc4000004, 1, 0, 0) != 1)
+        insn("yield");
 }
 
 /* ---- software step: EL0 stepped from EL1 */
@@ -852,6 +915,7 @@ void main(void)
     test_granules();
     test_timers();
     test_psci();
+    test_sleeper();
     test_step();
     test_linked();
     test_watch();
