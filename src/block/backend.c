@@ -79,7 +79,7 @@ static void drain_poke(void *arg)
 {
 }
 
-static void backend_put(struct block_backend *b)
+void backend_put(struct block_backend *b)
 {
     struct loop *drainer;
 

@@ -60,6 +60,7 @@ bool backend_insert(struct block_backend *b, struct block_node *root, struct err
 struct block_backend *backend_find(struct block_graph *g, const char *name);
 void backend_quiesce(struct block_backend *b);  /* no new requests start; returns when none is in flight */
 void backend_resume(struct block_backend *b);
+void backend_put(struct block_backend *b);      /* one less in flight, from any thread */
 /* [co], main loop: brackets of a request that a job makes on b->root by itself. */
 void backend_co_enter(struct block_backend *b);
 void backend_co_enter_both(struct block_backend *a, struct block_backend *b);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include "rhea/base/options.h"
+#include "rhea/vm/object.h"
 #include "rhea/vm/vm.h"
 
 extern const struct export_type *const __start_rhea_export_types[];
@@ -54,10 +55,29 @@ static void export_free(struct block_export *e)
         e->type->destroy(e);
     if (e->b)
         backend_free(e->b);
+    object_put(e->iothread);
     if (e->graph->exports)
         g_ptr_array_remove(e->graph->exports, e);
     g_free(e->id);
     g_free(e);
+}
+
+static bool export_thread(struct block_export *e, struct json_object *opts, struct error *err)
+{
+    const char *name = option_str(opts, "iothread", NULL);
+
+    e->loop = e->graph->loop;
+    if (!name)
+        return true;
+    if (!e->type->threads)
+        return error_setf(err, ERR_GENERIC, "leave out iothread", "exports of type %s run in the main thread", e->type->name);
+    if (!e->graph->vm)
+        return error_setf(err, ERR_GENERIC, "-object iothread,id=ID", "there is no iothread '%s'", name);
+    e->iothread = object_get(e->graph->vm, name, "iothread", err);
+    if (!e->iothread)
+        return false;
+    e->loop = iothread_loop(e->iothread);
+    return true;
 }
 
 /* The back end that the export reads and writes through. */
@@ -99,10 +119,6 @@ struct block_export *export_add(struct block_graph *g, struct json_object *opts,
     type = type_find(type_name, err);
     if (!type || !options_known(type, opts, err))
         return NULL;
-    if (option_str(opts, "iothread", NULL)) {
-        error_set(err, ERR_GENERIC, "exports run in the main thread in this build", "leave out iothread");
-        return NULL;
-    }
     if (export_find(g, id)) {
         error_setf(err, ERR_GENERIC, "choose another id", "Block export id '%s' is already in use", id);
         return NULL;
@@ -115,7 +131,7 @@ struct block_export *export_add(struct block_graph *g, struct json_object *opts,
     if (!g->exports)
         g->exports = g_ptr_array_new();
     g_ptr_array_add(g->exports, e);
-    if (export_attach(e, opts, err) && type->start(e, opts, err))
+    if (export_thread(e, opts, err) && export_attach(e, opts, err) && type->start(e, opts, err))
         return e;
     export_free(e);
     return NULL;
@@ -224,10 +240,9 @@ void export_enter(struct block_backend *b)
     }
 }
 
-/* Who drains b does so on this loop, which looks again after each step. */
 void export_leave(struct block_backend *b)
 {
-    atomic_fetch_sub(&b->in_flight, 1);
+    backend_put(b);
 }
 
 struct wait { struct coroutine *co; int ret; bool done; };

@@ -1,5 +1,5 @@
 /* Exports: a node offered to others, over NBD, as a file (FUSE) or to a vhost-user client. Each is one descriptor.
- * All of it happens on the graph's loop. */
+ * All of it happens on the graph's loop, but for clients' requests of a type that can be in an iothread. */
 #ifndef RHEA_BLOCK_EXPORT_H
 #define RHEA_BLOCK_EXPORT_H
 
@@ -17,12 +17,15 @@ struct export_type {
     /* Ends what its clients do; each hold that they have is given up, now or soon. */
     void (*shut)(struct block_export *e);
     void (*destroy)(struct block_export *e);    /* no hold is left; after start(), also if that failed */
+    bool threads;                       /* clients' requests run on e->loop, wherever that is */
 };
 
 struct block_export {
     const struct export_type *type;
     struct block_graph *graph;
     struct block_backend *b;
+    struct object *iothread;            /* or NULL */
+    struct loop *loop;                  /* its, or the graph's */
     char *id;
     bool writable, shutting_down;
     unsigned refs;                      /* the user's own, and one a client */

@@ -76,12 +76,23 @@ void nbd_channel_free(struct nbd_channel *ch)
     g_free(ch);
 }
 
-void nbd_channel_move(struct nbd_channel *ch, struct loop *loop)
+void nbd_channel_detach(struct nbd_channel *ch)
 {
     loop_fd_remove(ch->watch);
+    ch->watch = NULL;
+}
+
+void nbd_channel_attach(struct nbd_channel *ch, struct loop *loop)
+{
     ch->loop = loop;
     ch->events = 0;
     ch->watch = loop_fd_add(loop, ch->fd, 0, channel_event, ch);
+}
+
+void nbd_channel_move(struct nbd_channel *ch, struct loop *loop)
+{
+    nbd_channel_detach(ch);
+    nbd_channel_attach(ch, loop);
 }
 
 int nbd_channel_fd(const struct nbd_channel *ch)

@@ -28,10 +28,18 @@ static void clients_changed(struct nbd_server *s)
         s->on_clients(s->on_clients_arg, s->clients->len);
 }
 
-void nbd_client_close(struct nbd_client *c)
+static void close_here(void *arg)
 {
+    struct nbd_client *c = arg;
+
     c->closing = true;
     nbd_channel_shutdown(c->ch);
+}
+
+/* Main loop: it stays until client_free(), which is posted there. */
+void nbd_client_close(struct nbd_client *c)
+{
+    loop_call(c->loop, close_here, c);
 }
 
 static void client_free(void *arg)
@@ -50,16 +58,55 @@ static void client_free(void *arg)
     clients_changed(s);
 }
 
-static void client_run(void *arg)
+/* ---- a client in an iothread: its channel moves there, and back at the end */
+
+static void thread_leave(void *arg)
 {
     struct nbd_client *c = arg;
 
+    nbd_channel_detach(c->ch);
+    loop_post(c->server->graph->loop, client_free, c);
+}
+
+static void thread_run(void *arg)
+{
+    struct nbd_client *c = arg;
+
+    nbd_transmit(c);
+    loop_post(c->loop, thread_leave, c);
+}
+
+static void thread_enter(void *arg)
+{
+    struct nbd_client *c = arg;
+
+    nbd_channel_attach(c->ch, c->loop);
+    coroutine_start(thread_run, c);
+}
+
+static void client_move(void *arg)
+{
+    struct nbd_client *c = arg;
+
+    nbd_channel_detach(c->ch);
+    c->loop = c->export->e.loop;
+    loop_post(c->loop, thread_enter, c);
+}
+
+static void client_run(void *arg)
+{
+    struct nbd_client *c = arg;
+    void (*next)(void *arg) = client_free;
+
     if (!nbd_negotiate(c) && c->export && !c->closing) {
         loop_timer_cancel(c->deadline);
-        nbd_transmit(c);
+        if (c->export->e.loop == c->loop)
+            nbd_transmit(c);
+        else
+            next = client_move;
     }
     /* from the loop, not from a coroutine that the channel may be about to leave */
-    loop_post(c->server->graph->loop, client_free, c);
+    loop_post(c->server->graph->loop, next, c);
 }
 
 static void client_late(void *arg)
@@ -75,7 +122,8 @@ static void client_new(struct nbd_server *s, int fd)
     struct nbd_client *c = g_new0(struct nbd_client, 1);
 
     c->server = s;
-    c->ch = nbd_channel_new(fd, s->graph->loop);
+    c->loop = s->graph->loop;
+    c->ch = nbd_channel_new(fd, c->loop);
     c->contexts = g_array_new(FALSE, FALSE, sizeof(unsigned));
     co_mutex_init(&c->send);
     c->deadline = loop_timer_new(s->graph->loop, client_late, c);
@@ -123,6 +171,7 @@ bool nbd_server_start_fds(struct block_graph *g, const struct nbd_server_options
     s->handshake_seconds = o->handshake_seconds;
     s->held = o->held;
     s->clients = g_ptr_array_new();
+    g_mutex_init(&s->buffers.lock);
     s->fd_count = MIN(count, (int)G_N_ELEMENTS(s->fds));
     g->nbd_server = s;
     for (int i = 0; i < s->fd_count; i++) {
@@ -296,5 +345,5 @@ static void nbd_export_destroy(struct block_export *e)
 
 EXPORT_TYPE = {
     .name = "nbd", .options = nbd_options, .size = sizeof(struct nbd_export),
-    .start = nbd_export_start, .shut = nbd_export_shut, .destroy = nbd_export_destroy,
+    .threads = true, .start = nbd_export_start, .shut = nbd_export_shut, .destroy = nbd_export_destroy,
 };

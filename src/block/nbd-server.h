@@ -22,6 +22,7 @@ enum { NBD_CONTEXT_BASE, NBD_CONTEXT_DEPTH, NBD_CONTEXT_BITMAP };
 struct nbd_client {
     struct nbd_server *server;
     struct nbd_channel *ch;
+    struct loop *loop;                  /* where it is: the graph's, then its export's */
     struct loop_timer *deadline;        /* of the handshake */
     struct nbd_export *export;          /* NULL until one was chosen */
     enum nbd_mode mode;
@@ -37,7 +38,7 @@ struct nbd_client {
 /* Requests' data. Memory given back to the host comes again page by page, each a fault: more than the copy costs. */
 enum { NBD_BUFFER_SMALLEST = 12, NBD_BUFFER_CLASSES = 10, NBD_BUFFERS_KEPT = 16 << 20 };    /* 4 KiB to 2 MiB */
 struct nbd_buffer { struct nbd_buffer *next; };
-struct nbd_buffers { struct nbd_buffer *unused[NBD_BUFFER_CLASSES]; uint64_t kept; };
+struct nbd_buffers { GMutex lock; struct nbd_buffer *unused[NBD_BUFFER_CLASSES]; uint64_t kept; };
 
 struct nbd_server {
     struct block_graph *graph;

@@ -27,17 +27,21 @@ struct request {
 static bool buffer_take(struct request *q, uint64_t len)
 {
     struct nbd_buffers *b = &q->c->server->buffers;
-    struct block_node *n = q->c->export->e.b->root;
+    struct block_backend *disk = q->c->export->e.b;
     unsigned order = MAX(len > 1 ? 64 - __builtin_clzll(len - 1) : 0, NBD_BUFFER_SMALLEST), class = order - NBD_BUFFER_SMALLEST;
 
-    q->buf_size = class < NBD_BUFFER_CLASSES && n->limits.mem_align <= 1 << NBD_BUFFER_SMALLEST ? 1ull << order : 0;
+    export_enter(disk);
+    q->buf_size = class < NBD_BUFFER_CLASSES && disk->root->limits.mem_align <= 1 << NBD_BUFFER_SMALLEST ? 1ull << order : 0;
+    g_mutex_lock(&b->lock);
     if (q->buf_size && b->unused[class]) {
         q->buf = b->unused[class];
         b->unused[class] = b->unused[class]->next;
         b->kept -= q->buf_size;
-    } else {
-        q->buf = node_buffer(n, q->buf_size ? q->buf_size : len);
     }
+    g_mutex_unlock(&b->lock);
+    if (!q->buf)
+        q->buf = node_buffer(disk->root, q->buf_size ? q->buf_size : len);
+    export_leave(disk);
     return q->buf;
 }
 
@@ -46,18 +50,25 @@ static void buffer_give_back(struct request *q)
     struct nbd_buffers *b = &q->c->server->buffers;
     struct nbd_buffer *unused = q->buf, **list;
 
-    if (!unused || !q->buf_size || b->kept + q->buf_size > NBD_BUFFERS_KEPT) {
+    if (!unused || !q->buf_size) {
         free(q->buf);
         return;
     }
-    list = &b->unused[__builtin_ctzll(q->buf_size) - NBD_BUFFER_SMALLEST];
-    unused->next = *list;
-    *list = unused;
-    b->kept += q->buf_size;
+    g_mutex_lock(&b->lock);
+    if (b->kept + q->buf_size <= NBD_BUFFERS_KEPT) {
+        list = &b->unused[__builtin_ctzll(q->buf_size) - NBD_BUFFER_SMALLEST];
+        unused->next = *list;
+        *list = unused;
+        b->kept += q->buf_size;
+        unused = NULL;
+    }
+    g_mutex_unlock(&b->lock);
+    free(unused);
 }
 
 void nbd_buffers_free(struct nbd_buffers *b)
 {
+    g_mutex_clear(&b->lock);
     for (unsigned i = 0; i < NBD_BUFFER_CLASSES; i++) {
         for (struct nbd_buffer *p = b->unused[i], *next; p; p = next) {
             next = p->next;
@@ -202,7 +213,9 @@ static int do_cache(struct request *q)
     struct iovec iov = { NULL, 0 };
     int ret = 0;
 
+    export_enter(q->c->export->e.b);
     iov.iov_base = chunk ? node_buffer(q->c->export->e.b->root, chunk) : NULL;
+    export_leave(q->c->export->e.b);
     if (chunk && !iov.iov_base)
         return send_error(q, ENOMEM, NULL);
     for (uint64_t done = 0; done < q->len && !ret && !q->c->closing; done += iov.iov_len) {
@@ -368,9 +381,13 @@ static int refuse(struct request *q, int err, const char *why)
 
 static void request_check(struct request *q, bool payload)
 {
-    uint64_t size = q->c->export->e.b->root ? q->c->export->e.b->root->size : 0;
+    struct block_backend *b = q->c->export->e.b;
+    uint64_t size;
     uint16_t allowed;
 
+    export_enter(b);
+    size = b->root ? b->root->size : 0;
+    export_leave(b);
     if (q->type >= G_N_ELEMENTS(commands) || !commands[q->type].run) {
         refuse(q, EINVAL, "invalid request type");
         return;

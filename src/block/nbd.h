@@ -94,6 +94,9 @@ struct tls_session;
 struct nbd_channel *nbd_channel_new(int fd, struct loop *loop);  /* takes fd */
 void nbd_channel_free(struct nbd_channel *ch);
 /* To another loop, on the old one's thread, while nobody reads or writes. */
+/* In two steps, each on the thread concerned, for a loop that runs; nobody waits for the channel in between. */
+void nbd_channel_detach(struct nbd_channel *ch);
+void nbd_channel_attach(struct nbd_channel *ch, struct loop *loop);
 void nbd_channel_move(struct nbd_channel *ch, struct loop *loop);
 /* [co] All of it: 0; -ENOTCONN when the peer ended before the first byte; else -errno. */
 int nbd_read(struct nbd_channel *ch, void *buf, size_t len);

@@ -428,8 +428,8 @@ def test_a_guests_disk_is_not_written_behind_its_back():
 rest = weakref.WeakKeyDictionary()      # what came behind an answer: events, or a part of one
 
 
-def daemon_command(s, name, **args):
-    s.sendall(json.dumps({'execute': name, 'arguments': args}).encode())
+def daemon_command(s, command, /, **args):
+    s.sendall(json.dumps({'execute': command, 'arguments': args}).encode())
     while True:
         line, end, rest[s] = rest.get(s, b'').partition(b'\r\n')
         if not end:
@@ -482,6 +482,52 @@ def test_storage_daemon():
     same('in.raw', 'out.raw')
     err = run(os.path.join(BIN, 'rhea-storage-daemon'), '--export', 'nbd,id=e,node-name=d', ok=(1,)).stderr
     assert err, err
+
+
+def test_exports_in_an_iothread():
+    """Clients of two exports of one disk, in two threads, while snapshots are made of it; then the exports go beneath them."""
+    noise('in.raw', 8 * MiB, 22)
+    run('qemu-img', 'convert', '-O', 'qcow2', 'in.raw', 'd.qcow2')
+    for i in range(8):
+        run('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'd.qcow2', '-F', 'qcow2', 'over%d' % i)
+    disk = {'type': 'nbd', 'node-name': 'd', 'name': 'disk', 'writable': True}
+    with storage_daemon('--object', 'iothread,id=t0', '--object', 'iothread,id=t1', '--nbd-server', 'addr.type=unix,addr.path=%s' % os.path.abspath('s'),
+                        '--blockdev', 'driver=qcow2,node-name=d,file.driver=file,file.filename=d.qcow2',
+                        '--export', 'type=nbd,id=e,node-name=d,name=disk,writable=on,iothread=t0') as s:
+        run('nbdcopy', uri('disk'), 'out.raw')
+        same('in.raw', 'out.raw')
+        assert 't9' in daemon_command(s, 'block-export-add', **{**disk, 'id': 'x', 'name': 'x', 'iothread': 't9'})['desc']
+        daemon_command(s, 'block-export-add', **{**disk, 'id': 'f', 'name': 'again', 'iothread': 't1'})
+        assert 'in use' in daemon_command(s, 'object-del', id='t1')['desc']
+        fio = [subprocess.Popen(['fio', '--name=x', '--ioengine=nbd', '--uri=' + uri(name), '--rw=randrw', '--bs=4k', '--iodepth=16', '--size=2M',
+                                 '--offset=%dM' % at, '--io_size=24M', '--numjobs=2', '--offset_increment=2M', '--verify=crc32c', '--verify_fatal=1',
+                                 '--minimal'], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for name, at in (('disk', 0), ('again', 4))]
+
+        def snapshot(i):
+            daemon_command(s, 'blockdev-add', **{'driver': 'qcow2', 'node-name': 'o%d' % i, 'backing': None,
+                                                 'file': {'driver': 'file', 'filename': 'over%d' % i}})
+            assert daemon_command(s, 'blockdev-snapshot', node='o%d' % (i - 1) if i else 'd', overlay='o%d' % i) == {}
+
+        for i in range(7):
+            snapshot(i)
+        for p in fio:
+            err = p.communicate(timeout=300)[1]
+            assert p.returncode == 0, err
+        run('nbdcopy', uri('disk'), 'out.raw')
+        busy = subprocess.Popen(['fio', '--name=x', '--ioengine=nbd', '--uri=' + uri('again'), '--rw=randwrite', '--bs=4k', '--iodepth=16',
+                                 '--size=8M', '--time_based', '--runtime=300', '--minimal'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            snapshot(7)
+            assert cases.until(lambda: os.path.getsize('over7') > 2 * MiB)
+            daemon_command(s, 'block-export-del', id='f', mode='hard')
+            assert busy.wait(300) != 0
+        finally:
+            busy.kill()
+            busy.wait()
+        assert cases.until(lambda: len(daemon_command(s, 'query-block-exports')) == 1)
+        assert daemon_command(s, 'object-del', id='t1') == {}
+        run('nbdinfo', '--map', uri('disk'))
+    run(IMG, 'check', '-q', 'over7')
 
 
 def test_fuse_export():
