@@ -47,9 +47,16 @@ static uint64_t extend(uint64_t v, memop m)
     return m & MEM_SIGNED ? (uint64_t)((int64_t)(v << unused) >> unused) : v << unused >> unused;
 }
 
-static inline uint64_t load_int(const struct run *r, const struct ir_op *op)
+static inline uint64_t address(const struct run *r, const struct ir_op *op)
 {
     uint64_t va = r->val[op->a] + (int64_t)op->disp;
+
+    return op->mem & MEM_WRAP_32 ? (uint32_t)va : va;
+}
+
+static inline uint64_t load_int(const struct run *r, const struct ir_op *op)
+{
+    uint64_t va = address(r, op);
 
     check_alignment(r->cpu, op->mem, va, ACCESS_READ);
     return ir_trim(op->type, extend(cpu_load(r->cpu, va, op->mem), op->mem));
@@ -57,7 +64,7 @@ static inline uint64_t load_int(const struct run *r, const struct ir_op *op)
 
 static inline void store_int(const struct run *r, const struct ir_op *op)
 {
-    uint64_t va = r->val[op->a] + (int64_t)op->disp;
+    uint64_t va = address(r, op);
 
     check_alignment(r->cpu, op->mem, va, ACCESS_WRITE);
     cpu_store(r->cpu, va, op->mem, r->val[op->b] & ir_low_mask(8 * memop_bytes(op->mem)));
@@ -76,7 +83,7 @@ static void bytes_reverse(uint8_t *p, unsigned n)
 /* Vectors of 4 or 8 bytes are the low lane, the rest zero. */
 static void load_vec(const struct run *r, const struct ir_op *op)
 {
-    uint64_t va = r->val[op->a] + (int64_t)op->disp;
+    uint64_t va = address(r, op);
     unsigned n = memop_bytes(op->mem);
     vec v = { { 0 } };
 
@@ -95,7 +102,7 @@ static void load_vec(const struct run *r, const struct ir_op *op)
 
 static void store_vec(const struct run *r, const struct ir_op *op)
 {
-    uint64_t va = r->val[op->a] + (int64_t)op->disp, low;
+    uint64_t va = address(r, op), low;
     unsigned n = memop_bytes(op->mem);
     vec v = r->vec[op->b];
 
@@ -112,7 +119,7 @@ static void store_vec(const struct run *r, const struct ir_op *op)
 
 static uint64_t atomic(const struct run *r, const struct ir_op *op)
 {
-    uint64_t va = r->val[op->a] + (int64_t)op->disp, mask = ir_low_mask(8 * memop_bytes(op->mem));
+    uint64_t va = address(r, op), mask = ir_low_mask(8 * memop_bytes(op->mem));
     bool cas = op->op == IR_ATOMIC_CAS;
     uint64_t v = r->val[cas ? op->c : op->b] & mask, cmp = cas ? r->val[op->b] & mask : 0;
 

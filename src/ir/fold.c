@@ -116,6 +116,30 @@ ir_val ir_fold_address(const struct ir *ir, ir_val addr, int32_t *disp)
     return addr;
 }
 
+/* The same where the low 32 bits of base and displacement count: nothing overflows, and what only clears the others goes. */
+ir_val ir_fold_address_32(const struct ir *ir, ir_val addr, int32_t *disp)
+{
+    ir_val v = addr, base;
+    uint32_t sum = (uint32_t)*disp;
+    uint64_t addend;
+
+    for (unsigned depth = 0; depth < 8; depth++) {
+        if (split_sum(ir, v, &base, &addend)) {
+            sum += (uint32_t)addend;
+            v = base;
+        } else if (v >= T_COUNT && (value_op(ir, v)->op == IR_ZEXT32 || value_op(ir, v)->op == IR_TRUNC)) {
+            v = value_op(ir, v)->a;
+        } else {
+            break;
+        }
+        if (ir_type_of(ir, v) == T_I64) {
+            addr = v;
+            *disp = (int32_t)sum;
+        }
+    }
+    return addr;
+}
+
 static enum fold_result fold_add(struct fold *f, bool b_const, uint64_t b)
 {
     struct ir_op *op = f->op;

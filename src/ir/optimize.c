@@ -319,8 +319,13 @@ static void forward_op(struct pass *p, struct ir_op *op)
         p->w->repl[op->dst] = op->dst;
         p->ir->val_op[op->dst] = (uint16_t)p->to;
     }
-    if (info->flags & OPF_FAULTS)
+    if (info->flags & OPF_FAULTS) {
         op->a = ir_fold_address(p->ir, op->a, &op->disp);
+        if (p->ir->wrap_32 && (op->op == IR_LOAD || op->op == IR_STORE)) {
+            op->mem |= MEM_WRAP_32;
+            op->a = ir_fold_address_32(p->ir, op->a, &op->disp);
+        }
+    }
     if (op_is_fault_point(op))
         block_see_all(p->block);
 

@@ -60,8 +60,8 @@ static void print_access(GString *s, const struct ir *ir, const struct ir_op *op
         g_string_append_printf(s, " mmu%u", memop_mmu(m));
     if (m & MEM_ALIGN_MASK)
         g_string_append_printf(s, " align%u", 1u << ((m & MEM_ALIGN_MASK) >> MEM_ALIGN_SHIFT));
-    g_string_append_printf(s, "%s%s%s%s", m & MEM_ATOMIC ? " atomic" : "", m & MEM_ACQUIRE ? " acquire" : "",
-                           m & MEM_RELEASE ? " release" : "", m & MEM_RW ? " rw" : "");
+    g_string_append_printf(s, "%s%s%s%s%s", m & MEM_ATOMIC ? " atomic" : "", m & MEM_ACQUIRE ? " acquire" : "",
+                           m & MEM_RELEASE ? " release" : "", m & MEM_RW ? " rw" : "", m & MEM_WRAP_32 ? " wrap32" : "");
 }
 
 static void print_exit(GString *s, const struct ir *ir, const struct ir_op *op)

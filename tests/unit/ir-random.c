@@ -352,13 +352,29 @@ static void gen_select(struct gen *g)
 
 /* ---- memory */
 
+/* The same as the sum of two, of which the low 32 bits count: as 32-bit guests have them. */
+static ir_val wrapped(struct gen *g, ir_val v)
+{
+    uint64_t addend = chance(g, 50) ? pick(g, 256) : (uint64_t)pick(g, 65536) << 16 | pick(g, 65536);
+    ir_val high = emit_bin(g, IR_SHL, T_I64, value(g, T_I64), emit_const(g, T_I64, 32));
+
+    v = emit_bin(g, IR_ADD, T_I64, emit_bin(g, IR_OR, T_I64, v, high), emit_const(g, T_I64, addend));
+    v = emit_un(g, IR_TRUNC, T_I32, v);
+    if (chance(g, 50))
+        v = emit_bin(g, IR_ADD, T_I32, v, emit_const(g, T_I32, (uint32_t)-addend));
+    else
+        v = emit_un(g, IR_TRUNC, T_I32, emit_bin(g, IR_SUB, T_I64, emit_un(g, IR_ZEXT32, T_I64, v), emit_const(g, T_I64, addend)));
+    return emit_un(g, IR_ZEXT32, T_I64, v);
+}
+
 static ir_val address(struct gen *g)
 {
     bool wild = g->opt->faults && chance(g, 12);
     ir_val v = value(g, T_I64);
 
     v = emit_bin(g, IR_AND, T_I64, v, emit_const(g, T_I64, wild ? 0x7fff : 0x3fff));
-    return emit_bin(g, IR_ADD, T_I64, v, emit_const(g, T_I64, TOY_BASE + (wild ? 0 : 64)));
+    v = emit_bin(g, IR_ADD, T_I64, v, emit_const(g, T_I64, TOY_BASE + (wild ? 0 : 64)));
+    return chance(g, 30) ? wrapped(g, v) : v;
 }
 
 static memop random_memop(struct gen *g, enum ir_type type)

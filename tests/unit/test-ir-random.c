@@ -75,6 +75,7 @@ static void check_seed(struct regions *r, struct ir_random options)
     options.raw = false;
     ir_random_region(r->built, &options);
     ir_random_region(r->optimized, &options);
+    r->optimized->wrap_32 = seed & 1;
     g_assert_false(r->raw->overflow);
     validate(r->raw, "raw", seed);
     validate(r->built, "built", seed);

@@ -707,6 +707,25 @@ static void constants_go_through_slots(void)
     optimized_free(o);
 }
 
+static void addresses_of_32_bits_wrap(void)
+{
+    struct ir *ir = region();
+    ir_val a = r(ir, 0), v = ir_bin_imm(ir, IR_ADD, ir_un(ir, IR_TRUNC, ir_bin_imm(ir, IR_SUB, a, 20)), 0x80000004);
+
+    ir_load(ir, T_I32, MEM_32, ir_un(ir, IR_ZEXT32, v), 8);
+    put_r(ir, 1, ir_un(ir, IR_ZEXT32, last(ir)->dst));
+    ir->wrap_32 = true;
+    struct optimized o = optimize(ir);
+    for (unsigned i = 0; i < ir->nops; i++)
+        if (ir->ops[i].op == IR_LOAD) {
+            g_assert_cmpuint(def(ir, ir->ops[i].a)->op, ==, IR_GET);
+            g_assert_cmpint(ir->ops[i].disp, ==, 0x7ffffff8);
+            g_assert_cmpuint(ir->ops[i].mem, ==, MEM_32 | MEM_WRAP_32);
+        }
+    g_assert_cmpuint(left(o, IR_TRUNC) + left(o, IR_ADD), ==, 0);
+    optimized_free(o);
+}
+
 static void pushes_address_from_one_value(void)
 {
     struct ir *ir = region();
@@ -1011,6 +1030,7 @@ int main(int argc, char **argv)
     ADD("passes", slots_are_not_forwarded_over_labels_and_writers);
     ADD("passes", a_put_of_what_is_there_goes);
     ADD("passes", constants_go_through_slots);
+    ADD("passes", addresses_of_32_bits_wrap);
     ADD("passes", pushes_address_from_one_value);
     ADD("passes", equal_values_are_computed_once);
     ADD("passes", branches_around_branches_are_inverted);

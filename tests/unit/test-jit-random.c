@@ -16,7 +16,7 @@
 enum { CODE_SIZE = 1 << 20, LEFT_FAULT = 2, ARENA = 1 << 30 };
 
 static struct jit_env {
-    bool direct;
+    bool direct, wrap_32;
     uint8_t *arena;             /* direct: the guest's addresses from 0 on; the run's memory is copied to TOY_BASE */
     struct compiled *running;
     struct cpu *cpu;
@@ -168,6 +168,7 @@ static void check_many(struct ir_random options)
 
         ir_random_region(built, &options);
         ir_random_region(optimized, &options);
+        optimized->wrap_32 = env.wrap_32;
         ir_optimize(optimized, an);
         code = compile(optimized, an);
         if (!code.size) {
@@ -200,6 +201,7 @@ int main(int argc, char **argv)
     env_init(!direct ? MEMORY_TLB : strcmp(direct, "direct") ? MEMORY_DIRECT_32 : MEMORY_DIRECT);
     if (direct)
         direct_init();
+    env.wrap_32 = direct && strcmp(direct, "direct");
     g_test_add_func("/jit/random/integer", test_integer);
     g_test_add_func("/jit/random/straight", test_straight);
     g_test_add_func("/jit/random/faults", test_faults);

@@ -48,6 +48,7 @@ enum {
     MEM_RW = 1 << 11,                   /* a load whose store follows (read-modify-write): checks write permission */
     MEM_MMU_SHIFT = 12,                 /* 4 bits: MMU index */
     MEM_MMU_MASK = 15 << 12,
+    MEM_WRAP_32 = 1 << 16,              /* the address is a + disp modulo 2^32 */
 };
 static inline unsigned memop_bytes(memop m) { return 1u << (m & MEM_SIZE); }
 static inline unsigned memop_mmu(memop m) { return (m & MEM_MMU_MASK) >> MEM_MMU_SHIFT; }
@@ -211,7 +212,8 @@ struct ir {
     uint64_t mode;              /* mode bits it is translated for */
     uint64_t pc, end;           /* guest pcs it covers: [pc, end), as seen when it was translated */
     uint64_t page;              /* pc & ~page mask: what pc_page held */
-    bool fixed_pc;              /* user mode: pc ops are constants. Stays as it is from region to region */
+    /* User mode: pc ops are constants; of addresses in memory the low 32 bits count. They stay as they are from region to region. */
+    bool fixed_pc, wrap_32;
     struct ir_op *ops; unsigned nops;
     unsigned nvals;             /* next value number */
     uint8_t *val_type;          /* [nvals]; values below T_COUNT stand for what dropped ops would define */

@@ -274,6 +274,7 @@ const uint8_t *image_loc(const struct reg_image *im, unsigned r);
 void codegen_fix(struct cpu *cpu, struct reg_image *im, const struct slow_desc *d);
 void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret);
 void slow_write_back(struct cpu *cpu, const struct reg_image *im, const struct slow_desc *d);
+uint64_t slow_address(const struct slow_desc *d, const struct reg_image *im);
 void lower_load_direct(struct codegen *b, const struct ir_op *op);
 void lower_store_direct(struct codegen *b, const struct ir_op *op);
 /* memory.c, for direct.c */

@@ -143,7 +143,7 @@ bool codegen_fault(struct cpu *cpu, void *context, const uint8_t *code, const ui
     d = (const struct slow_desc *)(code + rows[lo - 1].desc);
     image_of(&im, uc);
     slow_write_back(cpu, &im, d);
-    *out = (struct code_fault){ .va = im.gpr[d->addr] + (int64_t)d->disp, .bytes = 1u << (d->mem & MEM_SIZE),
+    *out = (struct code_fault){ .va = slow_address(d, &im), .bytes = 1u << (d->mem & MEM_SIZE),
                                 .write = d->kind != SLOW_LOAD || d->mem & MEM_RW };
     return true;
 }

@@ -623,10 +623,17 @@ static bool access_hit(struct cpu *cpu, struct reg_image *im, const struct slow_
     return true;
 }
 
+uint64_t slow_address(const struct slow_desc *d, const struct reg_image *im)
+{
+    uint64_t va = im->gpr[d->addr] + (int64_t)d->disp;
+
+    return d->mem & MEM_WRAP_32 ? (uint32_t)va : va;
+}
+
 void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret)
 {
     const struct slow_desc *d = (const struct slow_desc *)(ret + 5);
-    uint64_t va = im->gpr[d->addr] + (int64_t)d->disp, v, base;
+    uint64_t va = slow_address(d, im), v, base;
 
     if (d->kind == SLOW_FIX) {
         codegen_fix(cpu, im, d);
