@@ -145,30 +145,42 @@ bool qmp_block_stream(struct vm *vm, const struct block_stream_args *args, struc
     return job_stream(g, &o, &s, err) != NULL;
 }
 
-bool qmp_blockdev_create(struct vm *vm, const struct blockdev_create_args *args, struct error *err)
+/* Whose options the format checks, the schema has not checked at all: the job's name and the options. NULL: error set. */
+static struct json_object *open_options(struct json_object *args, struct job_options *o, struct error *err)
 {
-    struct job_options o = { .id = option_str(args->all, "job-id", NULL), .manual_dismiss = true };
     struct json_object *options = NULL;
 
-    json_object_object_get_ex(args->all, "options", &options);
-    if (!o.id || !options || !json_object_is_type(options, json_type_object))
-        return error_setf(err, ERR_GENERIC, NULL, "Parameter '%s' is missing", o.id ? "options" : "job-id");
-    return job_create_image(block_graph_of(vm), &o, options, err) != NULL;
+    *o = (struct job_options){ .id = option_str(args, "job-id", NULL), .manual_dismiss = true };
+    json_object_object_get_ex(args, "options", &options);
+    if (o->id && json_object_is_type(options, json_type_object))
+        return options;
+    error_setf(err, ERR_GENERIC, NULL, "Parameter '%s' is missing", o->id ? "options" : "job-id");
+    return NULL;
+}
+
+bool qmp_blockdev_create(struct vm *vm, const struct blockdev_create_args *args, struct error *err)
+{
+    struct job_options o;
+    struct json_object *options = open_options(args->all, &o, err);
+
+    return options && job_create_image(block_graph_of(vm), &o, options, err) != NULL;
 }
 
 bool qmp_x_blockdev_amend(struct vm *vm, const struct x_blockdev_amend_args *args, struct error *err)
 {
-    struct job_options o = { .id = args->job_id, .manual_dismiss = true };
     struct block_graph *g = block_graph_of(vm);
-    struct json_object *options = NULL;
-    struct block_node *n = node_named(g, args->node_name, err);
+    struct job_options o;
+    struct json_object *options = open_options(args->all, &o, err);
+    const char *name = option_str(args->all, "node-name", NULL);
+    struct block_node *n;
+    bool force;
 
-    json_object_object_get_ex(args->all, "options", &options);
-    if (!n)
+    if (!options || !option_bool(args->all, "force", false, &force, err))
         return false;
-    if (!options || !json_object_is_type(options, json_type_object))
-        return error_set(err, ERR_GENERIC, "Parameter 'options' is missing", NULL);
-    return job_amend(g, &o, n, options, args->has_force && args->force, err) != NULL;
+    if (!name)
+        return error_set(err, ERR_GENERIC, "Parameter 'node-name' is missing", NULL);
+    n = node_named(g, name, err);
+    return n && job_amend(g, &o, n, options, force, err) != NULL;
 }
 
 bool qmp_block_commit(struct vm *vm, const struct block_commit_args *args, struct error *err)

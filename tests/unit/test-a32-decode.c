@@ -112,6 +112,23 @@ static void test_it_from_mode(void)
     g_assert_cmpuint(info.flow, ==, FLOW_END);
 }
 
+/* CMP R0, R1; B over two NOPs; BGE: what is compared was read in another block. */
+static void test_flags_behind_jump(void)
+{
+    static const uint16_t code[] = { 0x4288, 0xe001, 0xbf00, 0xbf00, 0xda10, 0xbf00 };
+    struct code_fetch f = fetch_at(PC);
+    struct ir *ir = ir_new();
+    struct jit_region_info info;
+    g_autofree char *why = NULL;
+
+    memcpy(page, code, sizeof(code));
+    g_assert_true(region_build(ir, &guest_arm, &f, PC, mode_of(true), 4, NULL, &info));
+    g_assert_cmpuint(info.insns, >=, 3);
+    ir_validate(ir, &why);
+    g_assert_null(why);
+    ir_free(ir);
+}
+
 static uint32_t random_word(GRand *rand, bool thumb)
 {
     const struct a32_row *r = thumb ? &t32_rows[g_rand_int_range(rand, 0, (int)t32_row_count)]
@@ -147,8 +164,12 @@ static void test_any_bytes(gconstpointer set)
             mode |= (uint64_t)(g_rand_int(rand) & 0xff) << MODE_IT_SHIFT;
         if (!region_build(ir, &guest_arm, &f, PC, mode, 12, NULL, &info))
             continue;
-        if (!ir_validate(ir, &why))
+        if (!ir_validate(ir, &why)) {
+            g_autofree char *text = ir_print(ir);
+
+            g_printerr("%s\n", text);
             g_error("%s: word %08x in round %u", why, *(uint32_t *)page, round);
+        }
         ir_optimize(ir, an);
         if (!ir_validate(ir, &why))
             g_error("optimized: %s: word %08x in round %u", why, *(uint32_t *)page, round);
@@ -164,6 +185,7 @@ int main(int argc, char **argv)
     g_test_add_func("/a32/rows", test_rows);
     g_test_add_func("/a32/it-block", test_it_block);
     g_test_add_func("/a32/it-from-mode-bits", test_it_from_mode);
+    g_test_add_func("/t32/flags-behind-jump", test_flags_behind_jump);
     g_test_add_data_func("/a32/any-bytes-are-a-valid-region", GINT_TO_POINTER(false), test_any_bytes);
     g_test_add_data_func("/t32/any-bytes-are-a-valid-region", GINT_TO_POINTER(true), test_any_bytes);
     return g_test_run();

@@ -190,6 +190,22 @@ static void test_sti_last(void)
     ir_free(ir);
 }
 
+/* cmp eax, ebx; jmp over two nops; jl: what is compared was read in another block. */
+static void test_flags_behind_jump(void)
+{
+    static uint8_t page[CPU_PAGE_SIZE] = { 0x39, 0xd8, 0xeb, 0x02, 0x90, 0x90, 0x7c, 0x10, 0xf4 };
+    struct code_fetch f = { .page = { page } };
+    struct jit_region_info info;
+    struct ir *ir = ir_new();
+    g_autofree char *why = NULL;
+
+    g_assert_true(region_build(ir, &guest_x86_64, &f, 0, MODE_CODE64, 8, NULL, &info));
+    g_assert_cmpuint(info.insns, >=, 3);
+    ir_validate(ir, &why);
+    g_assert_null(why);
+    ir_free(ir);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -197,5 +213,6 @@ int main(int argc, char **argv)
     g_test_add_func("/x86/decode/corpus", test_corpus);
     g_test_add_func("/x86/decode/prefixes", test_prefixes);
     g_test_add_func("/x86/region-ends-with-sti", test_sti_last);
+    g_test_add_func("/x86/flags-behind-jump", test_flags_behind_jump);
     return g_test_run();
 }

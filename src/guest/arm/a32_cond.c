@@ -210,7 +210,7 @@ void a32_goto(struct arm_t *t, uint64_t pc)
     if (must_loop(t))
         ir_exit_loop(t->ir, pc);
     else
-        ir_goto(t->ir, pc);
+        arm_goto(t, pc);
 }
 
 void a32_exit_at(struct arm_t *t, ir_val pc)

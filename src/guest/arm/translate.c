@@ -325,6 +325,7 @@ void arm_goto(struct arm_t *t, uint64_t pc)
         ir_exit_loop(t->ir, pc);
     else
         ir_goto(t->ir, pc);
+    block_over(t);                      /* what it jumps to may be the next of the region, behind a label */
 }
 
 void arm_goto_indirect(struct arm_t *t, ir_val pc, enum ir_exit_kind hint)

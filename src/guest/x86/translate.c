@@ -301,6 +301,7 @@ void x86_goto(struct x86_t *t, uint64_t pc)
         ir_exit_loop(t->ir, pc);
     else
         ir_goto(t->ir, pc);
+    block_over(t);                      /* what it jumps to may be the next of the region, behind a label */
 }
 
 void x86_goto_indirect(struct x86_t *t, ir_val pc, enum ir_exit_kind hint)
