@@ -238,6 +238,8 @@ static bool context_set(struct nfs *s, struct nfs_context *context, struct json_
     return !api.nfs_set_version(context, version) || error_set(err, ERR_GENERIC, "this libnfs does not know version 4", NULL);
 }
 
+static const char *shown_export(const struct nfs *s) { return strcmp(s->export, "/") ? s->export : ""; }
+
 /* The server has a hand in the text. */
 static bool failure(struct nfs *s, int ret, const char *what, struct error *err)
 {
@@ -245,9 +247,10 @@ static bool failure(struct nfs *s, int ret, const char *what, struct error *err)
         if ((unsigned char)*p < ' ' || *p == 0x7f)
             *p = '?';
     return error_setf(err, ERR_GENERIC, ret == -ENOENT ? "check the spelling" : ret == -EACCES || ret == -EPERM ? "the export may want a port below 1024: "
-                      "run as root, or export it with 'insecure'; user=UID,group=GID say who we are" : NULL,
-                      "cannot %s nfs://%s%s%s: %s (%s)", what, s->server, s->export, s->path, s->error && *s->error ? s->error : "no answer",
-                      g_strerror(-ret));
+                      "run as root, or export it with 'insecure'; user=UID,group=GID say who we are"
+                      : ret == -EFAULT ? "does an NFS server run there, and does a firewall let us in?" : NULL,    /* libnfs: no connection */
+                      "cannot %s nfs://%s%s%s: %s", what, s->server, shown_export(s), s->path,
+                      s->error && *s->error ? s->error : ret == -EFAULT ? "no answer" : g_strerror(-ret));
 }
 
 /* PATH's last part is the file, the rest the export. */
@@ -327,7 +330,7 @@ static bool nfs_node_open(struct block_node *n, struct json_object *opts, struct
 
     if (!connect_open(s, opts, n->read_only ? O_RDONLY : O_RDWR, false, err))
         return false;
-    n->filename = g_strdup_printf("nfs://%s%s%s", s->server, strcmp(s->export, "/") ? s->export : "", s->path);
+    n->filename = g_strdup_printf("nfs://%s%s%s", s->server, shown_export(s), s->path);
     n->size = s->size;
     s->write_max = TRANSFER_MAX;
     n->zero_past_end = true;
