@@ -578,8 +578,8 @@ bool luks_amend(struct luks *l, const struct luks_io *io, struct block_graph *g,
 {
     const char *state = option_str(opts, "state", ""), *id = option_str(opts, "new-secret", NULL), *old = option_str(opts, "old-secret", NULL);
     int64_t slot, iter;
-    char *secret = NULL;
-    size_t len = 0;
+    char *secret;
+    size_t len;
     bool ok;
 
     if (!option_int(opts, "keyslot", -1, &slot, err) || !option_int(opts, "iter-time", ITER_TIME_MS, &iter, err))
@@ -588,11 +588,9 @@ bool luks_amend(struct luks *l, const struct luks_io *io, struct block_graph *g,
         return error_set(err, ERR_GENERIC, "keyslot is 0 to 7, iter-time in milliseconds", NULL);
     if (!strcmp(state, "active") ? !id || old : strcmp(state, "inactive") || id || (!old && slot < 0))
         return error_set(err, ERR_GENERIC, "state is active (with new-secret) or inactive (with old-secret or keyslot)", NULL);
-    if ((id || old) && !block_secret(g, id ? id : old, &secret, &len, err))
+    if (!block_secret(g, id ? id : old, &secret, &len, err))
         return false;
     ok = id ? luks_add_key(l, io, slot, secret, len, iter, force, err) : luks_erase_key(l, io, slot, secret, len, force, err);
-    if (secret)
-        explicit_bzero(secret, len);
-    g_free(secret);
+    block_secret_drop(secret, len);
     return ok;
 }

@@ -351,7 +351,18 @@ bool crypto_af_merge(const struct crypto_alg *hash, const uint8_t *in, size_t le
 
 bool block_secret(struct block_graph *g, const char *id, char **data, size_t *len, struct error *err)
 {
+    *data = NULL;
+    *len = 0;
+    if (!id)
+        return true;
     if (!g || !g->objects)
         return error_setf(err, ERR_GENERIC, "give --object secret,id=ID,file=PATH", "there is no secret '%s'", id);
     return secret_get(g->objects, id, data, len, err);
+}
+
+void block_secret_drop(char *data, size_t len)
+{
+    if (data)
+        explicit_bzero(data, len);
+    g_free(data);
 }

@@ -25,8 +25,9 @@ struct luks_io {
     uint64_t size;              /* bytes there are */
 };
 
-/* The content of `-object secret,id=ID`; caller frees with g_free(). */
+/* The content of `-object secret,id=ID`, for block_secret_drop() when it has been used; id NULL: there is none, *data is NULL. */
 bool block_secret(struct block_graph *g, const char *id, char **data, size_t *len, struct error *err);
+void block_secret_drop(char *data, size_t len);         /* nothing of it stays in memory; data may be NULL */
 
 /* [co] Opens with the passphrase of any active slot. secret NULL: the header is only looked at (info, no data). */
 struct luks *luks_open(const struct luks_io *io, const char *secret, size_t len, struct error *err);

@@ -40,18 +40,16 @@ static bool luks_image_open(struct block_node *n, struct json_object *opts, stru
 {
     struct luks_image *s = n->state;
     const char *id = option_str(opts, "key-secret", NULL);
-    char *secret = NULL;
+    char *secret;
     struct luks_io io;
-    size_t len = 0;
+    size_t len;
 
     n->file = node_open_child(n, opts, "file", err);
-    if (!n->file || (id && !block_secret(n->graph, id, &secret, &len, err)))
+    if (!n->file || !block_secret(n->graph, id, &secret, &len, err))
         return false;
     io = io_of(n->file, n->file->size);
     s->luks = luks_open(&io, secret, len, err);
-    if (secret)
-        explicit_bzero(secret, len);
-    g_free(secret);
+    block_secret_drop(secret, len);
     if (!s->luks)
         return false;
     s->payload = luks_payload_offset(s->luks);
@@ -177,8 +175,7 @@ static bool luks_image_create(struct block_graph *g, const char *filename, struc
     ok = file && write_image(file, opts, secret, len, header, size, mode, err);
     if (file)
         image_close_file(file);
-    explicit_bzero(secret, len);
-    g_free(secret);
+    block_secret_drop(secret, len);
     return ok;
 }
 

@@ -34,20 +34,6 @@ static struct luks_io io_of(struct area *a, uint64_t bytes)
     return (struct luks_io){ .read = area_read, .write = area_write, .opaque = a, .size = bytes };
 }
 
-static bool secret_take(struct block_graph *g, const char *id, char **data, size_t *len, struct error *err)
-{
-    *data = NULL;
-    *len = 0;
-    return !id || block_secret(g, id, data, len, err);
-}
-
-static void secret_drop(char *data, size_t len)
-{
-    if (data)
-        explicit_bzero(data, len);
-    g_free(data);
-}
-
 /* ---- opening */
 
 bool qcow2_crypt_open(struct qcow2 *q, struct json_object *opts, struct error *err)
@@ -76,11 +62,11 @@ bool qcow2_crypt_open(struct qcow2 *q, struct json_object *opts, struct error *e
     if (!id && !q->node->read_only && !q->node->graph->repairing)
         return error_set(err, ERR_GENERIC, "Parameter 'encrypt.key-secret' is required for cipher",
                          "--object secret,id=ID,file=PATH, then encrypt.key-secret=ID");
-    if (!secret_take(q->node->graph, id, &secret, &len, err))
+    if (!block_secret(q->node->graph, id, &secret, &len, err))
         return false;
     q->luks = luks_open(&io, secret, len, err);
     q->locked = !id;
-    secret_drop(secret, len);
+    block_secret_drop(secret, len);
     return q->luks != NULL;
 }
 
@@ -202,12 +188,12 @@ bool qcow2_crypt_create(struct block_graph *g, struct block_node *file, uint64_t
     size_t len;
 
     if (node_truncate(file, offset + bytes, err) ||     /* slots without a key are never written */
-        !secret_take(g, option_str(opts, "encrypt.key-secret", NULL), &secret, &len, err))
+        !block_secret(g, option_str(opts, "encrypt.key-secret", NULL), &secret, &len, err))
         return false;
     o = luks_options_of(opts);
     l = luks_create(&io, o, secret, len, err);
     json_object_put(o);
-    secret_drop(secret, len);
+    block_secret_drop(secret, len);
     if (!l)
         return false;
     luks_free(l);

@@ -188,10 +188,9 @@ static int transfer_job(void *arg)
 
 static bool secret_take(struct block_node *n, struct json_object *opts, const char *key, char **out, struct error *err)
 {
-    const char *id = option_str(opts, key, NULL);
     size_t len;
 
-    return !id || block_secret(n->graph, id, out, &len, err);
+    return block_secret(n->graph, option_str(opts, key, NULL), out, &len, err);
 }
 
 static bool url_take(struct block_node *n, struct json_object *opts, struct error *err)
