@@ -29,9 +29,8 @@ static bool cpu_init64(struct cpu *cpu, const char *model, struct error *err)
 static bool cpu_init32(struct cpu *cpu, const char *model, struct error *err)
 {
     struct arm_cpu *c = arm(cpu);
-    g_autofree char *spec = g_strdup_printf("%s,bti=off", model ? model : "max");
 
-    if (!arm_cpu_init(cpu, NULL, spec, err))
+    if (!arm_cpu_init(cpu, NULL, model ? model : "max", err))
         return false;
     arm_cpu_reset(cpu);
     for (unsigned el = 1; el < 4; el++) {
