@@ -4,12 +4,20 @@
  * to; nothing may crash, hang or grow without bound. Images of formats whose parts lie megabytes apart come in pieces (struct piece,
  * then its bytes), with checksums made right afterwards, so that what a mutation changed is looked at.
  *
- * Without libFuzzer it runs over the files that are its arguments: to see a finding again. */
+ * nbd: the input is what the server says, all of it before it is asked. (RHEA_FUZZ_SERVER, a socket: a real one, to be recorded.)
+ * vvfat: the input is what a guest writes to a floppy disk that is a folder, in pieces; nothing may appear beside the folder.
+ *
+ * Without libFuzzer it runs over the files that are its arguments: to see a finding again, and for test_corpus.py. */
+#include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <glib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "block/format/image.h"
 #include "block/graph.h"
@@ -133,40 +141,162 @@ static void image_write(int fd, const char *format, const uint8_t *data, size_t 
         abort();
 }
 
+/* ---- targets: what is opened, and what is done with it */
+
+static void put(struct json_object *o, const char *key, const char *value)
+{
+    json_object_object_add(o, key, json_object_new_string(value));
+}
+
+static struct json_object *options_of(const char *driver, bool read_only)
+{
+    struct json_object *o = json_object_new_object();
+
+    put(o, "driver", driver);
+    json_object_object_add(o, "read-only", json_object_new_boolean(read_only));
+    return o;
+}
+
+static void open_use(struct json_object *o, void (*fn)(void *arg))
+{
+    struct error err = ERROR_INIT;
+    struct block_node *n = node_open(graph, o, &err);
+
+    json_object_put(o);
+    if (n) {
+        block_run(graph, fn, n);
+        node_unref(n);
+    }
+    error_clear(&err);
+}
+
+static void run_image(const char *format, const uint8_t *data, size_t size)
+{
+    int fd = memfd_create("image", MFD_CLOEXEC);
+    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+    struct json_object *o = options_of(format, size & 1), *file = json_object_new_object();
+
+    if (fd < 0)
+        abort();
+    image_write(fd, format, data, size);
+    put(file, "driver", "file");
+    put(file, "filename", path);
+    put(file, "locking", "off");
+    json_object_object_add(o, "file", file);
+    open_use(o, use);
+    close(fd);
+}
+
+static void run_nbd(const char *format, const uint8_t *data, size_t size)
+{
+    const char *path = getenv("RHEA_FUZZ_SERVER");
+    struct json_object *o = options_of("nbd", size & 1), *server = json_object_new_object();
+    g_autofree char *number = NULL;
+    int fds[2], room = 1 << 20;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) || setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)))
+        abort();
+    if (send(fds[1], data, size, MSG_DONTWAIT) < 0)
+        size = 0;
+    shutdown(fds[1], SHUT_WR);
+    number = g_strdup_printf("%d", fds[0]);
+    put(server, "type", path ? "unix" : "fd");
+    put(server, path ? "path" : "str", path ?: number);
+    json_object_object_add(o, "server", server);
+    put(o, "export", "e");
+    open_use(o, use);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+/* ---- a folder that a guest writes to */
+
+static struct { const uint8_t *data; size_t size; } written;
+
+static void write_pieces(void *arg)
+{
+    struct block_node *n = arg;
+    struct piece p;
+
+    for (size_t at = 0; at + sizeof(p) <= written.size; at += p.bytes) {
+        uint64_t start;
+
+        memcpy(&p, written.data + at, sizeof(p));
+        at += sizeof(p);
+        start = (uint64_t)p.sector * 512;
+        p.bytes = MIN(p.bytes, written.size - at);
+        if (start < n->size && p.bytes)
+            node_pwrite(n, start, written.data + at, MIN(p.bytes, n->size - start));
+    }
+    node_flush(n);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    return remove(path);
+}
+
+static void put_file(int dir, const char *name, size_t bytes)
+{
+    static const char text[2048];
+    int fd = openat(dir, name, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0600);
+
+    if (fd < 0 || write(fd, text, bytes) != (ssize_t)bytes)
+        abort();
+    close(fd);
+}
+
+static void run_vvfat(const char *format, const uint8_t *data, size_t size)
+{
+    static char top[] = "/dev/shm/rhea-fuzz-XXXXXX";
+    static char *folder;
+    struct json_object *o = options_of("vvfat", false);
+    struct dirent *d;
+    DIR *dir;
+    int fd;
+
+    if (!folder)
+        folder = g_build_filename(mkdtemp(top), "folder", NULL);
+    if (mkdir(top, 0700), mkdir(folder, 0700) < 0)
+        abort();
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    put_file(fd, "A.TXT", 600);
+    if (mkdirat(fd, "D", 0700))
+        abort();
+    put_file(fd, "D/B.TXT", 1500);
+    close(fd);
+    put(o, "dir", folder);
+    json_object_object_add(o, "rw", json_object_new_boolean(true));
+    json_object_object_add(o, "floppy", json_object_new_boolean(true));
+    written.data = data;
+    written.size = size;
+    open_use(o, write_pieces);
+    dir = opendir(top);
+    while (dir && (d = readdir(dir)))
+        if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") && strcmp(d->d_name, "folder"))
+            abort();
+    closedir(dir);
+    nftw(top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static const struct { const char *name; void (*run)(const char *format, const uint8_t *data, size_t size); } others[] = {
+    { "nbd", run_nbd }, { "vvfat", run_vvfat },
+};
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *format = getenv("RHEA_FUZZ_FORMAT") ?: "qcow2";
-    struct error err = ERROR_INIT;
-    struct json_object *o, *file;
-    struct block_node *n;
-    g_autofree char *path = NULL;
-    int fd = memfd_create("image", MFD_CLOEXEC);
+    void (*run)(const char *format, const uint8_t *data, size_t size) = run_image;
 
     if (!graph) {
         loop = loop_new("fuzz");
         loop_enter(loop);
         graph = block_graph_new(NULL, loop);
     }
-    if (fd < 0)
-        abort();
-    image_write(fd, format, data, size);
-    path = g_strdup_printf("/proc/self/fd/%d", fd);
-    o = json_object_new_object();
-    file = json_object_new_object();
-    json_object_object_add(file, "driver", json_object_new_string("file"));
-    json_object_object_add(file, "filename", json_object_new_string(path));
-    json_object_object_add(file, "locking", json_object_new_string("off"));
-    json_object_object_add(o, "driver", json_object_new_string(format));
-    json_object_object_add(o, "read-only", json_object_new_boolean(size & 1));
-    json_object_object_add(o, "file", file);
-    n = node_open(graph, o, &err);
-    json_object_put(o);
-    if (n) {
-        block_run(graph, use, n);
-        node_unref(n);
-    }
-    error_clear(&err);
-    close(fd);
+    for (unsigned i = 0; i < G_N_ELEMENTS(others); i++)
+        if (!strcmp(others[i].name, format))
+            run = others[i].run;
+    run(format, data, size);
     return 0;
 }
 
@@ -177,8 +307,11 @@ int main(int argc, char **argv)
         g_autofree char *data = NULL;
         gsize len;
 
-        if (g_file_get_contents(argv[i], &data, &len, NULL))
-            LLVMFuzzerTestOneInput((uint8_t *)data, len);
+        printf("%s\n", argv[i]);                /* the last one said is the one that failed */
+        fflush(stdout);
+        if (!g_file_get_contents(argv[i], &data, &len, NULL))
+            return 1;
+        LLVMFuzzerTestOneInput((uint8_t *)data, len);
     }
     return 0;
 }

@@ -1,13 +1,20 @@
 #!/usr/bin/env python3
 """libFuzzer over the parsers of image formats (fuzz-image.c): each for --seconds, one after the other. Clang builds it in build-fuzz;
-the first inputs are small images of every kind, what was found to be new is kept in the corpus."""
+the first inputs are small images of every kind and what is in tests/fuzz/corpus; what was found to be new is kept in the corpus.
+--minimize puts into tests/fuzz/corpus what is left of it when nothing that reaches the same code is kept twice (test_corpus.py)."""
 import argparse
 import glob
+import io
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
+import tarfile
+import tempfile
+import threading
+import time
 
 top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(top, 'tests', 'block')]
@@ -28,8 +35,9 @@ IMAGES = {
     'vpc': [('', SMALL), ('subformat=fixed', SMALL[:1])],
     'parallels': [('cluster_size=64k', SMALL), ('', [])],
     'luks': [('key-secret=s,iter-time=10,cipher-alg=aes-256', [])],
-    'bochs': [], 'cloop': [], 'dmg': [],
+    'bochs': [], 'cloop': [], 'dmg': [], 'nbd': [], 'vvfat': [],
 }
+KEPT = os.path.join(top, 'tests', 'fuzz', 'corpus')
 IN_PIECES = {'vdi', 'vhdx', 'vpc', 'parallels'}
 
 
@@ -75,8 +83,98 @@ def images(kind, tools, folder):
                 yield f.read()
 
 
+def record(path, out):
+    """Passes bytes between a client and the server on the socket `path`; what the server said goes to out."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path + '-client')
+    listener.listen()
+
+    def copy(source, sink, keep):
+        for data in iter(lambda: source.recv(65536), b''):
+            keep.append(data)
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+    def serve():
+        client, up = listener.accept()[0], socket.socket(socket.AF_UNIX)
+        up.connect(path)
+        t = threading.Thread(target=copy, args=(client, up, []))
+        t.start()
+        copy(up, client, out)
+        t.join()
+    t = threading.Thread(target=serve, daemon=True)
+    t.start()
+    return t
+
+
+def servers(tools, folder):
+    """What servers say to the client of fuzz-image.c."""
+    image, path = os.path.join(folder, 'image'), os.path.join(folder, 's')
+    for server in (['rhea-nbd', '-t', '-x', 'e', '-f', 'raw', '-k', path, image], ['nbdkit', '-f', '-U', path, 'memory', '8k'],
+                   ['nbdkit', '-f', '-U', path, '--no-sr', 'memory', '8k'], ['nbdkit', '-f', '-o', '-U', path, 'memory', '8k']):
+        with open(image, 'wb') as f:
+            f.truncate(8 << 10)
+        with subprocess.Popen([os.path.join(tools, server[0]) if server[0] == 'rhea-nbd' else server[0], *server[1:]]) as p:
+            while not os.path.exists(path):
+                time.sleep(0.1)
+            for odd in (b'', b'x'):
+                out, given = [], os.path.join(folder, 'given')
+                t = record(path, out)
+                with open(given, 'wb') as f:
+                    f.write(odd)
+                subprocess.run([os.path.join(BUILD, 'tests/fuzz/fuzz-image'), given], check=True, stderr=subprocess.DEVNULL,
+                               env={**os.environ, 'RHEA_FUZZ_FORMAT': 'nbd', 'RHEA_FUZZ_SERVER': path + '-client'})
+                t.join(10)
+                os.unlink(path + '-client')
+                yield b''.join(out)
+            p.terminate()
+        if os.path.exists(path):
+            os.unlink(path)
+
+
+def floppies(tools, folder):
+    """What a guest writes to the folder of fuzz-image.c, a floppy disk."""
+    name, tree = os.path.join(folder, 'f'), os.path.join(folder, 'tree')
+    os.makedirs(os.path.join(tree, 'D'))
+    for path, size in (('A.TXT', 600), ('D/B.TXT', 1500)):
+        with open(os.path.join(tree, path), 'wb') as f:
+            f.truncate(size)
+    for tool in (['mcopy', '-i', name, '/etc/passwd', '::NEW.TXT'], ['mmd', '-i', name, '::E'], ['mdel', '-i', name, '::A.TXT'],
+                 ['mren', '-i', name, '::A.TXT', 'a longer name.txt'], ['mcopy', '-o', '-i', name, '/etc/passwd', '::D/B.TXT'],
+                 ['mdeltree', '-i', name, '::D'], ['mmove', '-i', name, '::A.TXT', '::D']):
+        run(os.path.join(tools, 'rhea-img'), 'convert', '-O', 'raw', 'fat:floppy:' + tree, name)
+        with open(name, 'rb') as f:
+            before = f.read()
+        run(*tool)
+        with open(name, 'rb') as f:
+            after = f.read()
+        out = b''
+        for at in range(0, len(before), 512):
+            if before[at:at + 512] != after[at:at + 512]:
+                out += struct.pack('<II', at // 512, 512) + after[at:at + 512]
+        yield out
+
+
+def kept(kind):
+    """Name and contents of each input in tests/fuzz/corpus."""
+    path = os.path.join(KEPT, kind + '.tar.xz')
+    if os.path.exists(path):
+        with tarfile.open(path) as t:
+            for member in t:
+                yield member.name, t.extractfile(member).read()
+
+
 def seed(kind, tools, corpus):
     os.makedirs(corpus, exist_ok=True)
+    for name, data in kept(kind):
+        with open(os.path.join(corpus, os.path.basename(name)), 'wb') as f:
+            f.write(data)
+    if kind in ('nbd', 'vvfat'):
+        with tempfile.TemporaryDirectory() as folder:
+            for i, data in enumerate({'nbd': servers, 'vvfat': floppies}[kind](tools, folder)):
+                with open(os.path.join(corpus, 'seed-%d' % i), 'wb') as f:
+                    f.write(data)
+        return
     for i, data in enumerate(images(kind, tools, corpus)):
         data = in_pieces(data) if kind in IN_PIECES else data
         for odd in (b'', b'x'):         # an odd size: read-only
@@ -101,12 +199,29 @@ def fuzz(kind, seconds, corpus, findings):
     return p.returncode
 
 
+def minimize(kind, corpus):
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([os.path.join(BUILD, 'tests/fuzz/fuzz-image'), '-merge=1', '-timeout=10', '-max_len=131072', folder, corpus], check=True,
+                       stderr=subprocess.DEVNULL, env={**os.environ, 'RHEA_FUZZ_FORMAT': kind, 'ASAN_OPTIONS': 'allocator_may_return_null=1'})
+        os.makedirs(KEPT, exist_ok=True)
+        path = os.path.join(KEPT, kind + '.tar.xz')
+        with tarfile.open(path, 'w:xz', preset=9) as t:
+            for i, name in enumerate(sorted(os.listdir(folder))):
+                with open(os.path.join(folder, name), 'rb') as f:
+                    data = f.read()
+                info = tarfile.TarInfo('%s-%d' % (kind, i))
+                info.size = len(data)
+                t.addfile(info, io.BytesIO(data))
+        print('%-10s %5d inputs, %d bytes' % (kind, len(os.listdir(folder)), os.path.getsize(path)), flush=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('format', nargs='*', help='default: all of ' + ' '.join(IMAGES))
     p.add_argument('--seconds', type=int, default=3600)
     p.add_argument('--tools', default=os.path.join(top, 'build', 'bin'))
     p.add_argument('--corpus', default=os.path.join(BUILD, 'corpus'))
+    p.add_argument('--minimize', action='store_true', help='no new inputs')
     p.add_argument('--findings', default=os.path.join(BUILD, 'findings'))
     args = p.parse_args()
     if not os.path.exists(BUILD):
@@ -116,9 +231,13 @@ def main():
     failed = 0
     for kind in args.format or IMAGES:
         corpus = os.path.join(args.corpus, kind)
+        if args.minimize:
+            minimize(kind, corpus)
+            continue
         seed(kind, args.tools, corpus)
         failed |= fuzz(kind, args.seconds, corpus, args.findings)
     sys.exit(1 if failed else 0)
 
 
-main()
+if __name__ == '__main__':
+    main()
