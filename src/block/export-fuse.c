@@ -38,7 +38,7 @@ struct fuse_export {
     struct fuse_session *session;
     struct loop_fd *watch;
     bool mounted, growable;
-    unsigned requests;
+    unsigned requests;                  /* under way, on e.loop */
     struct stat st;                     /* of the file below, and what chmod and chown changed of it */
 };
 
@@ -49,9 +49,15 @@ static struct fuse_export *export_of(fuse_req_t req)
     return api.req_userdata(req);
 }
 
+/* [co] */
 static uint64_t size_of(const struct fuse_export *x)
 {
-    return x->e.b->root ? x->e.b->root->size : 0;
+    uint64_t size;
+
+    export_enter(x->e.b);
+    size = x->e.b->root ? x->e.b->root->size : 0;
+    export_leave(x->e.b);
+    return size;
 }
 
 /* ---- size */
@@ -62,7 +68,8 @@ static void grow_run(void *arg)
 {
     struct grow *g = arg;
 
-    g->ret = node_truncate(g->x->e.b->root, g->size, NULL);
+    if (g->x->e.b->root)
+        g->ret = node_truncate(g->x->e.b->root, g->size, NULL);
 }
 
 /* Outside of any request, so that all of them can be drained first. */
@@ -82,9 +89,9 @@ static void grow_post(void *arg)
 
 static int resize(struct fuse_export *x, uint64_t size)
 {
-    struct grow g = { x, size, coroutine_self(), 0 };
+    struct grow g = { x, size, coroutine_self(), -ENOMEDIUM };
 
-    if (!x->e.b->root || size > INT64_MAX)
+    if (size > INT64_MAX)
         return -EFBIG;
     loop_post(x->e.graph->loop, grow_post, &g);
     coroutine_yield();
@@ -101,9 +108,14 @@ static void op_init(void *opaque, struct fuse_conn_info *conn)
 
 static void attributes(struct fuse_export *x, struct stat *st)
 {
-    struct block_node *n = x->e.b->root;
-    int64_t allocated = n && n->drv->allocated_size ? n->drv->allocated_size(n) : -1;
+    int64_t allocated = -1;
+    struct block_node *n;
 
+    export_enter(x->e.b);
+    n = x->e.b->root;
+    if (n && n->drv->allocated_size)
+        allocated = n->drv->allocated_size(n);
+    export_leave(x->e.b);
     *st = x->st;
     st->st_ino = FUSE_ROOT_ID;
     st->st_nlink = 1;
@@ -170,8 +182,10 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t bytes, off_t off, str
         api.reply_buf(req, NULL, 0);
         return;
     }
-    iov.iov_base = node_buffer(x->e.b->root, iov.iov_len);
     bytes = iov.iov_len;
+    export_enter(x->e.b);
+    iov.iov_base = x->e.b->root ? node_buffer(x->e.b->root, bytes) : NULL;
+    export_leave(x->e.b);
     ret = iov.iov_base ? export_preadv(x->e.b, off, &iov, 1) : -ENOMEM;
     if (ret)
         api.reply_err(req, -ret);
@@ -259,7 +273,7 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, stru
     }
     for (; off >= 0 && at < size; at += n) {
         export_enter(b);
-        ret = node_status_above(b->root, at, size - at, &n, &map, &file, &depth, true);
+        ret = !b->root ? -ENOMEDIUM : node_status_above(b->root, at, size - at, &n, &map, &file, &depth, true);
         export_leave(b);
         if (ret < 0) {
             api.reply_err(req, -ret);
@@ -285,8 +299,10 @@ static const struct fuse_lowlevel_ops operations = {
 
 struct message { struct fuse_export *x; struct fuse_buf buf; };
 
-static void fuse_unwatch(struct fuse_export *x)
+static void fuse_unwatch(void *arg)
 {
+    struct fuse_export *x = arg;
+
     if (x->watch)
         loop_fd_remove(x->watch);
     x->watch = NULL;
@@ -302,6 +318,14 @@ static void message_run(void *arg)
     g_free(m);
     if (x->requests-- == REQUESTS_MAX && x->watch)
         loop_fd_set(x->watch, LOOP_IN);
+    export_unref(&x->e);
+}
+
+static void fuse_over(void *arg)
+{
+    struct fuse_export *x = arg;
+
+    export_del(&x->e, true, NULL);
     export_unref(&x->e);
 }
 
@@ -324,7 +348,15 @@ static void fuse_readable(void *arg, unsigned events)
     if (ret == -EINTR || ret == -EAGAIN)
         return;
     fuse_unwatch(x);                    /* somebody unmounted it: the export is over */
-    export_del(&x->e, true, NULL);
+    export_ref(&x->e);
+    loop_post(x->e.graph->loop, fuse_over, x);
+}
+
+static void fuse_watch(void *arg)
+{
+    struct fuse_export *x = arg;
+
+    x->watch = loop_fd_add(x->e.loop, api.session_fd(x->session), LOOP_IN, fuse_readable, x);
 }
 
 /* ---- the export */
@@ -390,13 +422,14 @@ static bool fuse_export_start(struct block_export *e, struct json_object *opts, 
         (!strcmp(other, "on") || !mount_with(x, false, err)))
         return false;
     fcntl(api.session_fd(x->session), F_SETFL, O_NONBLOCK);
-    x->watch = loop_fd_add(e->graph->loop, api.session_fd(x->session), LOOP_IN, fuse_readable, x);
+    loop_call(e->loop, fuse_watch, x);
     return true;
 }
 
-static void fuse_export_shut(struct block_export *e)
+/* Where answers are sent: unmounting closes the descriptor that they go to. */
+static void fuse_end(void *arg)
 {
-    struct fuse_export *x = (struct fuse_export *)e;
+    struct fuse_export *x = arg;
 
     fuse_unwatch(x);
     if (!x->mounted)
@@ -404,6 +437,11 @@ static void fuse_export_shut(struct block_export *e)
     api.session_exit(x->session);
     api.session_unmount(x->session);
     x->mounted = false;
+}
+
+static void fuse_export_shut(struct block_export *e)
+{
+    loop_call(e->loop, fuse_end, e);
 }
 
 static void fuse_export_destroy(struct block_export *e)

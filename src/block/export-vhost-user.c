@@ -429,13 +429,26 @@ static bool set_backend_req_fd(struct vhost_connection *c)
 }
 
 /* The disk has another size: the front end reads the configuration anew. */
+struct change { struct vhost_user *x; struct block_info info; };
+
+static void change_here(void *arg)
+{
+    struct change *change = arg;
+    struct vhost_user *x = change->x;
+    struct head h = { BACKEND_CONFIG_CHANGE_MSG, VERSION, 0 };
+
+    x->info = change->info;
+    if (x->conn && x->conn->backend_fd >= 0)
+        send_all(x->conn->backend_fd, &h, NULL);
+}
+
 static void disk_changed(void *opaque)
 {
     struct vhost_user *x = opaque;
-    struct head h = { BACKEND_CONFIG_CHANGE_MSG, VERSION, 0 };
+    struct change change = { .x = x };
 
-    if (x->conn && x->conn->backend_fd >= 0)
-        send_all(x->conn->backend_fd, &h, NULL);
+    block_backend_info(x->e.b, &change.info);
+    loop_call(x->e.loop, change_here, &change);
 }
 
 /* Sizes: of the payload at least. Those that answer by themselves have no acknowledgement. */
@@ -518,12 +531,12 @@ static void connection_end(struct vhost_connection *c)
     x->writeback = x->e.b->writeback;
 }
 
+/* On the graph's loop again. */
 static void connection_free(void *arg)
 {
     struct vhost_connection *c = arg;
     struct vhost_user *x = c->x;
 
-    loop_fd_remove(c->watch);
     close(c->fd);
     if (c->backend_fd >= 0)
         close(c->backend_fd);
@@ -533,6 +546,14 @@ static void connection_free(void *arg)
     if (x->listen_watch)
         loop_fd_set(x->listen_watch, LOOP_IN);
     export_unref(&x->e);
+}
+
+static void connection_leave(void *arg)
+{
+    struct vhost_connection *c = arg;
+
+    loop_fd_remove(c->watch);
+    loop_post(c->x->e.graph->loop, connection_free, c);
 }
 
 static void connection_run(void *arg)
@@ -549,7 +570,15 @@ static void connection_run(void *arg)
     }
     c->closing = true;
     connection_end(c);
-    loop_post(c->x->e.graph->loop, connection_free, c);         /* outside of the coroutine that is woken by it */
+    loop_post(c->x->e.loop, connection_leave, c);       /* outside of the coroutine that is woken by it */
+}
+
+static void connection_enter(void *arg)
+{
+    struct vhost_connection *c = arg;
+
+    c->watch = loop_fd_add(c->x->e.loop, c->fd, 0, connection_readable, c);
+    coroutine_start(connection_run, c);
 }
 
 static void accept_next(void *arg, unsigned events)
@@ -565,9 +594,9 @@ static void accept_next(void *arg, unsigned events)
     c->x = x;
     c->fd = fd;
     c->backend_fd = -1;
-    c->watch = loop_fd_add(x->e.graph->loop, fd, 0, connection_readable, c);
+    block_backend_info(x->e.b, &x->info);
     export_ref(&x->e);
-    coroutine_start(connection_run, c);
+    loop_post(x->e.loop, connection_enter, c);
 }
 
 /* ---- the export */
@@ -619,6 +648,17 @@ static bool vhost_start(struct block_export *e, struct json_object *opts, struct
     return true;
 }
 
+static void end_here(void *arg)
+{
+    struct vhost_user *x = arg;
+
+    x->ending = true;
+    if (x->conn) {
+        x->conn->closing = true;
+        connection_wake(x->conn, READING);
+    }
+}
+
 static void vhost_shut(struct block_export *e)
 {
     struct vhost_user *x = (struct vhost_user *)e;
@@ -626,10 +666,7 @@ static void vhost_shut(struct block_export *e)
     if (x->listen_watch)
         loop_fd_remove(x->listen_watch);
     x->listen_watch = NULL;
-    if (x->conn) {
-        x->conn->closing = true;
-        connection_wake(x->conn, READING);
-    }
+    loop_call(e->loop, end_here, x);
 }
 
 static void vhost_destroy(struct block_export *e)

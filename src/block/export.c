@@ -69,8 +69,6 @@ static bool export_thread(struct block_export *e, struct json_object *opts, stru
     e->loop = e->graph->loop;
     if (!name)
         return true;
-    if (!e->type->threads)
-        return error_setf(err, ERR_GENERIC, "leave out iothread", "exports of type %s run in the main thread", e->type->name);
     if (!e->graph->vm)
         return error_setf(err, ERR_GENERIC, "-object iothread,id=ID", "there is no iothread '%s'", name);
     e->iothread = object_get(e->graph->vm, name, "iothread", err);
@@ -139,7 +137,7 @@ struct block_export *export_add(struct block_graph *g, struct json_object *opts,
 
 void export_ref(struct block_export *e)
 {
-    e->refs++;
+    atomic_fetch_add(&e->refs, 1);
 }
 
 static void export_gone(void *arg)
@@ -160,7 +158,7 @@ static void export_gone(void *arg)
 /* Freed from the loop: whoever gives up the last hold may be in the middle of something of it. */
 void export_unref(struct block_export *e)
 {
-    if (--e->refs == 0)
+    if (atomic_fetch_sub(&e->refs, 1) == 1)
         loop_post(e->graph->loop, export_gone, e);
 }
 

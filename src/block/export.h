@@ -1,8 +1,9 @@
 /* Exports: a node offered to others, over NBD, as a file (FUSE) or to a vhost-user client. Each is one descriptor.
- * All of it happens on the graph's loop, but for clients' requests of a type that can be in an iothread. */
+ * Exports come and go on the graph's loop; what clients ask for happens on the export's (its iothread's, if it has one). */
 #ifndef RHEA_BLOCK_EXPORT_H
 #define RHEA_BLOCK_EXPORT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <json-c/json.h>
 #include "block/backend.h"
@@ -17,7 +18,6 @@ struct export_type {
     /* Ends what its clients do; each hold that they have is given up, now or soon. */
     void (*shut)(struct block_export *e);
     void (*destroy)(struct block_export *e);    /* no hold is left; after start(), also if that failed */
-    bool threads;                       /* clients' requests run on e->loop, wherever that is */
 };
 
 struct block_export {
@@ -28,7 +28,7 @@ struct block_export {
     struct loop *loop;                  /* its, or the graph's */
     char *id;
     bool writable, shutting_down;
-    unsigned refs;                      /* the user's own, and one a client */
+    atomic_uint refs;                   /* the user's own, and one a client */
 };
 
 #define EXPORT_TYPE_(id)                                                                        \
@@ -46,6 +46,7 @@ bool export_del(struct block_export *e, bool hard, struct error *err);
 struct json_object *export_query(struct block_graph *g);
 /* fn for each export of the type (NULL: any); it may end it. */
 void exports_foreach(struct block_graph *g, const char *type, void (*fn)(struct block_export *e, void *arg), void *arg);
+/* On the export's loop, or the graph's. */
 void export_ref(struct block_export *e);
 void export_unref(struct block_export *e);
 /* Ends all, and waits. */

@@ -345,5 +345,5 @@ static void nbd_export_destroy(struct block_export *e)
 
 EXPORT_TYPE = {
     .name = "nbd", .options = nbd_options, .size = sizeof(struct nbd_export),
-    .threads = true, .start = nbd_export_start, .shut = nbd_export_shut, .destroy = nbd_export_destroy,
+    .start = nbd_export_start, .shut = nbd_export_shut, .destroy = nbd_export_destroy,
 };

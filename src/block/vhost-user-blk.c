@@ -33,21 +33,20 @@ uint64_t vhost_blk_features(const struct vhost_user *x)
 void vhost_blk_config(const struct vhost_user *x, uint8_t config[VHOST_CONFIG_MAX])
 {
     struct vblk_config *c = memset(config, 0, VHOST_CONFIG_MAX);
-    struct block_info info;
+    const struct block_info *info = &x->info;
 
-    block_backend_info(x->e.b, &info);
-    c->capacity = info.size / VBLK_SECTOR;
+    c->capacity = info->size / VBLK_SECTOR;
     c->seg_max = 126;
     c->blk_size = x->block_size;
-    c->physical_block_exp = __builtin_ctz(MAX(info.physical_block, x->block_size) / x->block_size);
+    c->physical_block_exp = __builtin_ctz(MAX(info->physical_block, x->block_size) / x->block_size);
     c->min_io_size = 1;
-    c->opt_io_size = info.opt_transfer / x->block_size;
+    c->opt_io_size = info->opt_transfer / x->block_size;
     c->writeback = x->writeback;
     c->num_queues = x->num_queues;
     c->max_discard_sectors = c->max_write_zeroes_sectors = SEGMENT_SECTORS;
     c->max_discard_seg = c->max_write_zeroes_seg = 1;
-    c->discard_sector_alignment = MAX(info.discard_align, x->block_size) / VBLK_SECTOR;
-    c->write_zeroes_may_unmap = info.can_discard;
+    c->discard_sector_alignment = MAX(info->discard_align, x->block_size) / VBLK_SECTOR;
+    c->write_zeroes_may_unmap = info->can_discard;
 }
 
 void vhost_blk_set_config(struct vhost_user *x, uint32_t off, const uint8_t *data, uint32_t bytes)
@@ -88,10 +87,9 @@ static unsigned write_flags(const struct request *r)
 
 static bool in_range(const struct request *r, uint64_t off, uint64_t bytes)
 {
-    struct block_info info;
+    uint64_t size = r->x->info.size;
 
-    block_backend_info(r->x->e.b, &info);
-    return off % r->x->block_size == 0 && bytes % r->x->block_size == 0 && off <= info.size && bytes <= info.size - off;
+    return off % r->x->block_size == 0 && bytes % r->x->block_size == 0 && off <= size && bytes <= size - off;
 }
 
 static void start_data(struct request *r)

@@ -20,11 +20,13 @@ struct vhost_mapping {
 /* ---- files that shrink
  *
  * The front end may cut its file off under us: the access then raises SIGBUS, and the process would end. Signals are the
- * process's, so this table is, too. A slot is free when its length is 0; the handler only reads. */
+ * process's, so this table is, too. A slot is free when its length is 0; the handler only reads. Exports in several threads take
+ * slots: under a lock. */
 
 enum { GUARDS = 1024 };
 static struct { _Atomic uintptr_t base; _Atomic size_t length; } guards[GUARDS];
 static struct sigaction before;
+static GMutex guards_lock;
 
 /* Zeroes in place of all of it; async-signal-safe calls only. */
 static void on_sigbus(int sig, siginfo_t *si, void *context)
@@ -44,6 +46,7 @@ static void on_sigbus(int sig, siginfo_t *si, void *context)
 
 static int guard_add(void *base, size_t length)
 {
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&guards_lock);
     static bool installed;
     struct sigaction sa = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER };
 

@@ -51,7 +51,7 @@ void vhost_ring_set_kick(struct vhost_ring *r, int fd)
 {
     if (r->watch)
         loop_fd_remove(r->watch);
-    r->watch = fd >= 0 ? loop_fd_add(r->x->e.graph->loop, fd, LOOP_IN, ring_kicked, r) : NULL;
+    r->watch = fd >= 0 ? loop_fd_add(r->x->e.loop, fd, LOOP_IN, ring_kicked, r) : NULL;
     fd_replace(&r->kick, fd);
 }
 
@@ -244,7 +244,7 @@ static bool pop(struct vhost_ring *r, struct vhost_buf **out)
 
 static bool running(const struct vhost_ring *r)
 {
-    return r->desc && r->enabled && !r->broken && !r->x->e.shutting_down;
+    return r->desc && r->enabled && !r->broken && !r->x->ending;
 }
 
 /* The driver's next kick is wanted once all that is there has been seen (2.7.10). */
@@ -291,7 +291,7 @@ void vhost_ring_run(struct vhost_ring *r)
     }
     if (!left && !r->posted) {                  /* others on this loop first */
         r->posted = true;
-        loop_post(r->x->e.graph->loop, run_posted, r);
+        loop_post(r->x->e.loop, run_posted, r);
     }
 }
 
@@ -335,6 +335,6 @@ void vhost_ring_push(struct vhost_buf *b, uint32_t written)
     buf_free(b);
     if (!r->notify_posted) {
         r->notify_posted = true;
-        loop_post(r->x->e.graph->loop, notify_posted, r);
+        loop_post(r->x->e.loop, notify_posted, r);
     }
 }

@@ -11,7 +11,8 @@
  * the connection.
  *
  * Invariants: (1) a request holds the table of memory that its buffers lie in, so no table goes while one is in flight;
- * (2) a connection ends when no request of it is in flight; (3) all happens on the graph's loop. */
+ * (2) a connection ends when no request of it is in flight; (3) front ends come and go on the graph's loop, all that one asks for
+ * happens on the export's (e.loop); the graph's loop only waits for that one, never the reverse. */
 #ifndef RHEA_BLOCK_VHOST_USER_H
 #define RHEA_BLOCK_VHOST_USER_H
 
@@ -91,6 +92,8 @@ enum { VHOST_CONFIG_MAX = 256, VHOST_QUEUES_MAX = 64 };
 struct vhost_connection;
 struct vhost_user {
     struct block_export e;
+    struct block_info info;     /* of the disk, when it last changed */
+    bool ending;
     uint32_t block_size;
     unsigned num_queues;
     bool writeback;             /* writes need no flush of their own */

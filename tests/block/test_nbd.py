@@ -530,13 +530,14 @@ def test_exports_in_an_iothread():
     run(IMG, 'check', '-q', 'over7')
 
 
-def test_fuse_export():
+def fuse_export(*threads):
     """A qcow2 image as a raw file: read, written, grown, with holes, and gone when it is unmounted."""
     noise('in.raw', 4 * MiB, 17)
     run('qemu-img', 'convert', '-O', 'qcow2', 'in.raw', 'd.qcow2')
     open('m', 'w').close()
-    with storage_daemon('--blockdev', 'driver=qcow2,node-name=d,discard=unmap,file.driver=file,file.filename=d.qcow2,file.discard=unmap',
-                        '--export', 'fuse,id=e,node-name=d,mountpoint=m,writable=on,growable=on') as s:
+    with storage_daemon('--object', 'iothread,id=t',
+                        '--blockdev', 'driver=qcow2,node-name=d,discard=unmap,file.driver=file,file.filename=d.qcow2,file.discard=unmap',
+                        '--export', ','.join(('fuse,id=e,node-name=d,mountpoint=m,writable=on,growable=on', *threads))) as s:
         # another process: the file is this test's to wait for
         run('cmp', 'm', 'in.raw')
         run('dd', 'if=in.raw', 'of=m', 'bs=64k', 'seek=96', 'conv=notrunc,fsync', 'status=none')
@@ -551,6 +552,39 @@ def test_fuse_export():
     run('qemu-img', 'convert', '-O', 'raw', 'd.qcow2', 'out.raw')
     data, was = open('out.raw', 'rb').read(), open('in.raw', 'rb').read()
     assert data == bytes(MiB) + was[MiB:] + bytes(2 * MiB) + was + bytes(2 * MiB)
+
+
+def test_fuse_export():
+    fuse_export()
+
+
+def test_fuse_export_in_an_iothread():
+    fuse_export('iothread=t')
+
+
+def test_fuse_export_while_the_graph_changes():
+    """The file is written and read back by many, in a thread of the export's own, while snapshots are made of the disk; then it is
+    unmounted beneath the export, and that goes."""
+    for i in range(8):
+        run('qemu-img', 'create', '-q', '-f', 'qcow2', *(['-b', 'over%d' % (i - 1), '-F', 'qcow2'] if i else []), 'over%d' % i, '8M')
+    open('m', 'w').close()
+    with storage_daemon('--object', 'iothread,id=t', '--blockdev', 'driver=qcow2,node-name=o0,file.driver=file,file.filename=over0',
+                        '--export', 'fuse,id=e,node-name=o0,mountpoint=m,writable=on,iothread=t') as s:
+        fio = subprocess.Popen(['fio', '--name=x', '--ioengine=psync', '--filename=m', '--rw=randrw', '--bs=4k', '--size=2M', '--io_size=12M',
+                                '--numjobs=4', '--offset_increment=2M', '--verify=crc32c', '--verify_fatal=1', '--allow_file_create=0', '--minimal'],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for i in range(1, 8):
+            daemon_command(s, 'blockdev-add', **{'driver': 'qcow2', 'node-name': 'o%d' % i, 'backing': None,
+                                                 'file': {'driver': 'file', 'filename': 'over%d' % i}})
+            assert daemon_command(s, 'blockdev-snapshot', node='o%d' % (i - 1), overlay='o%d' % i) == {}
+        err = fio.communicate(timeout=300)[1]
+        assert fio.returncode == 0, err
+        run('qemu-img', 'convert', '-f', 'raw', '-O', 'raw', 'm', 'out.raw')
+        run('fusermount3', '-uz', 'm')
+        assert cases.until(lambda: daemon_command(s, 'query-block-exports') == [])
+        assert daemon_command(s, 'object-del', id='t') == {}
+    run('qemu-img', 'compare', 'out.raw', 'over7')
+    run(IMG, 'check', '-q', 'over7')
 
 
 def test_fuse_export_holds_a_file_system():

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A disk that is written without a pause while snapshots are made of it and merged again, and mirrors and backups come and go: what
-it holds is right at the end, and nothing has leaked: memory, files, clusters. SOAK=1: an hour with a snapshot every second, or as
+it holds is right at the end, and nothing has leaked: memory, files, clusters. SOAK=1: an hour, a snapshot every second, or as
 many seconds as SOAK says when that is more than 1."""
 import os
 import random
@@ -128,27 +128,27 @@ def resident(pid):
         return next(int(line.split()[1]) for line in f if line.startswith('RssAnon'))
 
 
-def test_snapshots_under_load():
+def snapshots_under_load(seconds, *rhea, **export):
     subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', 's0', str(SIZE)], check=True)
-    with Rhea() as r:
+    with Rhea(*rhea) as r:
         j = Jobs(r.connect())
         j.run('blockdev-add', {'driver': 'qcow2', 'node-name': 's0', 'discard': 'unmap', 'file': {'driver': 'file', 'filename': os.path.abspath('s0')}})
         j.run('block-export-add', {'type': 'vhost-user-blk', 'id': 'e', 'node-name': 's0', 'writable': True,
-                                   'addr': {'type': 'unix', 'path': os.path.abspath('v')}})
+                                   'addr': {'type': 'unix', 'path': os.path.abspath('v')}, **export})
         w, d, pid = Writer('v'), Disk(j), r.process.pid
         w.start()
         start, rounds, seen = time.monotonic(), 0, []
-        while rounds < ROUNDS or w.turn < 100 or time.monotonic() - start < SECONDS:
+        while rounds < ROUNDS or w.turn < 100 or time.monotonic() - start < seconds:
             for _ in range(5):
                 d.snapshot()
-                time.sleep(1 if SECONDS else 0.1)
+                time.sleep(1 if seconds else 0.1)
                 assert not w.error, w.error
             d.merge()
             d.copies()
             j.forget()
             rounds += 1
             seen.append((files(pid), resident(pid)))
-            if SECONDS and rounds % 10 == 0:
+            if seconds and rounds % 10 == 0:
                 print('%d s, %d rounds, %d writes: %d files, %d KiB' % (time.monotonic() - start, rounds, w.turn, *seen[-1]), flush=True)
         w.stop = True
         w.join(120)
@@ -164,6 +164,14 @@ def test_snapshots_under_load():
         assert r.wait(120) == 0
     for path in ('s0', d.path(d.n)):
         subprocess.run(['qemu-img', 'check', '-q', path], check=True)       # leaks are errors
+
+
+def test_snapshots_under_load():
+    snapshots_under_load(SECONDS / 2)
+
+
+def test_snapshots_under_load_in_an_iothread():
+    snapshots_under_load(SECONDS / 2, '-object', 'iothread,id=t', iothread='t')
 
 
 if __name__ == '__main__':

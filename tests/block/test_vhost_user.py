@@ -176,13 +176,16 @@ class FrontEnd:
         assert select.select([self.err[q]], [], [], 120)[0], 'the ring was not refused'
 
 
+thread = []                     # of the exports: options
+
+
 @contextlib.contextmanager
 def export(*more, size=4 * MiB, writable=True):
     if not os.path.exists('disk.raw'):
         noise('disk.raw', size, 5)
-    with storage_daemon('--blockdev', 'driver=file,node-name=f,filename=disk.raw,discard=unmap', '--blockdev', 'driver=raw,node-name=d,file=f',
+    with storage_daemon('--object', 'iothread,id=t', '--blockdev', 'driver=file,node-name=f,filename=disk.raw,discard=unmap', '--blockdev', 'driver=raw,node-name=d,file=f',
                         '--export', 'type=vhost-user-blk,id=e,node-name=d,addr.type=unix,addr.path=v%s%s' %
-                        (',writable=on' if writable else '', ''.join(',' + m for m in more))) as s:
+                        (',writable=on' if writable else '', ''.join(',' + m for m in (*more, *thread)))) as s:
         yield s
     assert not os.path.exists('v')
 
@@ -445,5 +448,15 @@ def test_qemu_boots_debian():
         run('qemu-img', 'check', '-q', image)
 
 
+def in_an_iothread(fn):
+    thread.append('iothread=t')
+    try:
+        fn()
+    finally:
+        thread.clear()
+
+
 if __name__ == '__main__':
-    cases.run(cases.named({k: v for k, v in globals().items() if getattr(v, '__module__', None) == '__main__'}), 'rhea-vhost-')
+    named = cases.named({k: v for k, v in globals().items() if getattr(v, '__module__', None) == '__main__'})
+    cases.run(named + [(name + '_in_an_iothread', lambda fn=fn: in_an_iothread(fn)) for name, fn in named if fn != test_qemu_boots_debian],
+              'rhea-vhost-')
