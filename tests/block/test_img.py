@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import time
@@ -397,6 +398,28 @@ def dirty(image, name):
 def bitmaps(image, tool=qemu):
     return {b['name']: (b['granularity'], tuple(b['flags'])) for b in
             json.loads(tool('info', '--output=json', image).stdout)['format-specific']['data'].get('bitmaps', [])}
+
+
+def test_check_is_bounded():
+    """An L1 table of a million entries that name one L2 table; a file of more clusters than can be counted."""
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', 'loop', '512T')
+    run('qemu-io', '-c', 'write -q 0 64k', 'loop')
+    with open('loop', 'r+b') as f:
+        header = f.read(104)
+        entries, at = struct.unpack_from('>I', header, 36)[0], struct.unpack_from('>Q', header, 40)[0]
+        assert entries == 1 << 20
+        f.seek(at)
+        entry = f.read(8)
+        f.seek(at)
+        f.write(entry * entries)
+    for more in ([], ['-r', 'all']):
+        p = run(IMG, 'check', *more, 'loop', ok=(1,))
+        assert 'again and again' in p.stderr, p.stderr
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', 'cluster_size=512', 'wide', '1M')
+    with open('wide', 'r+b') as f:
+        f.truncate(600 << 30)
+    p = run(IMG, 'check', 'wide', ok=(1,))
+    assert 'more clusters than can be counted' in p.stderr, p.stderr
 
 
 def test_bitmaps():

@@ -6,6 +6,10 @@
 #include <string.h>
 #include "block/format/qcow2.h"
 
+/* Bounds of what an image can make us do. Counts take 4 bytes a cluster: 4 GiB are 64 TiB of file in clusters of 64 KiB. Each L2
+ * table of an L1 table has a place of its own in the file; a few may be named twice by mistake. */
+enum { CENSUS_MAX_CLUSTERS = 1 << 30, TABLES_TWICE = 64 };
+
 struct census {
     struct qcow2 *q;
     struct block_check *out;
@@ -14,6 +18,15 @@ struct census {
     uint64_t last_host;         /* of the data cluster before, for fragmentation */
     bool rebuild;               /* the refcount blocks overlap something, or lie outside */
 };
+
+static int census_begin(struct census *c)
+{
+    c->clusters = clusters_of(c->q, c->q->file->size);
+    if (c->clusters > CENSUS_MAX_CLUSTERS)
+        return -EFBIG;
+    c->count = g_try_new0(uint32_t, MAX(c->clusters, 1));
+    return c->count ? 0 : -ENOMEM;
+}
 
 /* References a range of the file; false: it lies outside. */
 static bool census_add(void *arg, uint64_t offset, uint64_t bytes)
@@ -90,6 +103,7 @@ static int census_l1(struct census *c, const uint64_t *l1, uint32_t entries, uin
 {
     struct qcow2 *q = c->q;
     void *l2 = node_buffer(q->file, q->cluster_size);
+    uint64_t tables = 0;
     int ret = l2 ? 0 : -ENOMEM;
 
     census_add(c, offset, entries * 8ull);
@@ -101,6 +115,10 @@ static int census_l1(struct census *c, const uint64_t *l1, uint32_t entries, uin
         if ((table & (q->cluster_size - 1)) || table + q->cluster_size > c->clusters << q->cluster_bits) {
             c->out->errors++;
             continue;
+        }
+        if (++tables > c->clusters + TABLES_TWICE) {
+            ret = -ELOOP;
+            break;
         }
         census_add(c, table, q->cluster_size);
         ret = node_pread(q->file, table, l2, q->cluster_size);
@@ -342,13 +360,12 @@ int qcow2_refcounts_rebuild(struct qcow2 *q, unsigned order)
 
     for (int i = 0; i < 2 && !ret; i++)         /* what is freed, and its counts */
         ret = qcow2_flush_cache(q->node);
-    c.clusters = clusters_of(q, q->file->size);
-    c.count = g_try_new0(uint32_t, MAX(c.clusters, 1));
-    if (!c.count)
-        return -ENOMEM;
+    if (!ret)
+        ret = census_begin(&c);
     if (!ret)
         ret = census_data(&c);
-    census_add(&c, 0, q->cluster_size);
+    if (!ret)
+        census_add(&c, 0, q->cluster_size);
     if (!ret && out.errors)
         ret = -EIO;             /* mend it first */
     if (!ret)
@@ -382,11 +399,9 @@ static int pass(struct qcow2 *q, unsigned repair, struct block_check *out, uint6
 
     *wrong = 0;
     *out = (struct block_check){ .total_clusters = clusters_of(q, q->node->size) };
-    c.clusters = clusters_of(q, q->file->size);
-    c.count = g_try_new0(uint32_t, MAX(c.clusters, 1));
-    if (!c.count)
-        return -ENOMEM;
-    ret = census_take(&c);
+    ret = census_begin(&c);
+    if (!ret)
+        ret = census_take(&c);
     co_mutex_lock(&q->lock);
     if (!ret)
         ret = check_copied(&c, wrong);
@@ -462,6 +477,8 @@ bool qcow2_check(struct block_node *n, unsigned repair, struct block_check *out,
     ret = check_exclusive(q, repair, out);
     qcow2_exclusive_end(q);
     if (ret)
-        return error_set_errno(err, -ret, NULL, "'%s' cannot be checked", n->filename);
+        return error_set_errno(err, -ret, ret == -EFBIG ? "its file has more clusters than can be counted: copy it with rhea-img convert"
+                               : ret == -ELOOP ? "its L1 table names the same L2 tables again and again" : NULL,
+                               "'%s' cannot be checked", n->filename);
     return true;
 }
