@@ -1,6 +1,7 @@
 /* The monitor for people: disks, their snapshots and jobs, where it is more than a QMP command in words. */
+#include <stdlib.h>
 #include <string.h>
-#include "block/backend.h"
+#include "block/io-command.h"
 #include "control/hmp.h"
 #include "rhea/base/options.h"
 #include "rhea/block/job.h"
@@ -130,7 +131,38 @@ void hmp_info_block_jobs(struct hmp *h, json *args)
     json_object_put(list);
 }
 
+/* On the disk as its device sees it, whatever the guest does to it meanwhile. */
+static void hmp_qemu_io(struct hmp *h, json *args)
+{
+    struct block_graph *g = block_graph_of(h->vm);
+    const char *name = option_str(args, "device", "");
+    struct error err = ERROR_INIT;
+    struct block_backend *device = flag(args, "qdev") ? backend_lookup(g, NULL, name, &err) : NULL, *b;
+    struct block_node *n = device ? device->root : flag(args, "qdev") ? NULL : block_lookup(g, name, &err);
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out;
+
+    if (!n) {
+        if (!err.msg)
+            error_setf(&err, ERR_GENERIC, "info block tells what there is", "Device '%s' has no medium", name);
+        hmp_error(h, &err);
+        return;
+    }
+    out = open_memstream(&text, &len);
+    if (!out)
+        return;
+    b = backend_new(g, "", n);
+    block_io_backend(b, option_str(args, "command", ""), out);
+    backend_free(b);
+    fclose(out);
+    hmp_printf(h, "%s", text);
+    free(text);
+}
+
 const struct hmp_command hmp_block_commands[] = {
+    { "qemu-io", "qdev:-d device:s command:s", "[-d] DEVICE \"COMMAND\"",
+      "a command of rhea-io on a disk in use, by the name of its drive or node, or (-d) of its device", hmp_qemu_io },
     { "snapshot_blkdev", "reuse:-n device:s file:F? format:s?", "[-n] DEVICE [FILE] [FORMAT]",
       "let the disk go on in a new image over the old one; -n: in an image that is there", hmp_snapshot_blkdev },
     { "snapshot_delete_blkdev_internal", "device:s name:s id:s?", "DEVICE NAME [ID]", "delete an internal snapshot of a disk", hmp_snapshot_delete },

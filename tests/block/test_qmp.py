@@ -136,4 +136,27 @@ def test_latency_histograms():
         assert not [k for k in stats() if 'histogram' in k]
 
 
+def test_monitor_qemu_io():
+    with tempfile.TemporaryDirectory() as d:
+        path = image(d)
+        with Rhea('-drive', 'if=none,id=d0,file=%s' % path, '-device', 'virtio-blk-pci,drive=d0,id=dev',
+                  machine='pc') as r, r.connect() as s:
+            def io(text):
+                return s.run('human-monitor-command', {'command-line': 'qemu-io ' + text})
+
+            assert 'wrote 65536/65536' in io('d0 "write -P 5 64k 64k"')
+            assert 'read 65536/65536' in io('-d /machine/peripheral/dev/virtio-backend "read -P 5 64k 64k"')
+            assert 'Pattern verification failed' in io('d0 "read -P 6 64k 64k"')
+            text = io('d0 "aio_read -v 65536 16"')          # it has ended when the command has
+            assert '00010000:  05 05' in text, text
+            assert '16 MiB' in io('d0 length') and '64 KiB (0x10000) bytes     allocated at offset 64 KiB' in io('d0 map')
+            assert 'block_resize' in io('d0 "truncate 1M"') and '16 MiB' in io('d0 length')
+            assert 'beyond' in io('d0 "alloc 1G"') and 'failed' in io('d0 "write 17M 64k"')
+            assert 'not found' in io('d0 "open %s"' % path) and 'nowhere' in io('nowhere length') and 'not found' in io('-d nowhere length')
+            s.run('blockdev-snapshot-sync', {'device': 'd0', 'snapshot-file': os.path.join(d, 'over')})
+            assert 'wrote' in io('d0 "write -P 7 0 512"') and 'read 512/512' in io('d0 "read -P 7 0 512"')
+            assert 'not allocated at offset 64 KiB' in io('d0 map')
+        subprocess.run([program('rhea-io'), '-r', '-c', 'read -P 5 64k 64k', '-c', 'read -P 0 0 512', path], check=True, stdout=subprocess.DEVNULL)
+
+
 main(globals())
