@@ -4,7 +4,7 @@ written while it runs, memory order. runtimes/ has a program for each runtime; G
 compiler, the others run from Debian's packages, arm64's. Under SOAK=1 ten times each (ROUNDS=N: N times), with all of the JVM's
 collectors, on all guests, and Go's own tests of what leans on the kernel.
 
-usage: test_runtimes.py BUILD-FOLDER [PART...]"""
+usage: test_runtimes.py BUILD-FOLDER [PART|GUEST...]; a part is exact, go, gostd, packages or a runtime of the packages: java, node"""
 import os
 import subprocess
 import sys
@@ -17,7 +17,6 @@ from cases import finish, report            # noqa: E402
 
 top = os.path.dirname(os.path.dirname(here))
 build = os.path.abspath(sys.argv[1])
-only = sys.argv[2:]
 soak = bool(os.environ.get("SOAK"))
 rounds = int(os.environ.get("ROUNDS", 10 if soak else 1))
 work = tempfile.TemporaryDirectory(prefix="rhea-runtimes-")
@@ -30,6 +29,8 @@ GUESTS = {
     "arm": ("arm-linux-gnueabihf-gcc", "arm", "armhf"),
     "riscv64": ("riscv64-linux-gnu-gcc", "riscv64", "riscv64"),
 }
+guests = [g for g in sys.argv[2:] if g in GUESTS] or list(GUESTS)
+only = [a for a in sys.argv[2:] if a not in GUESTS]
 # runtime: program in the packages, arguments, what it prints
 RUNTIMES = {
     "node": ("usr/bin/node", ["stress.js"]),
@@ -68,7 +69,8 @@ def expect(name, argv, line):
 
 
 def test_exact():
-    for guest, (compiler, _, _) in GUESTS.items():
+    for guest in guests:
+        compiler = GUESTS[guest][0]
         program = os.path.join(work.name, "exact-" + guest)
         r = run([compiler, "-O1", "-static", "-pthread", "-o", program, os.path.join(here, "exact.c")])
         report(f"exact.c for {guest}", r.returncode == 0, r.stdout)
@@ -79,7 +81,8 @@ def test_exact():
 
 def test_go():
     cache = {"GOCACHE": os.path.join(work.name, "go-cache"), "CGO_ENABLED": "0", "GOFLAGS": "-p=2"}
-    for guest, (_, name, _) in GUESTS.items():
+    for guest in guests:
+        name = GUESTS[guest][1]
         if guest not in ("x86_64", "aarch64") and not soak:
             continue                    # each takes the host's compiler half a minute
         program = os.path.join(work.name, "go-" + guest)
@@ -100,7 +103,8 @@ GO_NOT = ("TestGdb", "TestNohup", "TestDetectNohup", "TestAtomicAlignment")
 def test_gostd():
     source = os.path.join(run(["go", "env", "GOROOT"]).stdout.strip(), "src")
     env = {"GOCACHE": os.path.join(work.name, "go-cache"), "CGO_ENABLED": "0", "GOFLAGS": "-p=2"}
-    for guest, (_, name, _) in GUESTS.items():
+    for guest in guests:
+        name = GUESTS[guest][1]
         for package in GO_TESTS if soak or "gostd" in only else []:
             program = os.path.join(work.name, "go-tests")
             r = run(["go", "test", "-c", "-o", program, package], env={**env, "GOARCH": name})
@@ -135,10 +139,10 @@ def runtime(guest, root, name):
 
 
 def test_packages():
-    for guest, (_, _, arch) in GUESTS.items():
-        if not arch or (guest != "aarch64" and not soak):
+    for guest in guests:
+        if guest != "aarch64" and not soak:
             continue
-        root = packages(arch)
+        root = packages(GUESTS[guest][2])
         for name in RUNTIMES:
             if not only or name in only or "packages" in only:
                 runtime(guest, root, name)
