@@ -1,5 +1,6 @@
 /* GDB's remote protocol: packets, stop replies, registers, memory, breakpoints, resuming. "Debugging with GDB", appendix
  * "Remote Serial Protocol". The client is not trusted: lengths are bounded, numbers parsed strictly. */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include "gdb_internal.h"
@@ -189,6 +190,18 @@ void gdb_stopped(struct gdb *g, const struct gdb_stop *why)
     send_stop(g);
 }
 
+void gdb_died(struct gdb *g, int pid, bool asked)
+{
+    struct gdb_stop own = g->last;
+
+    g->last = (struct gdb_stop){ .kind = GDB_STOP_KILLED, .pid = pid, .signal = SIGKILL };
+    if (asked)
+        gdb_reply_error(g, E_THREAD);
+    else
+        send_stop(g);
+    g->last = own;
+}
+
 /* ---- threads */
 
 int gdb_current_thread(struct gdb *g)
@@ -234,11 +247,23 @@ static void set_thread(struct gdb *g, const char *p)
     gdb_reply_text(g, "OK");
 }
 
+static bool is_other(struct gdb *g, int pid, int tid)
+{
+    g_autofree int *pids = g_new(int, GDB_THREADS_MAX), *tids = g_new(int, GDB_THREADS_MAX);
+    unsigned n = g->target->others ? g->target->others(g->opaque, pids, tids, GDB_THREADS_MAX) : 0;
+
+    while (n-- > 0)
+        if (pids[n] == pid && tids[n] == tid)
+            return true;
+    return false;
+}
+
 static void thread_alive(struct gdb *g, const char *p)
 {
     int pid, tid;
 
-    if (gdb_parse_thread(&p, &pid, &tid) && tid > 0 && ((g->child && pid == g->child) || g->target->cpu(g->opaque, tid)))
+    if (gdb_parse_thread(&p, &pid, &tid) && tid > 0
+        && ((g->child && pid == g->child) || is_other(g, pid, tid) || g->target->cpu(g->opaque, tid)))
         gdb_reply_text(g, "OK");
     else
         gdb_reply_error(g, E_THREAD);
@@ -408,7 +433,7 @@ static void set_breakpoint(struct gdb *g, const char *p, bool set)
     if (*p++ != ',' || !parse_range(&p, &va, &kind) || kind > UINT16_MAX)
         gdb_reply_error(g, E_PARSE);
     else if (g->on_child)
-        gdb_reply_text(g, set ? "" : "OK");
+        gdb_reply_text(g, "OK");
     else
         reply_result(g, g->target->breakpoint(g->opaque, type, va, (unsigned)kind, set), E_MEMORY);
 }
@@ -418,9 +443,6 @@ static void set_breakpoint(struct gdb *g, const char *p, bool set)
 static void resume(struct gdb *g, const struct gdb_action *a, unsigned n)
 {
     g->running = true;
-    if (g->child)                       /* the client knows of it, and leaves it be */
-        g->target->fork_end(g->opaque, false);
-    g->child = 0;
     g->target->resume(g->opaque, a, n);
 }
 
@@ -480,18 +502,20 @@ static bool parse_action(const char **p, struct gdb_action *a)
 static void resume_threads(struct gdb *g, const char *p)
 {
     struct gdb_action a[GDB_ACTIONS_MAX];
-    unsigned n = 0;
+    unsigned n = 0, ours = 0;
 
     while (*p) {
-        if (*p++ != ';' || n == GDB_ACTIONS_MAX || !parse_action(&p, &a[n++])) {
+        if (*p++ != ';' || n == GDB_ACTIONS_MAX || !parse_action(&p, &a[n])) {
             gdb_reply_error(g, E_PARSE);
             return;
         }
+        ours += a[n].pid <= 0 || a[n].pid == g->target->pid(g->opaque);
+        n++;
     }
-    if (n)
+    if (ours)
         resume(g, a, n);
     else
-        gdb_reply_error(g, E_PARSE);
+        gdb_reply_error(g, n ? E_THREAD : E_PARSE);
 }
 
 /* D [;pid] */
@@ -503,7 +527,7 @@ static void detach(struct gdb *g, const char *p)
         gdb_reply_error(g, E_PARSE);
         return;
     }
-    if (g->child && pid && (int)pid != g->child && (int)pid != g->target->pid(g->opaque)) {
+    if (pid && (int)pid != g->child && (int)pid != g->target->pid(g->opaque)) {
         gdb_reply_error(g, E_PARSE);
         return;
     }
@@ -513,7 +537,7 @@ static void detach(struct gdb *g, const char *p)
 
         g->child = 0;
         g->on_child = false;
-        g->target->fork_end(g->opaque, follow);
+        g->target->fork_end(g->opaque, follow ? GDB_FORK_FOLLOWED : GDB_FORK_RUNS);
         return;
     }
     g->target->detach(g->opaque, pid ? (int)pid : -1);
@@ -527,12 +551,50 @@ static void packet_v(struct gdb *g, const char *p, size_t n)
         resume_threads(g, p + 5);
     } else if (g_str_has_prefix(p, "vKill")) {
         gdb_reply_text(g, "OK");
-        g->target->kill(g->opaque);
+        g->target->kill(g->opaque, p[5] ? g->target->pid(g->opaque) : -1);
     } else if (g_str_has_prefix(p, "vFile:")) {
         gdb_file(g, p + 6, n - 6);
     } else {
         gdb_reply_text(g, "");
     }
+}
+
+/* The process that a packet chooses; 0 or less: none. */
+static int process_of(const char *p)
+{
+    int pid = 0, tid;
+    uint64_t v;
+
+    if (g_str_has_prefix(p, "Hg"))
+        p += 2;
+    else if (g_str_has_prefix(p, "vCont;"))
+        p = strchr(p, ':') ? strchr(p, ':') + 1 : "";
+    else if (g_str_has_prefix(p, "D;") || g_str_has_prefix(p, "vKill;"))
+        return p = strchr(p, ';') + 1, gdb_parse_hex(&p, &v) && v <= INT32_MAX ? (int)v : 0;
+    return *p == 'p' && gdb_parse_thread(&p, &pid, &tid) ? pid : 0;
+}
+
+/* A child of which the client knows, and that it neither let go nor went on with, it keeps. Until it does more than to look for it and
+ * to take the breakpoints out of what it takes for a copy of its parent's memory, it may do either. */
+static bool keeps_child(const struct gdb *g, const char *p)
+{
+    return g->child && (g_str_has_prefix(p, "vCont;") || g_str_has_prefix(p, "vKill") || strchr("cCsS", *p)
+                        || (g->on_child && !strchr("HTzDqQk?", *p)));
+}
+
+static bool is_handed_over(struct gdb *g, const char *p)
+{
+    int pid = process_of(p);
+
+    if (keeps_child(g, p)) {
+        if (g->on_child && pid <= 0)
+            pid = g->child;
+        g->child = 0;
+        g->on_child = false;
+        g->target->fork_end(g->opaque, GDB_FORK_KEPT);
+    }
+    return pid > 0 && pid != g->child && pid != g->target->pid(g->opaque) && g->target->hand_over
+        && g->target->hand_over(g->opaque, pid, p, g->in_n);
 }
 
 /* in[] is NUL-terminated. */
@@ -541,6 +603,8 @@ static void packet(struct gdb *g)
     const char *p = (const char *)g->in;
 
     if (g->running && strcmp(p, "vCtrlC"))      /* all but an interrupt has to wait for the stop reply */
+        return;
+    if (is_handed_over(g, p))
         return;
     switch (*p) {
     case '?': send_stop(g); break;
@@ -559,7 +623,7 @@ static void packet(struct gdb *g)
     case 'q': gdb_query(g, p + 1); break;
     case 'Q': gdb_set(g, p + 1); break;
     case 'D': detach(g, p + 1); break;
-    case 'k': g->target->kill(g->opaque); break;
+    case 'k': g->target->kill(g->opaque, -1); break;
     default: gdb_reply_text(g, "");
     }
     if (g->no_ack_next)
@@ -617,6 +681,14 @@ static void byte(struct gdb *g, uint8_t b)
         packet_end(g);
         break;
     }
+}
+
+void gdb_handed(struct gdb *g, const char *p, size_t n)
+{
+    g->in_n = MIN(n, GDB_PACKET_MAX);
+    memcpy(g->in, p, g->in_n);
+    g->in[g->in_n] = 0;
+    packet(g);
 }
 
 void gdb_receive(struct gdb *g, const uint8_t *data, size_t n)

@@ -20,7 +20,7 @@ struct gdb {
     bool running;
     int thread;                 /* of g, m ... (Hg) */
     int child;                  /* of a fork that the client has been told of, and waits; 0: none */
-    bool on_child;              /* and was selected (Hg): it has no breakpoints yet, and the memory of its parent */
+    bool on_child;              /* and was selected (Hg): it has no breakpoints */
     int step_thread;            /* of c, s (Hc): -1 all */
     struct gdb_stop last;
     GByteArray *sent;           /* the last packet, for a NAK */

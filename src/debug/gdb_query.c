@@ -76,7 +76,7 @@ static bool get_features(struct gdb *g, const char *annex, GByteArray *out)
 
 static bool get_threads(struct gdb *g, const char *annex, GByteArray *out)
 {
-    g_autofree int *tids = g_new(int, GDB_THREADS_MAX);
+    g_autofree int *tids = g_new(int, GDB_THREADS_MAX), *pids = g_new(int, GDB_THREADS_MAX);
     unsigned n = g->target->threads(g->opaque, tids, GDB_THREADS_MAX);
     g_autoptr(GString) s = g_string_new("<?xml version=\"1.0\"?><threads>");
 
@@ -89,6 +89,12 @@ static bool get_threads(struct gdb *g, const char *annex, GByteArray *out)
         if (clean)
             g_string_append_printf(s, " name=\"%s\"", clean);
         g_string_append(s, "/>");
+    }
+    n = g->target->others ? g->target->others(g->opaque, pids, tids, GDB_THREADS_MAX) : 0;
+    for (unsigned k = 0; k < n; k++) {
+        g_autofree char *id = gdb_thread_id(g, pids[k], tids[k]);
+
+        g_string_append_printf(s, "<thread id=\"%s\"/>", id);
     }
     g_string_append(s, "</threads>");
     g_byte_array_append(out, (const uint8_t *)s->str, s->len);

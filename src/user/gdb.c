@@ -559,6 +559,7 @@ static void do_resume(void *o, const struct gdb_action *a, unsigned n)
         return;
     }
     d->stopping = false;
+    family_runs(d, true);
     pthread_mutex_lock(&d->process->lock);
     for (struct thread *t = d->process->threads; t; t = t->next) {
         const struct gdb_action *mine = action_for(t, a, n);
@@ -595,7 +596,7 @@ void debugger_release(struct debugger *d)
 {
     struct engine *e = d->process->engine;
 
-    debugger_fork_end(d, false);
+    debugger_fork_end(d, GDB_FORK_RUNS);
     pthread_mutex_lock(&d->break_lock);
     while (d->breaks->len) {
         struct breakpoint b = g_array_index(d->breaks, struct breakpoint, d->breaks->len - 1);
@@ -619,9 +620,39 @@ void debugger_release(struct debugger *d)
     pthread_cond_broadcast(&d->cond);
 }
 
-static void do_detach(void *o, int pid) { debugger_release(o); }
-static void do_fork_end(void *o, bool follow) { debugger_fork_end(o, follow); }
-static void do_kill(void *o) { kill(getpid(), SIGKILL); }
+/* Others have the connection now. */
+static void left(struct debugger *d)
+{
+    close(d->client_fd);
+    d->client_fd = -1;
+    gdb_disconnected(d->gdb);
+}
+
+static void do_detach(void *o, int pid)
+{
+    struct debugger *d = o;
+
+    debugger_release(d);
+    if (pid < 0)
+        family_close(d);
+    else if (family_leave(d, 0))
+        left(d);
+}
+
+static void do_kill(void *o, int pid)
+{
+    struct debugger *d = o;
+
+    if (pid < 0)
+        family_kill(d);
+    else
+        family_leave(d, 0);
+    kill(getpid(), SIGKILL);
+}
+
+static void do_fork_end(void *o, enum gdb_fork how) { debugger_fork_end(o, how); }
+static unsigned do_others(void *o, int *pids, int *tids, unsigned max) { return family_threads(o, pids, tids, max); }
+static bool do_hand_over(void *o, int pid, const char *packet, size_t n) { return family_hand_over(o, pid, packet, n); }
 
 static char *do_exec_file(void *o)
 {
@@ -698,8 +729,8 @@ const struct gdb_target debugger_target = {
     .osabi = "GNU/Linux", .created = true, .send = do_send, .pid = do_pid, .threads = do_threads, .cpu = do_cpu,
     .thread_name = do_thread_name, .registers_written = do_registers_written, .memory = do_memory, .breakpoint = do_breakpoint,
     .resume = do_resume, .interrupt = do_interrupt, .detach = do_detach, .kill = do_kill, .exec_file = do_exec_file,
-    .fork_end = do_fork_end, .auxv = do_auxv, .siginfo = do_siginfo, .pass_signals = do_pass_signals, .catch_syscalls = do_catch_syscalls,
-    .open = do_open, .readlink = do_readlink,
+    .fork_end = do_fork_end, .others = do_others, .hand_over = do_hand_over, .auxv = do_auxv, .siginfo = do_siginfo,
+    .pass_signals = do_pass_signals, .catch_syscalls = do_catch_syscalls, .open = do_open, .readlink = do_readlink,
 };
 
 /* A client has come: everything stops for it. */
@@ -722,6 +753,8 @@ void debugger_events(struct debugger *d)
     if (d->ended && !d->end_told) {
         gdb_stopped(d->gdb, &d->end);
         d->end_told = true;
+        if (family_leave(d, 0))
+            left(d);
         pthread_cond_broadcast(&d->cond);
         return;
     }

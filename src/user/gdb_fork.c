@@ -1,6 +1,6 @@
 /* fork() and execve() under -g. The client is told of a fork while both processes stand still: the child waits for a byte from its
- * parent's server. Then it runs without the debugger, or it takes the session over: it has a copy of all that the server knows, and
- * the same connection. Nobody else may fork meanwhile as far as the client is concerned: such a child just runs. A vfork() is told as a
+ * parent's server. Then it runs without the debugger, or it takes the session over, or both stay (gdb_family.c): it has a copy of all
+ * that the server knows, and the same connection. Nobody else may fork meanwhile as far as the client is concerned: such a child just runs. A vfork() is told as a
  * fork, for that is what it becomes, but that the parent waits. */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 #include "gdb_server.h"
 #include "internal.h"
 
-enum { TOLD_RUN = 'r', TOLD_FOLLOW = 'f' };
+static const char told_as[] = { [GDB_FORK_RUNS] = 'r', [GDB_FORK_FOLLOWED] = 'f', [GDB_FORK_KEPT] = 'k' };
 
 static void fd_drop(int *fd)
 {
@@ -43,7 +43,7 @@ void debugger_fork_prepare(struct debugger *d, struct thread *t, bool told)
     int fd[2];
 
     pthread_mutex_lock(&d->lock);
-    if (!told || !tells_forks(d, t) || pipe2(fd, O_CLOEXEC) < 0)
+    if (!told || !tells_forks(d, t) || !family_begin(d) || pipe2(fd, O_CLOEXEC) < 0)
         return;
     for (unsigned n = 0; n < 2; n++)
         d->fork_pipe[n] = debugger_fd(fd[n]);
@@ -71,25 +71,30 @@ void debugger_vforked(struct debugger *d, struct thread *t)
     engine_leave(t->cpu->jit);
 }
 
-void debugger_fork_end(struct debugger *d, bool follow)
+void debugger_fork_end(struct debugger *d, enum gdb_fork how)
 {
-    char c = follow ? TOLD_FOLLOW : TOLD_RUN;
+    char c = told_as[how];
 
     if (d->fork_fd < 0)
         return;
+    if (how != GDB_FORK_RUNS)
+        family_add(d, d->fork_child);
+    if (how == GDB_FORK_FOLLOWED)
+        family_leave(d, d->fork_child);
     while (write(d->fork_fd, &c, 1) < 0 && errno == EINTR)
         ;
     fd_drop(&d->fork_fd);
     d->fork_child = 0;
-    if (follow) {                       /* the connection stays: it is the child's */
+    if (how == GDB_FORK_FOLLOWED) {     /* the connection stays: it is the child's */
         fd_drop(&d->client_fd);
         gdb_disconnected(d->gdb);
         debugger_release(d);
     }
 }
 
-/* The session goes on here: this thread has just stopped, as far as the client knows, and there are no breakpoints. */
-static bool follow(struct debugger *d, struct thread *t)
+/* The session goes on here, at once or when it is this process's turn: this thread has just stopped, as far as the client knows, and
+ * there are no breakpoints. */
+static bool stay(struct debugger *d, struct thread *t, bool speaks)
 {
     struct debug_thread *s = &t->cpu->jit->debug;
     struct gdb_stop why = { .kind = GDB_STOP_SIGNAL, .pid = getpid(), .tid = t->tid, .signal = SIGTRAP };
@@ -100,6 +105,7 @@ static bool follow(struct debugger *d, struct thread *t)
     g_array_set_size(d->breaks, 0);
     g_array_set_size(d->watches, 0);
     d->active = d->stopping = true;
+    d->speaks = speaks;
     s->stop = why;
     s->has_stop = s->told = s->followed = true;
     atomic_store(&s->held, true);
@@ -111,7 +117,7 @@ static bool follow(struct debugger *d, struct thread *t)
 void debugger_fork_child(struct debugger *d, struct thread *t)
 {
     struct engine *e = t->process->engine;
-    char told = TOLD_RUN;
+    char told = told_as[GDB_FORK_RUNS];
 
     memset(&t->cpu->jit->debug, 0, sizeof(t->cpu->jit->debug));
     close(d->event_fd);
@@ -122,19 +128,20 @@ void debugger_fork_child(struct debugger *d, struct thread *t)
         while (read(d->fork_pipe[0], &told, 1) < 0 && errno == EINTR)   /* its end: the parent is gone */
             ;
     fd_drop(&d->fork_pipe[0]);
-    if (told == TOLD_FOLLOW && follow(d, t)) {
+    if (told != told_as[GDB_FORK_RUNS] && stay(d, t, told == told_as[GDB_FORK_FOLLOWED])) {
         code_flush(e);
         pthread_mutex_unlock(&d->lock);
         return;
     }
     e->debugger = NULL;                 /* what it holds stays: the server's thread may have been anywhere */
     fd_drop(&d->client_fd);
+    family_drop(d);
     memset(&t->cpu->jit->debug, 0, sizeof(t->cpu->jit->debug));
     code_flush(e);
 }
 
-/* ---- execve(): the new program is another process of Rhea's with the same number. "fd:CONNECTION:AGREED:SIGNALS", the last two in
- * hexadecimal: what gdb_agreed() says, and the signals that need not stop. */
+/* ---- execve(): the new program is another process of Rhea's with the same number. "fd:CONNECTION:AGREED:SIGNALS:FAMILY", the middle
+ * two in hexadecimal: what gdb_agreed() says, and the signals that need not stop; the last is the family's memory file, or -1. */
 
 char *debugger_exec(struct thread *t)
 {
@@ -151,7 +158,8 @@ char *debugger_exec(struct thread *t)
     for (unsigned sig = 1; sig <= 64; sig++)
         pass |= (uint64_t)d->pass[sig] << (sig - 1);
     fcntl(d->client_fd, F_SETFD, 0);
-    return g_strdup_printf("fd:%d:%x:%" PRIx64, d->client_fd, gdb_agreed(d->gdb), pass);
+    fcntl(d->family_fd, F_SETFD, 0);
+    return g_strdup_printf("fd:%d:%x:%" PRIx64 ":%d", d->client_fd, gdb_agreed(d->gdb), pass, d->family_fd);
 }
 
 void debugger_exec_failed(struct thread *t)
@@ -159,6 +167,7 @@ void debugger_exec_failed(struct thread *t)
     struct debugger *d = t->process->engine->debugger;
 
     fcntl(d->client_fd, F_SETFD, FD_CLOEXEC);
+    fcntl(d->family_fd, F_SETFD, FD_CLOEXEC);
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -168,12 +177,16 @@ bool debugger_continue(struct debugger *d, const char *session, struct thread *t
     uint64_t pass, one = 1;
     unsigned agreed;
     struct stat st;
-    int fd;
+    int fd, family;
 
-    if (sscanf(session, "fd:%d:%x:%" SCNx64, &fd, &agreed, &pass) != 3 || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
+    if (sscanf(session, "fd:%d:%x:%" SCNx64 ":%d", &fd, &agreed, &pass, &family) != 4 || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
         return false;
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     d->client_fd = fd;
+    if (family_map(d, family)) {
+        fcntl(family, F_SETFD, FD_CLOEXEC);
+        d->speaks = true;
+    }
     for (unsigned sig = 1; sig <= 64; sig++)
         d->pass[sig] = pass >> (sig - 1) & 1;
     d->active = d->stopping = true;

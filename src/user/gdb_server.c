@@ -121,6 +121,7 @@ static void client_gone(struct debugger *d)
     close(d->client_fd);
     d->client_fd = -1;
     gdb_disconnected(d->gdb);
+    family_close(d);
     if (d->active)
         debugger_release(d);
 }
@@ -158,6 +159,12 @@ static void *serve(void *opaque)
         uint64_t count;
         int n;
 
+        if (d->family && !d->speaks) {
+            if (!family_wait(d))
+                client_gone(d);
+            continue;
+        }
+        family_runs(d, gdb_is_running(d->gdb));
         pthread_mutex_unlock(&d->lock);
         n = poll(p, 2, -1);
         pthread_mutex_lock(&d->lock);
@@ -210,7 +217,7 @@ bool process_debug(struct thread *t, const char *where, struct error *err)
     d->process = t->process;
     d->target = debugger_target;
     d->target.debug = t->process->guest->guest->debug;
-    d->client_fd = d->fork_pipe[0] = d->fork_pipe[1] = d->fork_fd = -1;
+    d->client_fd = d->family_fd = d->fork_pipe[0] = d->fork_pipe[1] = d->fork_fd = -1;
     d->listen_fd = goes_on ? -1 : debugger_fd(listen_at(address, err));
     if (d->listen_fd < 0 && !goes_on) {
         g_free(d);

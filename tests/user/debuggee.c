@@ -60,6 +60,10 @@ static void forks(char **argv)
     pid_t pid = fork();
 
     if (!pid) {
+        if (argv[2])
+            printf("waits\n");
+        while (argv[2])
+            pause();
         inner(1);
         child_work();
         _exit(5);

@@ -15,7 +15,7 @@ import time
 
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(here))
-from cases import finish, report            # noqa: E402
+from cases import finish, report, until     # noqa: E402
 
 build = os.path.abspath(sys.argv[1])
 only = sys.argv[2:]
@@ -51,6 +51,9 @@ class Rhea:
         while not os.path.exists(self.socket) and self.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
 
+    def said(self):
+        return os.pread(self.output.fileno(), 1 << 20, 0).decode(errors="replace")      # its place is the program's
+
     def end(self, wait=True):
         """(exit status, output)"""
         try:
@@ -60,8 +63,7 @@ class Rhea:
             self.process.kill()
             self.process.wait()
             status = "none within the time given" if wait else "still there"
-        self.output.seek(0)
-        return status, self.output.read().decode(errors="replace")
+        return status, self.said()
 
 
 def gdb(rhea, path, commands):
@@ -273,8 +275,26 @@ def test_forks():
                 [r"Breakpoint 3, inner \(n=[^)]*21\)", r"forked process", r"Detaching after fork from parent", r"Breakpoint 3, inner \(n=[^)]*1\)",
                  r"Breakpoint 2, child_work", r"#0 .*child_work", r"#1 .*forks", r"= 2\n", r"Old value = 2\nNew value = 1002",
                  r"Inferior 2 .* exited with code 05"], 2, "child 5\nhello\nvfork child 0")
+        session("a fork is kept: two processes", guest, ["fork"],
+                ["set detach-on-fork off", "set follow-fork-mode child", "break child_work", "break inner", "continue", "continue", "continue",
+                 "info threads", "print calls", "inferior 1", "print calls", "print by_thread = 77", "inferior 2", "print by_thread", "delete 1",
+                 "continue", "info inferiors", "inferior 1", "print by_thread", "set detach-on-fork on", "set follow-fork-mode parent", "continue",
+                 "print calls", "continue"],
+                [r"Breakpoint 2, inner \(n=[^)]*21\)", r"hit Breakpoint 2\.2, inner \(n=[^)]*1\)", r"hit Breakpoint 1\.2, child_work", r"\n  1\.1 .*\n\* 2\.1 ",
+                 r"= 2\n", r"= 1\n", r"= 77\n", r"= 0\n", r"Inferior 2 .* exited with code 05", r"\* 2 +<null>", r"= 77\n", r"hit Breakpoint 2.*inner \(n=[^)]*2\)",
+                 r"= 1\n", r"Inferior 1 .*exited with code 02"], 2, "child 5\nhello\nvfork child 0")
+        session("a vfork is kept, and its new program", guest, ["fork"],
+                ["catch fork", "continue", "continue", "delete 1", "set detach-on-fork off", "set follow-fork-mode child", "catch exec", "break main", "continue",
+                 "continue", "info inferiors", "continue", "inferior 1", "delete", "continue"],
+                [r"forked process", r"forked process", r"is executing new program: \S*debuggee", r"hit Catchpoint 2", r"hit Breakpoint 3.*main \(argc=2",
+                 r"\n  1 +process", r"Inferior 2 .* exited normally", r"Inferior 1 .*exited with code 02"], 2, "child 5\nhello\nvfork child 0")
+        session("a fork is kept, and let go", guest, ["fork"],
+                ["set detach-on-fork off", "set follow-fork-mode child", "break inner", "continue", "continue", "inferior 1", "detach inferiors 2", "delete",
+                 "set detach-on-fork on", "set follow-fork-mode parent", "continue"],
+                [r"hit Breakpoint 1\.2, inner \(n=[^)]*1\)", r"Inferior 2 .* detached", r"exited with code 02"], 2, "child 5\nhello\nvfork child 0")
         forked_and_left(guest)
         forked_by_packets(guest)
+        kept_and_killed(guest)
         session("a new program is caught, and debugged", guest, ["exec"],
                 ["handle SIGUSR1 nostop noprint pass", "catch exec", "break main", "continue", "continue", "continue", "info registers " + GUESTS[guest][1],
                  "continue"],
@@ -291,8 +311,8 @@ def forked_by_packets(guest):
     stop = c.receive() or ""
     m = re.search(r"fork:p([0-9a-f]+)\.\1;", stop)
     child = m[1] if m else "1"
-    said = [c.ask(p) for p in ("D;1", f"Hgp{child}.{child}", f"Tp{child}.{child}", "Z0,1000,4", "z0,1000,4", f"D;{child}", f"Hgp{child}.{child}")]
-    report(f"{guest}: a fork by packets", m and "fork-events+" in agreed and [w[:1] for w in said] == ["E", "O", "O", "", "O", "O", "E"], (agreed, stop, said))
+    said = [c.ask(p) for p in ("D;1", f"Hgp{child}.{child}", f"Tp{child}.{child}", "z0,1000,4", "Z0,1000,4", f"D;{child}", f"Hgp{child}.{child}")]
+    report(f"{guest}: a fork by packets", m and "fork-events+" in agreed and [w[:1] for w in said] == ["E", "O", "O", "O", "E", "O", "E"], (agreed, stop, said))
     c.send("vCont;c")
     stop = c.receive() or ""            # its vfork() is one too
     m = re.search(r"fork:p([0-9a-f]+)\.\1;", stop)
@@ -302,6 +322,44 @@ def forked_by_packets(guest):
     report(f"{guest}: and its end", stop and stop.startswith("W02"), stop)
     c.s.close()
     rhea.end()
+
+
+def is_gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def kept_and_killed(guest):
+    """Who serves the client is killed, while it runs and while it stands: the other process takes over."""
+    for running in (True, False):
+        rhea = Rhea(guest, program(guest, "-static"), "fork", "wait")
+        c = Client(rhea.socket)
+        c.ask("qSupported:multiprocess+;fork-events+;exec-events+")
+        c.send("vCont;c")
+        stop = c.receive() or ""
+        m = re.search(r"thread:p([0-9a-f]+)\.\1;fork:p([0-9a-f]+)\.\2;", stop)
+        parent, child = m.groups() if m else ("1", "1")
+        said = [c.ask(f"Hgp{child}.{child}"), c.ask("m0,1"), c.ask("qXfer:threads:read::0,1000")]
+        both = all(f'"p{p}.{p}"' in said[-1] for p in (parent, child))
+        if running and m:
+            c.send(f"vCont;c:p{child}.-1")
+            until(lambda: "waits" in rhea.said(), DEADLINE)
+        os.kill(int(child, 16), signal.SIGKILL) if m else None
+        said.append(c.receive() if running else until(lambda: is_gone(int(child, 16)), DEADLINE) and c.ask(f"Tp{child}.{child}"))
+        said += [c.ask(f"Hgp{child}.{child}"), c.ask(f"Hgp{parent}.{parent}")]
+        want = f"X09;process:{child}" if running else "E02"
+        report(f"{guest}: a kept child is killed, running {running}", both and said[0] == "OK" and said[3:] == [want, "E02", "OK"], (stop, said))
+        c.send(f"vCont;c:p{parent}.-1")
+        stop = c.receive() or ""        # of vfork(): the child is kept, and killed by the client
+        m = re.search(r"fork:p([0-9a-f]+)\.\1;", stop)
+        said = [c.ask(f"vKill;{m[1]}"), c.ask(f"vCont;c:p{parent}.-1")] if m else []
+        report(f"{guest}: and its parent goes on, running {running}", said == ["OK", f"W02;process:{parent}"], (stop, said))
+        c.s.close()
+        status, out = rhea.end()
+        report(f"{guest}: to its end, running {running}", status == 2 and "child 0" in out, (status, out))
 
 
 def forked_and_left(guest):

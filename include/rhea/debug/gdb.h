@@ -37,6 +37,8 @@ struct gdb_action {
     int signal;                 /* Linux's, 0: none */
     uint64_t start, end;        /* step: until pc leaves [start, end); 0, 0: one instruction */
 };
+/* What becomes of a fork's two processes: the child runs without the debugger; the parent does; the client keeps both. */
+enum gdb_fork { GDB_FORK_RUNS, GDB_FORK_FOLLOWED, GDB_FORK_KEPT };
 enum gdb_result { GDB_OK, GDB_ERROR, GDB_UNSUPPORTED };
 
 /* NULL functions: there is no such thing. All but send(), interrupt() and kill() are called while everything is stopped. */
@@ -55,10 +57,12 @@ struct gdb_target {
     void (*resume)(void *o, const struct gdb_action *actions, unsigned n);
     void (*interrupt)(void *o);
     void (*detach)(void *o, int pid);                   /* breakpoints go, threads run; -1: all */
-    void (*kill)(void *o);
-    /* After GDB_STOP_FORK. follow: the client goes on with the child, which serves it from here on, and this process runs without;
-     * else the child runs. */
-    void (*fork_end)(void *o, bool follow);
+    void (*kill)(void *o, int pid);                     /* -1: all */
+    /* After GDB_STOP_FORK. A child that is followed serves the client from here on; one that is kept stands still. */
+    void (*fork_end)(void *o, enum gdb_fork how);
+    unsigned (*others)(void *o, int *pids, int *tids, unsigned max);    /* threads of processes that were kept */
+    /* The packet is for another process: that one answers it, and serves the client from here on; false: there is no such process. */
+    bool (*hand_over)(void *o, int pid, const char *packet, size_t n);
     char *(*exec_file)(void *o);                        /* caller frees */
     bool (*auxv)(void *o, GByteArray *out);
     bool (*siginfo)(void *o, int tid, GByteArray *out); /* of the signal that it stopped with, as the guest has it */
@@ -81,6 +85,10 @@ void gdb_receive(struct gdb *g, const uint8_t *data, size_t n);
 void gdb_stopped(struct gdb *g, const struct gdb_stop *why);
 /* In the child of a fork that the client follows: the session goes on here, stopped for `why`. */
 void gdb_followed(struct gdb *g, const struct gdb_stop *why);
+/* A packet that was handed over to this process. */
+void gdb_handed(struct gdb *g, const char *packet, size_t n);
+/* In one that takes the client over: who served it is gone. asked: a packet waits for its answer, else the client for a stop. */
+void gdb_died(struct gdb *g, int pid, bool asked);
 /* What both sides have agreed upon, for a session that another program goes on with (an execve()); that one's beginning of it: the
  * client waits for a stop. */
 unsigned gdb_agreed(const struct gdb *g);
