@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -157,6 +158,56 @@ def test_monitor_qemu_io():
             assert 'wrote' in io('d0 "write -P 7 0 512"') and 'read 512/512' in io('d0 "read -P 7 0 512"')
             assert 'not allocated at offset 64 KiB' in io('d0 map')
         subprocess.run([program('rhea-io'), '-r', '-c', 'read -P 5 64k 64k', '-c', 'read -P 0 0 512', path], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_events_of_bad_images():
+    """A quorum with an image that differs, and one that fails; a qcow2 image whose tables make no sense."""
+    with tempfile.TemporaryDirectory() as d:
+        names = [os.path.join(d, n) for n in ('a', 'b', 'c')]
+        for i, name in enumerate(names):
+            with open(name, 'wb') as f:
+                f.write(bytes([1 if i < 2 else 2]) * MiB)
+        path = image(d)
+        subprocess.run([program('rhea-io'), '-c', 'write -q 0 64k', path], check=True)
+        with open(path, 'r+b') as f:
+            f.seek(40)
+            at = struct.unpack('>Q', f.read(8))[0]
+            f.seek(at)
+            table = struct.unpack('>Q', f.read(8))[0] & 0x00fffffffffffe00
+            f.seek(table)
+            f.write(struct.pack('>Q', 1 << 63 | 0x10200))       # not a place where a cluster can be
+        children = [{'driver': 'file', 'node-name': 'n%d' % i, 'filename': name} for i, name in enumerate(names)]
+        children[1] = {'driver': 'blkdebug', 'node-name': 'n1', 'image': children[1], 'inject-error': [{'event': 'none', 'iotype': 'write'}]}
+        children[1]['image']['node-name'] = 'under'
+        with Rhea() as r, r.connect() as s:
+            def io(node, text):
+                return s.run('human-monitor-command', {'command-line': 'qemu-io %s "%s"' % (node, text)})
+
+            s.run('blockdev-add', {'driver': 'quorum', 'node-name': 'q', 'vote-threshold': 2, 'children': children})
+            s.run('blockdev-add', blockdev(path))
+            assert 'read 512/512' in io('q', 'read -P 1 1024 512')
+            assert s.event('QUORUM_REPORT_BAD')['data'] == {'type': 'read', 'node-name': 'n2', 'sector-num': 2, 'sectors-count': 1}
+            assert 'wrote 512/512' in io('q', 'write -P 3 0 512')
+            e = s.event('QUORUM_REPORT_BAD')['data']
+            assert (e['type'], e['node-name'], e['error'], e['sectors-count']) == ('write', 'n1', 'Input/output error', 1), e
+            with open(names[1], 'r+b') as f:
+                f.write(bytes([9]) * 1024)
+            with open(names[2], 'r+b') as f:
+                f.write(bytes([8]) * 1024)
+            assert 'read failed' in io('q', 'read 0 512')
+            assert s.event('QUORUM_FAILURE')['data'] == {'reference': 'q', 'sector-num': 0, 'sectors-count': 1}
+            assert 'failed' in io('disk', 'read 0 512')
+            e = s.event('BLOCK_IMAGE_CORRUPTED')['data']
+            assert (e['node-name'], e['fatal']) == ('disk', True) and 'L2 entry' in e['msg'], e
+
+
+def test_schema_names_the_drivers():
+    with Rhea() as r, r.connect() as s:
+        types = {e['name']: e for e in s.run('query-qmp-schema')}
+        options = types[types['blockdev-add']['arg-type']]
+        tag = next(m for m in options['members'] if m['name'] == 'driver')
+        drivers = types[tag['type']]['values']
+        assert set(drivers) == {v['case'] for v in options['variants']} and {'rbd', 'vhdx', 'luks', 'throttle'} <= set(drivers), drivers
 
 
 main(globals())

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "block/format/qcow2.h"
+#include "block/graph.h"
+#include "rhea/vm/vm.h"
 
 /* ---- counts of 1 to 64 bits; those below a byte start at its least significant bit */
 
@@ -50,6 +52,20 @@ int qcow2_header_write(struct qcow2 *q, unsigned at, const void *data, unsigned 
     return node_pwrite(q->file, at, data, bytes);
 }
 
+static void corrupt_event(struct qcow2 *q, const char *text)
+{
+    struct json_object *o;
+
+    if (!q->node->graph->vm)
+        return;
+    o = json_object_new_object();
+    json_object_object_add(o, "device", json_object_new_string(""));    /* the node is what we know */
+    json_object_object_add(o, "node-name", json_object_new_string(q->node->name));
+    json_object_object_add(o, "msg", json_object_new_string(text));
+    json_object_object_add(o, "fatal", json_object_new_boolean(!q->node->read_only));
+    vm_event(q->node->graph->vm, "BLOCK_IMAGE_CORRUPTED", o);
+}
+
 void qcow2_set_corrupt(struct qcow2 *q, const char *fmt, ...)
 {
     g_autofree char *text = NULL;
@@ -64,6 +80,7 @@ void qcow2_set_corrupt(struct qcow2 *q, const char *fmt, ...)
     q->corrupt = true;
     warn_report("%s: the image is corrupt (%s)%s", q->file->filename, text,
                 q->node->read_only ? "" : "; no more is written to it: rhea-img check -r all may mend it");
+    corrupt_event(q, text);
     if (q->node->read_only || q->version < 3)
         return;
     q->incompatible |= QCOW2_INCOMPAT_CORRUPT;

@@ -4,11 +4,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include "block/filter/filter.h"
+#include "block/graph.h"
 #include "rhea/base/log.h"
 #include "rhea/base/options.h"
+#include "rhea/vm/vm.h"
 
 enum { CHILDREN_MAX = 32 };
 
@@ -17,6 +20,7 @@ struct quorum {
     unsigned numbers[CHILDREN_MAX];     /* "children.N"; a number is never given again */
     unsigned count, threshold, next;
     bool fifo, rewrite, verify;
+    atomic_int_fast64_t told_ns[CHILDREN_MAX + 1];      /* when an event last told of each; of the vote itself */
 };
 
 static const char *const quorum_options[] = { "children", "vote-threshold", "blkverify", "rewrite-corrupted", "read-pattern",
@@ -161,6 +165,30 @@ static bool quorum_child_remove(struct block_node *n, const char *role, struct e
     return true;
 }
 
+/* ---- what is told of images that fail or differ, once a second for each */
+
+enum { FAILURE = CHILDREN_MAX };
+
+/* type NULL: not enough agreed. */
+static void tell(struct block_node *n, unsigned i, const char *type, int ret, uint64_t off, uint64_t bytes)
+{
+    struct quorum *s = n->state;
+    int64_t now = host_clock_ns(), last = atomic_load(&s->told_ns[i]);
+    struct json_object *o;
+
+    if (!n->graph->vm || (last && now - last < 1000000000) || !atomic_compare_exchange_strong(&s->told_ns[i], &last, now))
+        return;
+    o = json_object_new_object();
+    if (type)
+        json_object_object_add(o, "type", json_object_new_string(type));
+    if (type && ret)
+        json_object_object_add(o, "error", json_object_new_string(g_strerror(-ret)));
+    json_object_object_add(o, type ? "node-name" : "reference", json_object_new_string(type ? s->children[i]->name : n->name));
+    json_object_object_add(o, "sector-num", json_object_new_uint64(off / 512));
+    json_object_object_add(o, "sectors-count", json_object_new_uint64((off + bytes + 511) / 512 - off / 512));
+    vm_event(n->graph->vm, type ? "QUORUM_REPORT_BAD" : "QUORUM_FAILURE", o);
+}
+
 /* ---- reading */
 
 static unsigned votes_for(struct quorum *s, uint8_t *const *bufs, const int *rets, unsigned i, uint64_t bytes)
@@ -216,6 +244,11 @@ static int read_vote(struct block_node *n, uint64_t off, uint64_t bytes, const s
         rets[i] = bufs[i] ? node_pread(s->children[i], off, bufs[i], bytes) : -ENOMEM;
     }
     winner = vote(n, bufs, rets, off, bytes);
+    for (unsigned i = 0; i < s->count; i++)
+        if (rets[i] || (winner >= 0 && memcmp(bufs[winner], bufs[i], bytes)))
+            tell(n, i, "read", rets[i], off, bytes);
+    if (winner < 0)
+        tell(n, FAILURE, NULL, 0, off, bytes);
     if (winner >= 0) {
         iov_write(iov, niov, skip, bufs[winner], bytes);
         mend(n, bufs, rets, winner, off, bytes);
@@ -232,8 +265,11 @@ static int quorum_preadv(struct block_node *n, uint64_t off, uint64_t bytes, con
     int ret = -EIO;
 
     if (s->fifo) {
-        for (unsigned i = 0; i < s->count && ret; i++)
+        for (unsigned i = 0; i < s->count && ret; i++) {
             ret = node_preadv(s->children[i], off, bytes, iov, niov);
+            if (ret)
+                tell(n, i, "read", ret, off, bytes);
+        }
         return ret;
     }
     ret = 0;
@@ -246,23 +282,35 @@ static int quorum_preadv(struct block_node *n, uint64_t off, uint64_t bytes, con
 
 /* ---- writing: it succeeds when enough of the images took it; both of blkverify's must */
 
-struct tally { unsigned good; int first; };
+struct tally {
+    struct block_node *n;
+    const char *type;
+    uint64_t off, bytes;
+    unsigned done, good;
+    int first;
+};
 
 static void tally_add(struct tally *t, int ret)
 {
+    if (ret)
+        tell(t->n, t->done, t->type, ret, t->off, t->bytes);
+    t->done++;
     t->good += !ret;
     t->first = t->first ? t->first : ret;
 }
 
 static int tally_end(const struct quorum *s, const struct tally *t)
 {
-    return t->good >= s->threshold ? 0 : t->first;
+    if (t->good >= s->threshold)
+        return 0;
+    tell(t->n, FAILURE, NULL, 0, t->off, t->bytes);
+    return t->first;
 }
 
 static int quorum_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov)
 {
     struct quorum *s = n->state;
-    struct tally t = { 0 };
+    struct tally t = { n, "write", off, bytes, 0, 0, 0 };
 
     for (unsigned i = 0; i < s->count; i++)
         tally_add(&t, node_pwritev(s->children[i], off, bytes, iov, niov, 0));
@@ -272,7 +320,7 @@ static int quorum_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, co
 static int quorum_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags)
 {
     struct quorum *s = n->state;
-    struct tally t = { 0 };
+    struct tally t = { n, "write", off, bytes, 0, 0, 0 };
 
     for (unsigned i = 0; i < s->count; i++)
         tally_add(&t, node_write_zeroes(s->children[i], off, bytes, flags & ~BLOCK_MAY_UNMAP));
@@ -282,7 +330,7 @@ static int quorum_write_zeroes(struct block_node *n, uint64_t off, uint64_t byte
 static int quorum_flush(struct block_node *n)
 {
     struct quorum *s = n->state;
-    struct tally t = { 0 };
+    struct tally t = { n, "flush", 0, n->size, 0, 0, 0 };
 
     for (unsigned i = 0; i < s->count; i++)
         tally_add(&t, node_flush(s->children[i]));
