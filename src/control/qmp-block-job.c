@@ -65,6 +65,19 @@ bool qmp_block_job_set_speed(struct vm *vm, const struct block_job_set_speed_arg
     return j && job_set_speed(j, args->speed, err);
 }
 
+bool qmp_block_job_change(struct vm *vm, const struct block_job_change_args *args, struct error *err)
+{
+    struct job *j = job_find(block_graph_of(vm), args->id, err);
+
+    if (!j)
+        return false;
+    if (args->type != Q_JOBTYPE_MIRROR)
+        return error_set(err, ERR_GENERIC, "only a mirror has options that change", "type=mirror");
+    if (args->copy_mode != Q_MIRRORCOPYMODE_WRITE_BLOCKING)
+        return error_set(err, ERR_GENERIC, "a mirror's copy-mode can be changed to write-blocking only", NULL);
+    return job_mirror_block_writes(j, err);
+}
+
 bool qmp_block_job_cancel(struct vm *vm, const struct block_job_cancel_args *args, struct error *err)
 {
     struct job *j = job_find_block(block_graph_of(vm), args->device, err);

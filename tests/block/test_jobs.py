@@ -326,6 +326,28 @@ def test_mirror():
             check(target)
 
 
+def test_mirror_becomes_write_blocking():
+    with Setup() as (d, j):
+        paths = chain(d)
+        target = create(os.path.join(d, 'target'))
+        j.add_chain(paths)
+        j.add(target, 't')
+        j.run('blockdev-mirror', {'device': 'n2', 'target': 't', 'job-id': 'm', 'sync': 'full', **MANUAL})
+        j.wait('m', 'ready')
+        assert j.run('query-block-jobs')[0]['actively-synced'] is False
+        change = {'id': 'm', 'type': 'mirror', 'copy-mode': 'write-blocking'}
+        j.refused('only', 'block-job-change', {**change, 'copy-mode': 'background'})
+        j.refused('only a mirror', 'block-job-change', {**change, 'type': 'backup'})
+        j.refused('not found', 'block-job-change', {**change, 'id': 'x'})
+        for _ in range(2):
+            assert j.run('block-job-change', change) == {}
+        assert j.run('query-block-jobs')[0]['actively-synced'] is True
+        j.run('job-cancel', {'id': 'm'})
+        assert j.finish('m') is None
+        j.delete('t')
+        j.delete('n2', 'n1', 'n0')
+
+
 def test_mirror_to_zeroes():
     """target-is-zero is taken at its word: only data is written. The target here is not zero, which shows it."""
     for more in ({}, {'buf-size': 1}, {'copy-mode': 'write-blocking', 'buf-size': 100000}):

@@ -403,6 +403,8 @@ static void test_mirror(void)
         j = started(job_mirror(graph, &manual, &o, &err), &err);
         cancelled = job_disturb(j);
         if (!cancelled) {
+            if ((i & 9) == 8)
+                g_assert_true(job_mirror_block_writes(j, &err));
             run_to(j, 1u << JOB_READY);
             g_assert_true(job_user_complete(j, &err));
         }
@@ -420,8 +422,8 @@ static void test_mirror_left(void)
     struct job_options late = { .id = "job", .manual_dismiss = true, .manual_finalize = true };
     struct error err = ERROR_INIT;
 
-    for (unsigned i = 0; i < 2; i++) {
-        struct mirror_options o = { .write_blocking = i, .sync = JOB_SYNC_FULL };
+    for (unsigned i = 0; i < 4; i++) {
+        struct mirror_options o = { .write_blocking = i == 1, .sync = JOB_SYNC_FULL };
         struct job *j;
 
         chain_make(2);
@@ -430,7 +432,11 @@ static void test_mirror_left(void)
         o.source = nodes[1];
         o.target = nodes[DEPTH];
         j = started(job_mirror(graph, &late, &o, &err), &err);
+        if (i == 2)
+            g_assert_true(job_mirror_block_writes(j, &err));
         run_to(j, 1u << JOB_READY);
+        if (i == 3)
+            g_assert_true(job_mirror_block_writes(j, &err));
         g_assert_true(job_user_cancel(j, false, &err));
         run_to(j, 1u << JOB_PENDING);
         guests_stop();

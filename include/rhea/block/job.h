@@ -93,6 +93,8 @@ struct mirror_options {
     enum job_error_policy on_source_error, on_target_error;
 };
 struct job *job_mirror(struct block_graph *g, const struct job_options *o, const struct mirror_options *m, struct error *err);
+/* From now on the guest's writes go to both sides. j: any job. */
+bool job_mirror_block_writes(struct job *j, struct error *err);
 
 enum job_bitmap_mode { JOB_BITMAP_ON_SUCCESS, JOB_BITMAP_NEVER, JOB_BITMAP_ALWAYS };
 struct backup_options {

@@ -352,8 +352,7 @@ struct mirror_job *mirror_new(struct block_graph *g, const struct job_driver *dr
     m->granularity = opts->granularity ? opts->granularity : target_cluster(opts->target);
     m->on_source_error = opts->on_source_error;
     m->on_target_error = opts->on_target_error;
-    if (m->write_blocking)
-        m->hook = (struct block_hook){ .write_begin = hook_write_begin, .write_end = hook_write_end };
+    m->hook = (struct block_hook){ .write_begin = hook_write_begin, .write_end = hook_write_end };
     range_lock_init(&m->lock);
     copy_pool_init(&m->pool, &m->job, WORKERS);
     job_use_node(&m->job, m->source);
@@ -422,4 +421,22 @@ struct job *job_mirror(struct block_graph *g, const struct job_options *o, const
     }
     m = mirror_new(g, &mirror_driver, o, opts, err);
     return m && mirror_begin(m, o, err) ? &m->job : NULL;
+}
+
+bool job_mirror_block_writes(struct job *j, struct error *err)
+{
+    struct mirror_job *m = (struct mirror_job *)j;
+
+    if (j->drv != &mirror_driver)
+        return error_setf(err, ERR_GENERIC, "only a mirror has options that change", "Job '%s' is of type %s", j->id, j->drv->type);
+    if (m->write_blocking)
+        return true;
+    graph_quiesce(j->graph);            /* no write is under way that only one of hook and bitmap would see */
+    if (m->dirty && !m->pivoted) {
+        m->write_blocking = m->hooked = true;
+        m->dirty->enabled = false;
+        node_hook(m->source, &m->hook);
+    }
+    graph_resume(j->graph);
+    return m->hooked || error_setf(err, ERR_GENERIC, NULL, "Job '%s' has ended", j->id);
 }
