@@ -265,14 +265,14 @@ static bool ran(const struct region_profile *p, uint64_t pc)
     const struct ran *x = (const struct ran *)p;
     const struct region *r = jit_find(x->j, x->src->phys + (pc - x->src->pc), x->src->mode, UINT64_MAX);
 
-    return r && !r->dead && !r->len2;
+    return (r && !r->dead && !r->len2) || (x->src->ran && x->src->ran(x->src, pc));
 }
 
 static bool build(struct jit *j, const struct jit_source *src, unsigned max, struct region *r)
 {
     struct jit_region_info info;
     struct code_fetch f = src->fetch;
-    struct ran profile = { { ran }, j, src };
+    struct ran profile = { { ran, src->ran != NULL }, j, src };
 
     if (!region_build(j->ir, src->cpu->guest, &f, src->pc, src->mode, max, &profile.profile, &info))
         return false;

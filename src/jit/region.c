@@ -7,7 +7,8 @@
 #include "rhea/jit/jit.h"
 
 enum { MAX_JUMPS = 6,           /* unconditional ones that a line goes through */
-       LOOP_TRIES = 8 };        /* lines looked at for leading back */
+       LOOP_TRIES = 8,          /* lines looked at for leading back */
+       UNRUN_MOST = 4 };        /* instructions passed over that have not run */
 static GPrivate scan_insns = G_PRIVATE_INIT(g_free);    /* a thread that ends gives its buffer back */
 
 /* The instructions of a region, decoded, in the order in which they are emitted; one buffer a thread. */
@@ -61,15 +62,36 @@ static void scan_begin(struct scan *s, const struct guest *g)
     s->n = 0;
 }
 
-/* Decodes until control surely leaves, comes back to what is there, leaves the page, or nothing more can be fetched. */
-static void scan_line(struct scan *s, const struct guest *g, struct code_fetch *f, uint64_t at, uint64_t mode, unsigned max)
+/* What branches have always led past: [from, s->n) of a line. */
+struct unrun { bool on; unsigned from; };
+
+/* Goes on at `at`, behind a conditional branch or further. false: too far from code that has run. */
+static bool unrun_goes_on(struct unrun *u, const struct scan *s, const struct region_profile *profile, uint64_t at)
+{
+    const struct insn_info *before = s->n ? &s->info[s->n - 1] : NULL;
+
+    if (!profile || !profile->complete || !before || (!u->on && before->flow != FLOW_COND))
+        return true;
+    if (!u->on)
+        u->from = s->n;
+    u->on = !profile->ran(profile, at);
+    return !u->on || s->n - u->from < UNRUN_MOST;
+}
+
+/* Decodes until control surely leaves (`straight`: may leave), comes back to what is there, leaves the page, or nothing more
+ * can be fetched. */
+static void scan_line(struct scan *s, const struct guest *g, struct code_fetch *f, uint64_t at, uint64_t mode, unsigned max,
+                      bool straight, const struct region_profile *profile)
 {
     const unsigned first = s->n;
+    struct unrun unrun = { 0 };
     unsigned jumps = 0;
 
     while (s->n < max && (!s->n || (same_page(at, s->pc[0]) && !scan_has(s, at)))) {
         struct insn_info *info = &s->info[s->n];
 
+        if (s->n > first && !unrun_goes_on(&unrun, s, profile, at))
+            break;
         if (!g->decode(f, at, mode, scan_insn(s, g, s->n), info) || (info->straddles && s->n))
             break;
         scan_add(s, at);
@@ -78,11 +100,15 @@ static void scan_line(struct scan *s, const struct guest *g, struct code_fetch *
             s->straddles = true;
             break;
         }
+        if (straight && info->flow != FLOW_NEXT)
+            break;
         if (info->flow == FLOW_JUMP && jumps++ < MAX_JUMPS)
             at = info->target;
         else if (info->flow != FLOW_NEXT && info->flow != FLOW_COND)
             break;
     }
+    if (unrun.on && !(same_page(at, s->pc[0]) && scan_has(s, at)))
+        scan_cut(s, unrun.from);
     if (s->n > first)
         s->last[s->n - 1] = true;
 }
@@ -149,17 +175,17 @@ static void scan_loops(struct scan *s, const struct guest *g, struct code_fetch 
             if (s->info[i].flow != FLOW_COND || !same_page(to, s->pc[0]) || scan_has(s, to) || !profile->ran(profile, to))
                 continue;
             tries++;
-            scan_line(s, g, f, to, mode, max);
+            scan_line(s, g, f, to, mode, max, false, profile);
             keep_loop(s, first, i);
         }
     } while (s->n > before);
 }
 
 static bool scan_run(struct scan *s, const struct guest *g, struct code_fetch *f, uint64_t pc, uint64_t mode, unsigned max,
-                     const struct region_profile *profile)
+                     bool straight, const struct region_profile *profile)
 {
     scan_begin(s, g);
-    scan_line(s, g, f, pc, mode, max);
+    scan_line(s, g, f, pc, mode, max, straight, profile);
     if (s->n && profile && s->info[s->n - 1].flow != FLOW_NEXT)
         scan_loops(s, g, f, mode, max, profile);
     s->lo = UINT64_MAX;
@@ -225,14 +251,14 @@ static void emit_insn(struct ir *ir, const struct guest *g, const struct scan *s
         ir_goto(ir, s->pc[i] + s->info[i].len);
 }
 
-bool region_build(struct ir *ir, const struct guest *g, struct code_fetch *f, uint64_t pc, uint64_t mode,
-                  unsigned max_insns, const struct region_profile *profile, struct jit_region_info *info)
+static bool build(struct ir *ir, const struct guest *g, struct code_fetch *f, uint64_t pc, uint64_t mode, unsigned max_insns,
+                  bool straight, const struct region_profile *profile, struct jit_region_info *info)
 {
     static _Thread_local struct scan s;
 
     if (!max_insns || max_insns > REGION_MAX_INSNS)
         max_insns = REGION_MAX_INSNS;
-    if (!scan_run(&s, g, f, pc, mode, max_insns, profile))
+    if (!scan_run(&s, g, f, pc, mode, max_insns, straight, profile))
         return false;
     ir_begin(ir, g, pc, mode);
     find_leaders(&s, ir);
@@ -259,4 +285,16 @@ bool region_build(struct ir *ir, const struct guest *g, struct code_fetch *f, ui
     ir->end = s.hi;
     *info = (struct jit_region_info){ .lo = s.lo, .hi = s.hi, .insns = s.n, .straddles = s.straddles };
     return !ir->overflow;
+}
+
+bool region_build(struct ir *ir, const struct guest *g, struct code_fetch *f, uint64_t pc, uint64_t mode,
+                  unsigned max_insns, const struct region_profile *profile, struct jit_region_info *info)
+{
+    return build(ir, g, f, pc, mode, max_insns, false, profile, info);
+}
+
+bool region_build_straight(struct ir *ir, const struct guest *g, struct code_fetch *f, uint64_t pc, uint64_t mode,
+                           unsigned max_insns, struct jit_region_info *info)
+{
+    return build(ir, g, f, pc, mode, max_insns, true, NULL, info);
 }

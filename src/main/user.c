@@ -32,6 +32,7 @@ static bool opt_filter(struct command *c, const char *v, struct error *err) { re
 static bool opt_strace(struct command *c, const char *v, struct error *err) { c->strace = true; return true; }
 static bool opt_one(struct command *c, const char *v, struct error *err) { c->user.engine.one_insn = true; return true; }
 static bool opt_interp(struct command *c, const char *v, struct error *err) { c->user.engine.interp = true; return true; }
+static bool opt_eager(struct command *c, const char *v, struct error *err) { c->user.engine.eager = true; return true; }
 static bool opt_perf(struct command *c, const char *v, struct error *err) { c->user.engine.perfmap = true; return true; }
 static bool opt_help(struct command *c, const char *v, struct error *err) { c->help = true; return true; }
 static bool opt_version(struct command *c, const char *v, struct error *err) { c->version = true; return true; }
@@ -133,6 +134,7 @@ static const struct option {
     { "one-insn-per-tb", opt_one, NULL, "ONE_INSN_PER_TB", "translate one instruction at a time" },
     { "singlestep", opt_one, NULL, "SINGLESTEP", NULL },
     { "interp", opt_interp, NULL, "INTERP", "interpret, do not translate" },
+    { "eager", opt_eager, NULL, "EAGER", "translate all code, also what has not run yet" },
     { "tb-size", opt_cache, "MEBIBYTES", "TB_SIZE", "size of the code cache" },
     { "cache", opt_saved, "FOLDER", "CACHE", "keep translations there for later runs; the folder is yours alone" },
     { "self", opt_self, "PATH", NULL, NULL },

@@ -13,16 +13,26 @@
 #include "internal.h"
 #include "rhea/base/log.h"
 
-enum { THRASH_LIMIT = 64 };     /* lifts of a page's protection after which its regions are checked */
+enum { THRASH_LIMIT = 64,       /* lifts of a page's protection after which its regions are checked */
+       COLD_RUNS = 1, COLD_PLACES = 1 << 18, INSN_MOST = 16 };
 
 void code_init(struct engine *e)
 {
+    bool logged = log_enabled(LOG_IN_ASM | LOG_OP | LOG_OP_OPT | LOG_OUT_ASM | LOG_EXEC | LOG_CPU);
+
+    if (!e->opts.eager && !e->opts.interp && !e->saved && !logged) {
+        e->cold = mmap(NULL, COLD_PLACES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (e->cold == MAP_FAILED)
+            e->cold = NULL;
+    }
     e->pages = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
     e->copies = g_ptr_array_new_with_free_func(g_free);
 }
 
 void code_free(struct engine *e)
 {
+    if (e->cold)
+        munmap(e->cold, COLD_PLACES);
     g_clear_pointer(&e->pages, g_hash_table_destroy);
     g_ptr_array_free(e->copies, true);
 }
@@ -435,12 +445,50 @@ static bool region_enter(struct engine *e, struct region *r, uint64_t pc, const 
     return same;
 }
 
+/* Most code of a program's start runs once. Translating it takes four times as long as decoding it and running its IR. The
+ * counts have no tags: code that shares one is translated earlier, no more. */
+static uint8_t *cold_count(const struct engine *e, uint64_t pc) { return &e->cold[pc / 2 % COLD_PLACES]; }
+
+static bool cold_ran(const struct jit_source *src, uint64_t pc)
+{
+    const struct engine *e = src->cpu->jit->engine;
+
+    return __atomic_load_n(cold_count(e, pc), __ATOMIC_RELAXED);
+}
+
+bool code_cold(struct cpu *cpu, struct code_fetch *f)
+{
+    struct jit_cpu *jc = cpu->jit;
+    struct engine *e = jc->engine;
+    unsigned at = cpu->pc & (CPU_PAGE_SIZE - 1), n = MIN(COLD_INSNS * INSN_MOST, CPU_PAGE_SIZE - at);
+    struct watch w = { 0 };
+    uint8_t *count, runs;
+    int prot;
+
+    if (!e->cold || e->debugger || at > CPU_PAGE_SIZE - INSN_MOST || (e->user->bits == 32 && cpu->pc >> 32))
+        return false;
+    count = cold_count(e, cpu->pc);
+    runs = __atomic_load_n(count, __ATOMIC_RELAXED);
+    if (runs >= COLD_RUNS)
+        return false;
+    __atomic_store_n(count, runs + 1, __ATOMIC_RELAXED);
+    if (e->user->code_protect)          /* it may write to the instructions that come next */
+        page_watch(e, jc->thread->process, cpu->pc, &w);
+    prot = mem_prot(jc->thread->process, cpu->pc);
+    if (w.checked || prot < 0 || !(prot & PROT_EXEC) || user_copy(jc->fetch + at, host_of(e, cpu->pc), n))
+        return false;
+    *f = (struct code_fetch){ .cpu = cpu, .first_pc = cpu->pc, .page = { jc->fetch, NULL }, .page_va = cpu->pc & PAGE_MASK,
+                              .next_page = fetch_next };
+    return true;
+}
+
 static struct region *translate(struct cpu *cpu, uint64_t pc)
 {
     struct jit_cpu *jc = cpu->jit;
     struct engine *e = jc->engine;
     struct process *proc = jc->thread->process;
-    struct jit_source src = { .cpu = cpu, .pc = pc, .mode = cpu->mode, .phys = pc, .phys_of_next = key_of_next };
+    struct jit_source src = { .cpu = cpu, .pc = pc, .mode = cpu->mode, .phys = pc, .phys_of_next = key_of_next,
+                              .ran = e->cold ? cold_ran : NULL };
 
     for (unsigned tries = 0; tries < 8; tries++) {
         struct watch w = { 0 };
@@ -474,7 +522,7 @@ static struct region *translate(struct cpu *cpu, uint64_t pc)
     return NULL;
 }
 
-struct region *code_find(struct cpu *cpu, uint64_t pc)
+struct region *code_known(struct cpu *cpu, uint64_t pc)
 {
     struct region *r = jit_find(cpu->jit->engine->jit, pc, cpu->mode, (pc & PAGE_MASK) + CPU_PAGE_SIZE);
 
@@ -482,5 +530,12 @@ struct region *code_find(struct cpu *cpu, uint64_t pc)
         code_drop(cpu->jit->engine, (r->phys & PAGE_MASK) + r->lo, region_bytes(r));
         r = NULL;
     }
+    return r;
+}
+
+struct region *code_find(struct cpu *cpu, uint64_t pc)
+{
+    struct region *r = code_known(cpu, pc);
+
     return r ? r : translate(cpu, pc);
 }

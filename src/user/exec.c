@@ -75,6 +75,8 @@ static char **rhea_argv(struct process *p, int seccomp_fd, const char *session, 
         add_option(v, "-one-insn-per-tb", NULL);
     if (o->engine.interp)
         add_option(v, "-interp", NULL);
+    if (o->engine.eager)
+        add_option(v, "-eager", NULL);
     if (o->self)
         add_option(v, "-self", o->self);
     if (limits)

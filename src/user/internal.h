@@ -70,6 +70,7 @@ struct engine {
     struct debugger *debugger;  /* -g, or NULL */
     pthread_mutex_t lock;
     GHashTable *pages;          /* va of the page -> struct code_page; under lock */
+    uint8_t *cold;              /* how often code was interpreted, by its place (code_cold()); NULL: it is translated at once */
     GPtrArray *copies;          /* region.bytes of all regions, dead ones too: until the next flush */
     struct jit_cpu *cpus;       /* under lock */
     /* stop the world */
@@ -90,8 +91,11 @@ static inline uint8_t *host_of(const struct engine *e, uint64_t va)
 }
 
 /* code.c */
+struct region *code_known(struct cpu *cpu, uint64_t pc);        /* NULL: it is not translated */
 struct region *code_find(struct cpu *cpu, uint64_t pc);         /* translated if need be; NULL: one instruction by the interpreter,
                                                                  * or cpu->exception is set */
+bool code_cold(struct cpu *cpu, struct code_fetch *f);          /* not worth translating yet: f gives some bytes from cpu->pc on */
+enum { COLD_INSNS = 32 };                                       /* so many instructions at most */
 bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f);       /* false: cpu->exception is set */
 bool code_write_fault(struct cpu *cpu, uint64_t va, unsigned n);        /* true: it was our protection; try again */
 void code_drop(struct engine *e, uint64_t va, uint64_t n);

@@ -318,25 +318,51 @@ static void log_entry(struct cpu *cpu, const struct region *r)
     }
 }
 
+static struct ir *ir_of(struct jit_cpu *jc)
+{
+    if (!jc->ir) {
+        jc->ir = ir_new();
+        jc->ir->fixed_pc = true;
+    }
+    return jc->ir;
+}
+
 static void run_one(struct cpu *cpu)
 {
     struct jit_cpu *jc = cpu->jit;
     struct jit_region_info info;
     struct code_fetch f;
 
-    if (!jc->ir) {
-        jc->ir = ir_new();
-        jc->ir->fixed_pc = true;
-    }
     if (!code_fetch_fill(cpu, cpu->pc, &f))
         return;
-    if (!region_build(jc->ir, cpu->guest, &f, cpu->pc, cpu->mode, 1, NULL, &info)) {
+    if (!region_build(ir_of(jc), cpu->guest, &f, cpu->pc, cpu->mode, 1, NULL, &info)) {
         fault_raise(cpu, SIGSEGV, SEGV_MAPERR, (cpu->pc & PAGE_MASK) + CPU_PAGE_SIZE, ACCESS_EXEC);
         return;
     }
     cpu->pc_page = cpu->pc & PAGE_MASK;
     interp_run(cpu, jc->ir);
     jc->one_insn = jc->debug.skip = false;
+}
+
+static bool has_loop(const struct ir *ir)
+{
+    for (unsigned i = 0; i < ir->nops; i++)
+        if ((ir->ops[i].op == IR_BR || ir->ops[i].op == IR_BRCOND) && ir->label_op[ir->ops[i].aux] <= i)
+            return true;
+    return false;
+}
+
+/* Interprets up to the next branch, if that is not worth translating yet. */
+static bool run_cold(struct cpu *cpu)
+{
+    struct ir *ir = ir_of(cpu->jit);
+    struct jit_region_info info;
+    struct code_fetch f;
+
+    if (!code_cold(cpu, &f) || !region_build_straight(ir, cpu->guest, &f, cpu->pc, cpu->mode, COLD_INSNS, &info) || has_loop(ir))
+        return false;
+    interp_run(cpu, ir);
+    return true;
 }
 
 static uint64_t exit_pc(const struct region_exit *e) { return (e->from->phys & PAGE_MASK) + (uint64_t)e->target; }
@@ -358,7 +384,10 @@ static void run_regions(struct cpu *cpu)
 
         if (vdso && vdso_run(cpu))
             return;                     /* perhaps to another mode (Thumb) */
-        r = code_find(cpu, cpu->pc);
+        r = code_known(cpu, cpu->pc);
+        if (!r && run_cold(cpu))
+            return;
+        r = r ? r : code_find(cpu, cpu->pc);
         if (!r) {
             if (cpu->exception < 0)
                 run_one(cpu);

@@ -67,7 +67,7 @@ def calls(argv, name):
 def test_calls():
     for guest in GUESTS:
         program = compile_for(guest, os.path.join(here, "calls.c"), "calls-static", "-static")
-        calls([rhea(guest), program], guest + " static")
+        calls([rhea(guest), "-eager", program], guest + " static, all translated")
         program = compile_for(guest, os.path.join(here, "calls.c"), "calls")
         calls([rhea(guest), "-L", GUESTS[guest][1], program], guest + " dynamic")
         if guest == "x86_64":

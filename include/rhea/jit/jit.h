@@ -112,6 +112,8 @@ struct jit_source {
     struct code_fetch fetch;    /* page[0] set */
     uint64_t (*phys_of_next)(struct code_fetch *f);     /* physical page of page[1], once next_page() filled it */
     unsigned max_insns;         /* 0: the default */
+    /* What began there ran, if not as a region. NULL: all that ran is regions, since everything is translated at once. */
+    bool (*ran)(const struct jit_source *src, uint64_t pc);
     GByteArray *save;           /* the region is added here, in the form that jit_load() takes; NULL: it is not wanted */
     uint64_t save_key;          /* saved_region.key, the caller's */
 };
@@ -191,7 +193,10 @@ void jit_lock(struct jit *j);
 void jit_unlock(struct jit *j);
 
 /* What is known of code that ran. */
-struct region_profile { bool (*ran)(const struct region_profile *p, uint64_t pc); };    /* pc began a region */
+struct region_profile {
+    bool (*ran)(const struct region_profile *p, uint64_t pc);   /* from pc on */
+    bool complete;              /* what has not run that way has not run: it is not worth much code */
+};
 /* Builds the IR of one region as jit_translate() does (the interpreter's cache uses it). Length and other facts in
  * *info. profile: loops of which one part is laid out of line are made whole; may be NULL. false: nothing fetchable, or too
  * large. */
@@ -204,6 +209,9 @@ struct jit_region_info {
 bool region_build(struct ir *ir, const struct guest *guest, struct code_fetch *f, uint64_t pc, uint64_t mode,
                   unsigned max_insns, const struct region_profile *profile, struct jit_region_info *info);
 enum { REGION_MAX_INSNS = 96 };
+/* The same of what comes before the first branch, that included: for code that is interpreted since it may run just once. */
+bool region_build_straight(struct ir *ir, const struct guest *guest, struct code_fetch *f, uint64_t pc, uint64_t mode,
+                           unsigned max_insns, struct jit_region_info *info);
 
 /* The same for tier 2: see src/jit/graph.c. `g` is working memory of one thread. false also where the guest's mode forbids
  * it. */

@@ -25,6 +25,7 @@ struct engine;                  /* of a process: translated code, which pages it
 struct engine_options {
     uint64_t cache_size;        /* 0: default */
     bool interp, one_insn, nochain, perfmap;
+    bool eager;                 /* all code is translated, also what runs for the first time */
     const char *saved;          /* directory of translations of earlier runs, absolute; NULL: none */
     const char *cpu;            /* as the model of all CPUs is given; NULL: the default */
 };
