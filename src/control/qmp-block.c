@@ -206,3 +206,9 @@ bool qmp_blockdev_snapshot_delete_internal_sync(struct vm *vm, const struct bloc
     *ret = NULL;
     return false;
 }
+
+bool qmp_query_pr_managers(struct vm *vm, struct json_object **ret, struct error *err)
+{
+    *ret = json_object_new_array();
+    return true;
+}
