@@ -160,7 +160,93 @@ static void hmp_qemu_io(struct hmp *h, json *args)
     free(text);
 }
 
+/* unix:PATH, HOST:PORT, [HOST]:PORT */
+static json *legacy_address(const char *text)
+{
+    json *o = json_object_new_object(), *data = json_object_new_object();
+    const char *path = g_str_has_prefix(text, "unix:") ? text + 5 : NULL, *colon = strrchr(text, ':');
+    size_t len = colon ? colon - text : 0;
+    bool bracketed = len > 1 && text[0] == '[' && text[len - 1] == ']';
+    g_autofree char *host = g_strndup(text + bracketed, len - 2 * bracketed);
+
+    put(o, "type", path ? "unix" : "inet");
+    if (path) {
+        put(data, "path", path);
+    } else {
+        put(data, "host", host);
+        put(data, "port", colon ? colon + 1 : text);
+    }
+    json_object_object_add(o, "data", data);
+    return o;
+}
+
+static bool nbd_offer_all(struct hmp *h, bool writable)
+{
+    json *disks, *inserted, *args;
+    bool ok = true;
+
+    if (!hmp_qmp(h, "query-block", NULL, &disks))
+        return false;
+    for (size_t i = 0; ok && i < json_object_array_length(disks); i++) {
+        json *disk = json_object_array_get_idx(disks, i);
+        const char *name = option_str(disk, "device", "");
+
+        if (!*name || !json_object_object_get_ex(disk, "inserted", &inserted))
+            continue;
+        args = args_new("device", name);
+        json_object_object_add(args, "writable", json_object_new_boolean(writable && !flag(inserted, "ro")));
+        ok = hmp_qmp(h, "nbd-server-add", args, NULL);
+    }
+    json_object_put(disks);
+    return ok;
+}
+
+static void hmp_nbd_server_start(struct hmp *h, json *args)
+{
+    json *o = json_object_new_object();
+
+    if (flag(args, "writable") && !flag(args, "all")) {
+        hmp_printf(h, "Error: -w only valid together with -a\nnbd_server_add -w offers one disk to be written\n");
+        json_object_put(o);
+        return;
+    }
+    json_object_object_add(o, "addr", legacy_address(option_str(args, "address", "")));
+    if (hmp_qmp(h, "nbd-server-start", o, NULL) && flag(args, "all") && !nbd_offer_all(h, flag(args, "writable")))
+        hmp_qmp(h, "nbd-server-stop", NULL, NULL);
+}
+
+static void hmp_nbd_server_remove(struct hmp *h, json *args)
+{
+    json *o = args_new("name", option_str(args, "name", ""));
+
+    put(o, "mode", flag(args, "force") ? "hard" : "safe");
+    hmp_qmp(h, "nbd-server-remove", o, NULL);
+}
+
+static void hmp_change(struct hmp *h, json *args)
+{
+    const char *device = option_str(args, "device", "");
+    json *o;
+
+    if (!strcmp(device, "vnc")) {
+        hmp_printf(h, "Error: the display's password is not changed this way\nset_password vnc PASSWORD\n");
+        return;
+    }
+    o = args_new("device", device);
+    put(o, "filename", option_str(args, "file", ""));
+    put(o, "format", option_str(args, "format", NULL));
+    put(o, "read-only-mode", option_str(args, "mode", NULL));
+    if (flag(args, "force"))
+        json_object_object_add(o, "force", json_object_new_boolean(true));
+    hmp_qmp(h, "blockdev-change-medium", o, NULL);
+}
+
 const struct hmp_command hmp_block_commands[] = {
+    { "change", "force:-f device:s file:F format:s? mode:s?", "[-f] DEVICE FILE [FORMAT [retain|read-only|read-write]]",
+      "put another medium into a drive", hmp_change },
+    { "nbd_server_start", "all:-a writable:-w address:s", "[-a] [-w] ADDRESS",
+      "listen for NBD clients (HOST:PORT, unix:PATH); -a: offer all disks, -w: to be written", hmp_nbd_server_start },
+    { "nbd_server_remove", "force:-f name:s", "[-f] NAME", "offer a disk no longer; -f: even to its clients", hmp_nbd_server_remove },
     { "qemu-io", "qdev:-d device:s command:s", "[-d] DEVICE \"COMMAND\"",
       "a command of rhea-io on a disk in use, by the name of its drive or node, or (-d) of its device", hmp_qemu_io },
     { "snapshot_blkdev", "reuse:-n device:s file:F? format:s?", "[-n] DEVICE [FILE] [FORMAT]",

@@ -210,4 +210,31 @@ def test_schema_names_the_drivers():
         assert set(drivers) == {v['case'] for v in options['variants']} and {'rbd', 'vhdx', 'luks', 'throttle'} <= set(drivers), drivers
 
 
+def test_monitor_nbd_server():
+    with tempfile.TemporaryDirectory() as d:
+        path, sock = image(d), os.path.join(d, 's')
+        other = os.path.join(d, 'other')
+        subprocess.run([program('rhea-img'), 'create', '-q', '-f', 'raw', other, '3M'], check=True)
+        with Rhea('-drive', 'if=none,id=d0,file=%s' % path, '-drive', 'if=none,id=d1,format=raw,readonly=on,file=%s' % other) as r, r.connect() as s:
+            def hmp(line):
+                return s.run('human-monitor-command', {'command-line': line})
+
+            def listed():
+                out = subprocess.run([program('rhea-nbd'), '--list', '-k', sock], check=True, capture_output=True, text=True).stdout
+                return {line.split("'")[1] for line in out.splitlines() if line.lstrip().startswith('export:')}, out
+
+            assert '-a' in hmp('nbd_server_start -w unix:%s' % sock)
+            assert hmp('nbd_server_start -a -w unix:%s' % sock) == ''
+            names, out = listed()
+            assert names == {'d0', 'd1'} and out.count('readonly') == 1, out
+            assert 'already' in hmp('nbd_server_start unix:%s' % sock)
+            assert hmp('nbd_server_remove -f d1') == '' and hmp('nbd_server_add d1 again') == ''
+            assert listed()[0] == {'d0', 'again'}
+            assert 'not found' in hmp('nbd_server_remove nothing')
+            assert hmp('nbd_server_stop') == '' and not os.path.exists(sock)
+            assert hmp('nbd_server_start 127.0.0.1:0') == '' and hmp('nbd_server_stop') == ''
+            assert 'set_password' in hmp('change vnc password')
+            assert 'not found' in hmp('change nowhere %s' % other)
+
+
 main(globals())
