@@ -159,6 +159,16 @@ static void call_helper(const struct run *r, const struct ir_op *op)
         r->val[op->dst] = ir_trim(h->ret, result);
 }
 
+static void call_host(const struct run *r, const struct ir_op *op)
+{
+    uint64_t va = op->a ? r->val[op->a] + (uint64_t)(int64_t)op->disp : 0;
+    uint64_t result = ((helper_fn *)r->ir->helpers[op->aux]->fn)(r->cpu, (uint32_t)r->val[op->b], op->c ? r->val[op->c] : 0,
+                                                                 op->mem & MEM_WRAP_32 ? (uint32_t)va : va, 0, 0);
+
+    if (op->dst)
+        r->val[op->dst] = ir_trim(op->type, result);
+}
+
 static void call_vfix(const struct run *r, const struct ir_op *op)
 {
     bool vector = op->type >= T_V128;
@@ -310,7 +320,8 @@ static struct interp_result run_ops(struct run *r)
         INT(LOAD, op_load), VEC(LOAD, op_load_vec), INT(STORE, op_store), VEC(STORE, op_store_vec),
         NONE(FENCE, op_fence), INT(VOP, op_vop), VEC(VOP, op_vop), INT(VFIX, op_vfix), [T_V128][IR_VFIX] = &&op_vfix, NONE(INSN_START, op_insn),
         NONE(LABEL, op_nop), NONE(NOP, op_nop), NONE(BR, op_br), NONE(BRCOND, op_brcond), NONE(POLL, op_poll),
-        NONE(CALL, op_call), INT(CALL, op_call), VEC(CALL, op_call), NONE(EXIT_JUMP, op_exit),
+        NONE(CALL, op_call), INT(CALL, op_call), VEC(CALL, op_call), NONE(CALL_HOST, op_call_host),
+        [T_I32][IR_CALL_HOST] = &&op_call_host, NONE(EXIT_JUMP, op_exit),
         NONE(EXIT_LOOP, op_exit), NONE(EXIT_INDIRECT, op_exit_value), NONE(EXIT_LOOP_PC, op_exit_value),
 #undef INT
 #undef VEC
@@ -445,6 +456,10 @@ op_vfix:
     NEXT;
 op_call:
     call_helper(r, op);
+    NEXT;
+
+op_call_host:
+    FAULT_POINT(call_host(r, op));
     NEXT;
 
 op_insn:

@@ -78,7 +78,7 @@ static bool op_defines_value(enum ir_opcode op)
     switch (op) {
     case IR_NOP: case IR_PUT: case IR_STST: case IR_STORE: case IR_FENCE:
         return false;
-    case IR_VOP: case IR_VFIX: case IR_CALL:
+    case IR_VOP: case IR_VFIX: case IR_CALL: case IR_CALL_HOST:
         return true;
     default:
         return op < IR_INSN_START;
@@ -322,6 +322,18 @@ ir_val ir_call(struct ir *ir, unsigned n, ir_val a, ir_val b, ir_val c, ir_val d
 {
     return op_emit(ir, &(struct ir_op){ .op = IR_CALL, .type = ir->helpers[n]->ret, .aux = (uint16_t)n, .a = a, .b = b,
                                         .c = c, .d = d });
+}
+
+ir_val ir_call_host(struct ir *ir, unsigned n, uint32_t what, ir_val c, memop m, ir_val a, uint32_t insn)
+{
+    unsigned kind = insn >> 16;
+    bool gives = kind == HOST_X87_COMPARE || kind == HOST_X87_STATUS;
+    int32_t disp = 0;
+
+    if (a)
+        a = ir_fold_address(ir, a, &disp);
+    return op_emit(ir, &(struct ir_op){ .op = IR_CALL_HOST, .type = gives ? T_I32 : T_VOID, .aux = (uint16_t)n, .a = a,
+                                        .b = ir_const(ir, T_I64, (uint64_t)insn << 32 | what), .c = c, .mem = m, .disp = disp });
 }
 
 /* ---- control */

@@ -319,9 +319,9 @@ static void forward_op(struct pass *p, struct ir_op *op)
         p->w->repl[op->dst] = op->dst;
         p->ir->val_op[op->dst] = (uint16_t)p->to;
     }
-    if (info->flags & OPF_FAULTS) {
+    if (info->flags & OPF_FAULTS && op->a) {
         op->a = ir_fold_address(p->ir, op->a, &op->disp);
-        if (p->ir->wrap_32 && (op->op == IR_LOAD || op->op == IR_STORE)) {
+        if (p->ir->wrap_32 && (op->op == IR_LOAD || op->op == IR_STORE || op->op == IR_CALL_HOST)) {
             op->mem |= MEM_WRAP_32;
             op->a = ir_fold_address_32(p->ir, op->a, &op->disp);
         }

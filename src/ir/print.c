@@ -165,6 +165,16 @@ static void print_body(GString *s, const struct ir *ir, const struct ir_op *op)
         g_string_append_printf(s, " %s", op->aux < ir->nhelpers ? ir->helpers[op->aux]->name : "?");
         print_operands(s, ir, op, 0);
         break;
+    case IR_CALL_HOST:
+        g_string_append_printf(s, " %s", op->aux < ir->nhelpers ? ir->helpers[op->aux]->name : "?");
+        for (unsigned i = 0; i < 3; i++) {
+            g_string_append(s, i ? ", " : " ");
+            if (op->arg[i])
+                print_value(s, ir, op->arg[i]);
+        }
+        if (op->disp)
+            print_offset(s, op->disp);
+        break;
     case IR_BR:
         g_string_append_printf(s, " L%u", op->aux);
         break;

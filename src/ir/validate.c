@@ -239,6 +239,17 @@ static bool check_call(struct check *c, const struct ir_op *op)
     return true;
 }
 
+static bool check_call_host(struct check *c, const struct ir_op *op)
+{
+    uint64_t imm;
+
+    if (op->aux >= c->ir->nhelpers)
+        return fail(c, "no helper %u", op->aux);
+    if (!op->b || !ir_is_const(c->ir, op->b, &imm) || !(imm >> 48))
+        return fail(c, "no instruction of the host");
+    return (!op->a || check_operand_type(c, 0, T_I64)) && (!op->c || check_operand_type(c, 2, T_I32));
+}
+
 static bool check_exit(struct check *c, const struct ir_op *op)
 {
     if (op->aux >= c->ir->nexits)
@@ -313,6 +324,8 @@ static bool check_kind(struct check *c, const struct ir_op *op)
         return check_vfix(c, op);
     case IR_CALL:
         return check_call(c, op);
+    case IR_CALL_HOST:
+        return check_call_host(c, op);
     case IR_BR: case IR_BRCOND:
         return check_branch(c, op);
     case IR_EXIT_JUMP: case IR_EXIT_INDIRECT: case IR_EXIT_LOOP: case IR_EXIT_LOOP_PC:

@@ -122,6 +122,7 @@ struct jit *jit_new(const struct jit_options *opts, struct error *err)
     j->ir = ir_new();
     j->an = ir_analysis_new();
     j->ir->fixed_pc = opts->memory != MEMORY_TLB && !opts->movable;
+    j->ir->host_x87 = opts->memory != MEMORY_TLB && !opts->interp && codegen_host_fpu();
     j->ir->wrap_32 = opts->memory == MEMORY_DIRECT_32;
     if (opts->movable)
         j->relocs = g_new0(struct code_relocs, 1);

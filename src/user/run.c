@@ -86,6 +86,7 @@ static struct cpu *cpu_alloc(struct engine *e)
     cpu->jit = jc;
     cpu->fp_control = 0x1f80;
     cpu->code_changed = code_changed;
+    cpu->host_fpu = e->opts.interp || e->opts.one_insn ? NULL : codegen_host_fpu();
     cpu->exception = -1;
     cpu->mode = UINT64_MAX;
     jc->cpu = cpu;
@@ -540,6 +541,8 @@ _Noreturn void engine_thread_run(struct thread *t)
     for (;;) {
         uint64_t mode;
 
+        if (cpu->fpu_on_host)           /* whatever looks at the guest's registers comes after this */
+            cpu->guest->fpu_home(cpu);
         if (cpu->exception >= 0)
             handle_exception(t);
         if (jc->debug.stepped)

@@ -123,6 +123,8 @@ struct guest {
     bool (*cpu_init)(struct cpu *cpu, struct vm *vm, const char *model_spec, struct error *err);
     void (*cpu_reset)(struct cpu *cpu);
     void (*cpu_free)(struct cpu *cpu);
+    void (*fpu_home)(struct cpu *cpu);  /* see struct host_fpu; NULL where nothing goes there */
+    uint32_t fpu_control;               /* offset of the x87's control word in the state, 16 bits */
     char *(*registers)(const struct cpu *cpu);          /* info registers; caller frees */
     char *(*mmu_dump)(struct cpu *cpu, bool tlb);       /* info tlb / info mem */
     const struct guest_reg *regs;                       /* ends with a NULL name */

@@ -27,6 +27,11 @@ enum { JUMP_CACHE_BITS = 14 };
 enum { JUMP_HASH_FACTOR = 0x1e3779b1 };
 static inline unsigned jump_hash(uint64_t pc) { return (uint32_t)pc * (uint32_t)JUMP_HASH_FACTOR >> (32 - JUMP_CACHE_BITS); }
 
+/* The host's own x87, where a guest's registers may be while translated code runs: cpu.fpu_on_host says so, guest.fpu_home
+ * brings them back. image: 108 bytes, as FNSAVE with 32-bit operands writes them; save leaves the unit as FNINIT does. */
+struct host_fpu { void (*load)(const uint8_t *image); void (*save)(uint8_t *image); };
+enum { HOST_FPU_IMAGE = 108, FPU_ON_HOST = 0x3f /* one bit an exception mask, all of which are set then */ };
+
 /* Bits of exit_request: any of them ends translated code at its next poll. */
 enum {
     CPU_EXIT_KICK = 1,          /* just look */
@@ -51,6 +56,7 @@ struct cpu {
     struct jump_entry *jump_cache;      /* that of `mode` */
     struct jump_entry *jump_sides[2];   /* where guest.side_modes is in `mode`: those without and with guest.side_mode */
     uint64_t scratch[8];        /* what code keeps from one basic block to the next, beside slots: 0: ir_goto_indirect() */
+    uint8_t fpu_on_host;        /* FPU_ON_HOST, or 0 */
     int64_t icount_left;        /* -icount: instructions until the next event */
     struct tlb_view tlb[CPU_MMU_MODES];
     /* not addressed by generated code */
@@ -60,6 +66,7 @@ struct cpu {
     /* User mode: the guest says that code there was written (IC IVAU, FENCE.I); NULL in system mode, which sees writes. */
     void (*code_changed)(struct cpu *cpu, uint64_t va, uint64_t n);
     struct address_space *memory;       /* what it sees, NULL: the machine's (x86 in system management mode: another) */
+    const struct host_fpu *host_fpu;    /* user mode: what translated code may use; NULL: none */
     sigjmp_buf *loop_exit;      /* set while guest code runs */
     bool sleeps_on_memory;      /* it may be woken by a store: has_work() is asked again now and then */
     int exception;              /* guest's number of the exception being raised, -1: none */

@@ -114,6 +114,7 @@ enum {
     X(BRCOND, "brcond", 2, OPF_SIDE | OPF_LABEL)        /* to label if cond(a, b); else the next op */     \
     X(POLL, "poll", 0, OPF_SIDE)        /* leaves for the loop if cpu.exit_request; pc = pc_page + imm */  \
     X(CALL, "call", 4, OPF_SIDE)        /* helper aux */                                                   \
+    X(CALL_HOST, "call_host", 3, OPF_FAULTS | OPF_SIDE)         /* or the host's instruction: see ir_call_host() */ \
     X(EXIT_JUMP, "exit_jump", 0, OPF_SIDE | OPF_ENDS)   /* to pc_page + imm; aux: exit number */           \
     X(EXIT_INDIRECT, "exit_indirect", 1, OPF_SIDE | OPF_ENDS)   /* to a (I64 pc); aux: exit number */      \
     X(EXIT_LOOP, "exit_loop", 0, OPF_SIDE | OPF_ENDS)   /* back to the C loop at pc_page + imm (mode may differ); \
@@ -141,7 +142,7 @@ struct ir_op {
     uint16_t aux;               /* slot, vop, helper, label, exit or instruction number */
     union {
         int64_t imm;
-        struct { memop mem; int32_t disp; };    /* LOAD, STORE, ATOMIC_* */
+        struct { memop mem; int32_t disp; };    /* LOAD, STORE, ATOMIC_*, CALL_HOST */
     };
 };
 _Static_assert(sizeof(struct ir_op) == 24, "an op is 24 bytes");
@@ -194,6 +195,17 @@ enum {
     HELPER_FP = 16,             /* reads or changes cpu.fp_control: the JIT stores the host's MXCSR there before the
                                  * call (stmxcsr) and loads it after (ldmxcsr) */
 };
+/* Instructions that hosts may have for what a helper does: an x87's, while it holds the guest's registers (cpu.fpu_on_host). */
+enum ir_host_insn {
+    HOST_NONE,
+    HOST_X87,                   /* of registers: opcode and ModRM byte */
+    HOST_X87_MEMORY,            /* opcode and ModRM byte, of which the middle field counts; the operand is at address a */
+    HOST_X87_COMPARE,           /* the result is EFLAGS' ZF, PF and CF, as FCOMI sets them */
+    HOST_X87_STATUS,            /* the result is the status word */
+    HOST_X87_CONTROL,           /* the control word becomes c, if that masks all exceptions */
+    HOST_X87_MOVE_IF,           /* FCMOV, by ZF: taken if c is not 0 */
+};
+static inline uint32_t host_insn(enum ir_host_insn kind, unsigned opcode, unsigned modrm) { return (uint32_t)kind << 16 | opcode << 8 | modrm; }
 struct ir_helper { const char *name; void *fn; uint8_t flags, ret, nargs, args[4]; };
 
 /* Where a region may leave to. */
@@ -214,6 +226,7 @@ struct ir {
     uint64_t page;              /* pc & ~page mask: what pc_page held */
     /* User mode: pc ops are constants; of addresses in memory the low 32 bits count. They stay as they are from region to region. */
     bool fixed_pc, wrap_32;
+    bool host_x87;              /* CALL_HOST ops of the x87 may be built */
     struct ir_op *ops; unsigned nops;
     unsigned nvals;             /* next value number */
     uint8_t *val_type;          /* [nvals]; values below T_COUNT stand for what dropped ops would define */
@@ -279,6 +292,9 @@ ir_val ir_vop(struct ir *ir, unsigned vop, enum ir_type type, ir_val a, ir_val b
 ir_val ir_vfix(struct ir *ir, enum ir_fix_cond cond, unsigned n, ir_val result, ir_val a, ir_val b, ir_val c, int32_t imm);
 /* Calls helper number n of the guest's table; 0 if it returns nothing. */
 ir_val ir_call(struct ir *ir, unsigned n, ir_val a, ir_val b, ir_val c, ir_val d);
+/* As ir_call(n, what, c, a), of a helper that may raise and changes no slot, or the host's instruction (host_insn()), where the
+ * guest's registers are in the host's processor. m, a: of its operand in memory; 0: it has none. c: I32. */
+ir_val ir_call_host(struct ir *ir, unsigned n, uint32_t what, ir_val c, memop m, ir_val a, uint32_t insn);
 ir_label ir_label_new(struct ir *ir);
 void ir_label_bind(struct ir *ir, ir_label l);
 void ir_br(struct ir *ir, ir_label l);

@@ -8,6 +8,7 @@
 #include "rhea/ir/ir.h"
 
 struct cpu;
+struct host_fpu;
 struct codegen;                 /* working memory of one compiling thread */
 
 /* How guest memory is reached. */
@@ -72,6 +73,8 @@ void codegen_leave(const struct codegen_stubs *stubs, void *context, uint64_t wh
 char *codegen_disassemble(const uint8_t *code, size_t n, uint64_t address);
 /* Options of the host worth a line of `info jit`. */
 const char *codegen_host_features(void);
+/* An x87 of the host, for IR_CALL_HOST; NULL: it has none. */
+const struct host_fpu *codegen_host_fpu(void);
 /* All that regions may be compiled differently for, a bit each. */
 uint64_t codegen_host_key(void);
 

@@ -144,14 +144,21 @@ bool x86_check_fpu(struct x86_t *t, bool mmx)
         x86_exception(t, mmx && (t->mode & MODE_EM) ? X_UD : X_NM);
         return false;
     }
-    if (t->fp_checked)
+    if (mmx && t->fp_checked)
         return true;
+    if (mmx) {
+        ir_label home = ir_label_new(t->ir);
+
+        x86_brcond(t, C_EQ, ir_state_load(t->ir, T_I32, offsetof(struct cpu, fpu_on_host), 0), ir_const(t->ir, T_I32, 0), home);
+        x86_call(t, HELP_fpu_home, 0, 0, 0, 0);
+        x86_bind(t, home);
+    }
     none = ir_label_new(t->ir);
     x86_brcond(t, C_TSTEQ, ir_state_load(t->ir, T_I32, offsetof(struct x86_cpu, fpsw), 1),
                ir_const(t->ir, T_I32, FSW_ES), none);
     x86_call(t, HELP_fpu_pending, 0, 0, 0, 0);
     x86_bind(t, none);
-    t->fp_checked = true;
+    t->fp_checked = mmx;
     return true;
 }
 

@@ -1,5 +1,7 @@
 /* The x87 floating-point unit: SDM vol. 1, chapter 8; instruction pages of vol. 2. Each instruction is one call; what is
- * computed is base/softfloat's, whose 80-bit arithmetic is exact. Registers are physical: ST(i) is fpregs[(TOP + i) & 7]. */
+ * computed is base/softfloat's, whose 80-bit arithmetic is exact. Registers are physical: ST(i) is fpregs[(TOP + i) & 7].
+ * Where the host has an x87 that translated code may use, and no exception is unmasked, the first call takes the registers
+ * there, and those after it are the host's instructions; helper_fpu_home() brings them back. */
 #include <glib.h>
 #include <stddef.h>
 #include <string.h>
@@ -19,6 +21,68 @@ enum { FO_INIT, FO_CLEX, FO_INCSTP, FO_DECSTP };
 enum { FU_CHS, FU_ABS, FU_TST, FU_XAM, FU_2XM1, FU_YL2X, FU_PTAN, FU_PATAN, FU_XTRACT, FU_PREM1, FU_PREM, FU_YL2XP1, FU_SQRT,
        FU_SINCOS, FU_RNDINT, FU_SCALE, FU_SIN, FU_COS };
 enum { OP_ADD, OP_MUL, OP_COM, OP_COMP, OP_SUB, OP_SUBR, OP_DIV, OP_DIVR };
+
+/* What one instruction does: function, its own number or format, a register or flags; fpu_what(). */
+enum fpu_function {
+    FN_ARITH, FN_ARITH_MEMORY, FN_COMPARE, FN_LOAD, FN_STORE, FN_MOVE, FN_CMOV, FN_CONST, FN_UNARY, FN_OP, FN_STATUS, FN_CONTROL,
+    FN_COUNT
+};
+enum { FN_NO_WAIT = 0x80 };             /* a pending exception does not matter */
+static uint32_t fpu_what(enum fpu_function fn, unsigned n, unsigned arg) { return (uint32_t)fn | n << 8 | arg << 16; }
+
+/* ---- the host's registers */
+static unsigned put_env(struct x86_cpu *c, uint8_t *p, bool wide);
+
+static bool fits_host(const struct x86_cpu *c)
+{
+    return c->cpu.host_fpu && (c->fpcw & 0x3f) == 0x3f && !(c->fpsw & SW_ES);
+}
+
+void x86_fpu_to_host(struct cpu *cpu)
+{
+    struct x86_cpu *c = x86(cpu);
+    uint8_t image[HOST_FPU_IMAGE];
+    unsigned at;
+
+    if (cpu->fpu_on_host || !fits_host(c))
+        return;
+    at = put_env(c, image, true);
+    for (unsigned i = 0; i < 8; i++) {
+        const float80 *r = &c->fpregs[(c->fptop + i) & 7].v;
+
+        memcpy(image + at + 10 * i, &r->frac, 8);
+        memcpy(image + at + 10 * i + 8, &r->se, 2);
+    }
+    cpu->host_fpu->load(image);
+    cpu->fpu_on_host = FPU_ON_HOST;
+}
+
+static void from_host(struct x86_cpu *c)
+{
+    uint8_t image[HOST_FPU_IMAGE];
+    uint16_t sw, tags;
+
+    c->cpu.host_fpu->save(image);
+    c->cpu.fpu_on_host = 0;
+    memcpy(&sw, image + 4, 2);
+    memcpy(&tags, image + 8, 2);
+    c->fpsw = sw & ~0x3800u;
+    c->fptop = sw >> 11 & 7;
+    c->fptag = 0;
+    for (unsigned n = 0; n < 8; n++) {
+        float80 *r = &c->fpregs[(c->fptop + n) & 7].v;
+
+        c->fptag |= (tags >> 2 * n & 3) == 3 ? 1u << n : 0;
+        memcpy(&r->frac, image + 28 + 10 * n, 8);
+        memcpy(&r->se, image + 28 + 10 * n + 8, 2);
+    }
+}
+
+void helper_fpu_home(struct cpu *cpu)
+{
+    if (cpu->fpu_on_host)
+        from_host(x86(cpu));
+}
 
 /* ---- state */
 static float80 *st(struct x86_cpu *c, unsigned i) { return &c->fpregs[(c->fptop + i) & 7].v; }
@@ -249,9 +313,8 @@ static void set_relation(struct x86_cpu *c, unsigned bits)
     c->fpsw = (c->fpsw & ~SW_CC) | bits;
 }
 
-void helper_fpu_arith(struct cpu *cpu, uint32_t op, uint32_t what)
+static void fpu_arith(struct x86_cpu *c, uint32_t op, uint32_t what)
 {
-    struct x86_cpu *c = x86(cpu);
     unsigned i = what & 7, bits;
     bool missing = empty(c, 0) || empty(c, i), store = true;
     float80 r;
@@ -295,9 +358,8 @@ static uint32_t widening_flags(struct x86_cpu *c, unsigned op, float80 a, float8
     return s.flags & FLOAT_INPUT_DENORMAL;
 }
 
-void helper_fpu_arith_mem(struct cpu *cpu, uint32_t op, uint32_t format, uint64_t va)
+static void fpu_arith_memory(struct x86_cpu *c, uint32_t op, uint32_t format, uint64_t va)
 {
-    struct x86_cpu *c = x86(cpu);
     struct float_status s = status_of(c), widened = s;
     float80 a = *st(c, 0), b = read_operand(c, format, va, &widened), r;
     unsigned bits;
@@ -327,9 +389,8 @@ void helper_fpu_arith_mem(struct cpu *cpu, uint32_t op, uint32_t format, uint64_
     set_full(c, 0);
 }
 
-uint32_t helper_fpu_compare(struct cpu *cpu, uint32_t i, uint32_t what)
+static uint32_t fpu_compare(struct x86_cpu *c, uint32_t i, uint32_t what)
 {
-    struct x86_cpu *c = x86(cpu);
     struct float_status s = status_of(c);
     unsigned bits, c1 = c->fpsw & SW_C1;
     bool missing = empty(c, 0) || empty(c, i);
@@ -348,9 +409,8 @@ uint32_t helper_fpu_compare(struct cpu *cpu, uint32_t i, uint32_t what)
 }
 
 /* ---- loads, stores, moves */
-void helper_fpu_load(struct cpu *cpu, uint32_t format, uint64_t va)
+static void fpu_load(struct x86_cpu *c, uint32_t format, uint64_t va)
 {
-    struct x86_cpu *c = x86(cpu);
     struct float_status s = status_of(c);
     float80 v = read_operand(c, format, va, &s);
 
@@ -372,11 +432,9 @@ static void write_image(struct x86_cpu *c, unsigned format, uint64_t va, const u
         cpu_store(&c->cpu, va, format_memop(c, format), v);
 }
 
-void helper_fpu_store(struct cpu *cpu, uint32_t what, uint64_t va)
+static void fpu_store(struct x86_cpu *c, unsigned format, uint32_t what, uint64_t va)
 {
     static const uint8_t size[] = { 4, 8, 2, 4, 8, 10, 10 };
-    struct x86_cpu *c = x86(cpu);
-    unsigned format = what & 15;
     struct float_status s = status_of(c);
     enum float_round r = what & FS_TRUNCATE ? FLOAT_ROUND_TO_ZERO : (enum float_round)s.rounding;
     uint8_t image[10] = { 0 };
@@ -385,7 +443,7 @@ void helper_fpu_store(struct cpu *cpu, uint32_t what, uint64_t va)
     bool ok;
 
     /* A page fault leaves everything as it was. */
-    cpu_probe(cpu, va, size[format], true, x86_mmu_index(cpu, false));
+    cpu_probe(&c->cpu, va, size[format], true, x86_mmu_index(&c->cpu, false));
     if (empty(c, 0)) {
         ok = stack_fault(c, false);
         a = indefinite();
@@ -419,9 +477,8 @@ void helper_fpu_store(struct cpu *cpu, uint32_t what, uint64_t va)
         pop(c);
 }
 
-void helper_fpu_move(struct cpu *cpu, uint32_t what, uint32_t i)
+static void fpu_move(struct x86_cpu *c, uint32_t what, uint32_t i)
 {
-    struct x86_cpu *c = x86(cpu);
     float80 a = *st(c, 0), b = *st(c, i);
     unsigned c1 = c->fpsw & SW_C1;
 
@@ -480,9 +537,8 @@ void helper_fpu_move(struct cpu *cpu, uint32_t what, uint32_t i)
         pop(c);
 }
 
-void helper_fpu_const(struct cpu *cpu, uint32_t which)
+static void fpu_const(struct x86_cpu *c, uint32_t which)
 {
-    struct x86_cpu *c = x86(cpu);
     struct float_status s = status_of(c);
 
     push(c, f80_constant((enum f80_constant)which, &s));
@@ -618,9 +674,8 @@ static void produce(struct x86_cpu *c, unsigned op, struct float_status *s)
     }
 }
 
-void helper_fpu_unary(struct cpu *cpu, uint32_t op)
+static void fpu_unary(struct x86_cpu *c, uint32_t op)
 {
-    struct x86_cpu *c = x86(cpu);
     struct float_status s = status_of(c);
 
     if (op == FU_XAM) {
@@ -670,13 +725,11 @@ static void update_summary(struct x86_cpu *c)
         c->fpsw |= SW_ES | SW_B;
 }
 
-void helper_fpu_control(struct cpu *cpu, uint32_t v)
+static void fpu_control(struct x86_cpu *c, uint32_t v)
 {
-    x86(cpu)->fpcw = (v & 0x1f3f) | 0x40;
-    update_summary(x86(cpu));
+    c->fpcw = (v & 0x1f3f) | 0x40;
+    update_summary(c);
 }
-
-uint32_t helper_fpu_status(struct cpu *cpu) { return status_word(x86(cpu)); }
 
 static void init(struct x86_cpu *c)
 {
@@ -688,16 +741,42 @@ static void init(struct x86_cpu *c)
     c->fpip = c->fpdp = 0;
 }
 
-void helper_fpu_op(struct cpu *cpu, uint32_t op)
+static void fpu_op(struct x86_cpu *c, uint32_t op)
 {
-    struct x86_cpu *c = x86(cpu);
-
     switch (op) {
     case FO_INIT: init(c); break;
     case FO_CLEX: c->fpsw &= ~(0xff | SW_B); break;
     case FO_INCSTP: c->fptop = (c->fptop + 1) & 7; c->fpsw &= ~SW_C1; break;
     default: c->fptop = (c->fptop - 1) & 7; c->fpsw &= ~SW_C1;
     }
+}
+
+/* An x87 instruction. value: FCMOV's condition, FLDCW's operand; va: of the operand in memory. */
+uint32_t helper_fpu_insn(struct cpu *cpu, uint32_t what, uint32_t value, uint64_t va)
+{
+    struct x86_cpu *c = x86(cpu);
+    unsigned n = what >> 8 & 0xff, arg = what >> 16;
+    uint32_t result = 0;
+
+    helper_fpu_home(cpu);
+    if (c->fpsw & SW_ES && !(what & FN_NO_WAIT))
+        helper_fpu_pending(cpu);
+    switch ((enum fpu_function)(what & 0x7f)) {
+    case FN_ARITH: fpu_arith(c, n, arg); break;
+    case FN_ARITH_MEMORY: fpu_arith_memory(c, n, arg, va); break;
+    case FN_COMPARE: result = fpu_compare(c, n, arg); break;
+    case FN_LOAD: fpu_load(c, n, va); break;
+    case FN_STORE: fpu_store(c, n, arg, va); break;
+    case FN_MOVE: fpu_move(c, n, arg); break;
+    case FN_CMOV: fpu_move(c, value ? FM_CMOV : FM_CMOV_NOT, arg); break;
+    case FN_CONST: fpu_const(c, n); break;
+    case FN_UNARY: fpu_unary(c, n); break;
+    case FN_OP: fpu_op(c, n); break;
+    case FN_STATUS: result = status_word(c); break;
+    default: fpu_control(c, value);
+    }
+    x86_fpu_to_host(cpu);
+    return result;
 }
 
 /* The tag word of the image: two bits a register, made from the contents (8.1.7). */
@@ -783,6 +862,7 @@ void helper_fpu_env(struct cpu *cpu, uint32_t what, uint64_t va)
     unsigned mmu = x86_mmu_index(cpu, false), len = wide ? 28 : 14, whole = what & 2 ? len + 80 : len;
     uint8_t image[108];
 
+    helper_fpu_home(cpu);
     switch (what & 15) {
     case FE_LDENV: case FE_RSTOR:
         cpu_load_bytes(cpu, va, image, whole, mmu);
@@ -821,101 +901,103 @@ static unsigned format_of(const struct x86_insn *i)
     }
 }
 
-/* #NM, a pending #MF; then what FSTENV shows of the instruction. false: nothing more to emit. */
-static bool begin(struct x86_t *t, const struct x86_insn *i, bool note_pointers)
+/* The no-wait forms look at CR0 alone, not at pending exceptions. What follows may leave one pending. */
+static bool available(struct x86_t *t)
 {
-    if (!x86_check_fpu(t, false))
+    if (t->mode & (MODE_EM | MODE_TS)) {
+        x86_exception(t, X_NM);
         return false;
-    t->fp_checked = false;              /* it may leave an exception pending */
-    if (note_pointers) {
-        ir_val pc = ir_pc(t->ir, i->pc);
-
-        if (t->cs_base)
-            pc = ir_bin_imm(t->ir, IR_SUB, pc, t->cs_base);
-        ir_state_store(t->ir, offsetof(struct x86_cpu, fpip), 3, pc);
-        ir_state_store(t->ir, offsetof(struct x86_cpu, fpop), 1, ir_const(t->ir, T_I32, (i->opcode & 7u) << 8 | i->modrm));
     }
+    t->fp_checked = false;
+    return true;
+}
+
+/* #NM; then what FSTENV shows of the instruction. What is called looks for a pending #MF. false: nothing more to emit. */
+static bool begin(struct x86_t *t, const struct x86_insn *i)
+{
+    ir_val pc;
+
+    if (!available(t))
+        return false;
+    pc = ir_pc(t->ir, i->pc);
+    if (t->cs_base)
+        pc = ir_bin_imm(t->ir, IR_SUB, pc, t->cs_base);
+    ir_state_store(t->ir, offsetof(struct x86_cpu, fpip), 3, pc);
+    ir_state_store(t->ir, offsetof(struct x86_cpu, fpop), 1, ir_const(t->ir, T_I32, (i->opcode & 7u) << 8 | i->modrm));
     return true;
 }
 
 static ir_val k(struct x86_t *t, uint32_t v) { return ir_const(t->ir, T_I32, v); }
 static unsigned st_index(const struct x86_insn *i) { return i->modrm & 7; }
 
-static ir_val operand_address(struct x86_t *t, const struct x86_insn *i, bool write)
+/* As a call, or as the host's instruction, which has the guest's encoding. value, va: see helper_fpu_insn(), or 0; bytes: in
+ * memory. */
+static ir_val fpu_insn(struct x86_t *t, const struct x86_insn *i, enum ir_host_insn kind, uint32_t what, ir_val value,
+                       ir_val va, memop m)
 {
-    ir_val va = x86_linear(t, i, i->op[0].size, write);
+    if (t->ir->host_x87 && !(t->mode & MODE_AC))
+        return ir_call_host(t->ir, HELP_fpu_insn, what, value, m, va, host_insn(kind, i->opcode, i->modrm));
+    return x86_call(t, HELP_fpu_insn, k(t, what), value ? value : k(t, 0), va ? va : ir_const(t->ir, T_I64, 0), 0);
+}
 
+static void on_registers(struct x86_t *t, const struct x86_insn *i, uint32_t what)
+{
+    if (begin(t, i))
+        fpu_insn(t, i, HOST_X87, what, 0, 0, 0);
+}
+
+static void on_memory(struct x86_t *t, const struct x86_insn *i, uint32_t what, bool write)
+{
+    ir_val va;
+
+    if (!begin(t, i))
+        return;
+    va = x86_linear(t, i, i->op[0].size, write);
     ir_state_store(t->ir, offsetof(struct x86_cpu, fpdp), 3, va);
-    return va;
+    fpu_insn(t, i, HOST_X87_MEMORY, what, 0, va, x86_memop(t, MIN(i->op[0].size, 8)) | (write ? MEM_RW : 0));
 }
 
-EMIT(fpu_arith_mem)
-{
-    if (begin(t, i, true))
-        x86_call(t, HELP_fpu_arith_mem, k(t, x86_arg(i)), k(t, format_of(i)), operand_address(t, i, false), 0);
-}
-EMIT(fpu_arith_int)
-{
-    if (begin(t, i, true))
-        x86_call(t, HELP_fpu_arith_mem, k(t, x86_arg(i)), k(t, i->op[0].size == 2 ? FF_I16 : FF_I32), operand_address(t, i, false), 0);
-}
-EMIT(fpu_arith)
-{
-    if (begin(t, i, true))
-        x86_call(t, HELP_fpu_arith, k(t, x86_arg(i)), k(t, st_index(i)), 0, 0);
-}
+EMIT(fpu_arith_mem) { on_memory(t, i, fpu_what(FN_ARITH_MEMORY, x86_arg(i), format_of(i)), false); }
+EMIT(fpu_arith_int) { on_memory(t, i, fpu_what(FN_ARITH_MEMORY, x86_arg(i), i->op[0].size == 2 ? FF_I16 : FF_I32), false); }
+EMIT(fpu_arith) { on_registers(t, i, fpu_what(FN_ARITH, x86_arg(i), st_index(i))); }
 EMIT(fpu_arith_to)
 {
-    unsigned op = x86_arg(i) & 7;
+    on_registers(t, i, fpu_what(FN_ARITH, x86_arg(i) & 7, st_index(i) | FA_TO | (x86_arg(i) & 8 ? FA_POP : 0)));
+}
+static unsigned float_format(const struct x86_insn *i) { return i->op[0].size == 4 ? FF_F32 : i->op[0].size == 8 ? FF_F64 : FF_F80; }
+static unsigned int_format(const struct x86_insn *i) { return i->op[0].size == 2 ? FF_I16 : i->op[0].size == 4 ? FF_I32 : FF_I64; }
+static void load(struct x86_t *t, const struct x86_insn *i, unsigned format) { on_memory(t, i, fpu_what(FN_LOAD, format, 0), false); }
+static void store(struct x86_t *t, const struct x86_insn *i, unsigned format, unsigned how)
+{
+    on_memory(t, i, fpu_what(FN_STORE, format, how), true);
+}
+EMIT(fld) { load(t, i, float_format(i)); }
+EMIT(fild) { load(t, i, int_format(i)); }
+EMIT(fbld) { load(t, i, FF_BCD); }
+EMIT(fst) { store(t, i, float_format(i), x86_arg(i) ? FS_POP : 0); }
+EMIT(fist) { store(t, i, int_format(i), x86_arg(i) ? FS_POP : 0); }
+EMIT(fisttp) { store(t, i, int_format(i), FS_POP | FS_TRUNCATE); }
+EMIT(fbstp) { store(t, i, FF_BCD, FS_POP); }
 
-    if (begin(t, i, true))
-        x86_call(t, HELP_fpu_arith, k(t, op), k(t, st_index(i) | FA_TO | (x86_arg(i) & 8 ? FA_POP : 0)), 0, 0);
-}
-static void emit_load(struct x86_t *t, const struct x86_insn *i, unsigned format)
-{
-    if (begin(t, i, true))
-        x86_call(t, HELP_fpu_load, k(t, format), operand_address(t, i, false), 0, 0);
-}
-static void emit_store(struct x86_t *t, const struct x86_insn *i, unsigned what)
-{
-    if (begin(t, i, true))
-        x86_call(t, HELP_fpu_store, k(t, what), operand_address(t, i, true), 0, 0);
-}
-EMIT(fld) { emit_load(t, i, i->op[0].size == 4 ? FF_F32 : i->op[0].size == 8 ? FF_F64 : FF_F80); }
-EMIT(fild) { emit_load(t, i, i->op[0].size == 2 ? FF_I16 : i->op[0].size == 4 ? FF_I32 : FF_I64); }
-EMIT(fbld) { emit_load(t, i, FF_BCD); }
-EMIT(fst) { emit_store(t, i, (i->op[0].size == 4 ? FF_F32 : i->op[0].size == 8 ? FF_F64 : FF_F80) | (x86_arg(i) ? FS_POP : 0)); }
-EMIT(fist) { emit_store(t, i, (i->op[0].size == 2 ? FF_I16 : i->op[0].size == 4 ? FF_I32 : FF_I64) | (x86_arg(i) ? FS_POP : 0)); }
-EMIT(fisttp) { emit_store(t, i, (i->op[0].size == 2 ? FF_I16 : i->op[0].size == 4 ? FF_I32 : FF_I64) | FS_POP | FS_TRUNCATE); }
-EMIT(fbstp) { emit_store(t, i, FF_BCD | FS_POP); }
-
-static void emit_move(struct x86_t *t, const struct x86_insn *i, unsigned what)
-{
-    if (begin(t, i, true))
-        x86_call(t, HELP_fpu_move, k(t, what), k(t, st_index(i)), 0, 0);
-}
-EMIT(fld_st) { emit_move(t, i, FM_LOAD); }
-EMIT(fxch) { emit_move(t, i, FM_EXCHANGE); }
-EMIT(fst_st) { emit_move(t, i, x86_arg(i) ? FM_STORE_POP : FM_STORE); }
-EMIT(fstpnce) { emit_move(t, i, FM_STORE_UNCHECKED); }
-EMIT(ffree) { emit_move(t, i, x86_arg(i) ? FM_FREE_POP : FM_FREE); }
+static void move(struct x86_t *t, const struct x86_insn *i, unsigned how) { on_registers(t, i, fpu_what(FN_MOVE, how, st_index(i))); }
+EMIT(fld_st) { move(t, i, FM_LOAD); }
+EMIT(fxch) { move(t, i, FM_EXCHANGE); }
+EMIT(fst_st) { move(t, i, x86_arg(i) ? FM_STORE_POP : FM_STORE); }
+EMIT(fstpnce) { move(t, i, FM_STORE_UNCHECKED); }
+EMIT(ffree) { move(t, i, x86_arg(i) ? FM_FREE_POP : FM_FREE); }
 EMIT(fcmov)
 {
     static const uint8_t condition[] = { 2, 4, 6, 10 };         /* B, E, BE, U (= P) */
     unsigned cc = condition[x86_arg(i) & 3] | (x86_arg(i) & 4 ? 1 : 0);
-    ir_val what;
+    struct x86_insn by_zf = *i;
 
-    if (!begin(t, i, true))
-        return;
-    what = ir_select(t->ir, C_NE, x86_condition(t, cc), k(t, 0), k(t, FM_CMOV), k(t, FM_CMOV_NOT));
-    x86_call(t, HELP_fpu_move, what, k(t, st_index(i)), 0, 0);
+    by_zf.opcode = 0xdb;                /* FCMOVNE */
+    by_zf.modrm = 0xc8 | st_index(i);
+    if (begin(t, i))
+        fpu_insn(t, &by_zf, HOST_X87_MOVE_IF, fpu_what(FN_CMOV, 0, st_index(i)), x86_condition(t, cc), 0, 0);
 }
-EMIT(fld_const)
-{
-    if (begin(t, i, true))
-        x86_call(t, HELP_fpu_const, k(t, x86_arg(i)), 0, 0, 0);
-}
-#define UNARY(name, op) EMIT(name) { if (begin(t, i, true)) x86_call(t, HELP_fpu_unary, k(t, op), 0, 0, 0); }
+EMIT(fld_const) { on_registers(t, i, fpu_what(FN_CONST, x86_arg(i), 0)); }
+#define UNARY(name, op) EMIT(name) { on_registers(t, i, fpu_what(FN_UNARY, op, 0)); }
 UNARY(fchs, FU_CHS)
 UNARY(fabs, FU_ABS)
 UNARY(ftst, FU_TST)
@@ -935,31 +1017,17 @@ UNARY(fscale, FU_SCALE)
 UNARY(fsin, FU_SIN)
 UNARY(fcos, FU_COS)
 
-static ir_val emit_compare(struct x86_t *t, const struct x86_insn *i, unsigned reg, unsigned what)
-{
-    return begin(t, i, true) ? x86_call(t, HELP_fpu_compare, k(t, reg), k(t, what), 0, 0) : 0;
-}
-EMIT(fucom) { emit_compare(t, i, st_index(i), FC_UNORDERED | (x86_arg(i) ? FC_POP : 0)); }
-EMIT(fucompp) { emit_compare(t, i, 1, FC_UNORDERED | FC_POP2); }
-EMIT(fcompp) { emit_compare(t, i, 1, FC_POP2); }
+EMIT(fucom) { on_registers(t, i, fpu_what(FN_COMPARE, st_index(i), FC_UNORDERED | (x86_arg(i) ? FC_POP : 0))); }
+EMIT(fucompp) { on_registers(t, i, fpu_what(FN_COMPARE, 1, FC_UNORDERED | FC_POP2)); }
+EMIT(fcompp) { on_registers(t, i, fpu_what(FN_COMPARE, 1, FC_POP2)); }
 EMIT(fcomi)
 {
-    ir_val flags = emit_compare(t, i, st_index(i), FC_EFLAGS | (x86_arg(i) & 1 ? FC_UNORDERED : 0) | (x86_arg(i) & 2 ? FC_POP : 0));
+    unsigned how = FC_EFLAGS | (x86_arg(i) & 1 ? FC_UNORDERED : 0) | (x86_arg(i) & 2 ? FC_POP : 0);
 
-    if (flags)
-        x86_set_flags(t, flags);
+    if (begin(t, i))
+        x86_set_flags(t, fpu_insn(t, i, HOST_X87_COMPARE, fpu_what(FN_COMPARE, st_index(i), how), 0, 0, 0));
 }
 
-/* The no-wait forms look at CR0 alone, not at pending exceptions. */
-static bool available(struct x86_t *t)
-{
-    if (t->mode & (MODE_EM | MODE_TS)) {
-        x86_exception(t, X_NM);
-        return false;
-    }
-    t->fp_checked = false;
-    return true;
-}
 EMIT(fnop) { x86_check_fpu(t, false); }
 EMIT(fnop_no_wait) { available(t); }
 EMIT(fwait)
@@ -973,30 +1041,23 @@ EMIT(fwait)
         x86_check_fpu(t, false);
 }
 
-EMIT(fninit)
+static void no_wait(struct x86_t *t, const struct x86_insn *i, unsigned op)
 {
     if (available(t))
-        x86_call(t, HELP_fpu_op, k(t, FO_INIT), 0, 0, 0);
+        x86_call(t, HELP_fpu_insn, k(t, fpu_what(FN_OP, op, 0) | FN_NO_WAIT), k(t, 0), ir_const(t->ir, T_I64, 0), 0);
 }
+EMIT(fninit) { no_wait(t, i, FO_INIT); }
 EMIT(fnclex)
 {
     if (available(t))
-        x86_call(t, HELP_fpu_op, k(t, FO_CLEX), 0, 0, 0);
+        fpu_insn(t, i, HOST_X87, fpu_what(FN_OP, FO_CLEX, 0) | FN_NO_WAIT, 0, 0, 0);
 }
-EMIT(fincstp)
-{
-    if (begin(t, i, true))
-        x86_call(t, HELP_fpu_op, k(t, FO_INCSTP), 0, 0, 0);
-}
-EMIT(fdecstp)
-{
-    if (begin(t, i, true))
-        x86_call(t, HELP_fpu_op, k(t, FO_DECSTP), 0, 0, 0);
-}
+EMIT(fincstp) { on_registers(t, i, fpu_what(FN_OP, FO_INCSTP, 0)); }
+EMIT(fdecstp) { on_registers(t, i, fpu_what(FN_OP, FO_DECSTP, 0)); }
 EMIT(fldcw)
 {
-    if (begin(t, i, false))
-        x86_call(t, HELP_fpu_control, x86_read(t, 0), 0, 0, 0);
+    if (available(t))
+        fpu_insn(t, i, HOST_X87_CONTROL, fpu_what(FN_CONTROL, 0, 0), x86_read(t, 0), 0, 0);
 }
 EMIT(fnstcw)
 {
@@ -1006,7 +1067,7 @@ EMIT(fnstcw)
 EMIT(fnstsw)
 {
     if (available(t))
-        x86_write(t, 0, x86_call(t, HELP_fpu_status, 0, 0, 0, 0));
+        x86_write(t, 0, fpu_insn(t, i, HOST_X87_STATUS, fpu_what(FN_STATUS, 0, 0) | FN_NO_WAIT, 0, 0, 0));
 }
 static void emit_env(struct x86_t *t, const struct x86_insn *i, unsigned what)
 {
@@ -1014,9 +1075,16 @@ static void emit_env(struct x86_t *t, const struct x86_insn *i, unsigned what)
 
     x86_call(t, HELP_fpu_env, k(t, what | i->opsize << 4), x86_linear(t, i, bytes, what & 1), 0, 0);
 }
+static bool waits(struct x86_t *t)
+{
+    bool goes_on = x86_check_fpu(t, false);
+
+    t->fp_checked = false;
+    return goes_on;
+}
 EMIT(fldenv)
 {
-    if (begin(t, i, false))
+    if (waits(t))
         emit_env(t, i, FE_LDENV);
 }
 EMIT(fnstenv)
@@ -1026,7 +1094,7 @@ EMIT(fnstenv)
 }
 EMIT(frstor)
 {
-    if (begin(t, i, false))
+    if (waits(t))
         emit_env(t, i, FE_RSTOR);
 }
 EMIT(fnsave)

@@ -114,6 +114,7 @@ void helper_fxsave(struct cpu *cpu, uint64_t va, uint32_t info)
     uint8_t img[LEGACY_SIZE];
     unsigned n = 160 + 16 * xmm_count(&m);
 
+    helper_fpu_home(cpu);
     x87_to_image(&m, img);
     put32(img + 24, x86_mxcsr_read(m.c));
     put32(img + 28, MXCSR_MASK);
@@ -127,6 +128,7 @@ void helper_fxrstor(struct cpu *cpu, uint64_t va, uint32_t info)
     struct image m = image_begin(x86(cpu), va, info, 16);
     uint8_t img[LEGACY_SIZE];
 
+    helper_fpu_home(cpu);
     load(&m, 0, img, sizeof(img));
     set_mxcsr(m.c, get32(img + 24));
     x87_from_image(&m, img);
@@ -204,6 +206,7 @@ void helper_xsave(struct cpu *cpu, uint64_t va, uint32_t info, uint64_t mask)
     uint64_t request, used, bv, header[8];
     unsigned size;
 
+    helper_fpu_home(cpu);
     check_enabled(c);
     m = image_begin(c, va, info, 64);
     request = mask & c->xcr0;
@@ -256,6 +259,7 @@ void helper_xrstor(struct cpu *cpu, uint64_t va, uint32_t info, uint64_t mask)
     uint8_t img[LEGACY_SIZE];
     bool compact;
 
+    helper_fpu_home(cpu);
     check_enabled(c);
     m = image_begin(c, va, info, 64);
     request = mask & c->xcr0;
@@ -301,6 +305,7 @@ uint64_t helper_xgetbv(struct cpu *cpu)
     struct image m = { .c = c, .code64 = true };
     uint32_t n = (uint32_t)c->regs[R_RCX];
 
+    helper_fpu_home(cpu);
     if (!(c->cr4 & CR4_OSXSAVE))
         x86_raise(c, X_UD, -1);
     if (n == 0)

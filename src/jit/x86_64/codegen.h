@@ -18,7 +18,7 @@
 #include "asm.h"
 
 /* What the host can do; set once. */
-struct host_features { bool avx, avx2, bmi1, bmi2, lzcnt, popcnt, movbe, fma, f16c, aes, pclmul, sha, gfni; };
+struct host_features { bool x87, avx, avx2, bmi1, bmi2, lzcnt, popcnt, movbe, fma, f16c, aes, pclmul, sha, gfni; };
 extern const struct host_features *host_features(void);
 bool host_has(enum host_feature f);
 
@@ -95,7 +95,7 @@ struct slow { uint8_t *jump /* NULL: there is none, only faults */, *at /* of th
 struct fault_row { uint32_t at, desc; };
 _Static_assert(sizeof(struct fault_row) == CODEGEN_FAULT_ROW, "as saved regions have it");
 
-enum { SLOW_LOAD, SLOW_STORE, SLOW_ATOMIC, SLOW_FIX };
+enum { SLOW_LOAD, SLOW_STORE, SLOW_ATOMIC, SLOW_FIX, SLOW_CALL };
 enum { LOC_CONST = 0xfe };
 /* In code, behind `call slow; jmp resume`. Followed by `dirty` pairs {slot, register or LOC_CONST [, 8 bytes]}. */
 struct __attribute__((packed)) slow_desc {
@@ -105,7 +105,7 @@ struct __attribute__((packed)) slow_desc {
     uint8_t dirty;
     uint8_t memo;               /* register that the addend of [lo, hi) from .addr is wanted in, or NOREG */
     uint32_t mem;
-    int32_t lo, hi;
+    int32_t lo, hi;             /* SLOW_CALL: lo is the helper's number */
     int32_t disp;
     int32_t pc;                 /* of the instruction, from pc_page */
     uint64_t imm;
@@ -253,9 +253,9 @@ void spill_store(struct codegen *b, unsigned reg, unsigned type, int spill);
 /* analyse.c */
 void codegen_analyse(struct codegen *b);
 
-/* lower.c, memory.c, flow.c, vector.c, fix.c */
+/* lower.c, memory.c, flow.c, vector.c, fix.c, x87.c */
 typedef void lower_fn(struct codegen *b, const struct ir_op *op);
-lower_fn lower_load, lower_store, lower_atomic, lower_vop, lower_vfix, lower_call, lower_br, lower_brcond, lower_label, lower_poll,
+lower_fn lower_load, lower_store, lower_atomic, lower_vop, lower_vfix, lower_call, lower_call_host, lower_br, lower_brcond, lower_label, lower_poll,
     lower_exit, lower_vec_const;
 void lower_range(struct codegen *b, unsigned from, unsigned to);
 enum host_cc lower_compare(struct codegen *b, const struct ir_op *op);

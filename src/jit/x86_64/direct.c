@@ -144,7 +144,7 @@ bool codegen_fault(struct cpu *cpu, void *context, const uint8_t *code, const ui
     image_of(&im, uc);
     slow_write_back(cpu, &im, d);
     *out = (struct code_fault){ .va = slow_address(d, &im), .bytes = 1u << (d->mem & MEM_SIZE),
-                                .write = d->kind != SLOW_LOAD || d->mem & MEM_RW };
+                                .write = (d->kind != SLOW_LOAD && d->kind != SLOW_CALL) || d->mem & MEM_RW };
     return true;
 }
 

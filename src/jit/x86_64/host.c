@@ -27,7 +27,7 @@ static void detect(void)
     __get_cpuid_count(7, 0, &a, &b7, &c7, &d7);
     __get_cpuid(0x80000001, &a, &b, &cx, &d);
     features = (struct host_features){
-        .avx = ymm && c & bit_AVX, .avx2 = ymm && b7 & bit_AVX2, .bmi1 = b7 & bit_BMI, .bmi2 = b7 & bit_BMI2,
+        .x87 = true, .avx = ymm && c & bit_AVX, .avx2 = ymm && b7 & bit_AVX2, .bmi1 = b7 & bit_BMI, .bmi2 = b7 & bit_BMI2,
         .lzcnt = cx & bit_LZCNT, .popcnt = c & bit_POPCNT, .movbe = c & bit_MOVBE, .fma = ymm && c & bit_FMA,
         .f16c = ymm && c & bit_F16C, .aes = c & bit_AES, .pclmul = c & bit_PCLMUL, .sha = b7 & bit_SHA,
         .gfni = c7 & bit_GFNI,

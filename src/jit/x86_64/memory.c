@@ -630,13 +630,27 @@ uint64_t slow_address(const struct slow_desc *d, const struct reg_image *im)
     return d->mem & MEM_WRAP_32 ? (uint32_t)va : va;
 }
 
+static void slow_call(struct cpu *cpu, struct reg_image *im, const struct slow_desc *d, uint64_t va)
+{
+    uint32_t (*fn)(struct cpu *, uint32_t, uint32_t, uint64_t) = cpu->guest->helpers[d->lo]->fn, result;
+
+    slow_write_back(cpu, im, d);
+    result = fn(cpu, (uint32_t)d->imm, d->data == NOREG ? 0 : (uint32_t)im->gpr[d->data], va);
+    if (d->dst != NOREG)
+        im->gpr[d->dst] = result;
+}
+
 void codegen_slow_path(struct cpu *cpu, struct reg_image *im, const uint8_t *ret)
 {
     const struct slow_desc *d = (const struct slow_desc *)(ret + 5);
-    uint64_t va = slow_address(d, im), v, base;
+    uint64_t va = d->addr == NOREG ? 0 : slow_address(d, im), v, base;
 
     if (d->kind == SLOW_FIX) {
         codegen_fix(cpu, im, d);
+        return;
+    }
+    if (d->kind == SLOW_CALL) {
+        slow_call(cpu, im, d, va);
         return;
     }
     base = im->gpr[d->addr];

@@ -1,5 +1,6 @@
 /* See harness.h. */
 #include <setjmp.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <xmmintrin.h>
@@ -9,7 +10,7 @@
 #include "rhea/jit/codegen.h"
 #include "rhea/jit/jit.h"
 
-const char *const way_name[WAYS] = { "interpreted", "interpreted after the passes", "host code" };
+const char *const way_name[WAYS] = { "interpreted", "interpreted after the passes", "host code", "host code, direct memory" };
 
 static struct guest test_guest;
 static struct tlb_entry tlb[256];
@@ -22,7 +23,8 @@ static struct ir_analysis *analysis;
 enum { CODE_SIZE = 1 << 20 };
 static uint8_t *host_code, *host_region;
 static size_t host_region_size;
-static struct codegen *codegen;
+static struct codegen *codegen[3];      /* by enum codegen_memory: soft TLB; of 32-bit and 64-bit code, direct */
+static struct code_out made;
 static struct codegen_stubs stubs;
 static struct jump_entry jump_cache[1 << JUMP_CACHE_BITS];
 
@@ -32,7 +34,9 @@ static void host_create(void)
 
     host_code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert_true(host_code != MAP_FAILED);
-    codegen = codegen_new(MEMORY_TLB);
+    codegen[0] = codegen_new(MEMORY_TLB);
+    codegen[1] = codegen_new(MEMORY_DIRECT_32);         /* GS has no base in this process */
+    codegen[2] = codegen_new(MEMORY_FLAT);
     out.rw = host_code;
     out.limit = host_code + CODE_SIZE;
     codegen_make_stubs(&out, &stubs);
@@ -40,18 +44,35 @@ static void host_create(void)
     jump_cache[0].pc = 1;               /* the others hold 0, which hashes to 0 */
 }
 
+static bool test_translate(struct cpu *c, uint64_t va, enum mmu_access access, unsigned mmu, bool probe,
+                           struct mmu_result *out);
+
 static bool host_run(struct cpu *c, const struct ir *region, const struct ir_analysis *an)
 {
     struct code_out out = { .rw = host_region, .limit = host_code + CODE_SIZE, .first_exit = JIT_EXIT_FIRST };
     uint64_t left;
 
-    if (!codegen_compile(codegen, &stubs, region, an, &out))
+    if (!codegen_compile(codegen[!region->fixed_pc ? 0 : region->wrap_32 ? 1 : 2], &stubs, region, an, &out))
         return false;
+    made = out;
     host_region_size = out.size;
     c->jump_cache = jump_cache;
     left = stubs.enter(c, host_region);
     if (left >= JIT_EXIT_FIRST)
         c->pc = c->pc_page + (uint64_t)region->exits[left - JIT_EXIT_FIRST].target;
+    return true;
+}
+
+/* An access of host code that the host refused. */
+static bool host_fault(int signal, void *context)
+{
+    struct code_fault f;
+
+    if ((signal != SIGSEGV && signal != SIGBUS) || codegen_context_pc(context) - (uintptr_t)host_region >= host_region_size ||
+        !codegen_fault(&cpu->cpu, context, host_region, host_region + made.faults, made.nfaults, &f))
+        return false;
+    test_translate(&cpu->cpu, f.va, f.write ? ACCESS_WRITE : ACCESS_READ, 0, false, NULL);
+    codegen_leave(&stubs, context, JIT_LEFT_LOOP);
     return true;
 }
 
@@ -148,24 +169,35 @@ static void image_from_cpu(struct x86_image *img)
 static bool no_next_page(struct code_fetch *f) { return false; }
 
 /* Runs the region at ir; false: the back end refuses it. */
-static bool run_region(enum way how)
+static bool run_anyhow(enum way how)
 {
     sigjmp_buf out;
     volatile uint32_t mxcsr = _mm_getcsr();
 
     cpu->cpu.loop_exit = &out;
     if (!sigsetjmp(out, 0)) {
-        if (how == HOST_CODE)
+        if (how >= HOST_CODE)
             return host_run(&cpu->cpu, ir, analysis);
         if (how == OPTIMIZED)
             interp_run_optimized(&cpu->cpu, ir, analysis);
         else
             interp_run(&cpu->cpu, ir);
-    } else if (how == HOST_CODE) {      /* out of host code by way of C, as the run loop does it */
+    } else if (how >= HOST_CODE) {      /* out of host code by way of C, as the run loop does it */
         cpu->cpu.fp_control |= _mm_getcsr() & 0x3f;
         _mm_setcsr(mxcsr);
     }
     return true;
+}
+
+static bool run_region(enum way how)
+{
+    bool done;
+
+    cpu->cpu.host_fpu = how == HOST_DIRECT ? codegen_host_fpu() : NULL;
+    x86_fpu_to_host(&cpu->cpu);
+    done = run_anyhow(how);
+    test_guest.fpu_home(&cpu->cpu);
+    return done;
 }
 
 char *harness_run(const uint64_t *pc, unsigned n, bool code32, struct x86_image *img, enum way how)
@@ -182,6 +214,8 @@ char *harness_run(const uint64_t *pc, unsigned n, bool code32, struct x86_image 
         struct jit_region_info info;
         uint64_t mode = test_mode(code32) | ((cpu->mxcsr & 0x1f80) != 0x1f80 ? MODE_FPEXC : 0);
 
+        ir->fixed_pc = ir->host_x87 = how == HOST_DIRECT;
+        ir->wrap_32 = how == HOST_DIRECT && code32;
         if (!region_build(ir, &test_guest, &f, pc[at], mode, n - at, NULL, &info))
             return g_strdup("the region can't be built");
         if (!ir_validate(ir, &why))
@@ -201,7 +235,7 @@ char *harness_run(const uint64_t *pc, unsigned n, bool code32, struct x86_image 
 char *harness_dump(enum way how)
 {
     g_autofree char *p = ir_print(ir);
-    g_autofree char *h = how == HOST_CODE ? codegen_disassemble(host_region, host_region_size, (uintptr_t)host_region) : NULL;
+    g_autofree char *h = how >= HOST_CODE ? codegen_disassemble(host_region, host_region_size, (uintptr_t)host_region) : NULL;
 
     return g_strdup_printf("%s\n%s", p, h ? h : "");
 }
@@ -209,6 +243,7 @@ char *harness_dump(enum way how)
 void harness_init(void)
 {
     native_init();
+    native_signal = host_fault;
     cpu_create();
     host_create();
 }

@@ -4,7 +4,7 @@
 
 #include "generate.h"
 
-enum way { WRITTEN, OPTIMIZED, HOST_CODE, WAYS };
+enum way { WRITTEN, OPTIMIZED, HOST_CODE, HOST_DIRECT /* as in user mode: direct memory, the host's x87 */, WAYS };
 extern const char *const way_name[WAYS];
 
 void harness_init(void);                /* native_init() too */

@@ -75,10 +75,14 @@ __asm__(".intel_syntax noprefix\n"
         "  ret\n"
         ".att_syntax\n");
 
+bool (*native_signal)(int signal, void *context);
+
 static void on_signal(int sig, siginfo_t *si, void *opaque)
 {
     ucontext_t *uc = opaque;
 
+    if (!running && native_signal && native_signal(sig, opaque))
+        return;
     if (!running) {
         fprintf(stderr, "signal %d outside the instruction under test, at %#llx\n", sig,
                 (unsigned long long)uc->uc_mcontext.gregs[REG_RIP]);

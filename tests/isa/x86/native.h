@@ -20,6 +20,8 @@ enum { FX_FCW = 0, FX_FSW = 2, FX_FTW = 4, FX_MXCSR = 24, FX_ST = 32 };
 /* Room for code, and data a little further on, below 2 GiB. */
 enum { NATIVE_DATA_SIZE = 4096 };
 extern uint8_t *native_code, *native_data;
+/* Told of signals while nothing runs natively; false: it was not expected. */
+extern bool (*native_signal)(int signal, void *context);
 extern uint8_t *native_mirror;         /* the same memory as native_data */
 void native_init(void);
 /* Runs the instruction at native_code + 64, of len bytes, on *img; code32: in a 32-bit code segment. */
