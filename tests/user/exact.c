@@ -710,10 +710,82 @@ static void wrapping(void)
 static void wrapping(void) { }
 #endif
 
+/* The x87: its registers are kept over calls, signals and MMX; exceptions that are unmasked come with the next instruction. */
+#if defined __i386__ || defined __x86_64__
+#define ALL_ST "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"
+static volatile sig_atomic_t traps, trap_code;
+static void on_fpe(int sig, siginfo_t *info, void *context)
+{
+    traps++;
+    trap_code = info->si_code;
+#ifdef __i386__
+    ((ucontext_t *)context)->uc_mcontext.fpregs->sw &= ~0x80ffu;
+    ((ucontext_t *)context)->uc_mcontext.fpregs->cw |= 0x3f;
+#else
+    ((ucontext_t *)context)->uc_mcontext.fpregs->swd &= (uint16_t)~0x80ffu;
+    ((ucontext_t *)context)->uc_mcontext.fpregs->cwd |= 0x3f;
+#endif
+}
+
+static void on_tick_x87(int sig, siginfo_t *info, void *context)
+{
+    long double x = 3;
+
+    for (unsigned i = 0; i < 10; i++)
+        x = x / 7 + i;
+    __asm__ volatile("pcmpeqb %%mm3, %%mm3; emms" : : : ALL_ST);
+    handler_x = (double)x;
+    ticks++;
+}
+
+/* Eight registers in use; sums with a rounding of their own; what MMX writes is seen by the x87. */
+__attribute__((noinline)) static long double stack_of_eight(unsigned rounds)
+{
+    const uint16_t up = 0xb7f, nearest = 0x37f;
+    const long double third = 1 / 3.0L;
+    long double sum = 0, part;
+    uint64_t bits;
+
+    for (unsigned i = 0; i < rounds; i++) {
+        __asm__ volatile("fldcw %1; fld1; fldt %3; fldpi; fldl2e; fldt %3; fldln2; fldlg2; fld1; fldcw %2;"
+                         "faddp; fmulp; faddp; fmulp; fsubrp; fdivp; faddp; fldt %3; faddp; fstpt %0" : "=m"(part) : "m"(up), "m"(nearest), "m"(third)
+                         : ALL_ST);
+        __asm__ volatile("fldz; fldt %1; movq %%mm6, %0; emms" : "=m"(bits) : "m"(third) : ALL_ST);
+        sum += part + (long double)(bits >> 40 & 0xff) + (i % 64 ? 0 : (long double)(getppid() > 0));
+    }
+    return sum;
+}
+
+static void coprocessor(void)
+{
+    long double want, got;
+    uint16_t unmasked = 0x37f & ~4, sw = 0;
+    bool same = true;
+
+    want = stack_of_eight(4000);
+    handle(SIGALRM, SA_RESTART, on_tick_x87);
+    tick_every(50);
+    for (unsigned i = 0; i < 40; i++) {
+        got = stack_of_eight(4000);
+        same = same && got == want;
+    }
+    tick_every(0);
+    check(same && want > 4000, "the x87's registers outlast signals, MMX and calls");
+    handle(SIGFPE, 0, on_fpe);
+    __asm__ volatile("fninit; fldcw %1; fld1; fldz; fdivrp; fwait; fnstsw %0; fninit" : "=m"(sw) : "m"(unmasked));
+    check(traps == 1 && trap_code == FPE_FLTDIV && !(sw & 0x80ff), "a division by zero that is not masked");
+    __asm__ volatile("fninit; fld1; fldz; fdivrp; fldcw %1; fnop; fnstsw %0; fninit" : "=m"(sw) : "m"(unmasked));
+    check(traps == 2 && trap_code == FPE_FLTDIV, "unmasked after the fact");
+}
+#else
+static void coprocessor(void) { }
+#endif
+
 static const struct { const char *name; void (*run)(void); } areas[] = {
     { "calls", calls_not_interrupted }, { "registers", registers }, { "contexts", contexts }, { "overflows", overflows },
     { "safepoints", safepoints }, { "collectors", collectors }, { "spawns", spawns }, { "litmus", litmus }, { "code", code },
     { "wrapping", wrapping }, { "helpers", helpers }, { "states", states }, { "probes", probes }, { "identities", identities },
+    { "coprocessor", coprocessor },
 };
 
 int main(int argc, char **argv)

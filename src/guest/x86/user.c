@@ -636,26 +636,14 @@ static void context_push(struct cpu *cpu, const struct signal_frame *f, struct c
 static void fpstate_push32(struct cpu *cpu, uint64_t fp)
 {
     struct x86_cpu *c = x86(cpu);
-    uint16_t fsw = (uint16_t)(c->fpsw | c->fptop << 11), tags = 0;
-    uint8_t st[80];
-    uint32_t env[7], status;
+    uint8_t image[X87_IMAGE];
+    uint32_t status;
 
     fpstate_push(cpu, fp + FSAVE_BYTES);
-    for (unsigned n = 0; n < 8; n++)
-        tags |= (uint16_t)((c->fptag >> n & 1 ? 3 : 0) << 2 * n);
-    env[0] = 0xffff0000 | c->fpcw;
-    env[1] = 0xffff0000 | fsw;
-    env[2] = 0xffff0000 | tags;
-    env[3] = (uint32_t)c->fpip;
-    env[4] = c->fpcs | (uint32_t)c->fpop << 16;
-    env[5] = (uint32_t)c->fpdp;
-    env[6] = 0xffff0000 | c->fpds;
-    for (unsigned n = 0; n < 8; n++)
-        memcpy(st + 10 * n, &c->fpregs[(c->fptop + n) & 7], 10);
-    status = fsw;                       /* status, and magic 0: an FXSAVE image follows */
-    cpu_store_bytes(cpu, fp, env, sizeof(env), 0);
-    cpu_store_bytes(cpu, fp + 28, st, sizeof(st), 0);
-    cpu_store_bytes(cpu, fp + 108, &status, 4, 0);
+    x86_fpu_put(c, image);
+    status = image[4] | (uint32_t)image[5] << 8;        /* status, and magic 0: an FXSAVE image follows */
+    cpu_store_bytes(cpu, fp, image, sizeof(image), 0);
+    cpu_store_bytes(cpu, fp + X87_IMAGE, &status, 4, 0);
 }
 
 static void handler32(struct cpu *cpu, const struct signal_frame *f, uint32_t sp, uint32_t dx, uint32_t cx)
@@ -710,9 +698,13 @@ static bool push32(struct cpu *cpu, const struct signal_frame *f)
 static void context_pop(struct cpu *cpu, const struct context32 *sc)
 {
     struct x86_cpu *c = x86(cpu);
+    uint8_t image[X87_IMAGE];
 
-    if (sc->fpstate)
+    if (sc->fpstate) {
         fpstate_pop(cpu, sc->fpstate + FSAVE_BYTES);
+        cpu_load_bytes(cpu, sc->fpstate, image, sizeof(image), 0);
+        x86_fpu_get(c, image);          /* the x87's part of it counts, as with Linux's fpu__restore_sig() */
+    }
     for (unsigned n = 0; n < sizeof(gpr32); n++) {
         uint32_t v;
 

@@ -327,6 +327,10 @@ uint64_t x86_io_read(struct x86_cpu *c, uint16_t port, unsigned bytes);
 void x86_io_write(struct x86_cpu *c, uint16_t port, unsigned bytes, uint64_t v);
 uint64_t x86_xcr0_supported(const struct x86_cpu *c);
 uint32_t x86_apic_id(const struct x86_cpu *c);          /* from -smp */
+/* The x87 as FNSAVE with 32-bit operands writes it in protected mode (SDM vol. 1, figures 8-9). */
+enum { X87_IMAGE = 108 };
+void x86_fpu_put(struct x86_cpu *c, uint8_t image[X87_IMAGE]);
+void x86_fpu_get(struct x86_cpu *c, const uint8_t image[X87_IMAGE]);
 void x86_fpu_to_host(struct cpu *cpu);                  /* if there is one, and it can be: see struct host_fpu */
 uint32_t x86_mxcsr_read(struct x86_cpu *c);             /* with sticky bits collected */
 

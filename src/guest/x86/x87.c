@@ -30,60 +30,6 @@ enum fpu_function {
 enum { FN_NO_WAIT = 0x80 };             /* a pending exception does not matter */
 static uint32_t fpu_what(enum fpu_function fn, unsigned n, unsigned arg) { return (uint32_t)fn | n << 8 | arg << 16; }
 
-/* ---- the host's registers */
-static unsigned put_env(struct x86_cpu *c, uint8_t *p, bool wide);
-
-static bool fits_host(const struct x86_cpu *c)
-{
-    return c->cpu.host_fpu && (c->fpcw & 0x3f) == 0x3f && !(c->fpsw & SW_ES);
-}
-
-void x86_fpu_to_host(struct cpu *cpu)
-{
-    struct x86_cpu *c = x86(cpu);
-    uint8_t image[HOST_FPU_IMAGE];
-    unsigned at;
-
-    if (cpu->fpu_on_host || !fits_host(c))
-        return;
-    at = put_env(c, image, true);
-    for (unsigned i = 0; i < 8; i++) {
-        const float80 *r = &c->fpregs[(c->fptop + i) & 7].v;
-
-        memcpy(image + at + 10 * i, &r->frac, 8);
-        memcpy(image + at + 10 * i + 8, &r->se, 2);
-    }
-    cpu->host_fpu->load(image);
-    cpu->fpu_on_host = FPU_ON_HOST;
-}
-
-static void from_host(struct x86_cpu *c)
-{
-    uint8_t image[HOST_FPU_IMAGE];
-    uint16_t sw, tags;
-
-    c->cpu.host_fpu->save(image);
-    c->cpu.fpu_on_host = 0;
-    memcpy(&sw, image + 4, 2);
-    memcpy(&tags, image + 8, 2);
-    c->fpsw = sw & ~0x3800u;
-    c->fptop = sw >> 11 & 7;
-    c->fptag = 0;
-    for (unsigned n = 0; n < 8; n++) {
-        float80 *r = &c->fpregs[(c->fptop + n) & 7].v;
-
-        c->fptag |= (tags >> 2 * n & 3) == 3 ? 1u << n : 0;
-        memcpy(&r->frac, image + 28 + 10 * n, 8);
-        memcpy(&r->se, image + 28 + 10 * n + 8, 2);
-    }
-}
-
-void helper_fpu_home(struct cpu *cpu)
-{
-    if (cpu->fpu_on_host)
-        from_host(x86(cpu));
-}
-
 /* ---- state */
 static float80 *st(struct x86_cpu *c, unsigned i) { return &c->fpregs[(c->fptop + i) & 7].v; }
 /* By words, which the compiler may not join: what comes in two registers would go by the stack, written in parts, read as one. */
@@ -751,34 +697,6 @@ static void fpu_op(struct x86_cpu *c, uint32_t op)
     }
 }
 
-/* An x87 instruction. value: FCMOV's condition, FLDCW's operand; va: of the operand in memory. */
-uint32_t helper_fpu_insn(struct cpu *cpu, uint32_t what, uint32_t value, uint64_t va)
-{
-    struct x86_cpu *c = x86(cpu);
-    unsigned n = what >> 8 & 0xff, arg = what >> 16;
-    uint32_t result = 0;
-
-    helper_fpu_home(cpu);
-    if (c->fpsw & SW_ES && !(what & FN_NO_WAIT))
-        helper_fpu_pending(cpu);
-    switch ((enum fpu_function)(what & 0x7f)) {
-    case FN_ARITH: fpu_arith(c, n, arg); break;
-    case FN_ARITH_MEMORY: fpu_arith_memory(c, n, arg, va); break;
-    case FN_COMPARE: result = fpu_compare(c, n, arg); break;
-    case FN_LOAD: fpu_load(c, n, va); break;
-    case FN_STORE: fpu_store(c, n, arg, va); break;
-    case FN_MOVE: fpu_move(c, n, arg); break;
-    case FN_CMOV: fpu_move(c, value ? FM_CMOV : FM_CMOV_NOT, arg); break;
-    case FN_CONST: fpu_const(c, n); break;
-    case FN_UNARY: fpu_unary(c, n); break;
-    case FN_OP: fpu_op(c, n); break;
-    case FN_STATUS: result = status_word(c); break;
-    default: fpu_control(c, value);
-    }
-    x86_fpu_to_host(cpu);
-    return result;
-}
-
 /* The tag word of the image: two bits a register, made from the contents (8.1.7). */
 static unsigned tag_word(const struct x86_cpu *c)
 {
@@ -855,29 +773,49 @@ static void get_env(struct x86_cpu *c, const uint8_t *p, bool wide)
     update_summary(c);
 }
 
+static void put_registers(struct x86_cpu *c, uint8_t *p)
+{
+    for (unsigned i = 0; i < 8; i++, p += 10) {
+        memcpy(p, &st(c, i)->frac, 8);
+        memcpy(p + 8, &st(c, i)->se, 2);
+    }
+}
+
+static void get_registers(struct x86_cpu *c, const uint8_t *p)
+{
+    for (unsigned i = 0; i < 8; i++, p += 10) {
+        memcpy(&st(c, i)->frac, p, 8);
+        memcpy(&st(c, i)->se, p + 8, 2);
+    }
+}
+
+void x86_fpu_put(struct x86_cpu *c, uint8_t image[X87_IMAGE]) { put_registers(c, image + put_env(c, image, true)); }
+
+void x86_fpu_get(struct x86_cpu *c, const uint8_t image[X87_IMAGE])
+{
+    get_env(c, image, true);
+    get_registers(c, image + X87_IMAGE - 80);
+}
+
 void helper_fpu_env(struct cpu *cpu, uint32_t what, uint64_t va)
 {
     struct x86_cpu *c = x86(cpu);
     bool wide = what >> 4 != 2;
     unsigned mmu = x86_mmu_index(cpu, false), len = wide ? 28 : 14, whole = what & 2 ? len + 80 : len;
-    uint8_t image[108];
+    uint8_t image[X87_IMAGE];
 
     helper_fpu_home(cpu);
     switch (what & 15) {
     case FE_LDENV: case FE_RSTOR:
         cpu_load_bytes(cpu, va, image, whole, mmu);
         get_env(c, image, wide);
-        for (unsigned i = 0; what & 2 && i < 8; i++) {
-            memcpy(&st(c, i)->frac, image + len + 10 * i, 8);
-            memcpy(&st(c, i)->se, image + len + 10 * i + 8, 2);
-        }
+        if (what & 2)
+            get_registers(c, image + len);
         return;
     default:
         put_env(c, image, wide);
-        for (unsigned i = 0; what & 2 && i < 8; i++) {
-            memcpy(image + len + 10 * i, &st(c, i)->frac, 8);
-            memcpy(image + len + 10 * i + 8, &st(c, i)->se, 2);
-        }
+        if (what & 2)
+            put_registers(c, image + len);
         cpu_store_bytes(cpu, va, image, whole, mmu);
         if ((what & 15) == FE_SAVE) {
             init(c);
@@ -886,6 +824,69 @@ void helper_fpu_env(struct cpu *cpu, uint32_t what, uint64_t va)
             update_summary(c);
         }
     }
+}
+
+/* ---- the host's registers */
+_Static_assert((int)X87_IMAGE == (int)HOST_FPU_IMAGE, "the same instruction's");
+
+void x86_fpu_to_host(struct cpu *cpu)
+{
+    struct x86_cpu *c = x86(cpu);
+    uint8_t image[X87_IMAGE];
+
+    if (cpu->fpu_on_host || !cpu->host_fpu || (c->fpcw & 0x3f) != 0x3f || c->fpsw & SW_ES)
+        return;
+    x86_fpu_put(c, image);
+    cpu->host_fpu->load(image);
+    cpu->fpu_on_host = FPU_ON_HOST;
+}
+
+/* All but what the last instruction was, which is the host's own there. */
+void helper_fpu_home(struct cpu *cpu)
+{
+    struct x86_cpu *c = x86(cpu);
+    const uint64_t ip = c->fpip, dp = c->fpdp;
+    const uint16_t op = c->fpop, cs = c->fpcs, ds = c->fpds;
+    uint8_t image[X87_IMAGE];
+
+    if (!cpu->fpu_on_host)
+        return;
+    cpu->host_fpu->save(image);
+    cpu->fpu_on_host = 0;
+    x86_fpu_get(c, image);
+    c->fpip = ip;
+    c->fpdp = dp;
+    c->fpop = op;
+    c->fpcs = cs;
+    c->fpds = ds;
+}
+
+/* An x87 instruction. value: FCMOV's condition, FLDCW's operand; va: of the operand in memory. */
+uint32_t helper_fpu_insn(struct cpu *cpu, uint32_t what, uint32_t value, uint64_t va)
+{
+    struct x86_cpu *c = x86(cpu);
+    unsigned n = what >> 8 & 0xff, arg = what >> 16;
+    uint32_t result = 0;
+
+    helper_fpu_home(cpu);
+    if (c->fpsw & SW_ES && !(what & FN_NO_WAIT))
+        helper_fpu_pending(cpu);
+    switch ((enum fpu_function)(what & 0x7f)) {
+    case FN_ARITH: fpu_arith(c, n, arg); break;
+    case FN_ARITH_MEMORY: fpu_arith_memory(c, n, arg, va); break;
+    case FN_COMPARE: result = fpu_compare(c, n, arg); break;
+    case FN_LOAD: fpu_load(c, n, va); break;
+    case FN_STORE: fpu_store(c, n, arg, va); break;
+    case FN_MOVE: fpu_move(c, n, arg); break;
+    case FN_CMOV: fpu_move(c, value ? FM_CMOV : FM_CMOV_NOT, arg); break;
+    case FN_CONST: fpu_const(c, n); break;
+    case FN_UNARY: fpu_unary(c, n); break;
+    case FN_OP: fpu_op(c, n); break;
+    case FN_STATUS: result = status_word(c); break;
+    default: fpu_control(c, value);
+    }
+    x86_fpu_to_host(cpu);
+    return result;
 }
 
 /* ---- emission */
