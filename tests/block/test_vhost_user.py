@@ -403,7 +403,7 @@ def test_front_end_dies():
 
 
 def test_qemu_boots_debian():
-    """QEMU's vhost-user-blk-pci, and in it Debian's kernel with its root and another disk on our exports."""
+    """QEMU's vhost-user-blk-pci, and in it Debian's kernel with its root and another disk on our exports, one of them in a thread."""
     tool = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'tools', 'guest.sh')
     guest = run(tool, 'debian').stdout.strip().splitlines()[-1]
     run('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', guest + '/root.qcow2', '-F', 'qcow2', 'root.qcow2')
@@ -411,10 +411,10 @@ def test_qemu_boots_debian():
     script = ('mkfs.ext4 -q /dev/vdb && mount -o discard /dev/vdb /mnt && dd if=/dev/urandom of=/mnt/f bs=1M count=20 status=none && cp -a /etc /mnt/ && '
               'sha256sum /mnt/f > /mnt/sum && umount /mnt && mount /dev/vdb /mnt && sha256sum -c /mnt/sum && diff -r --no-dereference /etc /mnt/etc && rm /mnt/f && '
               'fstrim /mnt && umount /mnt && fsck.ext4 -fn /dev/vdb && echo all is "w"ell; sync; poweroff -f\n')
-    with storage_daemon('--blockdev', 'driver=qcow2,node-name=r,file.driver=file,file.filename=root.qcow2',
+    with storage_daemon('--object', 'iothread,id=t', '--blockdev', 'driver=qcow2,node-name=r,file.driver=file,file.filename=root.qcow2',
                         '--blockdev', 'driver=qcow2,node-name=d,discard=unmap,file.driver=file,file.filename=data.qcow2',
                         '--export', 'vhost-user-blk,id=e0,node-name=r,addr.type=unix,addr.path=v0,writable=on',
-                        '--export', 'vhost-user-blk,id=e1,node-name=d,addr.type=unix,addr.path=v1,writable=on,num-queues=2') as s:
+                        '--export', 'vhost-user-blk,id=e1,node-name=d,addr.type=unix,addr.path=v1,writable=on,num-queues=2,iothread=t') as s:
         assert cases.until(lambda: os.path.exists('v0') and os.path.exists('v1'))
         q = subprocess.Popen(['qemu-system-x86_64', '-M', 'q35', '-accel', 'tcg,thread=multi', '-smp', '2', '-m', '512', '-nographic', '-nodefaults',
                               '-serial', 'stdio', '-object', 'memory-backend-memfd,id=m,size=512M,share=on', '-numa', 'node,memdev=m', '-kernel',
