@@ -164,7 +164,7 @@ END OF SCRIPT
 def python_says(tree, version, tests, more):
     """What ran to its end, the tests that failed."""
     r = enter(tree, f"""apt-get update -qq; apt-get install -y -qq --no-install-recommends python3 netbase libpython{version}-testsuite >/dev/null 2>&1
-        cd $(mktemp -d); python3 -m test -j2 -w --timeout 1200 -i '*VSOCK*' {' '.join(tests)}""", 14400, more)
+        cd $(mktemp -d); python3 -m test -j2 -w --timeout 3600 -i '*VSOCK*' {' '.join(tests)}""", 14400, more)
     failed = re.findall(r"^\d+ tests? failed:\n((?: .*\n)+)", r.stdout, re.M)
     return r, set(failed[-1].split()) if failed else set()
 
@@ -172,7 +172,7 @@ def python_says(tree, version, tests, more):
 def python(tree, arch):
     """What fails must fail on the machine itself as well."""
     version = "3.13" if arch == "riscv64" else "3.11"
-    r, failed = python_says(tree, version, [] if arch in PYTHON_WHOLE else ["test_" + n for n in PYTHON], {})
+    r, failed = python_says(tree, version, [] if arch in PYTHON_WHOLE else ["test_" + n for n in PYTHON], CACHED)
     native = python_says(native_tree(), "3.11", sorted(failed), NATIVE)[1] if failed else set()
     ended = re.search("^(Tests result|Result): ", r.stdout, re.M)
     report(f"{arch} CPython's tests", ended and (r.returncode == 0 or failed) and failed <= native,

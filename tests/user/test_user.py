@@ -6,6 +6,8 @@ architectures are tested with the same program and with small ones.
 usage: test_user.py BUILD-FOLDER [PART...]"""
 import difflib
 import os
+import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -294,28 +296,56 @@ def test_vdso():
         report(f"{guest}: the vdso, interpreted", r.returncode == 42, f"exit {r.returncode}")
 
 
+ODD = [0, 1, 7, 0xfff, 0x1000, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xfffff000, 0xffffffff, 0x7fffffffffff, 0x7fffffffffffffff, 1 << 63,
+       (1 << 64) - 4096, (1 << 64) - 1]
+
+
+def damaged(rng, good):
+    """Cut off, or with bytes or whole fields of its headers changed."""
+    data = bytearray(good)
+    if rng.randrange(5) == 0:
+        data = data[:rng.randrange(min(len(data), rng.choice([64, 1000, len(data)])))]
+    for _ in range(rng.randrange(1, 4)):
+        at, n = rng.randrange(min(len(data), 600) or 1), rng.choice([2, 4, 8])
+        if at < len(data) and rng.randrange(2):
+            data[at] = rng.choice([0, 1, 0x7f, 0x80, 0xff, rng.randrange(256)])
+        elif at // n * n + n <= len(data):
+            at -= at % n
+            data[at:at + n] = (rng.choice(ODD) + rng.choice([0, 0, 1, -1, -4096]) & (1 << 8 * n) - 1).to_bytes(n, "little")
+    return data
+
+
 def test_hostile_elf():
-    """Damaged ELF files end as an error or as the guest's own signal, never as a crash of Rhea."""
+    """Damaged ELF files, and dynamic linkers, end as an error or as the guest's own signal, never as a crash of Rhea."""
     import random
-    rng = random.Random(1)
-    path = compile_for("riscv64", source("small.c", "int main(void) { return 0; }"), "small", "-static")
-    good = open(path, "rb").read()
+    rng = random.Random(int(os.environ.get("SEED", "1")))
+    text, linker = source("small.c", "int main(void) { return 0; }"), os.path.join(work.name, "linker")
     target = os.path.join(work.name, "hostile")
+    kinds = []
+    for guest, (_, prefix, _) in GUESTS.items():
+        kinds.append((guest, compile_for(guest, text, "small", "-static"), target))
+        found = compile_for(guest, text, "small-dynamic")
+        kinds.append((guest, found, target))
+        program = compile_for(guest, text, "small-linked", f"-Wl,--dynamic-linker,{linker}")
+        own = re.search(rb"/lib[^\0]*/ld-[^\0]*", open(found, "rb").read())[0].decode()
+        kinds.append((guest, os.path.join(prefix, own[1:]), linker, program))
+    images = {k[1]: open(k[1], "rb").read() for k in kinds}
     bad = []
-    for n in range(200 if not os.environ.get("SOAK") else 5000):
-        data = bytearray(good)
-        if n % 5 == 0:
-            data = data[:rng.randrange(len(data))]
-        for _ in range(rng.randrange(1, 4)):
-            at = rng.randrange(min(len(data), 600)) if data else 0
-            if data:
-                data[at] = rng.choice([0, 1, 0x7f, 0x80, 0xff, rng.randrange(256)])
-        with open(target, "wb") as f:
-            f.write(data)
-        r = run([rhea("riscv64"), "-d", "int", "-strace", target], timeout=120)
+    for guest, origin, path, *program in kinds:
+        r = run([rhea(guest), "-L", GUESTS[guest][1], *(program if shutil.copy(origin, path) and program else [path])])
+        report(f"{guest}: {os.path.basename(origin)} runs as long as it is whole", r.returncode == 0, r.stderr)
+    for n in range(210 if not os.environ.get("SOAK") else 6000):
+        guest, origin, path, *program = kinds[n % len(kinds)]
+        with open(path, "wb") as f:
+            f.write(damaged(rng, images[origin]))
+        os.chmod(path, 0o755)
+        r = run([rhea(guest), "-d", "int", "-strace", "-L", GUESTS[guest][1], *(program or [path])], timeout=900,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (10, 60)))       # a loop of its own is SIGXCPU's
         own = f"killed by signal {-r.returncode} " in r.stderr or "kill(" in r.stderr
-        if r.returncode < 0 and not own:        # Rhea's end, or none in time
-            bad.append(f"{n}: exit {r.returncode} {r.stderr[-200:]}")
+        if (r.returncode < 0 and not own) or "Sanitizer" in r.stderr or "runtime error: " in r.stderr:      # Rhea's end, or none in time
+            bad.append(f"{n} {guest} {origin}: exit {r.returncode} {r.stderr[-200:]}")
+            if os.environ.get("KEEP"):
+                shutil.copy(path, f"{os.environ['KEEP']}/{n}-{guest}-{os.path.basename(path)}")
     report("hostile ELF files", not bad, "\n".join(bad))
 
 
