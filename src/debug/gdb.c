@@ -565,12 +565,14 @@ static int process_of(const char *p)
     int pid = 0, tid;
     uint64_t v;
 
+    if (g_str_has_prefix(p, "D;") || g_str_has_prefix(p, "vKill;")) {
+        p = strchr(p, ';') + 1;
+        return gdb_parse_hex(&p, &v) && v <= INT32_MAX ? (int)v : 0;
+    }
     if (g_str_has_prefix(p, "Hg"))
         p += 2;
-    else if (g_str_has_prefix(p, "vCont;"))
-        p = strchr(p, ':') ? strchr(p, ':') + 1 : "";
-    else if (g_str_has_prefix(p, "D;") || g_str_has_prefix(p, "vKill;"))
-        return p = strchr(p, ';') + 1, gdb_parse_hex(&p, &v) && v <= INT32_MAX ? (int)v : 0;
+    else if (g_str_has_prefix(p, "vCont;") && strchr(p, ':'))
+        p = strchr(p, ':') + 1;
     return *p == 'p' && gdb_parse_thread(&p, &pid, &tid) ? pid : 0;
 }
 
