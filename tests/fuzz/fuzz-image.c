@@ -248,16 +248,18 @@ static void put_file(int dir, const char *name, size_t bytes)
 
 static void run_vvfat(const char *format, const uint8_t *data, size_t size)
 {
-    static char top[] = "/dev/shm/rhea-fuzz-XXXXXX";
-    static char *folder;
+    static char *top, *folder;
     struct json_object *o = options_of("vvfat", false);
     struct dirent *d;
     DIR *dir;
     int fd;
 
-    if (!folder)
-        folder = g_build_filename(mkdtemp(top), "folder", NULL);
-    if (mkdir(top, 0700), mkdir(folder, 0700) < 0)
+    if (!top) {
+        top = g_dir_make_tmp("rhea-fuzz-XXXXXX", NULL);
+        folder = g_strdup_printf("%s/folder", top);
+    }
+    mkdir(top, 0700);
+    if (mkdir(folder, 0700) < 0)
         abort();
     fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     put_file(fd, "A.TXT", 600);

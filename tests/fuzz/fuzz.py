@@ -190,7 +190,7 @@ def fuzz(kind, seconds, corpus, findings):
     with open(log, 'w') as f:
         p = subprocess.run([os.path.join(BUILD, 'tests/fuzz/fuzz-image'), '-timeout=10', '-rss_limit_mb=1024', '-max_len=131072', '-print_final_stats=1',
                             '-max_total_time=%d' % seconds, '-artifact_prefix=%s/%s-' % (findings, kind), corpus], stdout=f, stderr=f,
-                           env={**os.environ, 'RHEA_FUZZ_FORMAT': kind, 'ASAN_OPTIONS': 'allocator_may_return_null=1'})
+                           env={'TMPDIR': '/dev/shm', **os.environ, 'RHEA_FUZZ_FORMAT': kind, 'ASAN_OPTIONS': 'allocator_may_return_null=1'})
     with open(log, errors='replace') as f:
         text = f.read()
     runs, cov = re.findall(r'number_of_executed_units: (\d+)', text), re.findall(r'cov: (\d+)', text)
