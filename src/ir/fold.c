@@ -2,6 +2,7 @@
  * values as the front end makes them, and for the optimiser, which sees more once slots are forwarded. Each rule takes
  * constant time and makes the op no dearer, so that none needs to be undone. */
 #include "ir_internal.h"
+#include "rhea/ir/vop.h"
 #include "rhea/ir/eval.h"
 
 static const enum ir_cond cond_swapped[C_COUNT] = {
@@ -453,6 +454,68 @@ static bool op_evaluates(enum ir_opcode op)
     return (op >= IR_ADD && op <= IR_DEPOSIT) || op == IR_LEA;
 }
 
+/* ---- 64-bit elements of vectors that are only moved about, as 32-bit Arm's double registers are */
+
+/* Where element `lane` of *v comes from. */
+static void lane_source(const struct ir *ir, ir_val *v, unsigned *lane)
+{
+    for (;;) {
+        const struct ir_op *op = &ir->ops[ir->val_op[*v]];
+        ir_val from;
+
+        if (op->op != IR_VOP || op->dst != *v || op->type != T_V128)
+            return;
+        switch (op->aux) {
+        case VOP_MOVQZ: from = *lane ? 0 : op->a; break;
+        case VOP_MOVSD: from = *lane ? op->a : op->b; break;
+        case VOP_UNPKL64: from = *lane ? op->b : op->a; break;
+        case VOP_BYTESHR: from = op->imm == 8 && !*lane ? op->a : 0; break;
+        default: return;
+        }
+        if (!from || ir_type_of(ir, from) != T_V128)
+            return;
+        *lane = op->aux == VOP_BYTESHR || (op->aux == VOP_MOVSD && *lane);
+        *v = from;
+    }
+}
+
+static enum fold_result fold_lanes(const struct ir *ir, struct ir_op *op)
+{
+    ir_val low = op->a, high = op->b;
+    unsigned lane = 0, lane2 = 0;
+
+    switch (op->aux) {
+    case VOP_MOVSD:
+        lane_source(ir, &high, &lane2);         /* its low element is the result's */
+        op->b = lane2 ? op->b : high;
+        lane = 1;
+        lane_source(ir, &low, &lane);
+        if (lane)
+            op->a = low;
+        else
+            op->aux = VOP_UNPKL64, op->a = op->b, op->b = low;
+        break;
+    case VOP_UNPKL64:
+        lane_source(ir, &low, &lane);
+        lane_source(ir, &high, &lane2);
+        op->a = lane ? op->a : low;
+        op->b = lane2 ? op->b : high;
+        break;
+    case VOP_MOVQZ: case VOP_BYTESHR:
+        if (op->aux == VOP_BYTESHR && op->imm != 8)
+            break;
+        lane = op->aux == VOP_BYTESHR;
+        lane_source(ir, &low, &lane);
+        op->aux = lane ? VOP_BYTESHR : VOP_MOVQZ;
+        op->imm = lane ? 8 : 0;
+        op->a = low;
+        break;
+    default:
+        break;
+    }
+    return FOLD_KEEP;
+}
+
 enum fold_result ir_fold(struct ir *ir, struct ir_op *op, ir_val *same, bool may_append)
 {
     struct fold f = { .ir = ir, .op = op, .same = same, .may_append = may_append };
@@ -463,6 +526,8 @@ enum fold_result ir_fold(struct ir *ir, struct ir_op *op, ir_val *same, bool may
         return fold_setcc(&f);
     if (op->op == IR_SELECT)
         return fold_select(&f);
+    if (op->op == IR_VOP && op->type == T_V128 && ir_type_of(ir, op->a) == T_V128)
+        return fold_lanes(ir, op);
     if (!op_evaluates(op->op))
         return FOLD_KEEP;
 

@@ -71,6 +71,13 @@ unsigned a32_operand(struct arm_t *t, enum a32_kind kind, unsigned r, unsigned s
     return scratch;
 }
 
+unsigned a32_scalar(struct arm_t *t, enum a32_kind kind, unsigned r, unsigned scratch)
+{
+    unsigned part = r & (kind == KIND_D ? 1 : 3);
+
+    return part ? a32_operand(t, kind, r, scratch) : kind == KIND_D ? r >> 1 : r >> 2;
+}
+
 void a32_result(struct arm_t *t, enum a32_kind kind, unsigned r, unsigned scratch)
 {
     if (kind == KIND_D)

@@ -25,6 +25,8 @@ void a32_put_d_bits(struct arm_t *t, unsigned r, ir_val v);
 
 /* The register as an operand of an A64 emitter: its number there, or a scratch register it is copied to. */
 unsigned a32_operand(struct arm_t *t, enum a32_kind kind, unsigned r, unsigned scratch);
+/* The same of a source of which only the lowest element counts. */
+unsigned a32_scalar(struct arm_t *t, enum a32_kind kind, unsigned r, unsigned scratch);
 void a32_result(struct arm_t *t, enum a32_kind kind, unsigned r, unsigned scratch);     /* ... and the copy back */
 /* Emits the A64 instruction `raw`, whose register fields are zero, on those registers; index: of an element. */
 void a32_as_a64(struct arm_t *t, const struct a32_insn *i, uint32_t raw, unsigned d, unsigned n, unsigned m, unsigned index);

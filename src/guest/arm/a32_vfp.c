@@ -34,8 +34,8 @@ EMIT32(vfp3)
     if (!a32_fp_enabled(t))
         return;
     d = a32_operand(t, k, reg_d(i), SCRATCH_D);
-    n = a32_operand(t, k, reg_n(i), SCRATCH_N);
-    m = a32_operand(t, k, reg_m(i), SCRATCH_M);
+    n = a32_scalar(t, k, reg_n(i), SCRATCH_N);
+    m = a32_scalar(t, k, reg_m(i), SCRATCH_M);
     a32_as_a64(t, i, (uint32_t)i->row->arg, d, n, m, 0);
     a32_result(t, k, reg_d(i), SCRATCH_D);
 }
@@ -46,7 +46,7 @@ EMIT32(vfp2)
 
     if (!a32_fp_enabled(t))
         return;
-    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, a32_operand(t, k, reg_m(i), SCRATCH_M), 0, 0);
+    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, a32_scalar(t, k, reg_m(i), SCRATCH_M), 0, 0);
     a32_result(t, k, reg_d(i), SCRATCH_D);
 }
 
@@ -60,8 +60,8 @@ EMIT32(vfp_mla)
     if (!a32_fp_enabled(t))
         return;
     d = a32_operand(t, k, reg_d(i), SCRATCH_D);
-    n = a32_operand(t, k, reg_n(i), SCRATCH_N);
-    m = a32_operand(t, k, reg_m(i), SCRATCH_M);
+    n = a32_scalar(t, k, reg_n(i), SCRATCH_N);
+    m = a32_scalar(t, k, reg_m(i), SCRATCH_M);
     a32_as_a64(t, i, raw_of(i, what == 1 || what == 3 ? FNMUL : FMUL), SCRATCH_X, n, m, 0);
     if (what & 2)
         a32_as_a64(t, i, raw_of(i, FNEG), d, d, 0, 0);
@@ -131,7 +131,7 @@ EMIT32(vcvt_ds)
 {
     if (!a32_fp_enabled(t))
         return;
-    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, a32_operand(t, KIND_S, i->sm, SCRATCH_M), 0, 0);
+    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, a32_scalar(t, KIND_S, i->sm, SCRATCH_M), 0, 0);
     a32_result(t, KIND_D, i->vd, SCRATCH_D);
 }
 
@@ -139,7 +139,7 @@ EMIT32(vcvt_sd)
 {
     if (!a32_fp_enabled(t))
         return;
-    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, a32_operand(t, KIND_D, i->vm, SCRATCH_M), 0, 0);
+    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, a32_scalar(t, KIND_D, i->vm, SCRATCH_M), 0, 0);
     a32_result(t, KIND_S, i->sd, SCRATCH_D);
 }
 
@@ -161,7 +161,7 @@ EMIT32(vcvt_to_half)
 
     if (!a32_fp_enabled(t))
         return;
-    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, a32_operand(t, kind_of(i), reg_m(i), SCRATCH_M), 0, 0);
+    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, a32_scalar(t, kind_of(i), reg_m(i), SCRATCH_M), 0, 0);
     v = ir_vop(t->ir, VOP_EXT16, T_I32, a64_q(t, SCRATCH_D), 0, 0, 0);
     a32_put_s_bits(t, i->sd, ir_deposit(t->ir, a32_s_bits(t, i->sd), v, i->top ? 16 : 0, 16));
 }
