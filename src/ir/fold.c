@@ -2,8 +2,8 @@
  * values as the front end makes them, and for the optimiser, which sees more once slots are forwarded. Each rule takes
  * constant time and makes the op no dearer, so that none needs to be undone. */
 #include "ir_internal.h"
-#include "rhea/ir/vop.h"
 #include "rhea/ir/eval.h"
+#include "rhea/ir/vop.h"
 
 static const enum ir_cond cond_swapped[C_COUNT] = {
     [C_EQ] = C_EQ, [C_NE] = C_NE, [C_LT] = C_GT, [C_GE] = C_LE, [C_LE] = C_GE, [C_GT] = C_LT, [C_LTU] = C_GTU,
@@ -454,66 +454,157 @@ static bool op_evaluates(enum ir_opcode op)
     return (op >= IR_ADD && op <= IR_DEPOSIT) || op == IR_LEA;
 }
 
-/* ---- 64-bit elements of vectors that are only moved about, as 32-bit Arm's double registers are */
+/* ---- elements of vectors that are only moved about, as 32-bit Arm's single and double registers are */
 
-/* Where element `lane` of *v comes from. */
-static void lane_source(const struct ir *ir, ir_val *v, unsigned *lane)
+/* Where 64-bit element n of the result comes from: of a or b. */
+static ir_val wide_step(const struct ir_op *op, unsigned *n)
 {
-    for (;;) {
-        const struct ir_op *op = &ir->ops[ir->val_op[*v]];
-        ir_val from;
+    unsigned at = *n;
 
-        if (op->op != IR_VOP || op->dst != *v || op->type != T_V128)
-            return;
-        switch (op->aux) {
-        case VOP_MOVQZ: from = *lane ? 0 : op->a; break;
-        case VOP_MOVSD: from = *lane ? op->a : op->b; break;
-        case VOP_UNPKL64: from = *lane ? op->b : op->a; break;
-        case VOP_BYTESHR: from = op->imm == 8 && !*lane ? op->a : 0; break;
-        default: return;
-        }
-        if (!from || ir_type_of(ir, from) != T_V128)
-            return;
-        *lane = op->aux == VOP_BYTESHR || (op->aux == VOP_MOVSD && *lane);
-        *v = from;
+    switch (op->aux) {
+    case VOP_MOVQZ: return at ? 0 : op->a;
+    case VOP_MOVSD: return at ? op->a : op->b;
+    case VOP_UNPKL64: *n = 0; return at ? op->b : op->a;
+    case VOP_BYTESHR: *n = 1; return op->imm == 8 && !at ? op->a : 0;
+    default: return 0;
     }
 }
 
-static enum fold_result fold_lanes(const struct ir *ir, struct ir_op *op)
+/* The same of 32-bit elements. */
+static ir_val narrow_step(const struct ir_op *op, unsigned *n)
 {
-    ir_val low = op->a, high = op->b;
-    unsigned lane = 0, lane2 = 0;
+    unsigned at = *n, half = at / 2;
+    ir_val from;
+
+    switch (op->aux) {
+    case VOP_SHUF32:
+        *n = op->imm >> 2 * at & 3;
+        return op->a;
+    case VOP_INSERTPS:
+        if (op->imm >> at & 1)
+            return 0;
+        *n = (op->imm >> 4 & 3) == at ? op->imm >> 6 & 3 : at;
+        return (op->imm >> 4 & 3) == at ? op->b : op->a;
+    default:
+        from = wide_step(op, &half);
+        *n = half * 2 + at % 2;
+        return from;
+    }
+}
+
+/* Where element *n of *v, wide or not, comes from. */
+static void lane_source(const struct ir *ir, ir_val *v, unsigned *n, bool wide)
+{
+    for (;;) {
+        const struct ir_op *op = value_op(ir, *v);
+        unsigned at = *n;
+        ir_val from;
+
+        if (*v < T_COUNT || op->op != IR_VOP || op->dst != *v || op->type != T_V128)
+            return;
+        from = wide ? wide_step(op, &at) : narrow_step(op, &at);
+        if (!from || ir_type_of(ir, from) != T_V128)
+            return;
+        *v = from;
+        *n = at;
+    }
+}
+
+/* Only its lowest element counts. */
+static ir_val scalar_source(const struct ir *ir, ir_val v, bool wide)
+{
+    ir_val from = v;
+    unsigned n = 0;
+
+    if (ir_type_of(ir, v) != T_V128)
+        return v;
+    lane_source(ir, &from, &n, wide);
+    return n ? v : from;
+}
+
+static void fold_movsd(const struct ir *ir, struct ir_op *op)
+{
+    ir_val high = op->a;
+    unsigned n = 1;
+
+    op->b = scalar_source(ir, op->b, true);
+    lane_source(ir, &high, &n, true);
+    if (n)
+        op->a = high;
+    else
+        op->aux = VOP_UNPKL64, op->a = op->b, op->b = high;
+}
+
+static void fold_lanes(const struct ir *ir, struct ir_op *op)
+{
+    const struct vop_info *info = &vop_info[op->aux];
+    ir_val from = op->a;
+    unsigned n;
 
     switch (op->aux) {
     case VOP_MOVSD:
-        lane_source(ir, &high, &lane2);         /* its low element is the result's */
-        op->b = lane2 ? op->b : high;
-        lane = 1;
-        lane_source(ir, &low, &lane);
-        if (lane)
-            op->a = low;
-        else
-            op->aux = VOP_UNPKL64, op->a = op->b, op->b = low;
+        fold_movsd(ir, op);
         break;
     case VOP_UNPKL64:
-        lane_source(ir, &low, &lane);
-        lane_source(ir, &high, &lane2);
-        op->a = lane ? op->a : low;
-        op->b = lane2 ? op->b : high;
+        op->a = scalar_source(ir, op->a, true);
+        op->b = scalar_source(ir, op->b, true);
         break;
     case VOP_MOVQZ: case VOP_BYTESHR:
         if (op->aux == VOP_BYTESHR && op->imm != 8)
             break;
-        lane = op->aux == VOP_BYTESHR;
-        lane_source(ir, &low, &lane);
-        op->aux = lane ? VOP_BYTESHR : VOP_MOVQZ;
-        op->imm = lane ? 8 : 0;
-        op->a = low;
+        n = op->aux == VOP_BYTESHR;
+        lane_source(ir, &from, &n, true);
+        op->aux = n ? VOP_BYTESHR : VOP_MOVQZ;
+        op->imm = n ? 8 : 0;
+        op->a = from;
+        break;
+    case VOP_SHUF32:
+        n = op->imm & 3;
+        if (op->imm != n * 0x55)
+            break;
+        lane_source(ir, &from, &n, false);
+        op->imm = n * 0x55;
+        op->a = from;
+        break;
+    case VOP_INSERTPS:
+        from = op->b;
+        n = op->imm >> 6 & 3;
+        lane_source(ir, &from, &n, false);
+        op->imm = (op->imm & 0x3f) | n << 6;
+        op->b = from;
         break;
     default:
-        break;
+        /* map 1: pp says single or double */
+        if (info->flags & VOPF_SCALAR && info->operands == 2 && info->map == 1 && op->aux != VOP_MOVSS)
+            op->b = scalar_source(ir, op->b, info->pp == 3);
     }
-    return FOLD_KEEP;
+}
+
+static bool is_shuffled(const struct ir *ir, ir_val v)
+{
+    const struct ir_op *op = value_op(ir, v);
+
+    return v >= T_COUNT && op->op == IR_VOP && op->dst == v && op->aux == VOP_SHUF32;
+}
+
+/* Single elements only if they were shuffled: of others a guest may look at what lies above them (RISC-V's boxes). */
+static void fold_fix(const struct ir *ir, struct ir_op *op)
+{
+    bool wide = (op->imm & 0xff) == FIX_NAN_D;
+
+    if (!wide && (op->imm & 0xff) != FIX_NAN_S)
+        return;
+    for (unsigned i = 0; i < 3; i++)
+        if (op->arg[i] && (wide || is_shuffled(ir, op->arg[i])))
+            op->arg[i] = scalar_source(ir, op->arg[i], wide);
+}
+
+void ir_fold_lanes(const struct ir *ir, struct ir_op *op)
+{
+    if (op->op == IR_VFIX && op->type == T_V128)
+        fold_fix(ir, op);
+    else if (op->op == IR_VOP && op->type == T_V128 && op->a && ir_type_of(ir, op->a) == T_V128)
+        fold_lanes(ir, op);
 }
 
 enum fold_result ir_fold(struct ir *ir, struct ir_op *op, ir_val *same, bool may_append)
@@ -526,8 +617,6 @@ enum fold_result ir_fold(struct ir *ir, struct ir_op *op, ir_val *same, bool may
         return fold_setcc(&f);
     if (op->op == IR_SELECT)
         return fold_select(&f);
-    if (op->op == IR_VOP && op->type == T_V128 && ir_type_of(ir, op->a) == T_V128)
-        return fold_lanes(ir, op);
     if (!op_evaluates(op->op))
         return FOLD_KEEP;
 

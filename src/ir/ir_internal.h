@@ -26,6 +26,8 @@ enum fold_result ir_fold(struct ir *ir, struct ir_op *op, ir_val *same, bool may
 int ir_fold_branch(struct ir *ir, struct ir_op *op, bool may_append);
 /* Takes constant addends of an address into the displacement, as far as it reaches; gives what is left. */
 ir_val ir_fold_address(const struct ir *ir, ir_val addr, int32_t *disp);
+/* Operands that are elements of vectors, moved about: where they came from. Forward, with operands replaced. */
+void ir_fold_lanes(const struct ir *ir, struct ir_op *op);
 ir_val ir_fold_address_32(const struct ir *ir, ir_val addr, int32_t *disp);
 
 #endif

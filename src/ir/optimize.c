@@ -329,6 +329,7 @@ static void forward_op(struct pass *p, struct ir_op *op)
     if (op_is_fault_point(op))
         block_see_all(p->block);
 
+    ir_fold_lanes(p->ir, op);
     switch ((enum ir_opcode)op->op) {
     case IR_LABEL: forward_label(p, op); break;
     case IR_GET: forward_get(p, op); break;

@@ -469,7 +469,12 @@ static bool vop_needs_256(const struct vop_info *v, int64_t imm)
 static void gen_vop(struct gen *g)
 {
     static const uint16_t plain[] = { VOP_CAT, VOP_LO, VOP_HI, VOP_AND, VOP_OR, VOP_XOR, VOP_ANDN, VOP_ADD8 };
-    unsigned vop = g->opt->all_vops ? 1 + pick(g, VOP_COUNT - 1) : plain[pick(g, G_N_ELEMENTS(plain))];
+    /* elements moved about, which the optimiser looks through: now and then chains of them */
+    static const uint16_t moves[] = { VOP_MOVQZ, VOP_MOVSD, VOP_UNPKL64, VOP_BYTESHR, VOP_SHUF32, VOP_INSERTPS };
+    bool moved = g->opt->all_vops && !pick(g, 3);
+    unsigned vop = moved ? moves[pick(g, G_N_ELEMENTS(moves))] :
+                   g->opt->all_vops ? 1 + pick(g, VOP_COUNT - 1) : plain[pick(g, G_N_ELEMENTS(plain))];
+    unsigned imm = moved && vop == VOP_BYTESHR ? 8 : moved && vop == VOP_SHUF32 ? 0x55 * pick(g, 4) : pick(g, 256);
     const struct vop_info *v = &vop_info[vop];
     enum ir_type wide = chance(g, 50) ? T_V256 : T_V128, result, arg_type[3];
     ir_val arg[3] = { 0 };
@@ -487,7 +492,7 @@ static void gen_vop(struct gen *g)
     vop_types(v, wide, &result, arg_type);
     for (unsigned i = 0; i < v->operands && i < 3; i++)
         arg[i] = value(g, arg_type[i]);
-    keep(g, result, ir_vop(g->ir, vop, result, arg[0], arg[1], arg[2], pick(g, 256)));
+    keep(g, result, ir_vop(g->ir, vop, result, arg[0], arg[1], arg[2], imm));
 }
 
 static void gen_call(struct gen *g)
