@@ -554,6 +554,19 @@ def fuse_export(*threads):
     assert data == bytes(MiB) + was[MiB:] + bytes(2 * MiB) + was + bytes(2 * MiB)
 
 
+def test_blockdev_create_on_a_client():
+    with open('empty', 'wb') as f:
+        f.truncate(8 * MiB)
+    with server('-t', '-e', '4', '-f', 'raw', 'empty'):
+        with storage_daemon('--blockdev', 'driver=nbd,node-name=n,server.type=unix,server.path=%s' % os.path.abspath('s')) as s:
+            assert daemon_command(s, 'blockdev-create', **{'job-id': 'j', 'options': {'driver': 'qcow2', 'file': 'n', 'size': 4 * MiB}}) == {}
+            assert cases.until(lambda: daemon_command(s, 'query-jobs')[0]['status'] == 'concluded')
+            assert 'error' not in daemon_command(s, 'query-jobs')[0]
+            assert daemon_command(s, 'blockdev-add', **{'driver': 'qcow2', 'node-name': 'q', 'file': 'n'}) == {}
+    run('qemu-img', 'check', '-q', '-f', 'qcow2', 'empty')
+    assert json.loads(run('qemu-img', 'info', '-f', 'qcow2', '--output=json', 'empty').stdout)['virtual-size'] == 4 * MiB
+
+
 def test_fuse_export():
     fuse_export()
 

@@ -119,6 +119,14 @@ def test_errors_and_a_thread():
                            env={k: v for k, v in os.environ.items() if k != 'LD_LIBRARY_PATH'})
             daemon_command(s, 'block_resize', **{'node-name': 'd', 'size': 6 * MiB})
             assert daemon_command(s, 'query-named-block-nodes')[0]['image']['virtual-size'] == 6 * MiB
+            for name, location in (('a@b', {}), ('c', {'server': [{'host': 'h', 'port': '1'}]})):
+                options = {'driver': 'rbd', 'location': {'pool': 'pool', 'image': name, 'user': 'me', **location}, 'size': 2 * MiB}
+                said = daemon_command(s, 'blockdev-create', **{'job-id': name[0], 'options': options})
+                assert not said if not location else "no 'server'" in said['desc'], said
+            assert cases.until(lambda: daemon_command(s, 'query-jobs')[0]['status'] == 'concluded')
+            assert 'error' not in daemon_command(s, 'query-jobs')[0] and os.path.getsize('pool/a@b') == 2 * MiB
+            assert 'does not say where' in daemon_command(s, 'blockdev-create', **{'job-id': 'x', 'options': {
+                'driver': 'rbd', 'location': {'pool': 'pool'}, 'size': 0}})['desc']
     finally:
         del os.environ['LD_LIBRARY_PATH'], os.environ['FAKE_RBD']
 

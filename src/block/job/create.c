@@ -50,7 +50,7 @@ static const struct job_driver create_driver = {
 /* ---- options: those of the protocol's BlockdevCreateOptions to those of rhea-img create -o */
 
 static const struct { const char *from, *to; } renamed[] = { { "version", "compat" }, { "data-file", "data_file" }, { "file", NULL }, { "driver", NULL },
-                                                             { "filename", NULL } };
+                                                             { "filename", NULL }, { "location", NULL } };
 
 static char *option_name(const struct block_driver *drv, const char *prefix, const char *key)
 {
@@ -106,8 +106,8 @@ static struct block_node *create_file(struct block_graph *g, struct json_object 
     n = block_lookup(g, json_object_get_string(v), err);
     if (!n)
         return NULL;
-    if (strcmp(n->drv->name, "file") && strcmp(n->drv->name, "host_device")) {
-        error_setf(err, ERR_GENERIC, "use a node of driver 'file' or 'host_device'", "images cannot be created on nodes of driver '%s'", n->drv->name);
+    if (strcmp(n->drv->name, "file") && (n->drv->kind != DRIVER_PROTOCOL || n->drv->create)) {
+        error_setf(err, ERR_GENERIC, "use a node of driver file, host_device, nbd or iscsi", "images cannot be created on nodes of driver '%s'", n->drv->name);
         return NULL;
     }
     if (n->writers || n->readers) {
@@ -117,10 +117,95 @@ static struct block_node *create_file(struct block_graph *g, struct json_object 
     return job_on_node(g, n, err) ? NULL : n;
 }
 
+/* The node's file as block_create() opens it once more; what a name cannot say is in the options that the node was made of. */
+static char *file_name(struct block_node *n)
+{
+    struct json_object *o;
+    g_autofree char *text = NULL;
+
+    if (!strcmp(n->drv->name, "file") || !strcmp(n->drv->name, "host_device"))
+        return g_strdup(n->filename);
+    o = json_object_new_object();
+    json_object_object_foreach(n->opts, key, v)
+        if (strcmp(key, "node-name"))
+            json_object_object_add(o, key, json_object_get(v));
+    text = g_strdup_printf("json:%s", json_object_to_json_string(o));
+    json_object_put(o);
+    return g_steal_pointer(&text);
+}
+
+/* ---- where a protocol's new image is to be */
+
+static void add_escaped(GString *s, const char *text)
+{
+    for (; *text; text++)
+        g_string_append_printf(s, strchr("\\/@:=", *text) ? "\\%c" : "%c", *text);
+}
+
+static char *rbd_location(struct json_object *at)
+{
+    static const struct { const char *key, *before; bool needed; } parts[] = {
+        { "pool", "rbd:", true }, { "namespace", "/", false }, { "image", "/", true }, { "conf", ":conf=", false }, { "user", ":id=", false },
+    };
+    g_autoptr(GString) s = g_string_new(NULL);
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(parts); i++) {
+        const char *v = option_str(at, parts[i].key, NULL);
+
+        if (!v && parts[i].needed)
+            return NULL;
+        if (!v)
+            continue;
+        g_string_append(s, parts[i].before);
+        add_escaped(s, v);
+    }
+    return g_strdup(s->str);
+}
+
+static char *url_location(struct json_object *at, const char *scheme)
+{
+    const char *path = option_str(at, "path", NULL), *user = option_str(at, "user", NULL), *host, *port;
+    g_autofree char *query = NULL;
+    struct json_object *server = NULL;
+    bool ssh = !strcmp(scheme, "ssh");
+
+    json_object_object_get_ex(at, "server", &server);
+    host = server ? option_str(server, "host", NULL) : NULL;
+    port = server ? option_str(server, "port", NULL) : NULL;
+    if (!path || *path != '/' || !host)
+        return NULL;
+    if (!ssh && (user || option_str(at, "group", NULL)))
+        query = g_strdup_printf("%s%s%s%s", user ? "uid=" : "", user ? user : "", option_str(at, "group", NULL) ? "&gid=" : "",
+                                option_str(at, "group", ""));
+    return g_uri_join(G_URI_FLAGS_NONE, scheme, ssh ? user : NULL, host, ssh && port ? (int)g_ascii_strtoull(port, NULL, 10) & 0xffff : -1, path,
+                      query, NULL);
+}
+
+/* NULL with *err. Members that only a node can have are refused: they would have no effect. */
+static char *location_name(const char *driver, struct json_object *at, struct error *err)
+{
+    static const char *const known[] = { "pool", "namespace", "image", "conf", "user", "server", "path", "group", NULL };
+    bool rbd = !strcmp(driver, "rbd");
+    char *name;
+
+    if (!options_check(at, known, "location", err))
+        return NULL;
+    if (rbd && json_object_object_get_ex(at, "server", NULL)) {
+        error_set(err, ERR_GENERIC, "a location of rbd has no 'server' here", "conf=FILE says where the monitors are");
+        return NULL;
+    }
+    name = rbd ? rbd_location(at) : !strcmp(driver, "ssh") || !strcmp(driver, "nfs") ? url_location(at, driver) : NULL;
+    if (!name)
+        error_setf(err, ERR_GENERIC, rbd ? "pool and image" : "server.host and path", "Parameter 'location' does not say where");
+    return name;
+}
+
 struct job *job_create_image(struct block_graph *g, const struct job_options *o, struct json_object *options, struct error *err)
 {
     const char *driver = option_str(options, "driver", ""), *filename = option_str(options, "filename", NULL);
     const struct block_driver *drv = block_driver_find(driver);
+    g_autofree char *name = g_strdup(filename);
+    struct json_object *location = NULL;
     struct block_node *file = NULL;
     struct create_job *c;
 
@@ -128,22 +213,28 @@ struct job *job_create_image(struct block_graph *g, const struct job_options *o,
         error_setf(err, ERR_GENERIC, "rhea-img create --help lists those that can", "Driver '%s' does not support image creation", driver);
         return NULL;
     }
-    if (drv->kind == DRIVER_PROTOCOL && !filename) {
-        error_set(err, ERR_GENERIC, "Parameter 'filename' is missing", NULL);
+    if (drv->kind == DRIVER_PROTOCOL && !name && json_object_object_get_ex(options, "location", &location) &&
+        json_object_is_type(location, json_type_object)) {
+        name = location_name(driver, location, err);
+        if (!name)
+            return NULL;
+    }
+    if (drv->kind == DRIVER_PROTOCOL && !name) {
+        error_setf(err, ERR_GENERIC, NULL, "Parameter '%s' is missing", strcmp(driver, "file") ? "location" : "filename");
         return NULL;
     }
     if (drv->kind != DRIVER_PROTOCOL) {
         file = create_file(g, options, err);
         if (!file)
             return NULL;
-        filename = file->filename;
+        name = file_name(file);
     }
     c = job_new(g, &create_driver, o, err);
     if (!c)
         return NULL;
     c->driver = drv;
     c->file = file;
-    c->filename = g_strdup(filename);
+    c->filename = g_steal_pointer(&name);
     c->opts = json_object_new_object();
     c->job.total = 1;
     if (!options_map(g, drv, "", options, c->opts, err)) {
