@@ -39,16 +39,19 @@ static const int left_out[] = {
     SYS_setrlimit,
 #endif
 #ifdef SYS_ipc
-    SYS_ipc, SYS_sigsuspend,
+    SYS_ipc,
+#endif
+#ifdef SYS_sigsuspend
+    SYS_sigsuspend,
 #endif
 #ifdef __i386__
     7 /* waitpid */, 113 /* vm86old */, 166 /* vm86 */,
 #endif
 };
 
-/* Calls that mostly end the child at once: in few children only. */
+/* Calls that mostly end the child at once, or make it sleep until its alarm: in few children only. */
 static const int deadly[] = {
-    SYS_rt_sigreturn, SYS_munmap, SYS_mremap, SYS_brk, SYS_mprotect,
+    SYS_rt_sigreturn, SYS_munmap, SYS_mremap, SYS_brk, SYS_mprotect, SYS_nanosleep, SYS_clock_nanosleep,
 #ifdef SYS_sigreturn
     SYS_sigreturn,
 #endif
