@@ -99,7 +99,8 @@ fetch() { # suite directory package-pattern [architecture]
     echo "deb [trusted=yes] $(mirror) $suite main" > "$apt/sources.list"
     local o=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists="$apt/lists"
              -o Dir::Cache="$apt" -o Dir::State::status=/dev/null -o APT::Architecture=$arch -o APT::Architectures=$arch -o Acquire::Languages=none -qq)
-    [ -n "$(find "$apt/lists" -name '*Packages*' -mmin -600 2>/dev/null)" ] || apt-get "${o[@]}" update
+    [ -n "$(find "$apt/lists" -name '*Packages*' -mmin -600 2>/dev/null)" ] || apt-get "${o[@]}" update ||
+        [ -n "$(find "$apt/lists" -name '*Packages*')" ]        # a mirror amid its own update: what was known before will do
     local name=$pattern
     if [[ $pattern == linux-image-* ]]; then
         name=$(apt-cache "${o[@]}" depends "$pattern" | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
