@@ -465,8 +465,8 @@ static bool alloc(struct block_io *io, int argc, char **argv)
     struct walk w = { .bytes = 512 };
     g_autofree char *where = NULL;
 
-    if (argc < 2 || argc > 3 || !block_io_number(io, argv[1], "offset", INT64_MAX, &w.off) || (argc == 3 && !block_io_number(io, argv[2], "length", INT64_MAX, &w.bytes)) ||
-        !walk(io, &w))
+    if (argc < 2 || argc > 3 || !block_io_number(io, argv[1], "offset", INT64_MAX, &w.off) ||
+        (argc == 3 && !block_io_number(io, argv[2], "length", INT64_MAX, &w.bytes)) || !walk(io, &w))
         return false;
     where = size_text(w.off);
     fprintf(io->out, "%" PRIu64 "/%" PRIu64 " bytes allocated at offset %s\n", w.allocated, w.bytes, where);

@@ -87,6 +87,8 @@ def test_names_and_settings():
     assert got['rbd_cache'] == 'false'
     info = ['info', '--image-opts', 'driver=raw,file.driver=rbd,file.pool=a:b']
     refused("'image' is missing", IMG, *info)
+    refused('is for names', IMG, 'info', 'json:' + json.dumps({'driver': 'raw', 'file': {'driver': 'rbd', 'pool': 'a:b', 'image': 'i@1',
+            '=keyvalue-pairs': [None, 'x']}}))
     refused("'server.0.port' is missing", IMG, *info[:-1], info[-1] + ',file.image=i@1,file.server.0.host=h')
     refused("no object 'nobody'", IMG, *info[:-1], info[-1] + ',file.image=i@1,file.key-secret=nobody')
     refused('no_such_option', IMG, 'info', '-f', 'raw', r'rbd:a\:b/i\@1:no_such_option=1')

@@ -145,7 +145,8 @@ static bool set(struct opening *o, const char *key, const char *value)
 {
     int ret = api.rados_conf_set(o->s->cluster, key, value);
 
-    return !ret || error_setf(o->err, ERR_GENERIC, "see the configuration reference of Ceph", "rbd: cannot set '%s': %s", key, g_strerror(-ret));
+    return !ret || error_setf(o->err, ERR_GENERIC, "see the configuration reference of Ceph", "rbd: cannot set '%s': %s", key,
+                              g_strerror(-ret));
 }
 
 /* server.N.host, server.N.port */
@@ -161,7 +162,8 @@ static bool monitors_set(struct opening *o)
         const char *host = option_str(a, "host", NULL), *port = option_str(a, "port", NULL);
 
         if (!host || !port)
-            return error_setf(o->err, ERR_GENERIC, "server.0.host=HOST,server.0.port=6789", "Parameter 'server.%u.%s' is missing", i, host ? "port" : "host");
+            return error_setf(o->err, ERR_GENERIC, "server.0.host=HOST,server.0.port=6789", "Parameter 'server.%u.%s' is missing", i,
+                              host ? "port" : "host");
         g_string_append_printf(text, strchr(host, ':') ? "%s[%s]:%s" : "%s%s:%s", i ? "," : "", host, port);
     }
     return !text->len || set(o, "mon_host", text->str);
@@ -195,9 +197,15 @@ static bool configure(struct opening *o)
     json_object_object_get_ex(o->opts, "=keyvalue-pairs", &pairs);
     if (pairs && !json_object_is_type(pairs, json_type_array))
         return error_set(o->err, ERR_GENERIC, "=keyvalue-pairs is for names", NULL);
-    for (unsigned i = 0; pairs && i + 1 < json_object_array_length(pairs); i += 2)
-        if (!set(o, json_object_get_string(json_object_array_get_idx(pairs, i)), json_object_get_string(json_object_array_get_idx(pairs, i + 1))))
+    for (unsigned i = 0; pairs && i + 1 < json_object_array_length(pairs); i += 2) {
+        const char *key = json_object_get_string(json_object_array_get_idx(pairs, i));
+        const char *value = json_object_get_string(json_object_array_get_idx(pairs, i + 1));
+
+        if (!key || !value)
+            return error_set(o->err, ERR_GENERIC, "=keyvalue-pairs is for names", NULL);
+        if (!set(o, key, value))
             return false;
+    }
     return monitors_set(o) && auth_set(o) && set(o, "rbd_cache", o->direct ? "false" : "true");
 }
 
@@ -259,7 +267,8 @@ static int opening_run(void *arg)
 {
     struct opening *o = arg;
 
-    return library_load(&librados, o->err) && library_load(&librbd, o->err) && connect_pool(o) && (o->create ? image_make(o) : image_open(o));
+    return library_load(&librados, o->err) && library_load(&librbd, o->err) && connect_pool(o) &&
+           (o->create ? image_make(o) : image_open(o));
 }
 
 static int end_run(void *arg)
@@ -293,13 +302,14 @@ static bool key_take(struct opening *o, struct block_graph *g)
 /* [co] */
 static bool rbd_begin(struct opening *o, struct block_graph *g)
 {
-    const char *pool = option_str(o->opts, "pool", NULL), *image = option_str(o->opts, "image", NULL), *space = option_str(o->opts, "namespace", NULL),
-               *snap = option_str(o->opts, "snapshot", NULL);
+    const char *pool = option_str(o->opts, "pool", NULL), *image = option_str(o->opts, "image", NULL);
+    const char *space = option_str(o->opts, "namespace", NULL), *snap = option_str(o->opts, "snapshot", NULL);
     bool ok;
 
     if (!pool || !*pool || !image || !*image)
         return error_setf(o->err, ERR_GENERIC, "pool=POOL,image=IMAGE", "Parameter '%s' is missing", pool && *pool ? "image" : "pool");
-    o->s->name = g_strdup_printf("%s%s%s/%s%s%s", pool, space && *space ? "/" : "", space ? space : "", image, snap ? "@" : "", snap ? snap : "");
+    o->s->name = g_strdup_printf("%s%s%s/%s%s%s", pool, space && *space ? "/" : "", space ? space : "", image, snap ? "@" : "",
+                                 snap ? snap : "");
     ok = key_take(o, g) && pool_run(opening_run, o);
     if (o->key)
         block_secret_drop(o->key, strlen(o->key));
