@@ -651,6 +651,15 @@ static void opts_merge(struct json_object *into, struct json_object *from)
         json_object_object_add(into, key, json_object_get(v));
 }
 
+/* "backing": null, which callers give for whatever the format turns out to be, is nothing to formats without backing images. */
+static void drop_no_backing(struct json_object *o, const struct block_driver *drv)
+{
+    struct json_object *v;
+
+    if (drv && drv->options && !g_strv_contains(drv->options, "backing") && json_object_object_get_ex(o, "backing", &v) && !v)
+        json_object_object_del(o, "backing");
+}
+
 struct block_node *node_open_file(struct block_graph *g, const char *filename, const char *format,
                                   struct json_object *opts, struct error *err)
 {
@@ -665,6 +674,7 @@ struct block_node *node_open_file(struct block_graph *g, const char *filename, c
     drv = block_driver_find(option_str(file, "driver", ""));
     if (drv && drv->kind != DRIVER_PROTOCOL) {  /* json: names the format itself */
         opts_merge(file, opts);
+        drop_no_backing(file, drv);
         n = node_open(g, file, err);
         json_object_put(file);
         return n;
@@ -687,9 +697,7 @@ struct block_node *node_open_file(struct block_graph *g, const char *filename, c
     }
     top = json_object_new_object();
     opts_merge(top, opts);
-    drv = block_driver_find(format);
-    if (drv && drv->options && !g_strv_contains(drv->options, "backing"))
-        json_object_object_del(top, "backing");         /* "backing": null, for whatever the format turns out to be */
+    drop_no_backing(top, block_driver_find(format));
     json_object_object_add(top, "driver", json_object_new_string(format));
     if (opened) {
         json_object_put(file);

@@ -400,6 +400,17 @@ def bitmaps(image, tool=qemu):
             json.loads(tool('info', '--output=json', image).stdout)['format-specific']['data'].get('bitmaps', [])}
 
 
+def test_names_in_json():
+    """A name that describes the node, of a format with backing images and of ones without."""
+    for fmt in ('raw', 'qcow2', 'vdi'):
+        run('qemu-img', 'create', '-q', '-f', fmt, 'd.' + fmt, '2M')
+        name = 'json:' + json.dumps({'driver': fmt, 'file': {'driver': 'file', 'filename': 'd.' + fmt}})
+        for tool in (IMG, 'qemu-img'):
+            info = json.loads(run(tool, 'info', '--output=json', name).stdout)
+            assert (info['format'], info['virtual-size']) == (fmt, 2 * MiB), info
+        assert run(IMG, 'compare', '-F', fmt, name, 'd.' + fmt).stdout.startswith('Images are identical')
+
+
 def test_check_is_bounded():
     """An L1 table of a million entries that name one L2 table; a file of more clusters than can be counted."""
     run('qemu-img', 'create', '-q', '-f', 'qcow2', 'loop', '512T')
