@@ -218,6 +218,8 @@ SYS(arch_prctl)
 {
     uint64_t v;
 
+    if (!t->process->guest->set_gs_base)        /* a 32-bit program's are segments: set_thread_area() */
+        return -EINVAL;
     switch (a[0]) {
     case ARCH_SET_FS:
         t->process->guest->set_tls(t->cpu, a[1]);

@@ -927,6 +927,10 @@ static void others(void)
 
     OK("riscv_hwprobe", syscall(258, probe, 3, 0, NULL, 0) == 0 && probe[0].value == 1 && (probe[1].value & 3) == 3 && probe[2].key == -1);
 #endif
+#ifdef __i386__
+    for (int code = 0x1001; code <= 0x1004; code++)         /* segments are set_thread_area()'s */
+        OK("arch_prctl", syscall(384, code, &a) == -1 && errno == EINVAL);
+#endif
     OK("nanosleep", nanosleep(&c, NULL) == 0 && clock_gettime(CLOCK_MONOTONIC, &b) == 0
        && (b.tv_sec - a.tv_sec) * 1000000000LL + b.tv_nsec - a.tv_nsec >= 2000000);
     OK("clock_getres", clock_getres(CLOCK_REALTIME, &a) == 0 && a.tv_sec == 0 && a.tv_nsec > 0);
