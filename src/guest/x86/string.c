@@ -48,6 +48,38 @@ static void compare(struct x86_t *t, unsigned bytes, ir_val a, ir_val b)
 
 /* ---- REP */
 
+enum { FEW = 16 };                      /* elements, which take no longer one by one than the helper to begin */
+
+static void advance_early(struct x86_t *t, unsigned reg, ir_val step)
+{
+    ir_val v = ir_bin(t->ir, IR_ADD, ir_get(t->ir, SLOT_REG + reg), step);
+
+    ir_put_early(t->ir, SLOT_REG + reg, t->i->adsize == 8 ? v : x86_widen(t, x86_narrow(t, v, 4)));
+}
+
+/* REP MOVS and STOS of few elements: a loop that goes to `done`. Falls through with more of them. */
+static void repeat_few(struct x86_t *t, const struct x86_insn *i, unsigned bytes, ir_label done)
+{
+    bool moves = i->opcode < 0xaa;
+    ir_label again = ir_label_new(t->ir), many = ir_label_new(t->ir);
+    ir_val v, step;
+
+    x86_brcond(t, C_GTU, index_value(t, R_RCX), ir_const(t->ir, T_I64, FEW), many);
+    x86_brcond(t, C_EQ, index_value(t, R_RCX), ir_const(t->ir, T_I64, 0), done);
+    x86_bind(t, again);
+    ir_poll(t->ir, i->pc);
+    v = moves ? ir_load(t->ir, x86_type(bytes), x86_memop(t, bytes), source_address(t, bytes), 0) : x86_get_reg(t, R_RAX, bytes);
+    ir_store(t->ir, x86_memop(t, bytes), destination_address(t, bytes, true), 0, v);
+    step = ir_bin_imm(t->ir, IR_SHL, ir_un(t->ir, IR_SEXT32, ir_get(t->ir, SLOT_DF)), (unsigned)__builtin_ctz(bytes));
+    if (moves)
+        advance_early(t, R_RSI, step);
+    advance_early(t, R_RDI, step);
+    advance_early(t, R_RCX, ir_const(t->ir, T_I64, UINT64_MAX));
+    x86_brcond(t, C_NE, index_value(t, R_RCX), ir_const(t->ir, T_I64, 0), again);
+    ir_br(t->ir, done);
+    x86_bind(t, many);
+}
+
 static void repeat(struct x86_t *t, const struct x86_insn *i, unsigned bytes)
 {
     unsigned seg = i->seg >= 0 ? (unsigned)i->seg : S_DS;
@@ -59,6 +91,8 @@ static void repeat(struct x86_t *t, const struct x86_insn *i, unsigned bytes)
 
     if (t->mode & (MODE_LIMITS | x86_limits_bit(seg)))
         info |= STR_LIMITS;
+    else if (((i->opcode & 0xfe) == 0xa4 || (i->opcode & 0xfe) == 0xaa) && i->adsize > 2 && !(t->mode & (MODE_SINGLE | MODE_WATCH)))
+        repeat_few(t, i, bytes, done);
     finished = x86_call(t, HELP_string, imm32(t, i->opcode & 0xfe), imm32(t, info), 0, 0);
     x86_brcond(t, C_NE, finished, imm32(t, 0), done);
     ir_exit_loop(t->ir, i->pc);
