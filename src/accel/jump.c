@@ -62,6 +62,7 @@ void jump_init(struct jit_cpu *jc)
     }
     jc->slot = &jc->jump[0];
     jc->vcpu->cpu->jump_cache = jc->jump[0].entry;
+    jc->vcpu->cpu->jump_mask = jump_mask(JUMP_CACHE_BITS);
     jc->vcpu->cpu->mode = UINT64_MAX;
 }
 
@@ -103,7 +104,7 @@ void jump_drop_dead(struct jit_cpu *jc)
 /* The caches of this vCPU hold it in one place of each at most. */
 void jump_drop(struct jit_cpu *jc, const struct region *r)
 {
-    unsigned h = jump_hash(r->jump_pc);
+    unsigned h = jump_hash(r->jump_pc, JUMP_CACHE_BITS);
 
     for (unsigned i = 0; i < JUMP_CACHES; i++)
         if (jc->jump[i].region[h] == r)
@@ -198,7 +199,7 @@ static struct jump_slot *slot_now(const struct cpu *cpu)
 
 struct region *jump_find(struct cpu *cpu, uint64_t pc)
 {
-    unsigned h = jump_hash(pc);
+    unsigned h = jump_hash(pc, JUMP_CACHE_BITS);
 
     return cpu->jump_cache[h].pc == pc ? slot_now(cpu)->region[h] : NULL;
 }
@@ -206,7 +207,7 @@ struct region *jump_find(struct cpu *cpu, uint64_t pc)
 void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r)
 {
     struct jump_slot *s = slot_now(cpu);
-    unsigned h = jump_hash(pc);
+    unsigned h = jump_hash(pc, JUMP_CACHE_BITS);
     uint64_t known = JUMP_PC_NONE;
 
     if (s->entry[h].code)

@@ -109,6 +109,7 @@ static void state_restore(struct cpu *cpu, const struct verify *v)
     }
     cpu->mode = from->mode;
     cpu->jump_cache = from->jump_cache;
+    cpu->jump_mask = from->jump_mask;
     cpu->pc = from->pc;
     cpu->pc_page = from->pc_page;
     cpu->fp_control = from->fp_control;

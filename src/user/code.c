@@ -53,15 +53,16 @@ static struct code_page *page_get(struct engine *e, uint64_t va, bool make)
 
 static void jump_forget(struct engine *e, const struct region *r)
 {
-    unsigned h = jump_hash(r->phys);
+    for (struct jit_cpu *jc = e->cpus; jc; jc = jc->next) {
+        unsigned h = jump_hash(r->phys, jc->jump_bits);
 
-    for (struct jit_cpu *jc = e->cpus; jc; jc = jc->next)
         for (unsigned i = 0; i < JUMP_SLOTS; i++) {
             struct jump_entry *entry = jc->jump[i].entry;
 
             if (entry && entry[h].pc == r->phys)
                 __atomic_store_n(&entry[h].pc, h ? 0 : 1, __ATOMIC_RELEASE);
         }
+    }
 }
 
 /* Each page has one list; a region that straddles is in that of its first page by page_next[0] and in that of its second by
@@ -278,13 +279,25 @@ void code_flush(void *opaque)
     for (struct jit_cpu *jc = e->cpus; jc; jc = jc->next)
         for (unsigned k = 0; k < JUMP_SLOTS; k++)
             if (jc->jump[k].entry) {
-                memset(jc->jump[k].entry, 0, sizeof(struct jump_entry) << JUMP_CACHE_BITS);
+                memset(jc->jump[k].entry, 0, sizeof(struct jump_entry) << jc->jump_bits);
                 jc->jump[k].entry[0].pc = 1;
             }
     pthread_mutex_unlock(&e->lock);
 }
 
 /* ---- jump caches */
+
+/* Those that are free hold 0, which hashes to 0; there it is 1: none matches. NULL: there is no memory. */
+static struct jump_entry *entries_new(unsigned bits, bool soon)
+{
+    struct jump_entry *entry = mmap(NULL, sizeof(struct jump_entry) << bits, PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS | (soon ? MAP_POPULATE : 0), -1, 0);
+
+    if (entry == MAP_FAILED)
+        return NULL;
+    entry[0].pc = 1;
+    return entry;
+}
 
 /* A cache of that mode; `kept` is not taken for it. */
 static struct jump_slot *slot_take(struct jit_cpu *jc, uint64_t mode, const struct jump_slot *kept)
@@ -301,12 +314,11 @@ static struct jump_slot *slot_take(struct jit_cpu *jc, uint64_t mode, const stru
         if (x != kept && (!s || x->used < s->used))
             s = x;
     }
-    if (!s->entry)      /* it is a hash table: all of it is touched soon */
-        s->entry = mmap(NULL, sizeof(struct jump_entry) << JUMP_CACHE_BITS, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | (kept ? 0 : MAP_POPULATE), -1, 0);
+    if (!s->entry && !(s->entry = entries_new(jc->jump_bits, !kept)))
+        g_error("no memory for a cache of jumps: %s", g_strerror(errno));
     else if (s->mode != mode)
-        memset(s->entry, 0, sizeof(struct jump_entry) << JUMP_CACHE_BITS);
-    s->entry[0].pc = s->entry[0].pc ? s->entry[0].pc : 1;       /* the others hold 0, which hashes to 0: none matches */
+        memset(s->entry, 0, sizeof(struct jump_entry) << jc->jump_bits);
+    s->entry[0].pc = s->entry[0].pc ? s->entry[0].pc : 1;
     s->mode = mode;
     s->used = ++jc->jump_clock;
     return s;
@@ -319,6 +331,7 @@ void jump_select(struct cpu *cpu, uint64_t mode)
 
     cpu->mode = mode;
     cpu->jump_cache = s->entry;
+    cpu->jump_mask = jump_mask(cpu->jit->jump_bits);
     if (mode & g->side_modes) {
         bool side = mode & g->side_mode;
 
@@ -327,11 +340,48 @@ void jump_select(struct cpu *cpu, uint64_t mode)
     }
 }
 
+/* Programs jump to more places than the caches hold; each that is not found is looked up in C. */
+static void caches_grow(struct cpu *cpu)
+{
+    enum { TIMES = 2 };                 /* in bits */
+    struct jit_cpu *jc = cpu->jit;
+    const unsigned bits = jc->jump_bits;
+    struct jump_entry *made[JUMP_SLOTS] = { NULL };
+    bool enough = true;
+
+    jc->jump_conflicts = 0;
+    for (unsigned i = 0; i < JUMP_SLOTS && enough; i++)
+        enough = !jc->jump[i].entry || (made[i] = entries_new(bits + TIMES, true));
+    pthread_mutex_lock(&jc->engine->lock);      /* of those who look for a region in all caches */
+    for (unsigned i = 0; i < JUMP_SLOTS; i++) {
+        struct jump_entry *old = jc->jump[i].entry;
+
+        if (made[i] && enough) {
+            for (unsigned n = 0; n < 1u << bits; n++)
+                if (old[n].pc > 1)
+                    made[i][jump_hash(old[n].pc, bits + TIMES)] = old[n];
+            jc->jump[i].entry = made[i];
+            munmap(old, sizeof(*old) << bits);
+        } else if (made[i]) {
+            munmap(made[i], sizeof(*made[i]) << (bits + TIMES));
+        }
+    }
+    jc->jump_bits += enough ? TIMES : 0;
+    pthread_mutex_unlock(&jc->engine->lock);
+    jump_select(cpu, cpu->mode);
+}
+
 void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r)
 {
-    unsigned h = jump_hash(pc);
+    struct jit_cpu *jc = cpu->jit;
+    unsigned h = jump_hash(pc, jc->jump_bits);
     struct jump_entry *entry = &cpu->jump_cache[h];
 
+    if (entry->pc > 1 && entry->pc != pc && ++jc->jump_conflicts > 1u << jc->jump_bits && jc->jump_bits < JUMP_CACHE_MOST) {
+        caches_grow(cpu);
+        h = jump_hash(pc, jc->jump_bits);
+        entry = &cpu->jump_cache[h];
+    }
     entry->code = r->code;
     __atomic_store_n(&entry->pc, pc, __ATOMIC_RELEASE);
     if (r->dead)                        /* who killed it may have looked before */

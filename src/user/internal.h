@@ -43,6 +43,7 @@ struct jit_cpu {                /* cpu->jit in user mode */
     struct jit_cpu *next;       /* engine.cpus */
     struct jump_slot jump[JUMP_SLOTS];
     uint64_t jump_clock;
+    unsigned jump_bits, jump_conflicts;         /* of each of them; fills that drove another entry out since it has that size */
     struct ir *ir;              /* for single instructions */
     bool one_insn;              /* run just one, by the interpreter, next */
     _Atomic bool running;       /* in translated code, or in the loop: not in a system call */

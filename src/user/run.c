@@ -91,6 +91,7 @@ static struct cpu *cpu_alloc(struct engine *e)
     cpu->mode = UINT64_MAX;
     jc->cpu = cpu;
     jc->engine = e;
+    jc->jump_bits = JUMP_CACHE_LEAST;
     jc->fetch = g_malloc(2 * CPU_PAGE_SIZE);
     return cpu;
 }
@@ -156,7 +157,7 @@ static void jit_cpu_free(struct jit_cpu *jc)
 {
     for (unsigned i = 0; i < JUMP_SLOTS; i++)
         if (jc->jump[i].entry)
-            munmap(jc->jump[i].entry, sizeof(struct jump_entry) << JUMP_CACHE_BITS);
+            munmap(jc->jump[i].entry, sizeof(struct jump_entry) << jc->jump_bits);
     ir_free(jc->ir);
     g_free(jc->fetch);
     g_free(jc);

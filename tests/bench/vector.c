@@ -290,7 +290,7 @@ static uint64_t run(uint64_t (*fn)(void))
         if (from && !r->len2)
             jit_link(jit, from, r);
         else
-            jump_cache[jump_hash(cpu->cpu.pc)] = (struct jump_entry){ cpu->cpu.pc, r->code };
+            jump_cache[jump_hash(cpu->cpu.pc, JUMP_CACHE_BITS)] = (struct jump_entry){ cpu->cpu.pc, r->code };
         cpu->cpu.pc_page = cpu->cpu.pc & ~(uint64_t)4095;
         left = jit_run(jit, &cpu->cpu, r->code);
         from = NULL;
@@ -360,6 +360,7 @@ int main(int argc, char **argv)
     cpu->df = 1;
     jump_cache[0].pc = 1;
     cpu->cpu.jump_cache = jump_cache;
+    cpu->cpu.jump_mask = jump_mask(JUMP_CACHE_BITS);
     for (unsigned n = 0; n < CPU_MMU_MODES; n++)
         cpu->cpu.tlb[n] = (struct tlb_view){ (TLB_SIZE - 1) << 5, tlb };
     jit = jit_new(&(struct jit_options){ .perfmap = g_getenv("PERFMAP") }, &err);

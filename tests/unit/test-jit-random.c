@@ -91,6 +91,7 @@ static struct interp_result run_host(struct cpu *cpu, const struct ir *ir, void 
     uint64_t left;
 
     cpu->jump_cache = env.jump_cache;
+    cpu->jump_mask = jump_mask(JUMP_CACHE_BITS);
     cpu->fp_control = 0x1f80;
     left = env.direct ? enter_direct(cpu, code) : env.stubs.enter(cpu, code->entry);
     if (left == LEFT_FAULT)

@@ -125,6 +125,7 @@ static void tiny_reset(struct tiny_cpu *c, uint64_t seed, struct jump_entry *jum
     c->cpu.guest = &tiny;
     c->cpu.fp_control = 0x1f80;
     c->cpu.jump_cache = jumps;
+    c->cpu.jump_mask = jump_mask(JUMP_CACHE_BITS);
     c->cpu.pc = PC;
     for (unsigned i = 0; i < REGS; i++)
         c->r[i] = seed * (2 * i + 3) % 17;

@@ -23,9 +23,14 @@ struct tlb_view { uint64_t mask; struct tlb_entry *table; };    /* mask: (entrie
 
 /* Virtual pc -> host code, of one mode; emptied when translations of addresses change. */
 struct jump_entry { uint64_t pc; void *code; };
-enum { JUMP_CACHE_BITS = 14 };
+enum { JUMP_CACHE_BITS = 14, JUMP_CACHE_LEAST = 12, JUMP_CACHE_MOST = 16 };         /* user mode's grow */
 enum { JUMP_HASH_FACTOR = 0x1e3779b1 };
-static inline unsigned jump_hash(uint64_t pc) { return (uint32_t)pc * (uint32_t)JUMP_HASH_FACTOR >> (32 - JUMP_CACHE_BITS); }
+/* Index in a cache of 1 << bits entries. */
+static inline unsigned jump_hash(uint64_t pc, unsigned bits)
+{
+    return (uint32_t)pc * (uint32_t)JUMP_HASH_FACTOR >> (32 - JUMP_CACHE_MOST) & ((1u << bits) - 1);
+}
+static inline uint32_t jump_mask(unsigned bits) { return ((1u << bits) - 1) * (uint32_t)sizeof(struct jump_entry); }
 
 /* The host's own x87, where a guest's registers may be while translated code runs: cpu.fpu_on_host says so, guest.fpu_home
  * brings them back. image: 108 bytes, as FNSAVE with 32-bit operands writes them; save leaves the unit as FNINIT does. */
@@ -54,6 +59,7 @@ struct cpu {
     uint64_t pc_page;           /* page of the code being run: pc & ~(page - 1); regions add offsets */
     uint64_t mode;              /* mode bits of the code being run (guest->mode_bits) */
     struct jump_entry *jump_cache;      /* that of `mode` */
+    uint32_t jump_mask;                 /* of all of its caches */
     struct jump_entry *jump_sides[2];   /* where guest.side_modes is in `mode`: those without and with guest.side_mode */
     uint64_t scratch[8];        /* what code keeps from one basic block to the next, beside slots: 0: ir_goto_indirect() */
     uint8_t fpu_on_host;        /* FPU_ON_HOST, or 0 */

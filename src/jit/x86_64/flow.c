@@ -203,8 +203,8 @@ static void jump_by_cache(struct codegen *b)
 {
     op_rr(&b->c, 0x69, RCX, RAX);       /* jump_hash() * sizeof(struct jump_entry) */
     put32(&b->c, JUMP_HASH_FACTOR);
-    shift_ri(&b->c, SH_SHR, false, RCX, 32 - JUMP_CACHE_BITS - 4);
-    alu_ri(&b->c, ALU_AND, false, RCX, ((1 << JUMP_CACHE_BITS) - 1) << 4);
+    shift_ri(&b->c, SH_SHR, false, RCX, 32 - JUMP_CACHE_MOST - 4);
+    alu_rm(&b->c, ALU_AND, false, RCX, STATE(jump_mask));
     alu_rm(&b->c, ALU_ADD, true, RCX, STATE(jump_cache));
     alu_rm(&b->c, ALU_CMP, true, RAX, mem_at(RCX, offsetof(struct jump_entry, pc)));
     jcc_out(b, CC_NE, b->stubs->lookup);

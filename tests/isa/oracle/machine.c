@@ -52,6 +52,7 @@ static bool host_run(void)
         return false;
     host_region_size = out.size;
     cpu->jump_cache = cpu->jump_sides[0] = cpu->jump_sides[1] = jump_cache;
+    cpu->jump_mask = jump_mask(JUMP_CACHE_BITS);
     left = stubs.enter(cpu, host_region);
     if (left >= JIT_EXIT_FIRST)
         cpu->pc = cpu->pc_page + (uint64_t)ir->exits[left - JIT_EXIT_FIRST].target;

@@ -57,6 +57,7 @@ static bool host_run(struct cpu *c, const struct ir *region, const struct ir_ana
     made = out;
     host_region_size = out.size;
     c->jump_cache = jump_cache;
+    c->jump_mask = jump_mask(JUMP_CACHE_BITS);
     left = stubs.enter(c, host_region);
     if (left >= JIT_EXIT_FIRST)
         c->pc = c->pc_page + (uint64_t)region->exits[left - JIT_EXIT_FIRST].target;
