@@ -25,7 +25,7 @@ foreign_kernel() { # directory suite architecture package
 
 foreign_unpack() { # directory suite architecture packages
     local tree=$1/tree
-    debootstrap --foreign --arch="$3" --variant=minbase --include="$4" "$2" "$tree" "$(mirror)"
+    debootstrap --foreign --arch="$3" --variant=minbase --include="$4" "$(suite "$2" "$3")" "$tree" "$(mirror)"
     mkdir -p "$tree/lib/modules" "$tree/root/.ssh"
     cp -a "$1"/kernel/lib/modules/* "$tree/lib/modules/"
     cp "$1/ssh_key.pub" "$tree/root/.ssh/authorized_keys"; chmod -R go= "$tree/root/.ssh"
@@ -59,7 +59,7 @@ foreign() { # name suite architecture console kernel-package packages emulator a
 chroot_unpack() { # directory suite architecture packages
     local run=
     [ "$(id -u)" = 0 ] || run="unshare --map-auto --map-root-user"
-    $run debootstrap --foreign --arch="$3" --variant=minbase --include="$4" "$2" "$1/tree" "$(mirror)"
+    $run debootstrap --foreign --arch="$3" --variant=minbase --include="$4" "$(suite "$2" "$3")" "$1/tree" "$(mirror)"
     $run bash -euc 'printf "force-unsafe-io\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n" > "$1/etc/dpkg/dpkg.cfg.d/rhea"' - "$1/tree"
 }
 

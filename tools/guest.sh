@@ -23,6 +23,26 @@ mirror() { # suite: the sources of this machine, whose mirror is known to answer
     uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -v security | head -n 1)
     printf '%s\n' "${uri:-http://deb.debian.org/debian/}"
 }
+# The name under which the mirror's index of packages is the one its Release file tells of. While a mirror updates itself they
+# differ, which apt refuses; by its other name the suite may still be what it was before.
+suite() { # codename architecture
+    python3 - "$(mirror)" "$1" "$2" <<'END'
+import sys, urllib.request
+mirror, codename, arch = sys.argv[1:]
+path = f"main/binary-{arch}/Packages.xz"
+
+def agrees(name):
+    try:
+        release = urllib.request.urlopen(f"{mirror}dists/{name}/Release", timeout=60).read().decode()
+        sizes = [line.split()[1] for line in release.split("SHA256:")[1].splitlines() if line.endswith(" " + path)]
+        head = urllib.request.Request(f"{mirror}dists/{name}/{path}", method="HEAD")
+        return f"\nCodename: {codename}\n" in release and [urllib.request.urlopen(head, timeout=60).headers["Content-Length"]] == sizes
+    except (OSError, LookupError):
+        return False
+
+print(next((name for name in (codename, "stable", "oldstable") if agrees(name)), codename))
+END
+}
 say() { printf '%s\n' "$*" >&2; }
 
 # Runs a long step with a line that shows that it lives.
@@ -72,7 +92,7 @@ debian() { # name packages
         --customize-hook='printf "/dev/vda / ext4 rw,relatime 0 1\n" > "$1/etc/fstab"' \
         --customize-hook='printf "\nDebian 12 on Rhea: log in as root, no password. poweroff ends it, Ctrl-a x too.\n\n" >> "$1/etc/issue"' \
         --customize-hook='cp -L "$1"/vmlinuz "$1"/initrd.img '"$tmp/" \
-        bookworm "$tmp/root.tar" "deb $(mirror) bookworm main"
+        bookworm "$tmp/root.tar" "deb $(mirror) $(suite bookworm amd64) main"
     progress "Making its disk image" make_image "$tmp"
     touch "$tmp/done"; mv "$tmp" "$out"
 }
@@ -96,11 +116,13 @@ fetch() { # suite directory package-pattern [architecture]
     local suite=$1 dir=$2 pattern=$3 arch=${4:-amd64} apt=$cache/apt-$1${4:+-$4}
     mkdir -p "$dir" "$apt"/{lists/partial,archives/partial}
     exec 8>"$apt/lock"; flock 8
-    echo "deb [trusted=yes] $(mirror) $suite main" > "$apt/sources.list"
     local o=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists="$apt/lists"
              -o Dir::Cache="$apt" -o Dir::State::status=/dev/null -o APT::Architecture=$arch -o APT::Architectures=$arch -o Acquire::Languages=none -qq)
-    [ -n "$(find "$apt/lists" -name '*Packages*' -mmin -600 2>/dev/null)" ] || apt-get "${o[@]}" update ||
-        [ -n "$(find "$apt/lists" -name '*Packages*')" ]        # a mirror amid its own update: what was known before will do
+    if [ -z "$(find "$apt/lists" -name '*Packages*' -mmin -600 2>/dev/null)" ]; then
+        echo "deb [trusted=yes] $(mirror) $(suite "$suite" "$arch") main" > "$apt/sources.list"
+        apt-get "${o[@]}" update ||
+            [ -n "$(find "$apt/lists" -name '*Packages*')" ]    # a mirror amid its own update: what was known before will do
+    fi
     local name=$pattern
     if [[ $pattern == linux-image-* ]]; then
         name=$(apt-cache "${o[@]}" depends "$pattern" | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
@@ -235,7 +257,7 @@ runtimes() { # architecture: unpacked only, nothing of it is run
     [ "$(id -u)" = 0 ] && mode=root || mode=unshare
     progress "Unpacking language runtimes for $1" mmdebstrap --mode=$mode --variant=extract --architectures="$1" --include="$names" \
         --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-        trixie "$tmp/root" "deb $(mirror) trixie main"
+        trixie "$tmp/root" "deb $(mirror) $(suite trixie "$1") main"
     for dir in bin lib lib64; do        # else base-files' work
         [ -e "$tmp/root/$dir" ] || [ ! -d "$tmp/root/usr/$dir" ] || ln -s "usr/$dir" "$tmp/root/$dir"
     done
