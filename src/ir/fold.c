@@ -599,12 +599,39 @@ static void fold_fix(const struct ir *ir, struct ir_op *op)
             op->arg[i] = scalar_source(ir, op->arg[i], wide);
 }
 
+/* An element as an integer; stored, it need not become one. */
+static void fold_extracted(const struct ir *ir, struct ir_op *op)
+{
+    ir_val from = op->a;
+    unsigned n = op->aux == VOP_EXT64 ? op->imm & 1 : 0;
+
+    lane_source(ir, &from, &n, true);
+    op->aux = n ? VOP_EXT64 : VOP_TOQ;
+    op->imm = n;
+    op->a = from;
+}
+
+static void fold_stored(const struct ir *ir, struct ir_op *op)
+{
+    const struct ir_op *v = value_op(ir, op->b);
+
+    if (op->b < T_COUNT || v->op != IR_VOP || v->dst != op->b || v->aux != VOP_TOQ || op->mem & MEM_BE ||
+        ir_type_of(ir, v->a) != T_V128)
+        return;
+    op->type = T_V128;
+    op->b = v->a;
+}
+
 void ir_fold_lanes(const struct ir *ir, struct ir_op *op)
 {
     if (op->op == IR_VFIX && op->type == T_V128)
         fold_fix(ir, op);
     else if (op->op == IR_VOP && op->type == T_V128 && op->a && ir_type_of(ir, op->a) == T_V128)
         fold_lanes(ir, op);
+    else if (op->op == IR_VOP && (op->aux == VOP_EXT64 || op->aux == VOP_TOQ) && ir_type_of(ir, op->a) == T_V128)
+        fold_extracted(ir, op);
+    else if (op->op == IR_STORE && op->type == T_I64 && (op->mem & MEM_SIZE) == MEM_64)
+        fold_stored(ir, op);
 }
 
 enum fold_result ir_fold(struct ir *ir, struct ir_op *op, ir_val *same, bool may_append)

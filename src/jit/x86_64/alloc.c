@@ -708,6 +708,7 @@ void memo_forget(struct codegen *b)
             reg_release(b, b->val[p].reg);
         b->memo[n].addend = 0;
     }
+    memset(b->aligned, 0, sizeof(b->aligned));
 }
 
 void state_reset(struct codegen *b)

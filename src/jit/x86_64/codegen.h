@@ -60,7 +60,9 @@ struct mem_group { int32_t lo, hi; uint16_t last; };    /* bytes lo to hi - 1 fr
 /* A check that was made: the addend for accesses of these bytes is in a register, or 0 where they must be made in C. */
 struct tlb_memo { ir_val base, addend; int32_t lo, hi; uint8_t mmu; bool write; };
 /* A span that lies in two pages sends all its accesses to C: one in 64 at this size (at 256, OpenSSL lost a quarter). */
-enum { MEMOS = 3, MEMO_SPAN = 64 };
+enum { MEMOS = 3, MEMO_SPAN = 64, ALIGNED_MOST = 4 };
+/* base + rest was found to be a multiple of mask + 1; base 0: nothing was. */
+struct aligned { ir_val base; uint8_t mask, rest; };
 
 struct snapshot {
     ir_val cur[IR_MAX_SLOTS];
@@ -156,6 +158,8 @@ struct codegen {
     unsigned cap_group;
     struct tlb_memo memo[MEMOS];
     unsigned memo_next;
+    struct aligned aligned[ALIGNED_MOST];
+    unsigned aligned_next;
     unsigned skip_to;           /* op at which to go on, 0: the next */
     bool used_ymm;
     sigjmp_buf overflow;

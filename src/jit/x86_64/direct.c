@@ -15,11 +15,28 @@ struct mem direct_mem(const struct codegen *b, const struct ir_op *op, unsigned 
     return m;
 }
 
+/* The block has checked this alignment of the same address: who failed has not come here. If not, it is going to now. */
+static bool known_aligned(struct codegen *b, ir_val addr, unsigned mask, unsigned rest)
+{
+    ir_val base = val_root(b, addr);
+
+    for (unsigned n = 0; n < ALIGNED_MOST; n++) {
+        const struct aligned *a = &b->aligned[n];
+
+        if (a->base == base && (a->mask & mask) == mask && (a->rest & mask) == rest)
+            return true;
+    }
+    b->aligned[b->aligned_next++ % ALIGNED_MOST] = (struct aligned){ base, mask, rest };
+    return false;
+}
+
 /* Alignment, and that the access begins here. t: a temporary. */
 void direct_check(struct codegen *b, const struct ir_op *op, unsigned ra, struct slow *s, unsigned t)
 {
     unsigned align = (1u << ((op->mem & MEM_ALIGN_MASK) >> MEM_ALIGN_SHIFT)) - 1;
 
+    if (align && known_aligned(b, op->a, align, op->disp & align))
+        align = 0;
     if (align && !(op->disp & align)) {
         test_ri(&b->c, true, ra, align);
         s->jump = jcc(&b->c, CC_NE);
