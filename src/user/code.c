@@ -299,6 +299,14 @@ static struct jump_entry *entries_new(unsigned bits, bool soon)
     return entry;
 }
 
+bool jump_begin(struct jit_cpu *jc)
+{
+    for (unsigned i = 0; i < 2; i++)    /* of a mode, and of its other side: see jump_select() */
+        if (!jc->jump[i].entry && !(jc->jump[i].entry = entries_new(jc->jump_bits, !i)))
+            return false;
+    return true;
+}
+
 /* A cache of that mode; `kept` is not taken for it. */
 static struct jump_slot *slot_take(struct jit_cpu *jc, uint64_t mode, const struct jump_slot *kept)
 {
@@ -314,9 +322,12 @@ static struct jump_slot *slot_take(struct jit_cpu *jc, uint64_t mode, const stru
         if (x != kept && (!s || x->used < s->used))
             s = x;
     }
-    if (!s->entry && !(s->entry = entries_new(jc->jump_bits, !kept)))
-        g_error("no memory for a cache of jumps: %s", g_strerror(errno));
-    else if (s->mode != mode)
+    if (!s->entry)
+        s->entry = entries_new(jc->jump_bits, false);
+    for (unsigned i = 0; !s->entry; i++)        /* one that has memory: jump_begin() made two of them */
+        if (&jc->jump[i] != kept && jc->jump[i].entry)
+            s = &jc->jump[i];
+    if (s->used && s->mode != mode)
         memset(s->entry, 0, sizeof(struct jump_entry) << jc->jump_bits);
     s->entry[0].pc = s->entry[0].pc ? s->entry[0].pc : 1;
     s->mode = mode;

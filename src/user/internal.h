@@ -101,6 +101,7 @@ bool code_fetch_fill(struct cpu *cpu, uint64_t pc, struct code_fetch *f);       
 bool code_write_fault(struct cpu *cpu, uint64_t va, unsigned n);        /* true: it was our protection; try again */
 void code_drop(struct engine *e, uint64_t va, uint64_t n);
 void code_flush(void *engine);                                  /* all of it; with the world stopped */
+bool jump_begin(struct jit_cpu *jc);    /* before the first of these; false: there is no memory */
 void jump_select(struct cpu *cpu, uint64_t mode);
 void jump_fill(struct cpu *cpu, uint64_t pc, struct region *r);
 void code_init(struct engine *e);

@@ -296,7 +296,7 @@ bool engine_thread_begin(struct thread *t)
 
     pthread_once(&once, host_handlers_init);
     jc->thread = t;
-    if (syscall(SYS_arch_prctl, ARCH_SET_GS, jc->engine->base) < 0)
+    if (!jump_begin(jc) || syscall(SYS_arch_prctl, ARCH_SET_GS, jc->engine->base) < 0)
         return false;
     jc->masked = true;                  /* the loop sets the mask */
     cpu_kick(t->cpu, CPU_EXIT_KICK);
