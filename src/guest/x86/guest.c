@@ -314,7 +314,8 @@ static bool cpu_has(const struct cpu *cpu, const struct cpu_feature *f)
     .emit_end = x86_emit_end, .disassemble = disassemble, .mode_bits = x86_mode_bits, .mmu_index = x86_mmu_index, \
     .translate = x86_translate, .unaligned = unaligned, .bus_error = bus_error, .deliver = x86_deliver,          \
     .has_work = x86_has_work, .cpu_init = cpu_init, .cpu_reset = x86_reset, .cpu_free = cpu_free,                \
-    .fpu_home = helper_fpu_home, .fpu_control = offsetof(struct x86_cpu, fpcw), .registers = registers, .mmu_dump = x86_mmu_dump, .regs = reg_table, .models = x86_models,                   \
+    .fpu_home = helper_fpu_home, .fpu_control = offsetof(struct x86_cpu, fpcw), .registers = registers,          \
+    .mmu_dump = x86_mmu_dump, .regs = reg_table, .models = x86_models,                                           \
     .features = x86_features, .nmi = raise_nmi, .cpu_has = cpu_has
 
 const struct guest guest_x86_64 = { .name = "x86_64", GUEST_COMMON, .debug = &debug_x86_64, .default_model = "qemu64" };

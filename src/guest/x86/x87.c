@@ -24,8 +24,7 @@ enum { OP_ADD, OP_MUL, OP_COM, OP_COMP, OP_SUB, OP_SUBR, OP_DIV, OP_DIVR };
 
 /* What one instruction does: function, its own number or format, a register or flags; fpu_what(). */
 enum fpu_function {
-    FN_ARITH, FN_ARITH_MEMORY, FN_COMPARE, FN_LOAD, FN_STORE, FN_MOVE, FN_CMOV, FN_CONST, FN_UNARY, FN_OP, FN_STATUS, FN_CONTROL,
-    FN_COUNT
+    FN_ARITH, FN_ARITH_MEMORY, FN_COMPARE, FN_LOAD, FN_STORE, FN_MOVE, FN_CMOV, FN_CONST, FN_UNARY, FN_OP, FN_STATUS, FN_CONTROL
 };
 enum { FN_NO_WAIT = 0x80 };             /* a pending exception does not matter */
 static uint32_t fpu_what(enum fpu_function fn, unsigned n, unsigned arg) { return (uint32_t)fn | n << 8 | arg << 16; }
@@ -883,7 +882,7 @@ uint32_t helper_fpu_insn(struct cpu *cpu, uint32_t what, uint32_t value, uint64_
     case FN_UNARY: fpu_unary(c, n); break;
     case FN_OP: fpu_op(c, n); break;
     case FN_STATUS: result = status_word(c); break;
-    default: fpu_control(c, value);
+    case FN_CONTROL: fpu_control(c, value); break;
     }
     x86_fpu_to_host(cpu);
     return result;
@@ -931,8 +930,8 @@ static bool begin(struct x86_t *t, const struct x86_insn *i)
 static ir_val k(struct x86_t *t, uint32_t v) { return ir_const(t->ir, T_I32, v); }
 static unsigned st_index(const struct x86_insn *i) { return i->modrm & 7; }
 
-/* As a call, or as the host's instruction, which has the guest's encoding. value, va: see helper_fpu_insn(), or 0; bytes: in
- * memory. */
+/* As a call, or as the host's instruction, which has the guest's encoding. value, va: see helper_fpu_insn(), or 0; m: of the
+ * access at va. */
 static ir_val fpu_insn(struct x86_t *t, const struct x86_insn *i, enum ir_host_insn kind, uint32_t what, ir_val value,
                        ir_val va, memop m)
 {
