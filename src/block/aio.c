@@ -14,7 +14,7 @@
 #include "rhea/base/coroutine.h"
 
 enum { RING_ENTRIES = 256, RING_MAX_INFLIGHT = 1024, POOL_THREADS_MAX = 16, POOL_IDLE_S = 10, ASYNC_BYTES = 512 << 10 };
-enum { IN_PLACE_BYTES = 64 << 10, IN_PLACE_MAX = 32 };
+enum { IN_PLACE_BYTES = 64 << 10, IN_PLACE_RUN_BYTES = 4 << 20, IN_PLACE_MAX = 32 };
 
 struct ring {
     struct io_uring uring;
@@ -484,14 +484,41 @@ int pool_run(int (*fn)(void *arg), void *arg)
 /* ---- both */
 
 /* Most file systems take a buffered write only where it may block, so the ring passes it to a thread of the kernel: two
- * wake-ups for a copy of a few microseconds. A program that has nothing else to do makes it itself, unless others are
- * under way that could go on meanwhile. */
+ * wake-ups for a copy of a few microseconds, and a buffer that another core has in its caches. A program that has nothing
+ * else to do makes it itself: writes to a file wait for each other anyway. */
+static bool in_place_allowed(struct ring *g, const struct aio_req *r)
+{
+    return r->buffered && loop_single_task(g->loop) && g->in_place < IN_PLACE_MAX;
+}
+
 static bool req_in_place(struct ring *g, struct aio_req *r)
 {
-    if (r->op != AIO_WRITE || !r->buffered || r->bytes > IN_PLACE_BYTES || g->inflight || g->backlog || g->done ||
-        g->in_place >= IN_PLACE_MAX || !loop_single_task(g->loop))
+    /* others under way could go on meanwhile */
+    if (r->op != AIO_WRITE || r->bytes > IN_PLACE_BYTES || g->inflight || g->backlog || g->done || !in_place_allowed(g, r))
         return false;
     g->in_place++;
+    r->result = req_blocking(r);
+    return true;
+}
+
+/* What the page cache has is copied now, while the buffer is in this core's caches; true when that was all. */
+static bool read_cached(struct aio_req *r)
+{
+    ssize_t n = preadv2(r->fd, r->iov, r->niov, r->off, RWF_NOWAIT);
+
+    return n > 0 && req_result(r, n, &r->result);
+}
+
+/* The same for a coroutine, which goes on at once: it may have read what it writes next. */
+static bool run_in_place(struct ring *g, struct aio_req *r)
+{
+    if (!in_place_allowed(g, r))
+        return false;
+    g->in_place++;
+    if (r->op == AIO_READ)
+        return read_cached(r);
+    if (r->op != AIO_WRITE || r->bytes > IN_PLACE_RUN_BYTES)
+        return false;
     r->result = req_blocking(r);
     return true;
 }
@@ -540,7 +567,7 @@ int aio_run(struct aio_req *r)
 {
     struct ring *g = req_init(r);
 
-    if (g && req_in_place(g, r)) {
+    if (g && run_in_place(g, r)) {
         g_free(r->rest);
         return r->result;
     }

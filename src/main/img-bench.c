@@ -6,7 +6,7 @@
 #include "block/backend.h"
 #include "main/img.h"
 
-enum { CHUNK = 1 << 20, READERS = 4, DEPTH_MAX = 1024 };
+enum { CHUNK = 256 << 10, READERS = 4, DEPTH_MAX = 1024 };
 
 /* ---- compare: readers take the next part each; the first difference counts */
 
@@ -15,9 +15,9 @@ struct compare {
     struct block_node *a, *b;
     struct co_mutex lock;
     uint64_t next, all, done;
-    uint64_t differs;           /* first byte of the first sector that does; UINT64_MAX: none */
+    _Atomic uint64_t differs;           /* first byte of the first sector that does; UINT64_MAX: none */
     bool status_differs;
-    int readers, ret;
+    atomic_int ret;
 };
 
 static uint64_t first_difference(const uint8_t *x, const uint8_t *y, uint64_t bytes)
@@ -63,6 +63,16 @@ static int compare_next(struct compare *k, uint64_t *off, uint64_t *bytes)
     return ret;
 }
 
+static void compare_differs(struct compare *k, uint64_t at)
+{
+    co_mutex_lock(&k->lock);
+    if (at < k->differs) {
+        k->differs = at;
+        k->status_differs = false;
+    }
+    co_mutex_unlock(&k->lock);
+}
+
 static void compare_reader(void *arg)
 {
     struct compare *k = arg;
@@ -75,16 +85,13 @@ static void compare_reader(void *arg)
         if (!ret)
             ret = node_pread(k->b, off, y, bytes);
         at = ret ? UINT64_MAX : first_difference(x, y, bytes);
-        if (at != UINT64_MAX && off + at < k->differs) {
-            k->differs = off + at;
-            k->status_differs = false;
-        }
+        if (at != UINT64_MAX)
+            compare_differs(k, off + at);
     }
     free(x);
     free(y);
     if (ret && !k->ret)
         k->ret = ret;
-    k->readers--;
 }
 
 static int compare_images(struct compare *k)
@@ -99,11 +106,7 @@ static int compare_images(struct compare *k)
     co_mutex_init(&k->lock);
     k->all = MAX(k->a->size, k->b->size);
     k->differs = UINT64_MAX;
-    k->readers = READERS;
-    for (int i = 0; i < READERS; i++)
-        coroutine_start(compare_reader, k);
-    while (k->readers)
-        loop_step(c->loop, true);
+    img_workers(c, READERS, img_on_host(k->a) && img_on_host(k->b), compare_reader, k);
     if (k->ret) {
         error_set_errno(&c->err, -k->ret, NULL, "cannot compare");
         return 2;

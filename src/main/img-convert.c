@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include "block/backend.h"
+#include "block/graph.h"
 #include "main/img.h"
 
-enum { CHUNK = 2 << 20, SOURCES_MAX = 256 };
+/* A part is read, looked at and written while it is in the core's caches. */
+enum { CHUNK = 512 << 10, SOURCES_MAX = 256 };
 
 /* ---- convert: workers take the next part of the source each, in turn, and write where it belongs */
 
@@ -19,10 +21,12 @@ struct convert {
     uint64_t next, done, cluster;
     uint64_t parts, turn;       /* parts taken; the one whose turn it is to write */
     struct co_queue turns;
+    struct block_hook hook;     /* on the target's file, if it is the host's */
+    const void *_Atomic last;   /* the end of that part's data; when it comes to the file, the next part may follow */
     bool target_zero;           /* what is not written reads as zero */
     bool has_backing;           /* the target has the source's backing image */
     uint64_t backing_size;
-    int workers, ret;
+    atomic_int ret;
 };
 
 struct part { struct block_node *source; uint64_t from, off, bytes, number; enum { PART_DATA, PART_ZERO, PART_BACKING } kind; };
@@ -123,22 +127,37 @@ static int write_compressed(struct convert *v, uint64_t off, uint8_t *buf, uint6
     return node_pwrite_compressed(v->target, off, buf, bytes);
 }
 
+/* Up to the end of what is no zeroes. */
+static uint64_t data_end(const struct convert *v, const uint8_t *buf, uint64_t bytes)
+{
+    uint64_t grain = v->c->sparse;
+
+    while (bytes && buffer_is_zero(buf + (bytes - 1) / grain * grain, bytes - (bytes - 1) / grain * grain))
+        bytes = (bytes - 1) / grain * grain;
+    return bytes;
+}
+
 /* Runs of zeroes of at least -S bytes are left out or written as zeroes. */
 static int write_sparse(struct convert *v, uint64_t off, uint8_t *buf, uint64_t bytes)
 {
-    uint64_t grain = v->c->sparse, at = 0;
+    uint64_t grain = v->c->sparse, at = 0, last;
     int ret = 0;
 
     if (v->c->compress)
         return write_compressed(v, off, buf, bytes);
-    if (!grain)
+    if (!grain) {
+        v->last = buf + bytes;
         return node_pwrite(v->target, off, buf, bytes);
+    }
+    last = data_end(v, buf, bytes);
     while (at < bytes && !ret) {
         bool zero = buffer_is_zero(buf + at, MIN(grain, bytes - at));
         uint64_t end = at;
 
         while (end < bytes && buffer_is_zero(buf + end, MIN(grain, bytes - end)) == zero)
             end += MIN(grain, bytes - end);
+        if (!zero && end == last)
+            v->last = buf + end;
         if (!zero)
             ret = node_pwrite(v->target, off + at, buf + at, end - at);
         else if (!v->target_zero)
@@ -148,26 +167,47 @@ static int write_sparse(struct convert *v, uint64_t off, uint8_t *buf, uint64_t 
     return ret;
 }
 
-/* Without -W parts are written one after the other, as they lie. Compressing takes long: such writes only begin in order. */
+/* Without -W parts are written one after the other, as they lie. Where that is a file of the host, the next may begin when
+ * the place of this one's data is decided: the image looks the same, and both cores copy. Compressing takes long: such writes
+ * only begin in order. */
 static void turn_wait(struct convert *v, const struct part *p)
 {
-    while (!v->c->out_of_order && v->turn < p->number && !v->ret)
-        co_queue_wait(&v->turns, NULL);
+    if (v->c->out_of_order)
+        return;
+    co_mutex_lock(&v->lock);
+    while (v->turn < p->number && !v->ret)
+        co_queue_wait(&v->turns, &v->lock);
+    co_mutex_unlock(&v->lock);
 }
 
-static void turn_pass(struct convert *v, const struct part *p)
+static void turn_pass(struct convert *v)
 {
-    if (v->turn != p->number)
-        return;                 /* it has been passed, or nobody waits */
+    co_mutex_lock(&v->lock);
+    v->last = NULL;
     v->turn++;
+    co_mutex_unlock(&v->lock);
     co_queue_wake_all(&v->turns);
+}
+
+static const void *iov_end(const struct iovec *iov, int niov)
+{
+    return (uint8_t *)iov[niov - 1].iov_base + iov[niov - 1].iov_len;
+}
+
+static int data_at_file(struct block_hook *h, const struct block_write *w)
+{
+    struct convert *v = (struct convert *)((char *)h - offsetof(struct convert, hook));
+
+    if (w->kind == WRITE_DATA && v->last && iov_end(w->iov, w->niov) == v->last)
+        turn_pass(v);
+    return 0;
 }
 
 static int part_write(struct convert *v, const struct part *p, uint8_t *buf)
 {
     turn_wait(v, p);
-    if (v->c->compress)
-        turn_pass(v, p);
+    if (v->c->compress && !v->c->out_of_order)
+        turn_pass(v);
     return v->ret ? v->ret : write_sparse(v, p->off, buf, p->bytes);
 }
 
@@ -201,6 +241,22 @@ static int convert_part(struct convert *v, const struct part *p, uint8_t *buf)
     return ret;
 }
 
+static void part_done(struct convert *v, const struct part *p, int ret)
+{
+    bool turn;
+
+    turn_wait(v, p);            /* what needed no writing takes its turn, too */
+    co_mutex_lock(&v->lock);
+    if (ret && !v->ret)
+        v->ret = ret;
+    turn = v->turn == p->number;
+    v->done += p->bytes;
+    img_progress(v->c, v->done, v->starts[v->count]);
+    co_mutex_unlock(&v->lock);
+    if (turn)                   /* else it has been passed, or nobody waits */
+        turn_pass(v);
+}
+
 static void convert_worker(void *arg)
 {
     struct convert *v = arg;
@@ -213,31 +269,31 @@ static void convert_worker(void *arg)
         if (ret || !p.bytes)
             break;
         ret = convert_part(v, &p, buf);
-        if (ret && !v->ret)
-            v->ret = ret;
-        turn_wait(v, &p);       /* what needed no writing takes its turn, too */
-        turn_pass(v, &p);
-        v->done += p.bytes;
-        img_progress(v->c, v->done, v->starts[v->count]);
+        part_done(v, &p, ret);
     }
     free(buf);
+    co_mutex_lock(&v->lock);
     if (ret && !v->ret)
         v->ret = ret;
+    co_mutex_unlock(&v->lock);
     co_queue_wake_all(&v->turns);
-    v->workers--;
 }
 
 static int convert_run(struct convert *v)
 {
-    uint64_t workers = MAX(1, v->c->workers);
+    struct block_node *file = v->target->file;
+    bool local = img_on_host(v->target), threads = local && !v->c->compress && !v->c->rate;
 
+    for (unsigned i = 0; i < v->count; i++)
+        threads = threads && img_on_host(v->sources[i]);
     co_mutex_init(&v->lock);
     co_queue_init(&v->turns);
-    v->workers = workers;
-    for (uint64_t i = 0; i < workers; i++)
-        coroutine_start(convert_worker, v);
-    while (v->workers)
-        loop_step(v->c->loop, true);
+    v->hook.write_begin = data_at_file;
+    if (local && file)
+        node_hook(file, &v->hook);
+    img_workers(v->c, MAX(1, v->c->workers), threads, convert_worker, v);
+    if (local && file)
+        node_unhook(file, &v->hook);
     return v->ret;
 }
 

@@ -70,6 +70,13 @@ void img_rate_limit(struct img *c, uint64_t bytes);
 struct img_call { struct img *c; struct block_node *n; void *arg; int ret; bool ok; };
 bool img_call(struct img *c, struct block_node *n, void (*fn)(void *call), void *arg);
 
+/* img-workers.c */
+/* Runs fn(arg) in `count` coroutines and returns when all have ended. threads: half of them on a second thread, if the host
+ * has a core for it. */
+void img_workers(struct img *c, unsigned count, bool threads, void (*fn)(void *arg), void *arg);
+/* Requests on n end in files of the host: what they cost is copying. */
+bool img_on_host(const struct block_node *n);
+
 /* With -l, n shows that snapshot from now on. */
 bool img_view_snapshot(struct img *c, struct block_node *n);
 

@@ -236,6 +236,33 @@ def test_convert_in_order():
         qemu('compare', '-q', 'in.raw', 'out.qcow2')
 
 
+def test_convert_in_threads():
+    """Two threads copy, and the image is the same each time: also with runs of zeroes, over two sources, in other formats."""
+    random_raw('a.raw', 24 * MiB + 512, 11)
+    random_raw('b.raw', 9 * MiB, 12)
+    for options in (('-O', 'qcow2'), ('-O', 'qcow2', '-o', 'cluster_size=4k'), ('-O', 'qcow2', '-S', '64k'), ('-O', 'vmdk'), ('-O', 'raw')):
+        seen = set()
+        for _ in range(3):
+            rhea('convert', *options, 'a.raw', 'b.raw', 'out')
+            if 'vmdk' not in options:               # whose CID is another each time
+                with open('out', 'rb') as f:
+                    seen.add(hashlib.sha256(f.read()).hexdigest())
+            rhea('convert', '-O', 'raw', 'out', 'back.raw')
+            run('cmp', '-n', 24 * MiB + 512, 'a.raw', 'back.raw')
+            run('cmp', 'b.raw', 'back.raw', 0, 24 * MiB + 512)
+        assert len(seen) <= 1, options
+
+
+def test_convert_ends_where_the_host_does():
+    """A write that fails ends all workers: the file may not grow beyond a limit."""
+    random_raw('in.raw', 24 * MiB, 13)
+    for options in (('-O', 'raw'), ('-O', 'qcow2'), ('-W', '-O', 'qcow2'), ('-m', '1', '-O', 'qcow2'), ('-S', '0', '-O', 'qcow2')):
+        p = subprocess.run(['bash', '-c', 'trap "" XFSZ; ulimit -f 8192; exec "$@"', 'bash', IMG, 'convert', *options, 'in.raw', 'x'],
+                           capture_output=True, text=True)
+        assert p.returncode == 1 and 'rhea-img: ' in p.stderr, (options, p.stderr)
+        os.unlink('x')
+
+
 def test_convert_by_the_host():
     random_raw('in.raw', 5 * MiB + 1024, 4)
     with open('in.raw', 'r+b') as f:
