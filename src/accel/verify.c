@@ -179,7 +179,6 @@ static bool differs(GString *s, const char *name, const struct verify *v, const 
 
 static void compare(struct cpu *cpu, struct verify *v, const struct ir *ir, uint64_t pc)
 {
-    static const uint8_t bytes[T_COUNT] = { [T_I32] = 4, [T_I64] = 8, [T_V128] = 16, [T_V256] = 32 };
     const struct guest *g = cpu->guest;
     const struct cpu *a = (const struct cpu *)v->interp;
     g_autoptr(GString) s = g_string_new(NULL);
@@ -188,7 +187,8 @@ static void compare(struct cpu *cpu, struct verify *v, const struct ir *ir, uint
         g_string_append_printf(s, "  pc %#" PRIx64 " exception %d, host code pc %#" PRIx64 " exception %d\n", a->pc,
                                a->exception, cpu->pc, cpu->exception);
     for (unsigned i = 0; i < g->nslots; i++)
-        differs(s, g->slots[i].name, v, cpu, g->slots[i].offset, bytes[g->slots[i].type]);
+        if (!g->slots[i].scratch)
+            differs(s, g->slots[i].name, v, cpu, g->slots[i].offset, ir_slot_bytes(&g->slots[i]));
     for (const struct guest_reg *r = g->regs; r && r->name; r++)
         if (r->group != GUEST_REG_SHARED)
             differs(s, r->name, v, cpu, r->offset, r->bits / 8);

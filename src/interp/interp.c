@@ -8,8 +8,6 @@
 
 typedef struct { _Alignas(32) uint8_t b[32]; } vec;
 
-static const uint8_t type_bytes[T_COUNT] = { [T_I32] = 4, [T_I64] = 8, [T_V128] = 16, [T_V256] = 32 };
-
 /* A run of a region: what the out-of-line functions need of it. */
 struct run {
     struct cpu *cpu;
@@ -29,6 +27,8 @@ static inline void *slot_at(const struct run *r, unsigned slot)
 {
     return state_at(r->cpu, r->ir->guest->slots[slot].offset);
 }
+
+static inline unsigned slot_bytes(const struct run *r, unsigned slot) { return ir_slot_bytes(&r->ir->guest->slots[slot]); }
 
 /* ---- memory */
 
@@ -212,7 +212,7 @@ static void call_vop(const struct run *r, const struct ir_op *op)
         if (type < T_V128)
             memcpy(in[i].b, &r->val[op->arg[i]], 8);
         else
-            memcpy(in[i].b, r->vec[op->arg[i]].b, type_bytes[type]);
+            memcpy(in[i].b, r->vec[op->arg[i]].b, ir_type_bytes(type));
         if (type == T_V256)
             bytes = 32;
         arg[i] = in[i].b;
@@ -232,7 +232,7 @@ static void value_to_slot(const struct run *r, const struct ir_op *put)
 {
     const void *from = put->type < T_V128 ? (const void *)&r->val[put->a] : r->vec[put->a].b;
 
-    memcpy(slot_at(r, put->aux), from, type_bytes[put->type]);
+    memcpy(slot_at(r, put->aux), from, slot_bytes(r, put->aux));
 }
 
 static void sunk_add(struct run *r, unsigned at)
@@ -257,7 +257,7 @@ static void sunk_show(struct run *r, unsigned at)
         if (r->an->use[r->sunk[i]].sunk_end <= at || r->sunk[i] > at)
             continue;
         r->sunk[n] = r->sunk[i];
-        memcpy(r->covered[n++].b, slot_at(r, put->aux), type_bytes[put->type]);
+        memcpy(r->covered[n++].b, slot_at(r, put->aux), slot_bytes(r, put->aux));
         value_to_slot(r, put);
     }
     r->nsunk = n;
@@ -268,7 +268,7 @@ static void sunk_hide(struct run *r)
     for (unsigned i = 0; i < r->nsunk; i++) {
         const struct ir_op *put = &r->ir->ops[r->sunk[i]];
 
-        memcpy(slot_at(r, put->aux), r->covered[i].b, type_bytes[put->type]);
+        memcpy(slot_at(r, put->aux), r->covered[i].b, slot_bytes(r, put->aux));
     }
 }
 
@@ -396,7 +396,8 @@ op_get_64:
     val[op->dst] = *(uint64_t *)state_at(cpu, slots[op->aux].offset);
     NEXT;
 op_get_vec:
-    memcpy(r->vec[op->dst].b, state_at(cpu, slots[op->aux].offset), type_bytes[op->type]);
+    memset(r->vec[op->dst].b, 0, 16);
+    memcpy(r->vec[op->dst].b, state_at(cpu, slots[op->aux].offset), slot_bytes(r, op->aux));
     NEXT;
 op_put_32:
     if (an && an->use[AT].flags & OPX_SUNK)
@@ -414,7 +415,7 @@ op_put_vec:
     if (an && an->use[AT].flags & OPX_SUNK)
         sunk_add(r, AT);
     else
-        memcpy(state_at(cpu, slots[op->aux].offset), r->vec[op->a].b, type_bytes[op->type]);
+        memcpy(state_at(cpu, slots[op->aux].offset), r->vec[op->a].b, slot_bytes(r, op->aux));
     NEXT;
 op_stld:
     val[op->dst] = 0;

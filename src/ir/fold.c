@@ -622,9 +622,20 @@ static void fold_stored(const struct ir *ir, struct ir_op *op)
     op->b = v->a;
 }
 
+/* Of what goes to a slot that is part of a vector, its lowest element counts. */
+static void fold_put(const struct ir *ir, struct ir_op *op)
+{
+    unsigned part = ir->guest->slots[op->aux].part;
+
+    if (part)
+        op->a = scalar_source(ir, op->a, part == 8);
+}
+
 void ir_fold_lanes(const struct ir *ir, struct ir_op *op)
 {
-    if (op->op == IR_VFIX && op->type == T_V128)
+    if (op->op == IR_PUT)
+        fold_put(ir, op);
+    else if (op->op == IR_VFIX && op->type == T_V128)
         fold_fix(ir, op);
     else if (op->op == IR_VOP && op->type == T_V128 && op->a && ir_type_of(ir, op->a) == T_V128)
         fold_lanes(ir, op);

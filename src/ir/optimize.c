@@ -13,13 +13,12 @@
 
 enum { VALUES_MAX = IR_MAX_OPS + T_COUNT, CSE_SIZE = 256, LOOP_WEIGHT = 8, LOOP_DEPTH_MAX = 4 };
 
-struct slot_set { uint64_t w[IR_MAX_SLOTS / 64]; };
+struct slot_set { uint64_t w[IR_SLOT_WORDS]; };
 
 static inline void set_add(struct slot_set *s, unsigned i) { s->w[i / 64] |= UINT64_C(1) << i % 64; }
 static inline void set_remove(struct slot_set *s, unsigned i) { s->w[i / 64] &= ~(UINT64_C(1) << i % 64); }
 static inline bool set_has(const struct slot_set *s, unsigned i) { return s->w[i / 64] >> i % 64 & 1; }
-static inline void set_fill(struct slot_set *s) { memset(s, 0xff, sizeof(*s)); }
-#define FOR_WORDS(k) for (unsigned k = 0; k < IR_MAX_SLOTS / 64; k++)
+#define FOR_WORDS(k) for (unsigned k = 0; k < IR_SLOT_WORDS; k++)
 
 enum { NOWHERE = UINT16_MAX };
 
@@ -49,6 +48,7 @@ struct pass {
     struct ir_analysis *an;
     struct ir_work *w;
     struct block *block;                /* being built or scanned */
+    struct slot_set shown;              /* slots that others than GETs look at */
     unsigned from, to;                  /* forward: index of the op read, and of its place among those kept */
     bool ended;                         /* forward: control does not reach here */
     bool back_edges;
@@ -167,10 +167,10 @@ static void block_see(struct block *b, unsigned slot, bool get)
         set_add(&b->get, slot);
 }
 
-static void block_see_all(struct block *b)
+static void block_see_all(const struct pass *p, struct block *b)
 {
     FOR_WORDS(k)
-        b->seen.w[k] |= ~b->put.w[k];
+        b->seen.w[k] |= p->shown.w[k] & ~b->put.w[k];
 }
 
 static unsigned op_hash(const struct ir_op *op)
@@ -243,7 +243,7 @@ static void forward_call(struct pass *p, struct ir_op *op)
     if (flags == HELPER_PURE && op->dst && (same = op_find_equal(p, op)))
         forward_replace(p, op, same);
     if (op_sees_slots(p->ir, op))
-        block_see_all(p->block);
+        block_see_all(p, p->block);
     if (flags & HELPER_WRITES)
         memset(p->w->slot_value, 0, p->ir->guest->nslots * sizeof(*p->w->slot_value));
 }
@@ -327,7 +327,7 @@ static void forward_op(struct pass *p, struct ir_op *op)
         }
     }
     if (op_is_fault_point(op))
-        block_see_all(p->block);
+        block_see_all(p, p->block);
 
     ir_fold_lanes(p->ir, op);
     switch ((enum ir_opcode)op->op) {
@@ -388,7 +388,7 @@ static bool block_update(struct pass *p, struct block *b)
     bool changed = false;
 
     FOR_WORDS(k) {
-        uint64_t live = b->exits ? UINT64_MAX : 0, wanted = 0;
+        uint64_t live = b->exits ? p->shown.w[k] : 0, wanted = 0;
 
         if (next)
             live |= next->live.w[k], wanted |= next->wanted.w[k];
@@ -442,7 +442,7 @@ static void outlook_begin(struct pass *p, const struct block *b, struct outlook 
 
     memset(o, 0, sizeof(*o));
     if (b->exits)
-        set_fill(&o->live);
+        o->live = p->shown;
     FOR_WORDS(k) {
         if (next)
             o->live.w[k] |= next->live.w[k];
@@ -451,11 +451,11 @@ static void outlook_begin(struct pass *p, const struct block *b, struct outlook 
     }
 }
 
-static void outlook_fault_point(struct outlook *o)
+static void outlook_fault_point(const struct pass *p, struct outlook *o)
 {
     FOR_WORDS(k) {
-        o->sunk.w[k] |= ~o->live.w[k] & o->known.w[k];
-        o->live.w[k] |= ~o->known.w[k];
+        o->sunk.w[k] |= p->shown.w[k] & ~o->live.w[k] & o->known.w[k];
+        o->live.w[k] |= p->shown.w[k] & ~o->known.w[k];
     }
 }
 
@@ -502,9 +502,10 @@ static void backward_op(struct pass *p, struct outlook *o, unsigned at, unsigned
         return;
     }
     if (op_is_fault_point(op)) {
-        outlook_fault_point(o);
+        outlook_fault_point(p, o);
     } else if (op_sees_slots(p->ir, op)) {
-        set_fill(&o->live);
+        FOR_WORDS(k)
+            o->live.w[k] |= p->shown.w[k];
         memset(&o->sunk, 0, sizeof(o->sunk));
     } else if (op->op == IR_GET) {
         set_add(&o->live, op->aux);
@@ -540,6 +541,9 @@ void ir_optimize(struct ir *ir, struct ir_analysis *out)
     struct pass p = { .ir = ir, .an = out, .w = out->work };
 
     analysis_grow(out, ir);
+    for (unsigned s = 0; s < ir->guest->nslots; s++)
+        if (!ir->guest->slots[s].scratch)
+            set_add(&p.shown, s);
     pass_forward(&p);
     pass_blocks(&p);
     pass_backward(&p);

@@ -99,16 +99,15 @@ static bool check_slot(struct check *c, const struct ir_op *op)
 /* (2) STLD and STST don't touch slots and stay in the state */
 static bool check_state(struct check *c, const struct ir_op *op)
 {
-    static const uint8_t type_bytes[T_COUNT] = { [T_I32] = 4, [T_I64] = 8, [T_V128] = 16, [T_V256] = 32 };
     const struct guest *g = c->ir->guest;
     uint64_t size = UINT64_C(1) << op->esz, from = (uint64_t)op->imm, to = from + size;
 
-    if (op->esz > 5 || size > type_bytes[op->type % T_COUNT] || (type_is_vec(op->type) && size != type_bytes[op->type]))
+    if (op->esz > 5 || size > ir_type_bytes(op->type) || (type_is_vec(op->type) && size != ir_type_bytes(op->type)))
         return fail(c, "%u bytes don't fit type %s", (unsigned)size, type_text(op->type));
     if (op->imm < 0 || to > g->cpu_size)
         return fail(c, "offset 0x%" G_GINT64_MODIFIER "x is outside the state", (uint64_t)op->imm);
     for (unsigned i = 0; i < g->nslots; i++)
-        if (from < g->slots[i].offset + type_bytes[g->slots[i].type] && to > g->slots[i].offset)
+        if (from < g->slots[i].offset + ir_slot_bytes(&g->slots[i]) && to > g->slots[i].offset)
             return fail(c, "touches slot %s", g->slots[i].name);
     return op->op == IR_STLD || check_operand_type(c, 0, op->type);
 }

@@ -17,6 +17,7 @@ static uint64_t random_next(uint64_t *state)            /* splitmix64 */
 /* ---- the guest */
 
 #define SLOT(text, field, t) { .name = text, .offset = offsetof(struct toy_cpu, field), .type = t, .weight = 1 }
+#define PART(text, field, bytes) { .name = text, .offset = offsetof(struct toy_cpu, field), .type = T_V128, .weight = 1, .part = bytes }
 static const struct ir_slot toy_slots[TOY_SLOTS] = {
     SLOT("r0", r[0], T_I64), SLOT("r1", r[1], T_I64), SLOT("r2", r[2], T_I64), SLOT("r3", r[3], T_I64),
     SLOT("r4", r[4], T_I64), SLOT("r5", r[5], T_I64), SLOT("r6", r[6], T_I64), SLOT("r7", r[7], T_I64),
@@ -24,8 +25,11 @@ static const struct ir_slot toy_slots[TOY_SLOTS] = {
     SLOT("w0", w[0], T_I32), SLOT("w1", w[1], T_I32), SLOT("w2", w[2], T_I32), SLOT("w3", w[3], T_I32),
     SLOT("v0", v[0], T_V128), SLOT("v1", v[1], T_V128), SLOT("v2", v[2], T_V128), SLOT("v3", v[3], T_V128),
     SLOT("y0", y[0], T_V256), SLOT("y1", y[1], T_V256), SLOT("y2", y[2], T_V256),
+    PART("p0", p[0], 8), PART("p1", p[1], 8), PART("p2", p[2], 4), PART("p3", p[3], 4),
+    { "scratch", offsetof(struct toy_cpu, scratch), T_V128, .scratch = true },
 };
 #undef SLOT
+#undef PART
 
 static struct toy_cpu *toy(struct cpu *cpu) { return (struct toy_cpu *)cpu; }
 
@@ -40,7 +44,7 @@ static uint32_t helper_reads(struct cpu *cpu, uint32_t a)
 {
     uint64_t h = a;
 
-    for (unsigned i = 0; i < TOY_SLOTS; i++)
+    for (unsigned i = 0; i < TOY_SLOT_SCRATCH; i++)
         for (const uint8_t *p = (const uint8_t *)cpu + toy_slots[i].offset, *end = p + 4; p < end; p++)
             h = mix(h, *p);
     return (uint32_t)h;
@@ -55,6 +59,7 @@ static void helper_writes(struct cpu *cpu, uint64_t a)
     c->w[a % TOY_W] += 3;
     c->v[a % TOY_V][a % 16] ^= 0x5a;
     c->y[a % TOY_Y][a % 32] ^= 0xa5;
+    c->p[a % TOY_P][a % 8] ^= 0x3c;
 }
 
 static uint64_t helper_raises(struct cpu *cpu, uint64_t a)
@@ -145,6 +150,7 @@ struct toy_cpu *toy_cpu_new(uint64_t seed)
     fill(c->w, sizeof(c->w), &seed);
     fill(c->v, sizeof(c->v), &seed);
     fill(c->y, sizeof(c->y), &seed);
+    fill(c->p, sizeof(c->p), &seed);
     fill(c->plain, sizeof(c->plain), &seed);
     for (unsigned i = 0; i < TOY_R; i++)
         if (random_next(&seed) % 3 == 0)
@@ -249,8 +255,20 @@ static unsigned slot_of_type(struct gen *g, enum ir_type type)
     switch (type) {
     case T_I64: return TOY_SLOT_R + pick(g, TOY_R);
     case T_I32: return TOY_SLOT_W + pick(g, TOY_W);
-    case T_V128: return TOY_SLOT_V + pick(g, TOY_V);
+    case T_V128: return chance(g, 60) ? TOY_SLOT_V + pick(g, TOY_V) : chance(g, 80) ? TOY_SLOT_P + pick(g, TOY_P) : TOY_SLOT_SCRATCH;
     default: return TOY_SLOT_Y + pick(g, TOY_Y);
+    }
+}
+
+/* Of a part, what lies above it is anything, and must not be looked at. */
+static ir_val get_slot(struct gen *g, unsigned slot)
+{
+    ir_val v = ir_get(g->ir, slot);
+
+    switch (toy_slots[slot].part) {
+    case 8: return ir_vop(g->ir, VOP_MOVQZ, T_V128, v, 0, 0, 0);
+    case 4: return ir_vop(g->ir, VOP_INSERTPS, T_V128, v, v, 0, 0x0e);
+    default: return v;
     }
 }
 
@@ -260,7 +278,7 @@ static ir_val value(struct gen *g, enum ir_type type)
         return g->pool[type][pick(g, g->npool[type])];
     if (chance(g, type >= T_V128 ? 10 : 30))
         return keep(g, type, random_const(g, type));
-    return keep(g, type, ir_get(g->ir, slot_of_type(g, type)));
+    return keep(g, type, get_slot(g, slot_of_type(g, type)));
 }
 
 static enum ir_type int_type(struct gen *g) { return chance(g, 60) ? T_I64 : T_I32; }
@@ -743,12 +761,10 @@ static bool differ(char **why, const char *what, uint64_t a, uint64_t b)
 
 static bool same_slots(const struct toy_cpu *a, const struct toy_cpu *b, char **why)
 {
-    static const uint8_t bytes[T_COUNT] = { [T_I32] = 4, [T_I64] = 8, [T_V128] = 16, [T_V256] = 32 };
-
-    for (unsigned i = 0; i < TOY_SLOTS; i++) {
+    for (unsigned i = 0; i < TOY_SLOT_SCRATCH; i++) {
         const uint8_t *p = (const uint8_t *)a + toy_slots[i].offset, *q = (const uint8_t *)b + toy_slots[i].offset;
 
-        for (unsigned k = 0; k < bytes[toy_slots[i].type]; k += 4) {
+        for (unsigned k = 0; k < ir_slot_bytes(&toy_slots[i]); k += 4) {
             uint32_t x, y;
 
             memcpy(&x, p + k, 4);

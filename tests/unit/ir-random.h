@@ -16,7 +16,7 @@
 #include "rhea/interp/interp.h"
 #include "rhea/ir/ir.h"
 
-enum { TOY_R = 10, TOY_W = 4, TOY_V = 4, TOY_Y = 3, TOY_PAGES = 8, TOY_TLB = 8 };
+enum { TOY_R = 10, TOY_W = 4, TOY_V = 4, TOY_Y = 3, TOY_P = 4, TOY_PAGES = 8, TOY_TLB = 8 };
 #define TOY_BASE UINT64_C(0x10000)
 
 struct toy_cpu {
@@ -25,6 +25,8 @@ struct toy_cpu {
     uint32_t w[TOY_W];                  /* slots TOY_R.. */
     _Alignas(32) uint8_t v[TOY_V][16];  /* V128 slots */
     _Alignas(32) uint8_t y[TOY_Y][32];  /* V256 slots */
+    uint8_t p[TOY_P][8];                /* slots that are parts of V128: two of 8 bytes, two of 4 */
+    uint8_t scratch[16];                /* V128 slot that is scratch */
     uint64_t plain[4];                  /* not slots; [3]: how often programs may still go back */
     uint64_t calls;                     /* made to helpers with an effect */
     uint64_t fault_va;
@@ -33,7 +35,7 @@ struct toy_cpu {
     struct tlb_entry tlb[TOY_TLB];
 };
 enum { TOY_SLOT_R = 0, TOY_SLOT_W = TOY_R, TOY_SLOT_V = TOY_SLOT_W + TOY_W, TOY_SLOT_Y = TOY_SLOT_V + TOY_V,
-       TOY_SLOTS = TOY_SLOT_Y + TOY_Y };
+       TOY_SLOT_P = TOY_SLOT_Y + TOY_Y, TOY_SLOT_SCRATCH = TOY_SLOT_P + TOY_P, TOY_SLOTS };
 enum { TOY_PURE, TOY_READS, TOY_WRITES, TOY_RAISES, TOY_VEC, TOY_VEC256, TOY_COUNT, TOY_HELPERS };
 
 extern const struct guest guest_toy;

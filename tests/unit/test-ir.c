@@ -571,6 +571,33 @@ static void overwritten_puts_are_dead(void)
     optimized_free(o);
 }
 
+static void scratch_slots_are_for_gets_alone(void)
+{
+    struct ir *ir = region();
+
+    ir_put(ir, TOY_SLOT_SCRATCH, ir_get(ir, TOY_SLOT_V));
+    ir_put(ir, TOY_SLOT_V + 1, ir_get(ir, TOY_SLOT_SCRATCH));
+    ir_insn_start(ir, PC + 4, 4);
+    ir_load(ir, T_I64, MEM_64, r(ir, 1), 0);
+    struct optimized o = optimize(ir);
+    g_assert_cmpuint(flags_of(o, IR_PUT, 0), ==, OPX_DEAD);
+    g_assert_cmpuint(flags_of(o, IR_PUT, 1), ==, 0);
+    optimized_free(o);
+}
+
+static void parts_take_the_element_itself(void)
+{
+    struct ir *ir = region();
+    ir_val v = ir_get(ir, TOY_SLOT_V);
+
+    ir_put(ir, TOY_SLOT_P, ir_vop(ir, VOP_MOVQZ, T_V128, v, 0, 0, 0));
+    ir_put(ir, TOY_SLOT_P + 2, ir_vop(ir, VOP_INSERTPS, T_V128, v, v, 0, 0x0e));
+    ir_put(ir, TOY_SLOT_V + 1, ir_vop(ir, VOP_MOVQZ, T_V128, v, 0, 0, 0));
+    struct optimized o = optimize(ir);
+    g_assert_cmpuint(left(o, IR_VOP), ==, 1);           /* what is above counts in a whole slot alone */
+    optimized_free(o);
+}
+
 static void puts_only_faults_see_are_sunk(void)
 {
     struct ir *ir = region();
@@ -1022,6 +1049,8 @@ int main(int argc, char **argv)
     ADD("passes", effects_are_not_dead);
     ADD("passes", floating_point_is_not_dead);
     ADD("passes", overwritten_puts_are_dead);
+    ADD("passes", scratch_slots_are_for_gets_alone);
+    ADD("passes", parts_take_the_element_itself);
     ADD("passes", puts_only_faults_see_are_sunk);
     ADD("passes", puts_that_are_read_stay);
     ADD("passes", puts_are_not_sunk_out_of_their_block);

@@ -175,14 +175,19 @@ bool ir_fix_applies(struct cpu *cpu, enum ir_fix_cond cond, unsigned type, const
 struct ir_opinfo { const char *text; uint8_t operands, flags; };
 extern const struct ir_opinfo ir_opinfo[IR_OPCODE_COUNT];
 
-/* A field of the guest's state that the translator may keep in a host register. */
+/* A field of the guest's state that the translator may keep in a host register. Slots may overlap where no region uses both. */
 struct ir_slot {
     const char *name;
     uint32_t offset;            /* from the start of struct cpu */
     uint8_t type;               /* enum ir_type */
     uint8_t weight;             /* 0: never worth a host register (flags); else preference among equals */
+    uint8_t part;               /* the field is but the lowest 4 or 8 bytes of the V128, the others are anything; 0: all */
+    bool scratch;               /* nobody but GETs looks at it */
 };
-enum { IR_MAX_SLOTS = 128, IR_MAX_OPS = 8192, IR_MAX_LABELS = 512, IR_MAX_EXITS = 256 };
+static inline unsigned ir_type_bytes(unsigned type) { return type == T_VOID ? 0 : 2u << type; }
+_Static_assert(2 << T_I32 == 4 && 2 << T_V256 == 32, "bytes of types");
+static inline unsigned ir_slot_bytes(const struct ir_slot *s) { return s->part ? s->part : ir_type_bytes(s->type); }
+enum { IR_MAX_SLOTS = 192, IR_SLOT_WORDS = IR_MAX_SLOTS / 64, IR_MAX_OPS = 8192, IR_MAX_LABELS = 512, IR_MAX_EXITS = 256 };
 
 /* A C function that translated code calls: fn(struct cpu *, args...) -> type. At most four arguments; integers are
  * passed in registers zero-extended, vectors by pointer (const uint8_t *), a vector result through a first pointer

@@ -73,6 +73,8 @@ ir_val a32_carry(struct arm_t *t);                              /* I32, 0 or 1 *
 struct arm_test a32_test(struct arm_t *t, unsigned cond);
 void a32_saturated(struct arm_t *t, enum ir_cond cond, ir_val a, ir_val b);     /* Q is set if cond(a, b) */
 
+void a32_simd_scan(struct arm_t *t, const struct a32_insn *i);  /* what a32_simd.c knows ahead of a region's vector registers */
+
 /* Operand v shifted by a constant, as DecodeImmShift() reads it; *carry: 0 if it stays what it was. */
 ir_val a32_shift_imm(struct arm_t *t, ir_val v, unsigned type, unsigned imm5, ir_val *carry);
 

@@ -282,6 +282,7 @@ void a32_write_pc(struct arm_t *t, ir_val v, enum ir_exit_kind hint)
 void a32_emit_scan(struct arm_t *t, const void *insn)
 {
     t->a32.insns++;
+    a32_simd_scan(t, insn);
 }
 
 /* It touches registers alone, and no flags: done anyway, the condition selects what is written. */

@@ -172,7 +172,11 @@ EMIT32(vmov_to_lane)                    /* arg: log2 of bytes */
     static const uint16_t vop[3] = { VOP_INS8, VOP_INS16, VOP_INS32 };
     unsigned size = (unsigned)i->row->arg, lane = i->lane + (i->vd & 1u) * (8u >> size);
 
-    if (a32_fp_enabled(t))
+    if (!a32_fp_enabled(t))
+        return;
+    if (!a32_whole(t, i->vd))
+        a32_put_s_bits(t, 2u * i->vd + i->lane, a32_r(t, i, i->rt));
+    else
         a64_put_q(t, i->vd >> 1, ir_vop(t->ir, vop[size], T_V128, a64_q(t, i->vd >> 1), a32_r(t, i, i->rt), 0, lane));
 }
 
@@ -184,7 +188,10 @@ EMIT32(vmov_from_lane)
 
     if (!a32_fp_enabled(t))
         return;
-    v = ir_vop(t->ir, vop[size], T_I32, a64_q(t, i->vn >> 1), 0, 0, lane);
+    if (!a32_whole(t, i->vn))
+        v = a32_s_bits(t, 2u * i->vn + i->lane);
+    else
+        v = ir_vop(t->ir, vop[size], T_I32, a64_q(t, i->vn >> 1), 0, 0, lane);
     if (size < 2 && !i->uns)
         v = a32_un(t, size ? IR_SEXT16 : IR_SEXT8, v);
     a32_put(t, i->rt, v);

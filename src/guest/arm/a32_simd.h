@@ -13,7 +13,12 @@ enum { SCRATCH_D = SLOT_VT - SLOT_Q, SCRATCH_N, SCRATCH_M, SCRATCH_X };
 
 bool a32_fp_enabled(struct arm_t *t);           /* false: it traps or is undefined; all is emitted */
 
-/* V128: the register in the lowest element; of a double one the rest is zero, of a single one it is anything. */
+/* Where a region has no instruction of Advanced SIMD, d0 to d15 are slots of their own, or s0 to s31 where it names those
+ * alone. The numbers of those slots are operands of A64's emitters as well.
+ *
+ * V128: the register in the lowest element; of a double one the rest is zero where there are vectors, else anything, as of a
+ * single one. */
+bool a32_whole(const struct arm_t *t, unsigned r);      /* double register r is but a half of a slot */
 ir_val a32_d(struct arm_t *t, unsigned r);
 ir_val a32_s(struct arm_t *t, unsigned r);
 void a32_put_d(struct arm_t *t, unsigned r, ir_val v);
@@ -25,6 +30,7 @@ void a32_put_d_bits(struct arm_t *t, unsigned r, ir_val v);
 
 /* The register as an operand of an A64 emitter: its number there, or a scratch register it is copied to. */
 unsigned a32_operand(struct arm_t *t, enum a32_kind kind, unsigned r, unsigned scratch);
+unsigned a32_target(struct arm_t *t, enum a32_kind kind, unsigned r, unsigned scratch);         /* ... of one that is but written */
 /* The same of a source of which only the lowest element counts. */
 unsigned a32_scalar(struct arm_t *t, enum a32_kind kind, unsigned r, unsigned scratch);
 void a32_result(struct arm_t *t, enum a32_kind kind, unsigned r, unsigned scratch);     /* ... and the copy back */

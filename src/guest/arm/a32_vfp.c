@@ -46,7 +46,7 @@ EMIT32(vfp2)
 
     if (!a32_fp_enabled(t))
         return;
-    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, a32_scalar(t, k, reg_m(i), SCRATCH_M), 0, 0);
+    a32_as_a64(t, i, (uint32_t)i->row->arg, a32_target(t, k, reg_d(i), SCRATCH_D), a32_scalar(t, k, reg_m(i), SCRATCH_M), 0, 0);
     a32_result(t, k, reg_d(i), SCRATCH_D);
 }
 
@@ -131,7 +131,7 @@ EMIT32(vcvt_ds)
 {
     if (!a32_fp_enabled(t))
         return;
-    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, a32_scalar(t, KIND_S, i->sm, SCRATCH_M), 0, 0);
+    a32_as_a64(t, i, (uint32_t)i->row->arg, a32_target(t, KIND_D, i->vd, SCRATCH_D), a32_scalar(t, KIND_S, i->sm, SCRATCH_M), 0, 0);
     a32_result(t, KIND_D, i->vd, SCRATCH_D);
 }
 
@@ -139,7 +139,7 @@ EMIT32(vcvt_sd)
 {
     if (!a32_fp_enabled(t))
         return;
-    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, a32_scalar(t, KIND_D, i->vm, SCRATCH_M), 0, 0);
+    a32_as_a64(t, i, (uint32_t)i->row->arg, a32_target(t, KIND_S, i->sd, SCRATCH_D), a32_scalar(t, KIND_D, i->vm, SCRATCH_M), 0, 0);
     a32_result(t, KIND_S, i->sd, SCRATCH_D);
 }
 
@@ -151,7 +151,7 @@ EMIT32(vcvt_from_half)
         return;
     v = a32_s(t, i->sm);
     a64_put_q(t, SCRATCH_M, i->top ? ir_vop(t->ir, VOP_SHRI32, T_V128, v, 0, 0, 16) : v);
-    a32_as_a64(t, i, (uint32_t)i->row->arg, SCRATCH_D, SCRATCH_M, 0, 0);
+    a32_as_a64(t, i, (uint32_t)i->row->arg, a32_target(t, kind_of(i), reg_d(i), SCRATCH_D), SCRATCH_M, 0, 0);
     a32_result(t, kind_of(i), reg_d(i), SCRATCH_D);
 }
 
@@ -359,6 +359,20 @@ static ir_val load(struct arm_t *t, unsigned size, unsigned align, ir_val base, 
     return ir_vop(t->ir, VOP_MOVD, T_V128, ir_load(t->ir, T_I32, mem(t, size, align), base, disp), 0, 0, 0);
 }
 
+static void store(struct arm_t *t, const struct a32_insn *i, unsigned r, unsigned align, ir_val base, int32_t disp)
+{
+    bool single = kind_of(i) == KIND_S;
+    ir_val v = !is_be(t) ? get(t, i, r) : single ? a32_s_bits(t, r) : a32_d_bits(t, r);
+
+    ir_store(t->ir, mem(t, single ? MEM_32 : MEM_64, align), base, disp, v);
+}
+
+/* Two double registers that are one slot. */
+static bool is_pair(const struct arm_t *t, const struct a32_insn *i, unsigned r, unsigned end)
+{
+    return kind_of(i) == KIND_D && !is_be(t) && !(r & 1) && r + 1 < end && a32_whole(t, r);
+}
+
 static ir_val base_of(struct arm_t *t, const struct a32_insn *i, int32_t offset, int32_t *disp)
 {
     *disp = i->rn == 15 ? 0 : offset;
@@ -396,10 +410,8 @@ EMIT32(vstr)
     base = base_of(t, i, offset_of(i), &disp);
     if (i->row->flags & A32_ROW_HALF)
         ir_store(t->ir, mem(t, MEM_16, 1), base, disp, a32_s_bits(t, i->sd));
-    else if (kind_of(i) == KIND_S)
-        ir_store(t->ir, mem(t, MEM_32, 2), base, disp, a32_s_bits(t, i->sd));
     else
-        ir_store(t->ir, mem(t, MEM_64, 2), base, disp, a32_d_bits(t, i->vd));
+        store(t, i, reg_d(i), 2, base, disp);
 }
 
 static void put_base(struct arm_t *t, const struct a32_insn *i)
@@ -422,7 +434,7 @@ EMIT32(vldm)
         return;
     base = base_of(t, i, i->u ? 0 : -4 * (int32_t)i->imm8, &disp);
     while (r < end && count < 32) {
-        unsigned size = k == KIND_S ? MEM_32 : !is_be(t) && !(r & 1) && r + 1 < end ? MEM_128 : MEM_64;
+        unsigned size = k == KIND_S ? MEM_32 : is_pair(t, i, r, end) ? MEM_128 : MEM_64;
 
         got[count].v = load(t, size, count ? 0 : 2, base, disp);
         got[count].r = (uint8_t)r;
@@ -450,16 +462,13 @@ EMIT32(vstm)
         return;
     base = base_of(t, i, i->u ? 0 : -4 * (int32_t)i->imm8, &disp);
     while (r < end) {
-        if (k == KIND_S) {
-            ir_store(t->ir, mem(t, MEM_32, align), base, disp, a32_s_bits(t, r++));
-            disp += 4;
-        } else if (!is_be(t) && !(r & 1) && r + 1 < end) {
+        if (is_pair(t, i, r, end)) {
             ir_store(t->ir, mem(t, MEM_128, align), base, disp, a64_q(t, r >> 1));
             disp += 16;
             r += 2;
         } else {
-            ir_store(t->ir, mem(t, MEM_64, align), base, disp, a32_d_bits(t, r++));
-            disp += 8;
+            store(t, i, r++, align, base, disp);
+            disp += k == KIND_S ? 4 : 8;
         }
         align = 0;
     }

@@ -58,7 +58,9 @@ enum arm_slot {
     SLOT_R = SLOT_VT + 4,               /* AArch32: r0 to r14 as I32, the low halves of x0 to x14. A region uses either */
     SLOT_IT = SLOT_R + 15, SLOT_CC_NZ, SLOT_CC_C, SLOT_TMP,     /* AArch32, I32 */
     SLOT_QC,                            /* V128 */
-    SLOT_COUNT
+    SLOT_D,                             /* AArch32: d0 to d15, s0 to s31, parts of q0 to q7: see a32_simd.h */
+    SLOT_S = SLOT_D + 16,
+    SLOT_COUNT = SLOT_S + 32
 };
 
 /* A pointer authentication code once computed: see pauth.c. */
@@ -173,6 +175,8 @@ struct arm_t {
         struct arm_test test;           /* ... it */
         ir_label skip;                  /* where a failed condition goes; 0: there is none */
         unsigned insns, emitted;        /* of the region: found by arm_emit_scan(), emitted so far */
+        bool vectors;                   /* of the region: it has instructions of Advanced SIMD */
+        uint16_t doubles, singles;      /* of the region: bit n: it names d<n>, or s<2n> or s<2n + 1> */
     } a32;
 };
 static inline bool arm_t_has(const struct arm_t *t, unsigned f) { return !t->features || arm_has(t->features, f); }

@@ -31,8 +31,15 @@ static const struct ir_slot slots[SLOT_COUNT] = {
 #define X(n) [SLOT_R + n] = { "r" #n, FIELD(x[n]), T_I32, 4 },          /* little-endian host floor */
     TIMES15(X)
 #undef X
-    [SLOT_VT] = { "vt0", FIELD(vt[0]), T_V128, 0 }, [SLOT_VT + 1] = { "vt1", FIELD(vt[1]), T_V128, 0 },
-    [SLOT_VT + 2] = { "vt2", FIELD(vt[2]), T_V128, 0 }, [SLOT_VT + 3] = { "vt3", FIELD(vt[3]), T_V128, 0 },
+#define X(n) [SLOT_VT + n] = { "vt" #n, FIELD(vt[n]), T_V128, 0, .scratch = true },
+    X(0) X(1) X(2) X(3)
+#undef X
+#define X(n) [SLOT_D + n] = { "d" #n, FIELD(q[0]) + 8 * n, T_V128, 2, .part = 8 },
+    TIMES15(X) X(15)
+#undef X
+#define X(n) [SLOT_S + n] = { "s" #n, FIELD(q[0]) + 4 * n, T_V128, 2, .part = 4 },
+    TIMES32(X)
+#undef X
     [SLOT_IT] = { "it", FIELD(it), T_I32, 0 }, [SLOT_CC_NZ] = { "cc_nz", FIELD(cc_nz), T_I32, 0 },
     [SLOT_CC_C] = { "cc_c", FIELD(cc_c), T_I32, 0 }, [SLOT_TMP] = { "tmp", FIELD(tmp32), T_I32, 0 },
     [SLOT_QC] = { "qc", FIELD(qc), T_V128, 1 },

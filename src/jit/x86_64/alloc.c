@@ -46,20 +46,24 @@ void move_reg(struct codegen *b, unsigned type, unsigned dst, unsigned src)
         mov_rr(&b->c, true, dst, src);
 }
 
-void vec_load(struct codegen *b, unsigned type, unsigned reg, struct mem m)
+void vec_load(struct codegen *b, unsigned bytes, unsigned reg, struct mem m)
 {
+    uint32_t code = bytes == 4 ? M_0F | P_66 | 0x6e : bytes == 8 ? M_0F | P_F3 | 0x7e : M_0F | P_F3 | 0x6f;
+
     if (b->host->avx)
-        vex_rm(&b->c, M_0F | P_F3 | 0x6f, type == T_V256, reg, 0, m);
+        vex_rm(&b->c, code, bytes == 32, reg, 0, m);
     else
-        op_rm(&b->c, M_0F | P_F3 | 0x6f, reg, m);
+        op_rm(&b->c, code, reg, m);
 }
 
-void vec_store(struct codegen *b, unsigned type, struct mem m, unsigned reg)
+void vec_store(struct codegen *b, unsigned bytes, struct mem m, unsigned reg)
 {
+    uint32_t code = bytes == 4 ? M_0F | P_66 | 0x7e : bytes == 8 ? M_0F | P_66 | 0xd6 : M_0F | P_F3 | 0x7f;
+
     if (b->host->avx)
-        vex_rm(&b->c, M_0F | P_F3 | 0x7f, type == T_V256, reg, 0, m);
+        vex_rm(&b->c, code, bytes == 32, reg, 0, m);
     else
-        op_rm(&b->c, M_0F | P_F3 | 0x7f, reg, m);
+        op_rm(&b->c, code, reg, m);
 }
 
 /* ---- spill places */
@@ -98,7 +102,7 @@ void load_slot(struct codegen *b, unsigned reg, unsigned slot)
     const struct ir_slot *s = &b->slots[slot];
 
     if (type_is_vec(s->type))
-        vec_load(b, s->type, reg, state_mem(s->offset));
+        vec_load(b, ir_slot_bytes(s), reg, state_mem(s->offset));
     else
         mov_load(&b->c, s->type == T_I64, reg, state_mem(s->offset));
 }
@@ -106,7 +110,7 @@ void load_slot(struct codegen *b, unsigned reg, unsigned slot)
 /* Memory of the slot holds the value: all of it, unless the slot took only its low part. */
 static void slot_holds(struct codegen *b, unsigned slot, ir_val v)
 {
-    if (b->slots[slot].type < b->val[v].type)
+    if (b->slots[slot].type < b->val[v].type || b->slots[slot].part)
         return;
     b->memval[slot] = v;
     b->val[v].mem_slot = slot + 1;
@@ -124,7 +128,7 @@ void slot_flush(struct codegen *b, unsigned slot)
     bit64_clear(b->dirty, slot);
     if (x->reg != NOREG) {
         if (type_is_vec(s->type))
-            vec_store(b, s->type, state_mem(s->offset), x->reg);
+            vec_store(b, ir_slot_bytes(s), state_mem(s->offset), x->reg);
         else
             mov_store(&b->c, s->type == T_I64, state_mem(s->offset), x->reg);
     } else if (s->type == T_I32 || (int64_t)x->imm == (int32_t)x->imm) {
@@ -141,7 +145,7 @@ void slot_flush(struct codegen *b, unsigned slot)
 
 void slots_flush_all(struct codegen *b)
 {
-    for (unsigned w = 0; w < 2; w++)
+    for (unsigned w = 0; w < IR_SLOT_WORDS; w++)
         while (b->dirty[w])
             slot_flush(b, w * 64 + __builtin_ctzll(b->dirty[w]));
 }
@@ -179,7 +183,7 @@ static void evict(struct codegen *b, unsigned r)
 void spill_store(struct codegen *b, unsigned reg, unsigned type, int spill)
 {
     if (type_is_vec(type))
-        vec_store(b, type, spill_mem(type, spill), reg);
+        vec_store(b, ir_type_bytes(type), spill_mem(type, spill), reg);
     else
         mov_store(&b->c, true, spill_mem(type, spill), reg);
 }
@@ -283,7 +287,7 @@ static void materialize(struct codegen *b, struct value *x, unsigned r)
     else if (x->mem_slot)
         load_slot(b, r, x->mem_slot - 1);
     else if (x->spill >= 0 && type_is_vec(x->type))
-        vec_load(b, x->type, r, spill_mem(x->type, x->spill));
+        vec_load(b, ir_type_bytes(x->type), r, spill_mem(x->type, x->spill));
     else if (x->spill >= 0)
         mov_load(&b->c, true, r, spill_mem(x->type, x->spill));
     else
@@ -312,7 +316,7 @@ bool use_mem(struct codegen *b, ir_val v, enum ir_type type, struct mem *m)
     struct value *x = value_of(b, v);
 
     /* A value of another type may share the slot's, by extension or truncation: reading less of it is right. */
-    if (!x->mem_slot || b->slots[x->mem_slot - 1].type < type)
+    if (!x->mem_slot || b->slots[x->mem_slot - 1].type < type || b->slots[x->mem_slot - 1].part)
         return false;
     if (x->reg != NOREG || x->flags & VAL_CONST || alive_after(b, x))
         return false;
@@ -658,7 +662,7 @@ void slots_forget_all(struct codegen *b)
             value_maybe_dead(b, v);
         }
     }
-    b->dirty[0] = b->dirty[1] = 0;
+    memset(b->dirty, 0, sizeof(b->dirty));
 }
 
 /* ---- calls */
@@ -723,7 +727,7 @@ void state_reset(struct codegen *b)
             b->val[b->memval[s]].mem_slot = 0;
         b->cur[s] = b->memval[s] = 0;
     }
-    b->dirty[0] = b->dirty[1] = 0;
+    memset(b->dirty, 0, sizeof(b->dirty));
     b->spills_int = b->spills_vec = 0;
     b->locked = b->temps = 0;
 }
@@ -877,7 +881,7 @@ void canonicalize(struct codegen *b, struct label *l)
 
     if (!l->fixed)
         label_fix(b, l);
-    for (unsigned w = 0; w < 2; w++)
+    for (unsigned w = 0; w < IR_SLOT_WORDS; w++)
         for (uint64_t m = b->dirty[w]; m; m &= m - 1) {
             unsigned s = w * 64 + __builtin_ctzll(m), h = b->home[s];
 

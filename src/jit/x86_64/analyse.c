@@ -101,7 +101,7 @@ static void homes_choose(struct codegen *b, const uint32_t *weight)
     }
 }
 
-struct hints { ir_val of[IR_MAX_SLOTS]; uint64_t active[2]; };
+struct hints { ir_val of[IR_MAX_SLOTS]; uint64_t active[IR_SLOT_WORDS]; };
 
 static void hint_drop(struct codegen *b, struct hints *h, unsigned slot)
 {
@@ -113,7 +113,7 @@ static void hint_drop(struct codegen *b, struct hints *h, unsigned slot)
 
 static void hints_drop_all(struct codegen *b, struct hints *h)
 {
-    for (unsigned w = 0; w < 2; w++)
+    for (unsigned w = 0; w < IR_SLOT_WORDS; w++)
         while (h->active[w])
             hint_drop(b, h, w * 64 + __builtin_ctzll(h->active[w]));
 }
@@ -137,7 +137,7 @@ static bool is_barrier(const struct ir_op *op)
 }
 
 /* Slots that are read before written from this op on. */
-static void live_step(struct codegen *b, const struct ir_op *op, uint64_t live[2])
+static void live_step(struct codegen *b, const struct ir_op *op, uint64_t live[IR_SLOT_WORDS])
 {
     struct label *l = &b->label[op->aux];
 
@@ -145,18 +145,18 @@ static void live_step(struct codegen *b, const struct ir_op *op, uint64_t live[2
     case IR_GET: bit64_set(live, op->aux); break;
     case IR_PUT: bit64_clear(live, op->aux); break;
     case IR_LABEL: memcpy(l->live, live, sizeof(l->live)); l->bound = true; break;
-    case IR_BR: live[0] = live[1] = 0; /* fallthrough */
+    case IR_BR: memset(live, 0, sizeof(l->live)); /* fallthrough */
     case IR_BRCOND:
-        live[0] |= l->bound ? l->live[0] : ~0ull;
-        live[1] |= l->bound ? l->live[1] : ~0ull;
+        for (unsigned w = 0; w < IR_SLOT_WORDS; w++)
+            live[w] |= l->bound ? l->live[w] : ~0ull;
         break;
     case IR_CALL:
         if (b->ir->helpers[op->aux]->flags & (HELPER_READS | HELPER_RAISES | HELPER_WRITES))
-            live[0] = live[1] = ~0ull;
+            memset(live, 0xff, sizeof(l->live));
         break;
     default:
         if (op->op == IR_POLL || ir_opinfo[op->op].flags & (OPF_FAULTS | OPF_ENDS))
-            live[0] = live[1] = ~0ull;
+            memset(live, 0xff, sizeof(l->live));
     }
 }
 
@@ -187,8 +187,9 @@ static void scan_backward(struct codegen *b)
 {
     struct groups g = { 1, b->group_block, b->group_of };
     struct hints h = { .active = { 0 } };
-    uint64_t live[2] = { ~0ull, ~0ull };
+    uint64_t live[IR_SLOT_WORDS];
 
+    memset(live, 0xff, sizeof(live));
     for (unsigned i = b->ir->nops; i-- > 0;) {
         const struct ir_op *op = &b->ir->ops[i];
         const ir_val used[4] = { op->a, op->b, op->c, op->d };

@@ -60,7 +60,7 @@ bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const
     memset(b->regs, 0, sizeof(b->regs));
     memset(b->cur, 0, sizeof(b->cur));
     memset(b->memval, 0, sizeof(b->memval));
-    b->dirty[0] = b->dirty[1] = 0;
+    memset(b->dirty, 0, sizeof(b->dirty));
     b->locked = b->temps = 0;
     b->spills_int = b->spills_vec = 0;
     if (b->limit - b->c.p < 4096)

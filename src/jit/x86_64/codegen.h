@@ -66,7 +66,7 @@ struct aligned { ir_val base; uint8_t mask, rest; };
 
 struct snapshot {
     ir_val cur[IR_MAX_SLOTS];
-    uint64_t dirty[2];
+    uint64_t dirty[IR_SLOT_WORDS];
     ir_val regs[HOST_REGS];
 };
 
@@ -77,7 +77,7 @@ struct label {
     bool fixed, bound;
     int snap;                   /* single predecessor: its state, or -1 */
     uint32_t valid, dirty;      /* of home registers */
-    uint64_t live[2];           /* slots read before written from here on */
+    uint64_t live[IR_SLOT_WORDS];           /* slots read before written from here on */
     uint8_t *addr;
     int fixups;                 /* list of jumps to bind */
 };
@@ -141,8 +141,8 @@ struct codegen {
     uint8_t home_slot[HOST_REGS];
     ir_val cur[IR_MAX_SLOTS];
     ir_val memval[IR_MAX_SLOTS];
-    uint64_t dirty[2];
-    uint64_t written[2];        /* slots PUT anywhere in the region */
+    uint64_t dirty[IR_SLOT_WORDS];
+    uint64_t written[IR_SLOT_WORDS];        /* slots PUT anywhere in the region */
     uint64_t spills_int, spills_vec;    /* places in use */
     unsigned nspilled;
 
@@ -270,8 +270,8 @@ void emit_cold(struct codegen *b);
 void emit_slow(struct codegen *b);
 void vzeroupper(struct codegen *b);
 void emit_call_c(struct codegen *b, const void *fn);
-void vec_load(struct codegen *b, unsigned type, unsigned reg, struct mem m);
-void vec_store(struct codegen *b, unsigned type, struct mem m, unsigned reg);
+void vec_load(struct codegen *b, unsigned bytes, unsigned reg, struct mem m);     /* 4 or 8: the rest is zero */
+void vec_store(struct codegen *b, unsigned bytes, struct mem m, unsigned reg);
 struct slow *slow_new(struct codegen *b, const struct ir_op *op, unsigned kind, unsigned addr);
 void lower_fence_wr(struct codegen *b);
 const uint8_t *image_loc(const struct reg_image *im, unsigned r);
@@ -283,10 +283,8 @@ void lower_load_direct(struct codegen *b, const struct ir_op *op);
 void lower_store_direct(struct codegen *b, const struct ir_op *op);
 /* memory.c, for direct.c */
 void load_int(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem m);
-void load_vec(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem m);
 void store_imm(struct codegen *b, unsigned size, struct mem m, uint32_t imm);
 void store_reg(struct codegen *b, unsigned size, struct mem m, unsigned r);
-void store_vec(struct codegen *b, const struct ir_op *op, struct mem m, unsigned r);
 void swap_bytes(struct codegen *b, unsigned log2, unsigned r);
 struct slow_desc *slow_desc_of(struct codegen *b, const struct slow *s);
 /* direct.c */

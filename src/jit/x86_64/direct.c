@@ -66,7 +66,7 @@ void lower_load_direct(struct codegen *b, const struct ir_op *op)
     if (vec) {
         b->used_ymm |= op->type == T_V256;
         s->vec = true;
-        load_vec(b, op, rd, direct_mem(b, op, ra));
+        vec_load(b, memop_bytes(op->mem), rd, direct_mem(b, op, ra));
     } else {
         load_int(b, op, rd, direct_mem(b, op, ra));
     }
@@ -98,7 +98,7 @@ void lower_store_direct(struct codegen *b, const struct ir_op *op)
     if (rv == NOREG) {
         store_imm(b, size, m, imm);
     } else if (rv >= XMM0) {
-        store_vec(b, op, m, rv);
+        vec_store(b, memop_bytes(op->mem), m, rv);
     } else if (be) {
         mov_rr(&b->c, true, swapped, rv);
         swap_bytes(b, size, swapped);

@@ -421,7 +421,7 @@ void lower_call(struct codegen *b, const struct ir_op *op)
         mxcsr_store(b);
     for (unsigned i = 0; i < h->nargs; i++)
         if (vec_src[i] != NOREG)
-            vec_store(b, h->args[i], mem_at(RSP, FRAME_CALL + 32 * i), vec_src[i]);
+            vec_store(b, ir_type_bytes(h->args[i]), mem_at(RSP, FRAME_CALL + 32 * i), vec_src[i]);
     evict_caller_saved(b);
     move_args(b, arg, h->nargs);
     for (unsigned i = 0; i < h->nargs; i++)
@@ -438,7 +438,7 @@ void lower_call(struct codegen *b, const struct ir_op *op)
     if (!op->dst)
         return;
     if (type_is_vec(op->type)) {
-        vec_load(b, op->type, def_reg(b), mem_at(RSP, FRAME_CALL + 32 * 4));
+        vec_load(b, ir_type_bytes(op->type), def_reg(b), mem_at(RSP, FRAME_CALL + 32 * 4));
     } else {
         b->locked = b->temps = 0;
         def_in(b, RAX);

@@ -24,7 +24,7 @@ static void lower_stld(struct codegen *b, const struct ir_op *op)
     unsigned r = def_reg(b);
 
     if (type_is_vec(op->type)) {
-        vec_load(b, op->type, r, m);
+        vec_load(b, ir_type_bytes(op->type), r, m);
         return;
     }
     switch (op->esz) {
@@ -53,7 +53,7 @@ static void lower_stst(struct codegen *b, const struct ir_op *op)
     int32_t k;
 
     if (type_is_vec(b->ir->val_type[op->a])) {
-        vec_store(b, b->ir->val_type[op->a], m, use_reg(b, op->a));
+        vec_store(b, ir_type_bytes(b->ir->val_type[op->a]), m, use_reg(b, op->a));
     } else if (op->esz >= 2 && val_imm32(b, op->a, op->esz == 3, &k)) {
         op_rm(&b->c, 0xc7 | OP_WIDE(op->esz == 3), 0, m);
         put32(&b->c, k);

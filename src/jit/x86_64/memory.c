@@ -23,7 +23,7 @@ struct slow *slow_new(struct codegen *b, const struct ir_op *op, unsigned kind, 
     *d = (struct slow_desc){ .kind = kind, .op = op->op, .type = op->type, .addr = addr, .dst = NOREG, .data = NOREG,
                              .cmp = NOREG, .memo = NOREG, .mem = op->mem, .disp = op->disp, .pc = b->insn_pc };
     p = b->desc + b->ndesc + sizeof(*d);
-    for (unsigned w = 0; w < 2 && kind != SLOW_FIX; w++) {
+    for (unsigned w = 0; w < IR_SLOT_WORDS && kind != SLOW_FIX; w++) {
         for (uint64_t m = b->dirty[w]; m; m &= m - 1) {
             unsigned slot = w * 64 + __builtin_ctzll(m);
             const struct value *x = &b->val[b->cur[slot]];
@@ -141,18 +141,6 @@ void load_int(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem
         b->val[op->dst].flags |= VAL_ZX;
 }
 
-void load_vec(struct codegen *b, const struct ir_op *op, unsigned rd, struct mem m)
-{
-    uint32_t code = (op->mem & MEM_SIZE) == MEM_32 ? M_0F | P_66 | 0x6e : M_0F | P_F3 | 0x7e;
-
-    if ((op->mem & MEM_SIZE) >= MEM_128)
-        vec_load(b, op->type, rd, m);
-    else if (b->host->avx)
-        vex_rm(&b->c, code, 0, rd, 0, m);
-    else
-        op_rm(&b->c, code, rd, m);
-}
-
 /* ---- one check for several accesses */
 
 static struct tlb_memo *memo_find(struct codegen *b, const struct ir_op *op, bool write)
@@ -254,7 +242,7 @@ void lower_load(struct codegen *b, const struct ir_op *op)
     if (vec) {
         b->used_ymm |= op->type == T_V256;
         s->vec = true;
-        load_vec(b, op, rd, m);
+        vec_load(b, memop_bytes(op->mem), rd, m);
     } else {
         load_int(b, op, rd, m);
     }
@@ -282,18 +270,6 @@ void store_reg(struct codegen *b, unsigned size, struct mem m, unsigned r)
     case MEM_16: op_rm(&b->c, 0x89 | P_66, r, m); break;
     default: mov_store(&b->c, size == MEM_64, m, r);
     }
-}
-
-void store_vec(struct codegen *b, const struct ir_op *op, struct mem m, unsigned r)
-{
-    uint32_t code = (op->mem & MEM_SIZE) == MEM_32 ? M_0F | P_66 | 0x7e : M_0F | P_66 | 0xd6;
-
-    if ((op->mem & MEM_SIZE) >= MEM_128)
-        vec_store(b, (op->mem & MEM_SIZE) == MEM_256 ? T_V256 : T_V128, m, r);
-    else if (b->host->avx)
-        vex_rm(&b->c, code, 0, r, 0, m);
-    else
-        op_rm(&b->c, code, r, m);
 }
 
 void lower_store(struct codegen *b, const struct ir_op *op)
@@ -327,7 +303,7 @@ void lower_store(struct codegen *b, const struct ir_op *op)
     if (rv == NOREG) {
         store_imm(b, size, m, imm);
     } else if (rv >= XMM0) {
-        store_vec(b, op, m, rv);
+        vec_store(b, memop_bytes(op->mem), m, rv);
     } else if (be) {
         mov_rr(&b->c, true, swapped, rv);
         swap_bytes(b, size, swapped);
@@ -497,17 +473,15 @@ const uint8_t *image_loc(const struct reg_image *im, unsigned r)
 
 static void write_back(struct cpu *cpu, const struct reg_image *im, const uint8_t *p, unsigned n)
 {
-    static const uint8_t bytes[T_COUNT] = { [T_I32] = 4, [T_I64] = 8, [T_V128] = 16, [T_V256] = 32 };
-
     while (n--) {
         const struct ir_slot *s = &cpu->guest->slots[*p++];
         unsigned loc = *p++;
 
         if (loc == LOC_CONST) {
-            memcpy((uint8_t *)cpu + s->offset, p, bytes[s->type]);
+            memcpy((uint8_t *)cpu + s->offset, p, ir_slot_bytes(s));
             p += 8;
         } else {
-            memcpy((uint8_t *)cpu + s->offset, image_loc(im, loc), bytes[s->type]);
+            memcpy((uint8_t *)cpu + s->offset, image_loc(im, loc), ir_slot_bytes(s));
         }
     }
 }

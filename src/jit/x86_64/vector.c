@@ -53,7 +53,7 @@ static void frame_put(struct codegen *b, unsigned place, ir_val v)
     if (!v)
         return;
     if (type_is_vec(val_type(b, v))) {
-        vec_store(b, val_type(b, v), m, use_reg(b, v));
+        vec_store(b, ir_type_bytes(val_type(b, v)), m, use_reg(b, v));
         if (val_type(b, v) == T_V256)
             return;
         for (unsigned i = 16; i < 32; i += 8) {         /* an image's upper half is zero */
@@ -94,7 +94,7 @@ static void call_portable(struct codegen *b, const struct vec_op *x)
         op_rm(&b->c, M_0F | 0xae, 2, STATE(fp_control));        /* ldmxcsr */
     b->locked = b->temps = 0;
     if (type_is_vec(op->type)) {
-        vec_load(b, op->type, def_reg(b), mem_at(RSP, FRAME_CALL));
+        vec_load(b, ir_type_bytes(op->type), def_reg(b), mem_at(RSP, FRAME_CALL));
     } else {
         take_reg(b, RAX);
         mov_load(&b->c, op->type == T_I64, RAX, mem_at(RSP, FRAME_CALL));
