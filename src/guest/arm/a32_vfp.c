@@ -94,6 +94,15 @@ static void put_fpscr_flags(struct arm_t *t, ir_val nzcv)
     ir_val rest = a32_bini(t, IR_AND, ir_state_load(t->ir, T_I32, at, 2), 0x0fffffff);
 
     ir_state_store(t->ir, at, 2, a32_bin(t, IR_OR, rest, nzcv));
+    ir_put(t->ir, SLOT_COMPARED, a32_k(t, 0));
+    t->a32.compared = 0;
+}
+
+/* By the host: mostly it is VMRS alone that wants to know, which makes conditions of what UCOMISx said. */
+static void put_compared(struct arm_t *t, ir_val f)
+{
+    ir_put(t->ir, SLOT_COMPARED, a32_bini(t, IR_OR, f, COMPARED));
+    t->a32.compared = f;
 }
 
 /* UCOMISx: ZF 0x40, PF 4, CF 1. Unordered 0011, less 1000, equal 0110, greater 0010. */
@@ -109,20 +118,16 @@ static ir_val flags_of_host(struct arm_t *t, ir_val f)
 EMIT32(vcmp)                            /* arg: with zero; e: a quiet NaN is invalid, too */
 {
     unsigned size = size_of(i);
-    ir_val n, m, f;
+    ir_val n, m;
 
     if (!a32_fp_enabled(t))
         return;
     n = get(t, i, reg_d(i));
     m = i->row->arg ? ir_const(t->ir, T_V128, 0) : get(t, i, reg_m(i));
-    if (slow(t, i)) {
-        f = arm_call(t, ARM_HELP_fp_compare, a32_k(t, SIMD_DESC(0, size, 0, 0)), n, m, a32_k(t, i->e));
-    } else {
-        unsigned vop = size == 3 ? (i->e ? VOP_COMISD : VOP_UCOMISD) : i->e ? VOP_COMISS : VOP_UCOMISS;
-
-        f = flags_of_host(t, ir_vop(t->ir, vop, T_I32, n, m, 0, 0));
-    }
-    put_fpscr_flags(t, f);
+    if (slow(t, i))
+        put_fpscr_flags(t, arm_call(t, ARM_HELP_fp_compare, a32_k(t, SIMD_DESC(0, size, 0, 0)), n, m, a32_k(t, i->e)));
+    else
+        put_compared(t, ir_vop(t->ir, size == 3 ? (i->e ? VOP_COMISD : VOP_UCOMISD) : i->e ? VOP_COMISS : VOP_UCOMISS, T_I32, n, m, 0, 0));
 }
 
 /* ---- conversions */
@@ -320,12 +325,21 @@ EMIT32(vmov_d)
 
 enum { REG_FPSCR = 1 };
 
+static ir_val fpscr_flags(struct arm_t *t)
+{
+    ir_val f = ir_get(t->ir, SLOT_COMPARED), fpsr = ir_state_load(t->ir, T_I32, offsetof(struct arm_cpu, fpsr), 2);
+
+    return ir_select(t->ir, C_TSTNE, f, a32_k(t, COMPARED), flags_of_host(t, f), fpsr);
+}
+
 EMIT32(vmrs)
 {
     if (i->reg == REG_FPSCR && !a32_fp_enabled(t))
         return;
-    if (i->reg == REG_FPSCR && i->rt == 15)
-        a32_set_nzcv(t, ir_state_load(t->ir, T_I32, offsetof(struct arm_cpu, fpsr), 2));
+    if (i->reg == REG_FPSCR && i->rt == 15 && t->a32.compared)
+        a32_set_cc(t, CC_FP32, t->a32.compared, 0);
+    else if (i->reg == REG_FPSCR && i->rt == 15)
+        a32_set_nzcv(t, fpscr_flags(t));
     else if (i->rt == 15)
         arm_undefined(t);
     else

@@ -49,6 +49,8 @@ static inline uint32_t arm_cc_apart(uint32_t nzcv, uint32_t op, uint32_t nz, uin
     return op & CC_C_APART ? (nzcv & ~(1u << 29)) | c << 29 : nzcv;
 }
 
+enum { COMPARED = 0x100 };              /* of arm_cpu.compared */
+
 enum arm_slot {
     SLOT_X,                             /* x0 to x30 */
     SLOT_SP = SLOT_X + 31,              /* SP of the current EL and SPSel */
@@ -56,7 +58,7 @@ enum arm_slot {
     SLOT_Q,                             /* v0 to v31, V128 */
     SLOT_VT = SLOT_Q + 32,              /* AArch32: scratch, V128, as if v32 to v35 */
     SLOT_R = SLOT_VT + 4,               /* AArch32: r0 to r14 as I32, the low halves of x0 to x14. A region uses either */
-    SLOT_IT = SLOT_R + 15, SLOT_CC_NZ, SLOT_CC_C, SLOT_TMP,     /* AArch32, I32 */
+    SLOT_IT = SLOT_R + 15, SLOT_CC_NZ, SLOT_CC_C, SLOT_TMP, SLOT_COMPARED,      /* AArch32, I32 */
     SLOT_QC,                            /* V128 */
     SLOT_D,                             /* AArch32: d0 to d15, s0 to s31, parts of q0 to q7: see a32_simd.h */
     SLOT_S = SLOT_D + 16,
@@ -74,6 +76,7 @@ struct arm_cpu {
     uint32_t cc_op;
     uint32_t cc_nz, cc_c;               /* AArch32: see enum arm_cc */
     uint32_t it;                        /* AArch32: IT state */
+    uint32_t compared;                  /* AArch32: FPSCR.NZCV, as CC_FP32 has it, if COMPARED is set; else fpsr has it */
     uint32_t tmp32;                     /* AArch32: carries a value across basic blocks of one instruction */
     struct { uint64_t lo, hi; } q[32];  /* 16-byte aligned */
     struct { uint64_t lo, hi; } vt[4];  /* AArch32: scratch */
@@ -174,6 +177,7 @@ struct arm_t {
         bool select;                    /* the condition chooses at each register written, there is no branch */
         struct arm_test test;           /* ... it */
         ir_label skip;                  /* where a failed condition goes; 0: there is none */
+        ir_val compared;                /* FPSCR's flags as VCMP made them in this block (CC_FP32), or 0 */
         unsigned insns, emitted;        /* of the region: found by arm_emit_scan(), emitted so far */
         bool vectors;                   /* of the region: it has instructions of Advanced SIMD */
         uint16_t doubles, singles;      /* of the region: bit n: it names d<n>, or s<2n> or s<2n + 1> */

@@ -23,7 +23,9 @@ static uint32_t accrued_by_software(uint32_t flags)
 
 uint32_t arm_fpsr(struct arm_cpu *c)
 {
-    return c->fpsr | accrued_by_host(c->cpu.fp_control) | accrued_by_software(c->fp_status.flags) |
+    uint32_t fpsr = c->compared & COMPARED ? (c->fpsr & ~(uint32_t)FPSR_NZCV) | arm_cc_nzcv(CC_FP32, c->compared, 0) : c->fpsr;
+
+    return fpsr | accrued_by_host(c->cpu.fp_control) | accrued_by_software(c->fp_status.flags) |
            (c->qc[0] | c->qc[1] ? FPSR_QC : 0);
 }
 
@@ -32,6 +34,7 @@ void arm_set_fpsr(struct arm_cpu *c, uint32_t v)
     c->cpu.fp_control &= ~(uint32_t)MX_STICKY;
     c->fp_status.flags = c->fp16_status.flags = 0;
     c->qc[0] = c->qc[1] = 0;
+    c->compared = 0;
     c->fpsr = v & (FPSR_NZCV | FPSR_QC | FPSR_IDC | FPSR_IXC | FPSR_UFC | FPSR_OFC | FPSR_DZC | FPSR_IOC);
 }
 

@@ -28,7 +28,7 @@ ir_val arm_call(struct arm_t *t, unsigned helper, ir_val a, ir_val b, ir_val c, 
     if (t->ir->helpers[helper]->flags & HELPER_WRITES) {        /* perhaps the flags, too */
         t->cc_op = -1;
         t->a32.apart = 0;
-        t->cc_a = t->cc_b = t->cc_sum = 0;
+        t->cc_a = t->cc_b = t->cc_sum = t->a32.compared = 0;
     }
     return v;
 }
@@ -50,7 +50,7 @@ memop arm_memop(struct arm_t *t, unsigned log2_size)
 
 static void block_over(struct arm_t *t)
 {
-    t->cc_a = t->cc_b = t->cc_sum = 0;
+    t->cc_a = t->cc_b = t->cc_sum = t->a32.compared = 0;
 }
 
 void arm_bind(struct arm_t *t, ir_label l)

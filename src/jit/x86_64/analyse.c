@@ -211,6 +211,8 @@ static void scan_backward(struct codegen *b)
             /* a move that may cost nothing: what it moves had better be made in that place */
             if ((op->op == IR_ZEXT32 || op->op == IR_TRUNC) && b->val[op->a].last == i)
                 hint_set(b, &h, hint - 1, op->a);
+            else if (op->op == IR_VFIX && b->val[op->d].last == i)
+                hint_set(b, &h, hint - 1, op->d);
         }
         if (op->op == IR_PUT)
             hint_set(b, &h, op->aux, op->a);
