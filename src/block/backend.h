@@ -80,5 +80,7 @@ struct block_backend *backend_open(struct block_graph *g, struct block_node *roo
 
 /* A temporary qcow2 overlay over base, whose reference it takes. */
 struct block_node *node_overlay(struct block_graph *g, struct block_node *base, const char *node_name, struct error *err);
+/* A copy-on-read filter over n, whose reference it takes. */
+struct block_node *node_copy_on_read(struct block_graph *g, struct block_node *n, struct error *err);
 
 #endif

@@ -129,6 +129,21 @@ void bitmaps_free(struct block_node *n)
         bitmap_free(n->bitmaps);
 }
 
+char *bitmap_sha256(const struct dirty_bitmap *b)
+{
+    GChecksum *sum = g_checksum_new(G_CHECKSUM_SHA256);
+    char *text;
+
+    for (uint64_t i = 0; i < MAX(1, (b->bits + 63) / 64); i++) {
+        uint64_t word = GUINT64_TO_LE(atomic_load_explicit(&b->words[i], memory_order_relaxed));
+
+        g_checksum_update(sum, (const uint8_t *)&word, sizeof(word));
+    }
+    text = g_strdup(g_checksum_get_string(sum));
+    g_checksum_free(sum);
+    return text;
+}
+
 /* ---- bits */
 
 static uint64_t mask_of(uint64_t word, uint64_t from, uint64_t to)

@@ -303,8 +303,7 @@ static bool drive_refused(struct json_object *opts, struct error *err)
     return true;
 }
 
-/* copy-on-read=on: a filter over the image. */
-static struct block_node *drive_copy_on_read(struct block_graph *g, struct block_node *n, struct error *err)
+struct block_node *node_copy_on_read(struct block_graph *g, struct block_node *n, struct error *err)
 {
     struct json_object *opts = json_object_new_object();
     struct block_node *filter = NULL;
@@ -351,7 +350,7 @@ static struct block_node *drive_root(struct block_backend *b, struct json_object
     n = drive_open(b->graph, opts, node, err);
     if (n && snapshot)
         n = node_overlay(b->graph, n, overlay_name, err);
-    return n && copy_on_read ? drive_copy_on_read(b->graph, n, err) : n;
+    return n && copy_on_read ? node_copy_on_read(b->graph, n, err) : n;
 }
 
 static bool drive_setup(struct block_backend *b, struct json_object *opts, struct error *err)

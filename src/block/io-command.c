@@ -19,7 +19,7 @@ struct job {
     uint64_t off, bytes;
     struct iovec *iov;
     int niov;
-    uint8_t *buf;
+    uint8_t *buf, *memory;              /* buf lies in it */
     bool check, quiet, dump, machine;
     uint8_t pattern;
     uint64_t check_off, check_bytes;
@@ -105,7 +105,7 @@ static bool job_fails(struct job *j)
 
 static void job_free(struct job *j)
 {
-    free(j->buf);
+    free(j->memory);
     g_free(j->iov);
     g_free(j);
 }
@@ -254,10 +254,11 @@ static bool take_sizes(struct job *j, int argc, char **argv, bool vector)
     }
     if (j->kind == JOB_ZEROES || j->kind == JOB_DISCARD)
         return true;
-    if (j->bytes > BYTES_MAX || posix_memalign((void **)&j->buf, 4096, MAX(j->bytes, 1))) {
+    if (j->bytes > BYTES_MAX || posix_memalign((void **)&j->memory, 4096, MAX(j->bytes, 1) + j->io->misalign)) {
         fprintf(j->io->out, "Request size limit is %d bytes\n", BYTES_MAX);
         return false;
     }
+    j->buf = j->memory + j->io->misalign;
     for (int i = 0, at = 0; i < j->niov; at += j->iov[i++].iov_len)
         j->iov[i].iov_base = j->buf + at;
     return true;

@@ -12,6 +12,7 @@ struct block_io {
     struct block_node *node;
     struct block_backend *b;            /* or NULL: node is the caller's alone, else it is b's at any time */
     FILE *out;
+    unsigned misalign;                  /* bytes that buffers lie off their alignment: what O_DIRECT does not take */
     unsigned running;                   /* aio_* under way */
     bool failed;                        /* one of them */
 };

@@ -15,7 +15,7 @@ extern const struct block_driver *const __start_rhea_block_drivers[];
 extern const struct block_driver *const __stop_rhea_block_drivers[];
 
 static const char *const common_options[] = { "driver", "node-name", "read-only", "auto-read-only", "force-share",
-                                              "discard", "detect-zeroes", "cache", NULL };
+                                              "discard", "detect-zeroes", "cache", "active", NULL };
 static const char *const cache_options[] = { "direct", "no-flush", NULL };
 
 /* ---- drivers */
@@ -220,6 +220,7 @@ static bool common_parse(struct block_node *n, struct json_object *opts, struct 
     const struct block_inherit none = { 0 }, *in = n->graph->inherit ? n->graph->inherit : &none;
     const char *discard = option_str(opts, "discard", NULL);
     struct json_object *cache = NULL;
+    bool active;
 
     n->discard = in->discard;
     json_object_object_get_ex(opts, "cache", &cache);
@@ -227,6 +228,10 @@ static bool common_parse(struct block_node *n, struct json_object *opts, struct 
         return error_set(err, ERR_GENERIC, "cache is given as cache.direct and cache.no-flush", NULL);
     if (cache && !options_check(cache, cache_options, "cache", err))
         return false;
+    if (!option_bool(opts, "active", true, &active, err))
+        return false;
+    if (!active)
+        return error_set(err, ERR_GENERIC, "block nodes are always active here", "blockdev-add it when nobody else has it any more");
     return option_bool(opts, "read-only", in->read_only, &n->read_only, err) &&
            option_bool(opts, "auto-read-only", in->auto_read_only, &n->auto_read_only, err) &&
            option_bool(opts, "force-share", in->force_share, &n->force_share, err) &&

@@ -107,6 +107,13 @@ static void hmp_commit(struct hmp *h, json *args)
         hmp_printf(h, "Error: Device '%s' not found\ninfo block lists them\n", device);
 }
 
+void hmp_info_snapshots(struct hmp *h, json *args)
+{
+    g_autofree char *text = block_snapshots_text(h->vm);
+
+    hmp_printf(h, "%s", text);
+}
+
 void hmp_info_block_jobs(struct hmp *h, json *args)
 {
     json *list = jobs_query(block_graph_of(h->vm), true);

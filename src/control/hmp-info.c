@@ -403,6 +403,7 @@ const struct hmp_command hmp_info_commands[] = {
     { "qom-tree", "", NULL, "the object tree", info_qom_tree },
     { "qtree", "", NULL, "buses and devices", info_qtree },
     { "registers", "all:-a", "[-a]", "registers of the CPU; -a: of all", info_registers },
+    { "snapshots", "", NULL, "internal snapshots of the disks", hmp_info_snapshots },
     { "status", "", NULL, "does the machine run", info_status },
     { "tlb", "", NULL, "virtual to physical mappings", info_tlb },
     { "usernet", "", NULL, "connections of the user network", info_usernet },

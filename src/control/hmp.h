@@ -39,6 +39,7 @@ bool hmp_qmp(struct hmp *h, const char *command, struct json_object *args, struc
 extern const struct hmp_command hmp_commands[], hmp_info_commands[];    /* end with a NULL name */
 extern const struct hmp_command hmp_block_commands[], hmp_memory_commands[];
 void hmp_info_block_jobs(struct hmp *h, struct json_object *args);
+void hmp_info_snapshots(struct hmp *h, struct json_object *args);
 /* Completions of a partial line: whole lines; caller frees. */
 GPtrArray *hmp_complete(struct vm *vm, const char *line);
 void hmp_help(struct hmp *h, struct json_object *args);

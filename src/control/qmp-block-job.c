@@ -331,18 +331,14 @@ struct job *block_backup_start(struct block_graph *g, struct json_object *all, b
         .on_target_error = word_in(on_error, all, "on-target-error", JOB_ON_ERROR_REPORT),
         .break_snapshot = !strcmp(option_str(all, "on-cbw-error", ""), "break-snapshot"),
     };
-    bool discard, has_mode = (int)b.bitmap_mode >= 0;
+    bool has_mode = (int)b.bitmap_mode >= 0;
     int64_t workers;
     struct job *j;
 
     json_object_object_get_ex(all, "x-perf", &perf);
     if (!job_options_take(all, &o, err) || !option_bool(all, "compress", false, &b.compress, err) ||
-        !option_bool(all, "discard-source", false, &discard, err) || !option_int(perf, "max-workers", 0, &workers, err))
+        !option_bool(all, "discard-source", false, &b.discard_source, err) || !option_int(perf, "max-workers", 0, &workers, err))
         return NULL;
-    if (discard) {
-        error_set(err, ERR_GENERIC, "discard-source is not supported", "leave it out");
-        return NULL;
-    }
     if (has_mode && !bitmap) {
         error_set(err, ERR_GENERIC, "Cannot specify bitmap sync mode without a bitmap", NULL);
         return NULL;

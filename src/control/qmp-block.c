@@ -5,6 +5,7 @@
 #include "control/qmp-schema.h"
 #include "rhea/base/options.h"
 #include "rhea/block/bitmap.h"
+#include "rhea/vm/object.h"
 
 bool qmp_block_resize(struct vm *vm, const struct block_resize_args *args, struct error *err)
 {
@@ -13,6 +14,38 @@ bool qmp_block_resize(struct vm *vm, const struct block_resize_args *args, struc
     if (args->size < 0)
         return error_set(err, ERR_GENERIC, "Parameter 'size' expects a >0 size", NULL);
     return block_resize(vm, args->device ? args->device : args->node_name, args->size, err);
+}
+
+/* ---- nodes */
+
+static struct block_node *node_named(struct vm *vm, const char *name, struct error *err)
+{
+    struct block_node *n = node_find(block_graph_of(vm), name);
+
+    if (!n)
+        error_setf(err, ERR_GENERIC, "query-named-block-nodes lists them", "Failed to find node with node-name='%s'", name);
+    return n;
+}
+
+bool qmp_blockdev_set_active(struct vm *vm, const struct blockdev_set_active_args *args, struct error *err)
+{
+    if (args->node_name && !node_named(vm, args->node_name, err))
+        return false;
+    return args->active || error_set(err, ERR_GENERIC, "block nodes cannot be inactivated here",
+                                     "blockdev-del gives an image up, blockdev-add takes it again");
+}
+
+bool qmp_x_blockdev_set_iothread(struct vm *vm, const struct x_blockdev_set_iothread_args *args, struct error *err)
+{
+    const char *name = json_object_is_type(args->iothread, json_type_string) ? json_object_get_string(args->iothread) : NULL;
+    struct object *o;
+
+    if (!node_named(vm, args->node_name, err))
+        return false;
+    o = name ? object_find(vm, name) : NULL;
+    if (name && (!o || strcmp(o->cls->name, "iothread")))
+        return error_setf(err, ERR_GENERIC, "-object iothread,id=ID makes one", "Cannot find iothread %s", name);
+    return true;
 }
 
 /* ---- dirty bitmaps */
@@ -120,6 +153,19 @@ bool qmp_block_dirty_bitmap_merge(struct vm *vm, const struct block_dirty_bitmap
             return false;
     for (size_t i = 0; i < count; i++)
         bitmap_merge(target, merge_source(vm, args->node, json_object_array_get_idx(args->bitmaps, i), err));
+    return true;
+}
+
+bool qmp_x_debug_block_dirty_bitmap_sha256(struct vm *vm, const struct x_debug_block_dirty_bitmap_sha256_args *args,
+                                           struct json_object **ret, struct error *err)
+{
+    struct dirty_bitmap *b = bitmap_named(vm, args->node, args->name, err);
+    g_autofree char *sum = b ? bitmap_sha256(b) : NULL;
+
+    if (!b)
+        return false;
+    *ret = json_object_new_object();
+    json_object_object_add(*ret, "sha256", json_object_new_string(sum));
     return true;
 }
 

@@ -103,6 +103,12 @@ bool qmp_query_named_block_nodes(struct vm *vm, const struct query_named_block_n
     return true;
 }
 
+bool qmp_x_debug_query_block_graph(struct vm *vm, struct json_object **ret, struct error *err)
+{
+    *ret = block_query_graph(vm);
+    return true;
+}
+
 bool qmp_query_blockstats(struct vm *vm, const struct query_blockstats_args *args, struct json_object **ret,
                           struct error *err)
 {

@@ -12,25 +12,9 @@
 
 static void print_snapshots(struct json_object *list)
 {
-    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
-        struct json_object *s = json_object_array_get_idx(list, i);
-        int64_t date, secs, nsec, vm;
-        g_autoptr(GDateTime) when = NULL;
-        g_autofree char *text = NULL, *size = NULL, *clock = NULL;
+    g_autofree char *table = snapshots_table(list);
 
-        option_int(s, "date-sec", 0, &date, NULL);
-        option_int(s, "vm-clock-sec", 0, &secs, NULL);
-        option_int(s, "vm-clock-nsec", 0, &nsec, NULL);
-        option_int(s, "vm-state-size", 0, &vm, NULL);
-        when = g_date_time_new_from_unix_local(date);
-        text = when ? g_date_time_format(when, "%Y-%m-%d %H:%M:%S") : g_strdup("?");
-        size = img_size_text(vm);
-        clock = g_strdup_printf("%02d:%02d:%02d.%03d", (int)(secs / 3600), (int)(secs / 60 % 60), (int)(secs % 60),
-                                (int)(nsec / 1000000));
-        printf("%-9s %-16s %8s%20s%13s%11s\n", option_str(s, "id", ""), option_str(s, "name", ""), size, text, clock,
-               option_str(s, "icount", ""));
-    }
+    printf("Snapshot list:\n%s", table);
 }
 
 /* Lists and objects within are indented, list items numbered. */
@@ -79,8 +63,8 @@ static void print_info(struct json_object *o)
 
     option_size(o, "virtual-size", 0, &virtual, NULL);
     option_size(o, "actual-size", 0, &actual, NULL);
-    text = img_size_text(virtual);
-    used = img_size_text(actual);
+    text = block_size_text(virtual);
+    used = block_size_text(actual);
     printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\n", option_str(o, "filename", ""),
            option_str(o, "format", ""), text, virtual);
     printf("disk size: %s\n", json_object_object_get_ex(o, "actual-size", NULL) ? used : "unavailable");

@@ -78,17 +78,6 @@ bool img_call(struct img *c, struct block_node *n, void (*fn)(void *call), void 
 
 /* ---- what commands tell */
 
-char *img_size_text(uint64_t bytes)
-{
-    static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
-    double v = bytes;
-    unsigned u = 0;
-
-    for (; v >= 1000 && u + 1 < G_N_ELEMENTS(units); u++)       /* three digits before the unit */
-        v /= 1024;
-    return g_strdup_printf("%0.3g %s", v, units[u]);
-}
-
 void img_print_json(struct json_object *o)
 {
     printf("%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));

@@ -58,7 +58,6 @@ int img_fail(struct img *c, int code);
 struct block_node *img_open(struct img *c, const char *name, const char *format, bool write, const char *cache);
 bool img_create_image(struct img *c, const char *name, const char *format, struct json_object *opts, uint64_t size,
                       bool has_size);
-char *img_size_text(uint64_t bytes);
 void img_print_json(struct json_object *o);
 /* A line on a terminal, on SIGUSR1, or with -p. */
 void img_progress(struct img *c, uint64_t done, uint64_t all);

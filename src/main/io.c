@@ -22,7 +22,8 @@ struct io {
     char *image;
     char *format, *cache, *aio, *discard;
     char **commands, **objects_given, **args;
-    gboolean read_only, temporary, nocache, native, image_opts, force_share, version;
+    char *trace;
+    gboolean read_only, temporary, nocache, native, image_opts, force_share, misalign, copy_on_read, version;
     bool quit;
 };
 
@@ -59,6 +60,8 @@ static bool image_open(struct io *io, const char *name)
     json_object_put(opts);
     if (n && io->temporary)
         n = node_overlay(io->disk.graph, n, NULL, &io->err);
+    if (n && io->copy_on_read)
+        n = node_copy_on_read(io->disk.graph, n, &io->err);
     if (n && !node_hold(n, !n->read_only, io->force_share, &io->err)) {
         node_unref(n);
         n = NULL;
@@ -89,6 +92,7 @@ static bool open_command(struct io *io, int argc, char **argv)
         printf("open takes one image\n");
         return false;
     }
+    io->copy_on_read = f.set['C'];
     io->read_only = f.set['r'];
     io->temporary = f.set['s'];
     io->nocache = f.set['n'];
@@ -162,7 +166,7 @@ static const struct {
 } commands[] = {
     { "close", "c", "", "closes the image", true, close_command },
     { "help", "?", "", "lists the commands", false, help },
-    { "open", "o", "[-rsnU] [-o OPTIONS] FILE", "opens an image", false, open_command },
+    { "open", "o", "[-CrsnU] [-o OPTIONS] FILE", "opens an image", false, open_command },
     { "quit", "q", "", "ends", false, quit },
     { "reopen", NULL, "[-r|-w] [-c CACHE]", "opens the image anew", true, reopen },
     { "sleep", NULL, "MS", "waits", false, sleep_ms },
@@ -246,6 +250,9 @@ static bool parse_line(struct io *io, int argc, char **argv)
         { "discard", 'd', 0, G_OPTION_ARG_STRING, &io->discard, "ignore (default), unmap", "MODE" },
         { "aio", 'i', 0, G_OPTION_ARG_STRING, &io->aio, "threads, native, io_uring", "MODE" },
         { "native-aio", 'k', 0, G_OPTION_ARG_NONE, &io->native, "as --aio=native", NULL },
+        { "copy-on-read", 'C', 0, G_OPTION_ARG_NONE, &io->copy_on_read, "what is read of a backing image is copied into the image", NULL },
+        { "misalign", 'm', 0, G_OPTION_ARG_NONE, &io->misalign, "buffers lie 16 bytes off a page", NULL },
+        { "trace", 'T', 0, G_OPTION_ARG_STRING, &io->trace, "trace points to log, by pattern (this build has none yet)", "PATTERN" },
         { "force-share", 'U', 0, G_OPTION_ARG_NONE, &io->force_share, "without locking", NULL },
         { "image-opts", 0, 0, G_OPTION_ARG_NONE, &io->image_opts, "FILE is a list of options: driver=qcow2,file.filename=disk", NULL },
         { "object", 0, 0, G_OPTION_ARG_STRING_ARRAY, &io->objects_given, "an object that options refer to: secret,id=sec0,file=key", "OPTIONS" },
@@ -261,6 +268,9 @@ static bool parse_line(struct io *io, int argc, char **argv)
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, &argc, &argv, &gerr))
         return error_setf(&io->err, ERR_GENERIC, "rhea-io --help lists the options", "%s", gerr->message);
+    if (io->trace)
+        return error_set(&io->err, ERR_GENERIC, "this build has no trace points yet", "leave out -T");
+    io->disk.misalign = io->misalign ? 16 : 0;
     return !io->args || !io->args[1] || error_set(&io->err, ERR_GENERIC, "it takes one image", NULL);
 }
 

@@ -288,6 +288,33 @@ def test_commit():
             check(*paths[0 if not raw else 1:2])
 
 
+def test_commit_to_a_larger_base():
+    """The base becomes as long as the disk that it takes the place of, when it does; what lay beyond was not part of the disk."""
+    for raw in (False, True):
+        fmt = 'raw' if raw else 'qcow2'
+        with Setup() as (d, j):
+            base, top = os.path.join(d, 'base'), os.path.join(d, 'top')
+            create(base, '24M', fmt=fmt)
+            write(base, (1, 0, 4 * MiB), (2, 15 * MiB, 4 * MiB), fmt=fmt)
+            run('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', base, '-F', fmt, top, '16M')
+            write(top, (3, 2 * MiB, MiB))
+            expected = flat(d, top)
+            j.add(base, 'base', fmt=fmt, read_only=True)
+            j.add(top, 'top', 'base')
+            j.run('block-commit', {'device': 'top', 'job-id': 'c', **MANUAL})
+            j.wait('c', 'ready')
+            j.run('block-job-cancel', {'device': 'c'})
+            assert j.finish('c') is None and j.node('base')['image']['virtual-size'] == 24 * MiB
+            j.run('block-commit', {'device': 'top', 'job-id': 'c', **MANUAL})
+            j.wait('c', 'ready')
+            j.run('job-complete', {'id': 'c'})
+            assert j.finish('c') is None and j.node('base')['image']['virtual-size'] == 16 * MiB
+            j.delete('top', 'base')
+            run('qemu-img', 'compare', '-s', '-f', 'raw', '-F', fmt, expected, base) if raw else compare(expected, base, 'raw', fmt)
+            if not raw:
+                check(base)
+
+
 def test_commit_respects_read_only():
     """A file that was opened read-only by its own node stays so; the job is refused and leaves all as it was."""
     with Setup() as (d, j):
@@ -427,6 +454,28 @@ def test_backup():
             check(os.path.join(d, t))
         compare(expected, d + '/raw', 'raw', 'raw')
         assert os.path.getsize(d + '/comp') < 3 * MiB
+
+
+def test_backup_discards_its_source():
+    """What was copied is given back, where nobody else writes to it; what failed to be copied stays."""
+    with Setup() as (d, j):
+        source, target = create(os.path.join(d, 'source')), create(os.path.join(d, 'target'))
+        write(source, (1, 0, 4 * MiB), (2, 8 * MiB, MiB))
+        expected = flat(d, source)
+        j.add(source, 's', discard='unmap')
+        j.add(target, 't')
+        backup = {'device': 's', 'target': 't', 'job-id': 'b', 'sync': 'full', 'discard-source': True, **MANUAL}
+        j.run('nbd-server-start', {'addr': {'type': 'unix', 'data': {'path': os.path.join(d, 'nbd')}}})
+        j.run('block-export-add', {'type': 'nbd', 'id': 'e', 'node-name': 's', 'writable': True})
+        j.refused('in use', 'blockdev-backup', backup)
+        j.run('block-export-del', {'id': 'e'})
+        j.event('BLOCK_EXPORT_DELETED')
+        j.run('blockdev-backup', backup)
+        assert j.finish('b') is None
+        j.delete('s', 't')
+        compare(expected, target, 'raw')
+        check(source, target)
+        assert json.loads(run('qemu-img', 'check', '--output=json', source)).get('allocated-clusters', 0) == 0
 
 
 def test_backup_with_bitmaps():

@@ -642,6 +642,24 @@ def test_io_says_what_qemu_io_does():
     assert len(said[0]) == len(said[1])
 
 
+def test_io_options():
+    """-C copies what is read up from the backing image; -m has buffers that O_DIRECT does not take; -T has nothing to trace."""
+    rhea_io = os.path.join(BIN, 'rhea-io')
+    run('qemu-img', 'create', '-q', '-f', 'raw', 'base.raw', '4M')
+    run('qemu-io', '-f', 'raw', '-c', 'write -P 3 0 4M', 'base.raw')
+    for more in (('-C',), ('-C', '-m'), ('-m', '-n')):
+        run('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'base.raw', '-F', 'raw', 'top.qcow2')
+        run(rhea_io, *more, '-c', 'read -P 3 1M 64k', '-c', 'write -P 4 2M 1000', '-c', 'read -P 4 2M 1000', 'top.qcow2')
+        data = [e['start'] for e in json.loads(run('qemu-img', 'map', '--output=json', 'top.qcow2').stdout) if not e['depth']]
+        assert data == ([MiB, 2 * MiB] if '-C' in more else [2 * MiB]), data
+        run('qemu-img', 'check', '-q', 'top.qcow2')
+    run('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', 'base.raw', '-F', 'raw', 'top.qcow2')
+    run(rhea_io, '-c', 'open -C top.qcow2', '-c', 'read -P 3 1M 64k')
+    assert len(json.loads(run('qemu-img', 'map', '--output=json', 'top.qcow2').stdout)) == 3
+    assert 'trace' in run(rhea_io, '-T', 'x', '-c', 'length', 'top.qcow2', ok=(1,)).stderr
+    assert 'read-only' in run(rhea_io, '-r', '-C', '-c', 'length', 'top.qcow2', ok=(1,)).stderr
+
+
 # ---- peers that mean harm
 
 def take(c, n):

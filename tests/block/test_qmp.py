@@ -92,6 +92,59 @@ def test_internal_snapshots():
         subprocess.run(['qemu-img', 'check', '-q', path], check=True)
 
 
+def test_info_snapshots():
+    """Of all disks together, as QEMU lists them."""
+    with tempfile.TemporaryDirectory() as d:
+        paths = [os.path.join(d, n) for n in ('a', 'b', 'c')]
+        for p, names in zip(paths, (('one', 'both'), ('both', 'two'), ())):
+            subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', p, '1M'], check=True)
+            for name in names:
+                subprocess.run(['qemu-img', 'snapshot', '-c', name, p], check=True)
+
+        def listed(program, *disks):
+            drives = [x for i, p in enumerate(disks) for x in ('-drive', 'file=%s,format=qcow2,if=none,id=d%d' % (p, i))]
+            with Rhea(*drives, name=program) as r, r.connect() as s:
+                return s.run('human-monitor-command', {'command-line': 'info snapshots'}).replace('\r', '')
+
+        for disks in ((), paths[:1], paths[:2], paths[1::-1], paths[2:], paths[1:], paths):
+            ours, theirs = listed('rhea-system-x86_64', *disks), listed('/usr/bin/qemu-system-x86_64', *disks)
+            assert ours == theirs, (ours, theirs)
+
+
+def test_debug_commands():
+    """What clients use to look for faults: the hash of a bitmap, the graph; iothreads and activity of nodes, which all have here."""
+    sums = []
+    for name in ('rhea-system-x86_64', '/usr/bin/qemu-system-x86_64'):
+        with tempfile.TemporaryDirectory() as d:
+            path = image(d)
+            with Rhea('-object', 'iothread,id=io', name=name) as r, r.connect() as s:
+                s.run('blockdev-add', blockdev(path))
+                sums.append([])
+                for granularity in (65536, 512, 1 << 24):
+                    b = {'node': 'disk', 'name': 'g%d' % granularity}
+                    s.run('block-dirty-bitmap-add', {**b, 'granularity': granularity})
+                    s.run('human-monitor-command', {'command-line': 'qemu-io disk "write 3M 100k"'})
+                    sums[-1].append(s.run('x-debug-block-dirty-bitmap-sha256', b)['sha256'])
+                refused(s, 'not found', 'x-debug-block-dirty-bitmap-sha256', {'node': 'disk', 'name': 'x'})
+                for thread in ('io', None):
+                    s.run('x-blockdev-set-iothread', {'node-name': 'disk', 'iothread': thread})
+                refused(s, 'Cannot find iothread', 'x-blockdev-set-iothread', {'node-name': 'disk', 'iothread': 'x'})
+                refused(s, 'Failed to find node', 'x-blockdev-set-iothread', {'node-name': 'x', 'iothread': 'io'})
+                graph = s.run('x-debug-query-block-graph')
+                ids = {n['name']: n['id'] for n in graph['nodes']}
+                edges = [e for e in graph['edges'] if e['parent'] == ids['disk']]
+                assert [(e['name'], sorted(e['perm']), sorted(e['shared-perm'])) for e in edges] == [
+                    ('file', ['consistent-read', 'resize', 'write'], ['consistent-read', 'write-unchanged'])], graph
+                if name.startswith('rhea'):
+                    assert s.run('query-named-block-nodes')[0]['active'] is True
+                    s.run('blockdev-set-active', {'active': True})
+                    s.run('blockdev-set-active', {'node-name': 'disk', 'active': True})
+                    refused(s, 'inactivated', 'blockdev-set-active', {'node-name': 'disk', 'active': False})
+                    refused(s, 'Failed to find', 'blockdev-set-active', {'node-name': 'x', 'active': True})
+                    refused(s, 'always active', 'blockdev-add', {**blockdev(path), 'node-name': 'other', 'active': False})
+    assert sums[0] == sums[1], sums
+
+
 def test_encrypted_node():
     with tempfile.TemporaryDirectory() as d:
         secret = ['--object', 'secret,id=s,data=open']

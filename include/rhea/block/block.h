@@ -64,6 +64,11 @@ void block_foreach_drive(struct vm *vm, enum block_if iface, void (*fn)(struct v
 struct json_object *block_query(struct vm *vm);                 /* query-block */
 struct json_object *block_query_nodes(struct vm *vm, bool flat);        /* query-named-block-nodes */
 struct json_object *block_query_stats(struct vm *vm, bool nodes);       /* query-blockstats */
+struct json_object *block_query_graph(struct vm *vm);                   /* x-debug-query-block-graph */
+/* Texts for people; caller frees. Three digits and a unit; the disks' internal snapshots; the lines of a list of them. */
+char *block_size_text(uint64_t bytes);
+char *block_snapshots_text(struct vm *vm);
+char *snapshots_table(struct json_object *list);
 char *block_probe_format(const char *filename, struct error *err);      /* "raw", "qcow2", ...; caller frees */
 
 #endif

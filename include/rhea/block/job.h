@@ -103,6 +103,7 @@ struct backup_options {
     struct dirty_bitmap *bitmap;        /* or NULL */
     enum job_bitmap_mode bitmap_mode;
     bool compress, break_snapshot;      /* break_snapshot: an error of the target fails the job, not the guest's write */
+    bool discard_source;        /* what was copied is discarded: nobody else may write to the source */
     unsigned workers;
     enum job_error_policy on_source_error, on_target_error;
 };

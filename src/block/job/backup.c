@@ -25,7 +25,7 @@ struct backup_job {
     enum job_error_policy on_source_error, on_target_error;
     uint64_t cluster, bytes;    /* bytes: to be copied in all */
     unsigned flags;
-    bool hooked, target_hooked, break_snapshot;
+    bool hooked, target_hooked, break_snapshot, discard_source;
     atomic_int broken;          /* an error of a copy before a guest's write: the backup is not whole */
 };
 
@@ -97,6 +97,8 @@ static void backup_worker(void *arg)
 
     backend_co_enter_both(b->from, b->to);
     ret = backup_copy(b, p->off, p->bytes, &read);
+    if (!ret && b->discard_source)
+        ret = node_discard(b->source, p->off, p->bytes);
     backend_co_exit(b->to);
     backend_co_exit(b->from);
     copy_pool_done(&b->pool, ret, read);
@@ -299,7 +301,7 @@ static bool backup_hold(struct backup_job *b, struct error *err)
 {
     struct block_graph *g = b->job.graph;
 
-    b->from = backend_open_job(g, b->source, false, false, err);
+    b->from = backend_open_job(g, b->source, b->discard_source, b->discard_source, err);
     if (b->from)
         b->to = backend_open_job(g, b->target, true, true, err);
     if (!b->to || !backup_plan(b, err)) {
@@ -334,6 +336,7 @@ struct job *job_backup(struct block_graph *g, const struct job_options *o, const
     b->on_source_error = opts->on_source_error;
     b->on_target_error = opts->on_target_error;
     b->break_snapshot = opts->break_snapshot;
+    b->discard_source = opts->discard_source;
     b->cluster = opts->compress && cluster ? cluster : MAX(cluster, BITMAP_DEFAULT_GRANULARITY);
     b->flags = (opts->compress ? COPY_COMPRESS : 0) | COPY_UNMAP |
                (opts->sync == JOB_SYNC_FULL && !node_reaches(b->target, b->source) ? COPY_SKIP_ZERO : 0);

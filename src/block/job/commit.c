@@ -232,11 +232,6 @@ static struct job *commit_active(struct block_graph *g, const struct job_options
         error_set(err, ERR_GENERIC, "'backing-file' specified, but 'top' is the active layer", "leave it out");
         return NULL;
     }
-    if (c->base->size > c->active->size) {
-        error_setf(err, ERR_GENERIC, "make the disk as large with block_resize", "'%s' is larger than the disk: the guest would see it grow",
-                   c->base->name);
-        return NULL;
-    }
     m = mirror_new(g, &commit_active_driver, o, &opts, err);
     if (!m)
         return NULL;

@@ -215,7 +215,7 @@ bool mirror_cancel_is_end(struct job *job)
 
 /* ---- the end */
 
-struct mirror_rest { struct mirror_job *m; int ret; bool read; };
+struct mirror_rest { struct mirror_job *m; struct error *err; int ret; bool read; };
 
 static void rest_run(void *arg)
 {
@@ -228,10 +228,12 @@ static void rest_run(void *arg)
         r->ret = block_copy(m->source, m->target, off, bytes, m->flags, &r->read);
         off += bytes;
     }
-    if (!r->ret) {
-        r->read = false;
+    r->read = r->ret && r->read;
+    /* what of a larger base lies beyond the disk was hidden by it, and is no part of the disk now */
+    if (!r->ret && m->commit && m->complete && !m->job.cancelled && m->target->size > m->source->size)
+        r->ret = node_truncate(m->target, m->source->size, r->err);
+    if (!r->ret)
         r->ret = node_flush(m->target);
-    }
 }
 
 /* Gives back what the job holds. Quiet. */
@@ -261,13 +263,13 @@ static bool mirror_pivot(struct mirror_job *m, struct error *err)
 bool mirror_prepare(struct job *job, struct error *err)
 {
     struct mirror_job *m = (struct mirror_job *)job;
-    struct mirror_rest r = { .m = m };
+    struct mirror_rest r = { .m = m, .err = err };
     bool ok = true;
 
     graph_quiesce(job->graph);
     block_run(job->graph, rest_run, &r);
     if (r.ret)
-        ok = error_set_errno(err, -r.ret, NULL, "cannot %s '%s'", r.read ? "read" : "write", r.read ? m->source->filename : m->target->filename);
+        ok = error_is_set(err) ? false : error_set_errno(err, -r.ret, NULL, "cannot %s '%s'", r.read ? "read" : "write", r.read ? m->source->filename : m->target->filename);
     mirror_measure(job);
     job->progress = job->total;
     if (ok) {
