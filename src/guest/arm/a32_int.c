@@ -516,7 +516,6 @@ EMIT32(crc32)
 /* ---- parallel addition and subtraction: F2.4.6 */
 
 static ir_val vec(struct arm_t *t, unsigned vop, ir_val a, ir_val b) { return ir_vop(t->ir, vop, T_V128, a, b, 0, 0); }
-static void ge_put(struct arm_t *t, ir_val ge) { ir_state_store(t->ir, offsetof(struct arm_cpu, ge), 0, ge); }
 
 /* Those of the host's vectors: by bytes or halves, no exchange of halves, no flags but for unsigned bytes. 0: not one. */
 static ir_val parallel_vector(struct arm_t *t, const struct a32_insn *i, ir_val n, ir_val m)
@@ -538,12 +537,12 @@ static ir_val parallel_vector(struct arm_t *t, const struct a32_insn *i, ir_val 
     b = ir_vop(t->ir, VOP_MOVD, T_V128, m, 0, 0, 0);
     r = vec(t, v, a, b);
     if (v == VOP_ADD8)                  /* GE: a carry, where the sum that saturates differs */
-        ge = a32_bini(t, IR_XOR, ir_vop(t->ir, VOP_MOVMSK8, T_I32, vec(t, VOP_CMPEQ8, r, vec(t, VOP_ADDU8, a, b)), 0, 0, 0), 15);
+        ge = a32_un(t, IR_NOT, ir_vop(t->ir, VOP_TOD, T_I32, vec(t, VOP_CMPEQ8, r, vec(t, VOP_ADDU8, a, b)), 0, 0, 0));
     else if (v == VOP_SUB8)             /* GE: no borrow, where b - a is 0 when it saturates */
-        ge = ir_vop(t->ir, VOP_MOVMSK8, T_I32,
+        ge = ir_vop(t->ir, VOP_TOD, T_I32,
                     vec(t, VOP_CMPEQ8, vec(t, VOP_SUBU8, b, a), ir_const(t->ir, T_V128, 0)), 0, 0, 0);
     if (ge)
-        ge_put(t, a32_bini(t, IR_AND, ge, 15));
+        ir_put(t->ir, SLOT_GE, ge);
     return ir_vop(t->ir, VOP_TOD, T_I32, r, 0, 0, 0);
 }
 
@@ -552,22 +551,19 @@ EMIT32(parallel)
     ir_val n = a32_r(t, i, i->rn), m = a32_r(t, i, i->rm), r = parallel_vector(t, i, n, m);
     unsigned kind = (unsigned)i->row->arg & ~7u;
 
-    if (!r) {                           /* result, GE in bits 35:32 */
+    if (!r) {                           /* result, GE in bits 63:32 */
         ir_val v = arm_call(t, ARM_HELP_a32_parallel, n, m, a32_k(t, (uint32_t)i->row->arg), 0);
 
         r = a32_un(t, IR_TRUNC, v);
         if (kind == PAR_S || kind == PAR_U)
-            ge_put(t, a32_un(t, IR_TRUNC, a32_bini(t, IR_SHR, v, 32)));
+            ir_put(t->ir, SLOT_GE, a32_un(t, IR_TRUNC, a32_bini(t, IR_SHR, v, 32)));
     }
     a32_put(t, i->rd, r);
 }
 
 EMIT32(sel)
 {
-    ir_val ge = ir_state_load(t->ir, T_I32, offsetof(struct arm_cpu, ge), 0), mask;
+    ir_val ge = ir_get(t->ir, SLOT_GE);
 
-    mask = a32_bini(t, IR_AND, a32_bini(t, IR_MUL, ge, 0x00204081), 0x01010101);        /* GE[k] at bit 8k */
-    mask = a32_bini(t, IR_MUL, mask, 0xff);
-    a32_put(t, i->rd, a32_bin(t, IR_OR, a32_bin(t, IR_AND, a32_r(t, i, i->rn), mask),
-                              a32_bin(t, IR_ANDC, a32_r(t, i, i->rm), mask)));
+    a32_put(t, i->rd, a32_bin(t, IR_OR, a32_bin(t, IR_AND, a32_r(t, i, i->rn), ge), a32_bin(t, IR_ANDC, a32_r(t, i, i->rm), ge)));
 }

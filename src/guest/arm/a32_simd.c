@@ -112,11 +112,10 @@ void a32_put_s(struct arm_t *t, unsigned r, ir_val v)
 
 ir_val a32_s_bits(struct arm_t *t, unsigned r)
 {
-    if (own_s(t, r >> 1))
-        return ir_vop(t->ir, VOP_TOD, T_I32, ir_get(t->ir, SLOT_S + r), 0, 0, 0);
-    if (own_d(t, r >> 1))
-        return ir_vop(t->ir, VOP_EXT32, T_I32, ir_get(t->ir, SLOT_D + (r >> 1)), 0, 0, r & 1);
-    return ir_vop(t->ir, VOP_EXT32, T_I32, a64_q(t, r >> 2), 0, 0, r & 3);
+    unsigned part = own_s(t, r >> 1) ? 0 : own_d(t, r >> 1) ? r & 1 : r & 3;
+    ir_val v = own_s(t, r >> 1) ? ir_get(t->ir, SLOT_S + r) : own_d(t, r >> 1) ? ir_get(t->ir, SLOT_D + (r >> 1)) : a64_q(t, r >> 2);
+
+    return ir_vop(t->ir, part ? VOP_EXT32 : VOP_TOD, T_I32, v, 0, 0, part);
 }
 
 void a32_put_s_bits(struct arm_t *t, unsigned r, ir_val v)

@@ -7,16 +7,25 @@ static bool privileged(const struct arm_t *t) { return t->mode & MODE_PRIV32; }
 
 EMIT32(mrs_cpsr)
 {
-    ir_val v;
+    ir_val v, ge;
 
     if (privileged(t)) {
         a32_put(t, i->rd, arm_call(t, ARM_HELP_get_cpsr, 0, 0, 0, 0));
         return;
     }
     v = a32_bin(t, IR_OR, a32_nzcv(t), a32_bini(t, IR_SHL, ir_state_load(t->ir, T_I32, offsetof(struct arm_cpu, q32), 0), 27));
-    v = a32_bin(t, IR_OR, v, a32_bini(t, IR_SHL, ir_state_load(t->ir, T_I32, offsetof(struct arm_cpu, ge), 0), 16));
+    ge = a32_bini(t, IR_MUL, a32_bini(t, IR_AND, ir_get(t->ir, SLOT_GE), 0x08040201), 0x01010101);     /* arm_ge_flags() << 24 */
+    v = a32_bin(t, IR_OR, v, a32_bini(t, IR_AND, a32_bini(t, IR_SHR, ge, 8), 0xf0000));
     v = a32_bin(t, IR_OR, v, a32_bini(t, IR_SHL, ir_state_load(t->ir, T_I32, offsetof(struct arm_cpu, e32), 0), 9));
     a32_put(t, i->rd, a32_bini(t, IR_OR, v, 16));
+}
+
+/* arm_ge_bytes() */
+static ir_val ge_bytes(struct arm_t *t, ir_val flags)
+{
+    ir_val ones = a32_bini(t, IR_AND, a32_bini(t, IR_MUL, flags, 0x00204081), 0x01010101);     /* flag k at bit 8k */
+
+    return a32_bini(t, IR_MUL, ones, 0xff);
 }
 
 /* CPSRWriteByInstr(): bytes by mask. APSR alone is done here. */
@@ -33,7 +42,7 @@ static void msr_cpsr(struct arm_t *t, const struct a32_insn *i, ir_val v)
         return;
     }
     if (i->mask & 4)
-        ir_state_store(t->ir, offsetof(struct arm_cpu, ge), 0, ir_extract(t->ir, v, 16, 4));
+        ir_put(t->ir, SLOT_GE, ge_bytes(t, ir_extract(t->ir, v, 16, 4)));
     if (i->mask & 8) {
         ir_state_store(t->ir, offsetof(struct arm_cpu, q32), 0, ir_extract(t->ir, v, 27, 1));
         a32_set_nzcv(t, v);

@@ -58,12 +58,16 @@ enum arm_slot {
     SLOT_Q,                             /* v0 to v31, V128 */
     SLOT_VT = SLOT_Q + 32,              /* AArch32: scratch, V128, as if v32 to v35 */
     SLOT_R = SLOT_VT + 4,               /* AArch32: r0 to r14 as I32, the low halves of x0 to x14. A region uses either */
-    SLOT_IT = SLOT_R + 15, SLOT_CC_NZ, SLOT_CC_C, SLOT_TMP, SLOT_COMPARED,      /* AArch32, I32 */
+    SLOT_IT = SLOT_R + 15, SLOT_CC_NZ, SLOT_CC_C, SLOT_TMP, SLOT_COMPARED, SLOT_GE,     /* AArch32, I32 */
     SLOT_QC,                            /* V128 */
     SLOT_D,                             /* AArch32: d0 to d15, s0 to s31, parts of q0 to q7: see a32_simd.h */
     SLOT_S = SLOT_D + 16,
     SLOT_COUNT = SLOT_S + 32
 };
+
+/* GE as the state has it, and as CPSR has it. */
+static inline uint32_t arm_ge_bytes(unsigned flags) { return ((flags & 15) * 0x00204081u & 0x01010101) * 0xff; }
+static inline unsigned arm_ge_flags(uint32_t bytes) { return (bytes & 0x08040201) * 0x01010101u >> 24; }
 
 /* A pointer authentication code once computed: see pauth.c. */
 struct arm_pac { uint64_t data, modifier, key[2], pac; bool valid; };
@@ -77,6 +81,7 @@ struct arm_cpu {
     uint32_t cc_nz, cc_c;               /* AArch32: see enum arm_cc */
     uint32_t it;                        /* AArch32: IT state */
     uint32_t compared;                  /* AArch32: FPSCR.NZCV, as CC_FP32 has it, if COMPARED is set; else fpsr has it */
+    uint32_t ge;                        /* AArch32: GE, a byte a flag: 0 or 0xff */
     uint32_t tmp32;                     /* AArch32: carries a value across basic blocks of one instruction */
     struct { uint64_t lo, hi; } q[32];  /* 16-byte aligned */
     struct { uint64_t lo, hi; } vt[4];  /* AArch32: scratch */
@@ -95,7 +100,6 @@ struct arm_cpu {
     uint8_t btype;
     bool pan, uao, dit, ssbs, tco, ss, il, allint;
     uint8_t mode32;                     /* AArch32: M[4:0] */
-    uint8_t ge;                         /* AArch32: GE */
     bool q32, e32, j32;                 /* AArch32: Q, E, J */
     bool halted;                        /* WFI, WFE */
     bool event;                         /* event register of WFE, SEV */

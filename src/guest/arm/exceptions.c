@@ -11,7 +11,7 @@ uint32_t arm_spsr_compose(const struct arm_cpu *c, bool to64)
     uint32_t v = arm_pstate_nzcv(c) | (c->pan ? PS_PAN : 0) | (c->il ? PS_IL : 0);
 
     if (c->aarch32) {
-        v |= c->mode32 | PS_A32 | (c->thumb ? CPSR_T : 0) | (c->e32 ? CPSR_E : 0) | (uint32_t)c->ge << 16;
+        v |= c->mode32 | PS_A32 | (c->thumb ? CPSR_T : 0) | (c->e32 ? CPSR_E : 0) | arm_ge_flags(c->ge) << 16;
         v |= (uint32_t)(c->daif & 7) << 6 | (c->q32 ? CPSR_Q : 0) | (c->ssbs ? CPSR_SSBS : 0);
         v |= (c->it & 3) << 25 | (c->it >> 2 & 63) << 10;
         if (to64)

@@ -122,7 +122,7 @@ static void set_flags32(struct arm_cpu *c, uint32_t v)
 {
     arm_pstate_set_nzcv(c, v & PS_NZCV);
     c->q32 = v & CPSR_Q;
-    c->ge = v >> 16 & 15;
+    c->ge = arm_ge_bytes(v >> 16);
 }
 
 static void set_rest32(struct arm_cpu *c, uint32_t v)

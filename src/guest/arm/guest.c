@@ -42,7 +42,7 @@ static const struct ir_slot slots[SLOT_COUNT] = {
 #undef X
     [SLOT_IT] = { "it", FIELD(it), T_I32, 0 }, [SLOT_CC_NZ] = { "cc_nz", FIELD(cc_nz), T_I32, 0 },
     [SLOT_CC_C] = { "cc_c", FIELD(cc_c), T_I32, 0 }, [SLOT_TMP] = { "tmp", FIELD(tmp32), T_I32, 0 },
-    [SLOT_COMPARED] = { "compared", FIELD(compared), T_I32, 0 },
+    [SLOT_COMPARED] = { "compared", FIELD(compared), T_I32, 0 }, [SLOT_GE] = { "ge", FIELD(ge), T_I32, 0 },
     [SLOT_QC] = { "qc", FIELD(qc), T_V128, 1 },
 };
 
@@ -155,7 +155,7 @@ static const struct guest_reg regs32[] = {
     TIMES15(X) X(15)
 #undef X
     R("fpscr", fpsr, 32, 2), R("compared", compared, 32, 3), R("cc_op", cc_op, 32, 3), R("cc_a", cc_a, 64, 3), R("cc_b", cc_b, 64, 3), R("mode", mode32, 8, 3),
-    R("cc_nz", cc_nz, 32, 3), R("cc_c", cc_c, 32, 3), R("thumb", thumb, 8, 3), R("it", it, 32, 3), R("ge", ge, 8, 3), R("daif", daif, 8, 3),
+    R("cc_nz", cc_nz, 32, 3), R("cc_c", cc_c, 32, 3), R("thumb", thumb, 8, 3), R("it", it, 32, 3), R("ge", ge, 32, 3), R("daif", daif, 8, 3),
     { NULL, 0, 0, 0 },
 };
 

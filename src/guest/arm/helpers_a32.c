@@ -40,7 +40,7 @@ uint64_t arm_helper_a32_parallel(struct cpu *c, uint32_t a, uint32_t b, uint32_t
 
         result |= (uint64_t)parallel_lane(kind, a >> lane, b >> lane, n, subtract, &ge) << lane;
         if (ge)
-            result |= (uint64_t)(n == 8 ? 1 : 3) << (32 + lane / 8);
+            result |= (uint64_t)((1u << n) - 1) << (32 + lane);
     }
     return result;
 }
