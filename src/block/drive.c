@@ -504,7 +504,7 @@ struct block_node *block_lookup(struct block_graph *g, const char *name, struct 
 
     if (!n)
         error_setf(err, ERR_GENERIC, "query-block lists them", "Cannot find device='%s' nor node-name='%s'", name, name);
-    return n;
+    return n && node_is_active(n, err) ? n : NULL;
 }
 
 void backends_on_node(struct block_graph *g, const struct block_node *n, void (*fn)(struct block_backend *b))

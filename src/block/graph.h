@@ -65,6 +65,9 @@ void graph_resume(struct block_graph *g);
 void graph_defer(struct block_graph *g, void (*fn)(void *arg), void *arg);
 /* Whether somebody is changing it: another command has to wait. */
 bool graph_busy(struct block_graph *g, struct error *err);
+/* An inactive node opens (active.c); the node of its name is another afterwards. False: it is as it was. */
+bool node_activate(struct block_node *n, struct error *err);
+bool node_is_active(const struct block_node *n, struct error *err);
 /* All who use `from` (but `to` itself, and what `to` is made of) use `to`. Nothing has changed if it fails. */
 bool graph_replace(struct block_graph *g, struct block_node *from, struct block_node *to, struct error *err);
 /* The backing node of n (NULL: none); the image's header is left as it is. */

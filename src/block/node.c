@@ -230,8 +230,7 @@ static bool common_parse(struct block_node *n, struct json_object *opts, struct 
         return false;
     if (!option_bool(opts, "active", true, &active, err))
         return false;
-    if (!active)
-        return error_set(err, ERR_GENERIC, "block nodes are always active here", "blockdev-add it when nobody else has it any more");
+    n->inactive = !active;
     return option_bool(opts, "read-only", in->read_only, &n->read_only, err) &&
            option_bool(opts, "auto-read-only", in->auto_read_only, &n->auto_read_only, err) &&
            option_bool(opts, "force-share", in->force_share, &n->force_share, err) &&
@@ -277,7 +276,12 @@ static void node_free(struct block_node *n)
 
 static bool node_open_driver(struct block_node *n, struct json_object *opts, struct error *err)
 {
-    if (!n->drv->open(n, opts, err)) {
+    bool ok;
+
+    n->opening = true;
+    ok = n->drv->open(n, opts, err);
+    n->opening = false;
+    if (!ok) {
         if (n->drv->close)
             n->drv->close(n);
         return false;
@@ -290,6 +294,20 @@ static bool node_open_driver(struct block_node *n, struct json_object *opts, str
         n->limits.mem_align = 1;
     if (!n->limits.discard_align)
         n->limits.discard_align = 1;
+    return true;
+}
+
+/* An inactive node has no driver but a name of one. */
+static bool node_stay_closed(struct block_node *n, struct json_object *opts)
+{
+    struct block_driver *none = g_new0(struct block_driver, 1);
+
+    none->name = n->drv->name;
+    none->kind = DRIVER_PROTOCOL;
+    g_free(n->state);
+    n->drv = n->state = none;
+    n->filename = g_strdup(option_str(opts, "filename", ""));
+    n->limits = (struct block_limits){ .align = 1, .mem_align = 1, .discard_align = 1 };
     return true;
 }
 
@@ -316,7 +334,8 @@ static struct block_node *node_open_locked(struct block_graph *g, struct json_ob
     n->opts = json_object_get(opts);
     co_rwlock_init(&n->rmw);
     if (!options_known(drv, opts, err) || !common_parse(n, opts, err) ||
-        !node_set_name(n, option_str(opts, "node-name", NULL), err) || !node_open_driver(n, opts, err)) {
+        !node_set_name(n, option_str(opts, "node-name", NULL), err) ||
+        !(n->inactive ? node_stay_closed(n, opts) : node_open_driver(n, opts, err))) {
         node_free(n);
         return NULL;
     }
@@ -378,8 +397,15 @@ int node_depth(const struct block_node *n)
 
 /* ---- holds */
 
+bool node_is_active(const struct block_node *n, struct error *err)
+{
+    return !n->inactive || error_setf(err, ERR_GENERIC, "blockdev-set-active makes it active", "Block node is inactive: '%s'", n->name);
+}
+
 bool node_hold(struct block_node *n, bool write, bool share, struct error *err)
 {
+    if (!node_is_active(n, err))
+        return false;
     if (write && n->read_only)
         return error_setf(err, ERR_GENERIC, "open it with read-only=off", "Block node is read-only: '%s'",
                           n->name);
@@ -438,7 +464,12 @@ static struct block_node *child_get(struct block_node *parent, struct json_objec
         return child_open(parent, v, backing, err);
     name = json_object_get_string(v);
     n = node_find(parent->graph, name);
-    if (!n || n == parent) {
+    if (n && n->inactive) {     /* an active node has active children */
+        if (!node_activate(n, err))
+            return NULL;
+        n = node_find(parent->graph, name);
+    }
+    if (!n || n->opening) {
         error_setf(err, ERR_GENERIC, "-blockdev of the child comes first",
                    "Cannot find device='' nor node-name='%s'", name);
         return NULL;

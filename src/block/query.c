@@ -91,7 +91,7 @@ static struct json_object *node_info(struct block_node *n, bool writeback, bool 
     add_str(o, "detect_zeroes", detect[n->detect_zeroes]);
     add_int(o, "write_threshold", n->write_threshold);
     add_bool(o, "ro", n->read_only);
-    add_bool(o, "active", true);
+    add_bool(o, "active", !n->inactive);
     add_str(o, "node-name", n->name);
     add_int(o, "backing_file_depth", node_depth(n));
     if (n->backing)

@@ -26,6 +26,8 @@ static bool reopen_check(struct block_node *n, struct json_object *opts, struct 
     struct json_object *cache = NULL;
     bool direct;
 
+    if (!node_is_active(n, err))
+        return false;
     if (strcmp(driver, n->drv->name))
         return error_setf(err, ERR_GENERIC, "remove the node, and add it anew", "Cannot change the driver of node '%s'", n->name);
     json_object_object_foreach(opts, key, v)

@@ -29,10 +29,7 @@ static struct block_node *node_named(struct vm *vm, const char *name, struct err
 
 bool qmp_blockdev_set_active(struct vm *vm, const struct blockdev_set_active_args *args, struct error *err)
 {
-    if (args->node_name && !node_named(vm, args->node_name, err))
-        return false;
-    return args->active || error_set(err, ERR_GENERIC, "block nodes cannot be inactivated here",
-                                     "blockdev-del gives an image up, blockdev-add takes it again");
+    return block_set_active(vm, args->node_name, args->active, err);
 }
 
 bool qmp_x_blockdev_set_iothread(struct vm *vm, const struct x_blockdev_set_iothread_args *args, struct error *err)

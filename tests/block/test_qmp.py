@@ -112,7 +112,7 @@ def test_info_snapshots():
 
 
 def test_debug_commands():
-    """What clients use to look for faults: the hash of a bitmap, the graph; iothreads and activity of nodes, which all have here."""
+    """What clients use to look for faults: the hash of a bitmap, the graph; iothreads of nodes, which belong to none here."""
     sums = []
     for name in ('rhea-system-x86_64', '/usr/bin/qemu-system-x86_64'):
         with tempfile.TemporaryDirectory() as d:
@@ -137,12 +137,62 @@ def test_debug_commands():
                     ('file', ['consistent-read', 'resize', 'write'], ['consistent-read', 'write-unchanged'])], graph
                 if name.startswith('rhea'):
                     assert s.run('query-named-block-nodes')[0]['active'] is True
-                    s.run('blockdev-set-active', {'active': True})
-                    s.run('blockdev-set-active', {'node-name': 'disk', 'active': True})
-                    refused(s, 'inactivated', 'blockdev-set-active', {'node-name': 'disk', 'active': False})
-                    refused(s, 'Failed to find', 'blockdev-set-active', {'node-name': 'x', 'active': True})
-                    refused(s, 'always active', 'blockdev-add', {**blockdev(path), 'node-name': 'other', 'active': False})
     assert sums[0] == sums[1], sums
+
+
+def test_nodes_change_hands():
+    """Two processes have a disk by turns: inactive nodes lock nothing, and see what the other has written."""
+    def inserted(s, name='disk'):
+        return next(n for n in s.run('query-named-block-nodes', {'flat': True}) if n['node-name'] == name)
+
+    def active(s, on, **more):
+        s.run('blockdev-set-active', {'active': on, **more})
+
+    def io(s, text, name='disk'):
+        return s.run('human-monitor-command', {'command-line': 'qemu-io %s "%s"' % (name, text)})
+
+    with tempfile.TemporaryDirectory() as d:
+        path = image(d)
+        file = {'driver': 'file', 'filename': path, 'node-name': 'file'}
+        disk = {'driver': 'qcow2', 'node-name': 'disk', 'file': 'file'}
+        with Rhea() as ra, Rhea() as rb, ra.connect() as a, rb.connect() as b:
+            for node in (file, disk):
+                a.run('blockdev-add', node)
+                b.run('blockdev-add', {**node, 'active': False})
+            assert inserted(a)['active'] and not inserted(b)['active'] and not inserted(b, 'file')['active']
+            assert 'wrote' in io(a, 'write -P 1 0 64k')
+            refused(b, 'lock', 'blockdev-set-active', {'node-name': 'disk', 'active': True})
+            assert not inserted(b)['active']
+            refused(b, 'inactive', 'block-export-add', {'type': 'nbd', 'id': 'e', 'node-name': 'disk'})
+            refused(b, 'inactive', 'blockdev-reopen', {'options': [disk]})
+            refused(b, 'inactive', 'block_resize', {'node-name': 'disk', 'size': MiB})
+            refused(b, 'inactive', 'block-dirty-bitmap-add', {'node': 'disk', 'name': 'x'})
+            refused(b, 'Failed to find', 'blockdev-set-active', {'node-name': 'x', 'active': True})
+            for pattern, (giver, taker) in enumerate(((a, b), (b, a), (a, b), (b, a)), 1):
+                giver.run('block-dirty-bitmap-add', {'node': 'disk', 'name': 'lost'})
+                refused(giver, 'would be lost', 'blockdev-set-active', {'node-name': 'disk', 'active': False})
+                giver.run('block-dirty-bitmap-remove', {'node': 'disk', 'name': 'lost'})
+                refused(giver, 'in use', 'blockdev-set-active', {'node-name': 'file', 'active': False})
+                active(giver, False, **({'node-name': 'disk'} if pattern & 1 else {}))
+                assert not inserted(giver)['active'] and not inserted(giver, 'file')['active']
+                active(taker, True, **({'node-name': 'disk'} if pattern & 1 else {}))
+                assert inserted(taker)['active'] and inserted(taker, 'file')['active']
+                assert 'read 65536' in io(taker, 'read -P %d 0 64k' % pattern)
+                assert 'wrote' in io(taker, 'write -P %d 0 64k' % (pattern + 1))
+            a.run('nbd-server-start', {'addr': {'type': 'unix', 'data': {'path': os.path.join(d, 'nbd')}}})
+            a.run('block-export-add', {'type': 'nbd', 'id': 'e', 'node-name': 'disk', 'writable': True})
+            for which in ({'node-name': 'disk'}, {}):
+                refused(a, 'in use', 'blockdev-set-active', {'active': False, **which})
+            # who refers to each other is found when they are opened
+            b.run('blockdev-add', {'driver': 'raw', 'node-name': 'x', 'file': 'y', 'active': False})
+            b.run('blockdev-add', {'driver': 'raw', 'node-name': 'y', 'file': 'x', 'active': False})
+            b.run('blockdev-add', {'driver': 'raw', 'node-name': 'z', 'file': 'z', 'active': False})
+            for name in 'xyz':
+                refused(b, 'Cannot find', 'blockdev-set-active', {'node-name': name, 'active': True})
+            for name in ('x', 'y', 'z', 'disk', 'file'):
+                assert not inserted(b, name)['active']
+                b.run('blockdev-del', {'node-name': name})
+        subprocess.run(['qemu-img', 'check', '-q', path], check=True)
 
 
 def test_encrypted_node():

@@ -52,6 +52,8 @@ bool block_error_report(struct block_backend *b, bool write, int err);
 bool block_add_drive(struct vm *vm, struct json_object *opts, struct error *err);       /* -drive, flat options */
 bool block_add_node(struct vm *vm, struct json_object *opts, struct error *err);        /* -blockdev, blockdev-add (nested) */
 bool block_del_node(struct vm *vm, const char *node_name, struct error *err);
+/* blockdev-set-active; node_name NULL: all. Main loop. */
+bool block_set_active(struct vm *vm, const char *node_name, bool active, struct error *err);
 /* drive_del: the drive is gone; a device that has it has no medium any more. */
 bool block_del_drive(struct vm *vm, const char *id, struct error *err);
 /* block_resize: by device or node name; devices on it are told. Main loop. */

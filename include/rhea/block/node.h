@@ -47,6 +47,8 @@ struct block_node {
     unsigned job_writers;       /* of the writers: jobs, whose target others may read */
     struct block_hook *_Atomic hooks;           /* block/graph.h: a job looks at requests */
     bool explicit_name, user_owned;
+    bool inactive;              /* a name and options only, see active.c; cannot be held */
+    bool opening;               /* no child for anybody yet */
     bool read_only, auto_read_only, force_share;
     bool direct, no_flush;      /* cache.direct, cache.no-flush */
     bool discard;               /* discard=unmap */
