@@ -9,14 +9,14 @@ static struct address_space *memory_of(struct cpu *cpu) { return vcpu_memory(cpu
 
 static inline struct tlb_entry *tlb_at(const struct cpu *cpu, unsigned mmu, uint64_t va)
 {
-    const struct tlb_view *t = &cpu->tlb[mmu];
+    const struct tlb_view *t = &cpu->tlb_view[cpu_tlb_view(mmu)];
 
     return (struct tlb_entry *)((uint8_t *)t->table + (va >> (CPU_PAGE_BITS - 5) & t->mask));
 }
 
 static struct tlb_full *full_of(struct cpu *cpu, unsigned mmu, const struct tlb_entry *e)
 {
-    return &cpu->jit->mode[mmu]->full[e - cpu->tlb[mmu].table];
+    return &cpu->jit->mode[mmu]->full[e - cpu->tlb_view[cpu_tlb_view(mmu)].table];
 }
 
 static inline uint64_t tag_of(const struct tlb_entry *e, enum mmu_access access)
@@ -96,7 +96,7 @@ static void mode_view(struct cpu *cpu, unsigned mmu)
 {
     const struct tlb_mode *m = cpu->jit->mode[mmu];
 
-    cpu->tlb[mmu] = (struct tlb_view){ .mask = ((1ull << m->bits) - 1) << 5, .table = m->table };
+    cpu->tlb_view[cpu_tlb_view(mmu)] = (struct tlb_view){ .mask = ((1ull << m->bits) - 1) << 5, .table = m->table };
 }
 
 void tlb_init(struct jit_cpu *jc)
@@ -276,7 +276,7 @@ static void mode_flush_local(struct cpu *cpu, unsigned mmu)
     }
     for (unsigned i = 0; i < m->locals; i++) {
         if (!m->full[m->local[i]].global) {
-            entry_drop(&cpu->tlb[mmu].table[m->local[i]]);
+            entry_drop(&cpu->tlb_view[cpu_tlb_view(mmu)].table[m->local[i]]);
             m->used -= m->used > 0;
         }
     }
@@ -514,7 +514,7 @@ static bool victim_take(struct cpu *cpu, unsigned mmu, struct tlb_entry *e, uint
             m->victim_full[k] = *full_of(cpu, mmu, e);
             *e = entry;
             *full_of(cpu, mmu, e) = full;
-            local_note(m, e - cpu->tlb[mmu].table, full.global);
+            local_note(m, e - cpu->tlb_view[cpu_tlb_view(mmu)].table, full.global);
             return true;
         }
     }
@@ -551,9 +551,9 @@ static void entry_set(struct cpu *cpu, unsigned mmu, uint64_t va, const struct m
         if (res->writable && !flags && (page_wants_notice(full) || chaos_keep_notice(cpu->jit)))
             e->write |= TLB_NOTDIRTY;
     }
-    writer_note(m, e, e - cpu->tlb[mmu].table);
+    writer_note(m, e, e - cpu->tlb_view[cpu_tlb_view(mmu)].table);
     *full_of(cpu, mmu, e) = *full;
-    local_note(m, e - cpu->tlb[mmu].table, full->global);
+    local_note(m, e - cpu->tlb_view[cpu_tlb_view(mmu)].table, full->global);
     if (res->page_bits > CPU_PAGE_BITS) {
         unsigned h = large_hash(va, res->page_bits);
 
@@ -823,7 +823,7 @@ uint8_t *cpu_span(struct cpu *cpu, uint64_t va, unsigned n, bool write, unsigned
 {
     const struct tlb_entry *e;
 
-    if (!cpu->tlb[mmu].table)
+    if (!cpu->tlb_view[cpu_tlb_view(mmu)].table)
         return NULL;
     e = tlb_at(cpu, mmu, va);
     if ((write ? e->write : e->read) != (va & PAGE_MASK))

@@ -163,7 +163,7 @@ struct toy_cpu *toy_cpu_new(uint64_t seed)
                                         .exec = none, .addend = (uintptr_t)c->memory - TOY_BASE };
     }
     for (unsigned i = 0; i < CPU_MMU_MODES; i++)
-        c->cpu.tlb[i] = (struct tlb_view){ .mask = (TOY_TLB - 1) << 5, .table = c->tlb };
+        c->cpu.tlb_view[i] = (struct tlb_view){ .mask = (TOY_TLB - 1) << 5, .table = c->tlb };
     c->cpu.guest = &guest_toy;
     c->cpu.exception = -1;
     c->cpu.fp_control = 0x1f80;

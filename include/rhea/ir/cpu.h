@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "rhea/ir/ir.h"
 
@@ -52,19 +53,6 @@ struct jit_cpu;                 /* the accelerator's own part */
 struct vcpu;
 
 struct cpu {
-    /* addressed by generated code */
-    _Atomic uint32_t exit_request;
-    uint32_t fp_control;        /* host MXCSR to run translated code under (masks set); sticky bits collected here */
-    uint64_t pc;                /* exact whenever C code runs on behalf of a fault or in the loop */
-    uint64_t pc_page;           /* page of the code being run: pc & ~(page - 1); regions add offsets */
-    uint64_t mode;              /* mode bits of the code being run (guest->mode_bits) */
-    struct jump_entry *jump_cache;      /* that of `mode` */
-    uint32_t jump_mask;                 /* of all of its caches */
-    struct jump_entry *jump_sides[2];   /* where guest.side_modes is in `mode`: those without and with guest.side_mode */
-    uint64_t scratch[8];        /* what code keeps from one basic block to the next, beside slots: 0: ir_goto_indirect() */
-    uint8_t fpu_on_host;        /* FPU_ON_HOST, or 0 */
-    int64_t icount_left;        /* -icount: instructions until the next event */
-    struct tlb_view tlb[CPU_MMU_MODES];
     /* not addressed by generated code */
     const struct guest *guest;
     struct jit_cpu *jit;
@@ -77,7 +65,26 @@ struct cpu {
     bool sleeps_on_memory;      /* it may be woken by a store: has_work() is asked again now and then */
     int exception;              /* guest's number of the exception being raised, -1: none */
     int index;
+    /* addressed by generated code */
+    int64_t icount_left;        /* -icount: instructions until the next event */
+    uint64_t scratch[8];        /* what code keeps from one basic block to the next, beside slots: 0: ir_goto_indirect() */
+    struct jump_entry *jump_sides[2];   /* where guest.side_modes is in `mode`: those without and with guest.side_mode */
+    struct tlb_view tlb_view[CPU_MMU_MODES];    /* indexed by cpu_tlb_view() */
+    /* From the last views on 256 bytes are addressed by a displacement of one byte: this, and the guest's registers if its
+     * state begins with them. Code is that much smaller. */
+    _Atomic uint32_t exit_request;
+    uint32_t fp_control;        /* host MXCSR to run translated code under (masks set); sticky bits collected here */
+    uint64_t pc;                /* exact whenever C code runs on behalf of a fault or in the loop */
+    uint64_t pc_page;           /* page of the code being run: pc & ~(page - 1); regions add offsets */
+    uint64_t mode;              /* mode bits of the code being run (guest->mode_bits) */
+    struct jump_entry *jump_cache;      /* that of `mode` */
+    uint32_t jump_mask;         /* of all of its caches */
+    uint8_t fpu_on_host;        /* FPU_ON_HOST, or 0 */
 };
+/* What the host's register for the CPU points to: the middle of those 256 bytes. */
+enum { CPU_NEAR_VIEWS = 3, CPU_MIDDLE = offsetof(struct cpu, exit_request) - CPU_NEAR_VIEWS * sizeof(struct tlb_view) + 128 };
+/* The first indices, of which an operating system uses most, are near. */
+static inline unsigned cpu_tlb_view(unsigned mmu) { return CPU_MMU_MODES - 1 - mmu; }
 
 /* Ends the running region or helper and returns to the loop, which looks at cpu->exception. State must be exact. */
 _Noreturn void cpu_loop_exit(struct cpu *cpu);

@@ -74,23 +74,24 @@ struct arm_pac { uint64_t data, modifier, key[2], pac; bool valid; };
 
 struct arm_cpu {
     struct cpu cpu;                     /* first; cpu.pc: AArch32 zero-extended, without the Thumb bit */
-    uint64_t x[31];
-    uint64_t sp;
-    uint64_t cc_a, cc_b;
-    uint32_t cc_op;
     uint32_t cc_nz, cc_c;               /* AArch32: see enum arm_cc */
+    uint32_t cc_op;
     uint32_t it;                        /* AArch32: IT state */
+    uint64_t cc_a, cc_b;
+    uint64_t sp;
+    uint64_t x[31];
     uint32_t compared;                  /* AArch32: FPSCR.NZCV, as CC_FP32 has it, if COMPARED is set; else fpsr has it */
     uint32_t ge;                        /* AArch32: GE, a byte a flag: 0 or 0xff */
+    uint32_t fpsr;                      /* QC, AArch32 NZCV, and flags set by MSR */
     uint32_t tmp32;                     /* AArch32: carries a value across basic blocks of one instruction */
+    /* Exclusive monitor: bytes (0: open), what was there, and where; a store succeeds by compare and swap from that. */
+    uint64_t ex_bytes, ex_value[2], ex_addr;
     struct { uint64_t lo, hi; } q[32];  /* 16-byte aligned */
     struct { uint64_t lo, hi; } vt[4];  /* AArch32: scratch */
     uint64_t qc[2];                     /* a slot. Saturation by translated code since: any bit is FPSR.QC (arm_fpsr() adds it to fpsr) */
-    /* Exclusive monitor: address, bytes (0: open) and what was there; a store succeeds by compare and swap from that. */
-    uint64_t ex_addr, ex_bytes, ex_value[2];
     /* Floating point: accrued flags are the host's (sticky bits of cpu.fp_control) and software's (fp_status.flags);
      * FPSR is both. FPCR.RMode is in fp_control's rounding field. */
-    uint32_t fpcr, fpsr;                /* fpsr: QC, AArch32 NZCV, and flags set by MSR */
+    uint32_t fpcr;
     struct float_status fp_status, fp16_status;
     uint64_t tmp[8];                    /* carries values across basic blocks of one instruction */
     /* PSTATE but NZCV */
@@ -114,6 +115,7 @@ struct arm_cpu {
     const struct cpu_model *model;
     void *identity;                     /* models.c's own; owned */
 };
+_Static_assert(offsetof(struct arm_cpu, q) % 16 == 0, "vectors do not cross lines of the host's cache");
 static inline struct arm_cpu *arm(struct cpu *c) { return (struct arm_cpu *)c; }
 
 /* cpu.exception */

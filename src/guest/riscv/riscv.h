@@ -78,6 +78,7 @@ struct riscv_cpu {
     void *identity;                     /* models.c's own; owned */
     void *sys;                          /* system.c's own: timers ... */
 };
+_Static_assert(offsetof(struct riscv_cpu, f) % 16 == 0, "vectors do not cross lines of the host's cache");
 #define RISCV_NOT_RESERVED UINT64_MAX   /* misaligned, so no SC that gets through has it */
 static inline struct riscv_cpu *riscv(struct cpu *c) { return (struct riscv_cpu *)c; }
 
@@ -100,7 +101,7 @@ enum {
 };
 /* MMU indexes: translation off or on, privilege, SUM and MXR (an index each, so that the soft TLB need not be flushed when
  * they change). PMP is applied by translate(), whatever the index. */
-enum { MMU_BARE_M, MMU_BARE_S, MMU_BARE_U, MMU_S, MMU_S_SUM, MMU_S_MXR, MMU_S_SUM_MXR, MMU_U, MMU_U_MXR, MMU_COUNT };
+enum { MMU_S, MMU_U, MMU_BARE_M, MMU_BARE_S, MMU_BARE_U, MMU_S_SUM, MMU_S_MXR, MMU_S_SUM_MXR, MMU_U_MXR, MMU_COUNT };
 
 /* Helpers: rows in helpers.def (which includes helpers-fp.def, helpers-system.def); functions are riscv_helper_NAME(). */
 #define HELPER_FN(name) riscv_helper_##name

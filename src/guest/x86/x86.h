@@ -70,12 +70,12 @@ struct x86_cpu {
     uint32_t cc_op;
     uint32_t df;                        /* 1 or -1 (as uint32) */
     uint64_t eflags;                    /* without the arithmetic flags and DF, which are in cc_* and df */
-    struct { uint64_t lo[2], hi[2]; } ymm[16];  /* lo: XMM; hi: bits 255:128. Two slots each */
+    uint32_t fptop;
     uint32_t mxcsr;                     /* control half; sticky bits are merged from cpu.fp_control on read */
+    struct { uint64_t lo[2], hi[2]; } ymm[16];  /* lo: XMM; hi: bits 255:128. Two slots each */
     /* x87 and MMX: fpregs[] are physical registers, top is in fpstat's place */
     struct { float80 v; } fpregs[8];    /* MMX register n is the significand of physical register n */
     uint16_t fpcw, fpsw, fptag;         /* fpsw without TOP; fptag: bit n set = physical register n empty */
-    uint32_t fptop;
     uint16_t fpop; uint64_t fpip, fpdp; uint16_t fpcs, fpds;
     struct x86_segment seg[S_COUNT];    /* seg[].base of FS and GS, DS, ES, SS are slots */
     struct x86_table gdt, idt;
@@ -109,6 +109,7 @@ struct x86_cpu {
     const struct x86_platform *platform;        /* LAPIC, TSC, port I/O of the machine (system mode) */
     void *platform_opaque;
 };
+_Static_assert(offsetof(struct x86_cpu, ymm) % 32 == 0, "vectors do not cross lines of the host's cache");
 
 /* What the machine gives an x86 CPU; set by the board. All run on the vCPU's thread. */
 struct x86_platform {

@@ -99,7 +99,7 @@ static void make_enter(struct code_buf *c)
     for (unsigned i = 0; i < sizeof(callee_saved); i++)
         push(c, callee_saved[i]);
     alu_ri(c, ALU_SUB, true, RSP, FRAME_PUSHED);
-    mov_rr(c, true, RBP, RDI);
+    lea(c, true, RBP, mem_at(RDI, CPU_MIDDLE));
     op_rm(c, M_0F | 0xae, 3, mem_at(RSP, FRAME_HOST_MXCSR));
     op_rm(c, M_0F | 0xae, 2, STATE(fp_control));
     op_rr(c, 0xff, 4, RSI);
@@ -152,7 +152,7 @@ static void make_slow(struct code_buf *c, bool vec, bool avx)
         put8(c, 0xf8);
         put8(c, 0x77);
     }
-    mov_rr(c, true, RDI, RBP);
+    lea_cpu(c, RDI);
     lea(c, true, RSI, mem_at(RSP, 8 + FRAME_IMAGE));
     mov_load(c, true, RDX, mem_at(RSP, 0));
     alu_ri(c, ALU_SUB, true, RSP, 8);

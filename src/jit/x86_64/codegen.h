@@ -196,7 +196,8 @@ static inline void mov_pc(struct codegen *b, unsigned r, uint64_t pc)
     reloc_add(b, RELOC_PC, 8);
 }
 
-static inline struct mem state_mem(int32_t offset) { return mem_at(RBP, offset); }
+static inline struct mem state_mem(int32_t offset) { return mem_at(RBP, offset - CPU_MIDDLE); }
+static inline void lea_cpu(struct code_buf *c, unsigned r) { lea(c, true, r, state_mem(0)); }
 #define STATE(field) state_mem(offsetof(struct cpu, field))
 static inline bool type_is_vec(unsigned type) { return type == T_V128 || type == T_V256; }
 

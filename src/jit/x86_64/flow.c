@@ -429,7 +429,7 @@ void lower_call(struct codegen *b, const struct ir_op *op)
             lea(&b->c, true, arg[i].target, mem_at(RSP, FRAME_CALL + 32 * i));
     if (type_is_vec(h->ret))
         lea(&b->c, true, RSI, mem_at(RSP, FRAME_CALL + 32 * 4));
-    mov_rr(&b->c, true, RDI, RBP);
+    lea_cpu(&b->c, RDI);
     if (b->used_ymm)
         vzeroupper(b);
     emit_call_c(b, h->fn);

@@ -70,7 +70,7 @@ static void tlb_check(struct codegen *b, const struct ir_op *op, unsigned ra, bo
 {
     unsigned mmu = memop_mmu(op->mem), t2 = t.entry, t3 = t.page;
     unsigned align = 1u << ((op->mem & MEM_ALIGN_MASK) >> MEM_ALIGN_SHIFT);
-    int32_t view = offsetof(struct cpu, tlb) + mmu * sizeof(struct tlb_view);
+    int32_t view = offsetof(struct cpu, tlb_view) + cpu_tlb_view(mmu) * sizeof(struct tlb_view);
     int32_t last = align < size ? size - align : 0;     /* the page of the last byte must be that of the first */
 
     if (disp) {
@@ -533,7 +533,7 @@ static void slow_store(struct cpu *cpu, struct reg_image *im, const struct slow_
 
 static const struct tlb_entry *entry_hit(const struct cpu *cpu, uint64_t va, unsigned mmu, bool write)
 {
-    const struct tlb_view *view = &cpu->tlb[mmu];
+    const struct tlb_view *view = &cpu->tlb_view[cpu_tlb_view(mmu)];
     const struct tlb_entry *e =
         (const struct tlb_entry *)((const uint8_t *)view->table + (va >> (CPU_PAGE_BITS - 5) & view->mask));
     uint64_t page = va & ~(uint64_t)(CPU_PAGE_SIZE - 1);

@@ -79,7 +79,7 @@ static void call_portable(struct codegen *b, const struct vec_op *x)
     if (fp)
         op_rm(&b->c, M_0F | 0xae, 3, STATE(fp_control));        /* stmxcsr */
     evict_caller_saved(b);
-    mov_rr(&b->c, true, RDI, RBP);
+    lea_cpu(&b->c, RDI);
     lea(&b->c, true, RSI, mem_at(RSP, FRAME_CALL));
     lea(&b->c, true, RDX, mem_at(RSP, FRAME_CALL + 32));
     lea(&b->c, true, RCX, mem_at(RSP, FRAME_CALL + 64));

@@ -98,7 +98,7 @@ struct cpu *machine_new(const struct machine_arch *a)
     cpu->guest = &test_guest;
     cpu->fp_control = 0x1f80;
     for (unsigned n = 0; n < CPU_MMU_MODES; n++)
-        cpu->tlb[n] = (struct tlb_view){ 255 << 5, tlb };
+        cpu->tlb_view[n] = (struct tlb_view){ 255 << 5, tlb };
     for (unsigned n = 0; n < DATA_BYTES / 8; n++)
         pristine[n] = data_pattern(n);
     data = mmap(NULL, DATA_BYTES + CPU_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -99,7 +99,7 @@ static void cpu_create(void)
         tlb[n] = (struct tlb_entry){ TLB_INVALID, TLB_INVALID, TLB_INVALID, 0 };
     tlb[page >> CPU_PAGE_BITS & 255] = (struct tlb_entry){ page, page, TLB_INVALID, (uintptr_t)native_mirror - page };
     for (unsigned n = 0; n < CPU_MMU_MODES; n++)
-        cpu->cpu.tlb[n] = (struct tlb_view){ 255 << 5, tlb };
+        cpu->cpu.tlb_view[n] = (struct tlb_view){ 255 << 5, tlb };
     ir = ir_new();
     analysis = ir_analysis_new();
 }
