@@ -70,7 +70,8 @@ enum {
     /* state */                                                                                            \
     X(GET, "get", 0, 0)                 /* slot aux */                                                     \
     X(PUT, "put", 1, OPF_SIDE)          /* slot aux = a; esz 1: early, see invariant (4) */                                              \
-    X(STLD, "stld", 0, 0)               /* field at byte offset imm; size esz (log2), zero-extended; V128/V256 too */ \
+    X(STLD, "stld", 0, 0)               /* field at byte offset imm; size esz (log2), zero-extended; V128/V256 too. Of \
+                                           cpu.fp_control: with the flags that the host has collected */ \
     X(STST, "stst", 1, OPF_SIDE)                                                                           \
     X(PC, "pc", 0, 0)                   /* I64: the run-time page of the region's entry (cpu.pc_page) + imm */ \
     /* integer; shift and rotate counts are taken modulo the width */                                      \

@@ -332,6 +332,28 @@ static ir_val fpscr_flags(struct arm_t *t)
     return ir_select(t->ir, C_TSTNE, f, a32_k(t, COMPARED), flags_of_host(t, f), fpsr);
 }
 
+/* arm_fpsr(), and those bits that are FPCR's. The flags of struct float_status are in FPSR's order, the host's have one between. */
+static ir_val fpscr(struct arm_t *t)
+{
+    ir_val host = ir_state_load(t->ir, T_I32, offsetof(struct cpu, fp_control), 2);
+    ir_val soft = ir_state_load(t->ir, T_I32, offsetof(struct arm_cpu, fp_status.flags), 2);
+    ir_val fpsr = ir_state_load(t->ir, T_I32, offsetof(struct arm_cpu, fpsr), 2), qc = ir_get(t->ir, SLOT_QC);
+    ir_val fpcr = ir_state_load(t->ir, T_I32, offsetof(struct arm_cpu, fpcr), 2);
+    ir_val some = ir_bin(t->ir, IR_OR, ir_vop(t->ir, VOP_TOQ, T_I64, qc, 0, 0, 0), ir_vop(t->ir, VOP_EXT64, T_I64, qc, 0, 0, 1));
+    ir_val part[] = {
+        a32_bini(t, IR_AND, fpscr_flags(t), 0xf0000000), a32_bini(t, IR_AND, host, 1),
+        a32_bini(t, IR_AND, a32_bini(t, IR_SHR, host, 1), 0x1e), a32_bini(t, IR_AND, soft, 0x1f),
+        a32_bini(t, IR_SHL, a32_bini(t, IR_AND, soft, FLOAT_INPUT_DENORMAL_FLUSHED), 1),
+        a32_bini(t, IR_SHL, ir_setcc(t->ir, T_I32, C_NE, some, ir_const(t->ir, T_I64, 0)), 27),
+        a32_bini(t, IR_AND, fpcr, FPSCR_CONTROL),
+    };
+    ir_val v = a32_bini(t, IR_AND, fpsr, 0x0fffffff & ~(uint32_t)FPSCR_CONTROL);
+
+    for (unsigned n = 0; n < sizeof(part) / sizeof(part[0]); n++)
+        v = a32_bin(t, IR_OR, v, part[n]);
+    return v;
+}
+
 EMIT32(vmrs)
 {
     if (i->reg == REG_FPSCR && !a32_fp_enabled(t))
@@ -342,6 +364,8 @@ EMIT32(vmrs)
         a32_set_nzcv(t, fpscr_flags(t));
     else if (i->rt == 15)
         arm_undefined(t);
+    else if (i->reg == REG_FPSCR)
+        a32_put(t, i->rt, fpscr(t));
     else
         a32_put(t, i->rt, arm_call(t, ARM_HELP_vmrs, a32_k(t, i->raw), 0, 0, 0));
 }

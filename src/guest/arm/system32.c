@@ -650,7 +650,6 @@ uint32_t arm_helper_vmrs(struct cpu *cpu, uint32_t raw)
     check_vfp(c, reg, raw >> 12 & 15, false);
     switch (reg) {
     case VFP_FPSID: return (uint32_t)arm_id(c, K(3, 7, 0, 0, 0));
-    case VFP_FPSCR: return (arm_fpsr(c) & ~(uint32_t)FPSCR_CONTROL) | (c->fpcr & FPSCR_CONTROL);
     case VFP_MVFR0: return (uint32_t)arm_id(c, K(3, 0, 0, 3, 0));
     case VFP_MVFR1: return (uint32_t)arm_id(c, K(3, 0, 0, 3, 1));
     case VFP_FPEXC: return (uint32_t)c->sys.fpexc;

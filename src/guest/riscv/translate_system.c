@@ -15,7 +15,38 @@ static void csr_access(struct riscv_t *t, const struct riscv_insn *i, ir_val ope
 {
     x_put(t, i->rd, riscv_call(t, is_fp_csr(i->raw >> 20) ? RISCV_HELP_csr_fp : RISCV_HELP_csr, c32(t, i->raw), operand, 0, 0));
 }
-EMIT(csr) { csr_access(t, i, x_get(t, i->rs1)); }
+
+static bool fp_on(const struct riscv_t *t, const struct riscv_insn *i) { return riscv_has(i->features, RVF_F) && !(t->mode & MODE_FS_OFF); }
+
+/* riscv_fflags(). The flags of struct float_status are in the opposite order, the host's in that with one between. */
+static ir_val fflags(struct riscv_t *t)
+{
+    ir_val host = ir_state_load(t->ir, T_I32, offsetof(struct cpu, fp_control), 2);
+    ir_val soft = ir_state_load(t->ir, T_I32, offsetof(struct riscv_cpu, fp_status.flags), 2), v = c32(t, 0);
+
+    soft = ir_bin(t->ir, IR_OR, soft, ir_bin_imm(t->ir, IR_AND, host, 1));
+    soft = ir_bin(t->ir, IR_OR, soft, ir_bin_imm(t->ir, IR_AND, ir_bin_imm(t->ir, IR_SHR, host, 1), 0x1e));
+    for (unsigned n = 0; n < 5; n++) {
+        ir_val at = n < 2 ? ir_bin_imm(t->ir, IR_SHR, soft, 4 - 2 * n) : ir_bin_imm(t->ir, IR_SHL, soft, 2 * n - 4);
+
+        v = ir_bin(t->ir, IR_OR, v, ir_bin_imm(t->ir, IR_AND, at, 1u << n));
+    }
+    return ir_un(t->ir, IR_ZEXT32, v);
+}
+
+/* Compilers put back the flags of before a comparison that should raise none: mostly it did not. */
+EMIT(csr)
+{
+    enum { FSFLAGS = 0x00101073, BUT_RS1 = 0xfff07fff };
+    bool fsflags = (i->raw & BUT_RS1) == FSFLAGS && fp_on(t, i);
+    ir_label same = fsflags ? ir_label_new(t->ir) : 0;
+
+    if (fsflags)
+        ir_brcond(t->ir, C_EQ, ir_bin_imm(t->ir, IR_AND, x_get(t, i->rs1), 31), fflags(t), same);
+    csr_access(t, i, x_get(t, i->rs1));
+    if (fsflags)
+        ir_label_bind(t->ir, same);
+}
 EMIT(csri) { csr_access(t, i, c64(t, i->raw >> 15 & 31)); }
 
 bool riscv_csr_goes_on(unsigned csr)
@@ -51,7 +82,9 @@ EMIT(csrr)
 
     if (p)
         x_put(t, i->rd, ir_state_load(t->ir, T_I64, p->offset, 3));
-    else if (i->csr == 2 && riscv_has(i->features, RVF_F) && !(t->mode & MODE_FS_OFF))
+    else if (i->csr == 1 && fp_on(t, i))
+        x_put(t, i->rd, fflags(t));
+    else if (i->csr == 2 && fp_on(t, i))
         x_put_whole(t, i->rd, ir_un(t->ir, IR_ZEXT32, ir_state_load(t->ir, T_I32, offsetof(struct riscv_cpu, frm), 2)));
     else
         csr_access(t, i, c64(t, 0));

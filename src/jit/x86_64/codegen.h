@@ -259,6 +259,8 @@ void spill_store(struct codegen *b, unsigned reg, unsigned type, int spill);
 void codegen_analyse(struct codegen *b);
 
 /* lower.c, memory.c, flow.c, vector.c, fix.c, x87.c */
+void mxcsr_store(struct codegen *b);            /* to and from cpu.fp_control */
+void mxcsr_load(struct codegen *b);
 typedef void lower_fn(struct codegen *b, const struct ir_op *op);
 lower_fn lower_load, lower_store, lower_atomic, lower_vop, lower_vfix, lower_call, lower_call_host, lower_br, lower_brcond, lower_label, lower_poll,
     lower_exit, lower_vec_const;

@@ -354,8 +354,8 @@ static void move_args(struct codegen *b, struct arg *arg, unsigned n)
     }
 }
 
-static void mxcsr_store(struct codegen *b) { op_rm(&b->c, M_0F | 0xae, 3, STATE(fp_control)); }
-static void mxcsr_load(struct codegen *b) { op_rm(&b->c, M_0F | 0xae, 2, STATE(fp_control)); }
+void mxcsr_store(struct codegen *b) { op_rm(&b->c, M_0F | 0xae, 3, STATE(fp_control)); }
+void mxcsr_load(struct codegen *b) { op_rm(&b->c, M_0F | 0xae, 2, STATE(fp_control)); }
 
 /* Arguments beyond registers go by address of a place in the frame. */
 static void gather_args(struct codegen *b, const struct ir_op *op, const struct ir_helper *h, struct arg *arg,

@@ -23,6 +23,8 @@ static void lower_stld(struct codegen *b, const struct ir_op *op)
     struct mem m = state_mem(op->imm);
     unsigned r = def_reg(b);
 
+    if (op->imm == offsetof(struct cpu, fp_control))
+        mxcsr_store(b);
     if (type_is_vec(op->type)) {
         vec_load(b, ir_type_bytes(op->type), r, m);
         return;

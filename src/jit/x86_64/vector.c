@@ -77,7 +77,7 @@ static void call_portable(struct codegen *b, const struct vec_op *x)
     frame_put(b, 2, op->b);
     frame_put(b, 3, op->c);
     if (fp)
-        op_rm(&b->c, M_0F | 0xae, 3, STATE(fp_control));        /* stmxcsr */
+        mxcsr_store(b);
     evict_caller_saved(b);
     lea_cpu(&b->c, RDI);
     lea(&b->c, true, RSI, mem_at(RSP, FRAME_CALL));
@@ -91,7 +91,7 @@ static void call_portable(struct codegen *b, const struct vec_op *x)
         vzeroupper(b);
     emit_call_c(b, x->info->fn);
     if (fp)
-        op_rm(&b->c, M_0F | 0xae, 2, STATE(fp_control));        /* ldmxcsr */
+        mxcsr_load(b);
     b->locked = b->temps = 0;
     if (type_is_vec(op->type)) {
         vec_load(b, ir_type_bytes(op->type), def_reg(b), mem_at(RSP, FRAME_CALL));
