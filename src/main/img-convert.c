@@ -8,9 +8,11 @@
 #include "main/img.h"
 
 /* A part is read, looked at and written while it is in the core's caches. */
-enum { CHUNK = 512 << 10, SOURCES_MAX = 256 };
+enum { CHUNK = 512 << 10, SOURCES_MAX = 256, WORKERS = 8, WORKERS_OF_THREADS = 4 };
 
 /* ---- convert: workers take the next part of the source each, in turn, and write where it belongs */
+
+struct part { struct block_node *source; uint64_t from, off, bytes, number; enum { PART_DATA, PART_ZERO, PART_BACKING } kind; };
 
 struct convert {
     struct img *c;
@@ -26,18 +28,22 @@ struct convert {
     bool target_zero;           /* what is not written reads as zero */
     bool has_backing;           /* the target has the source's backing image */
     uint64_t backing_size;
+    struct part seen;           /* what the source was last found to hold */
     atomic_int ret;
 };
-
-struct part { struct block_node *source; uint64_t from, off, bytes, number; enum { PART_DATA, PART_ZERO, PART_BACKING } kind; };
 
 /* What is at the next offset: the kind of part, and how long it is at most. */
 static int part_look(struct convert *v, struct part *p)
 {
-    uint64_t map, rest = p->source->size - p->from;
+    uint64_t map, rest = p->source->size - p->from, end = v->seen.off + v->seen.bytes;
     struct block_node *file;
     int status, depth;
 
+    if (p->off < end && p->source == v->seen.source) {
+        p->bytes = end - p->off;
+        p->kind = v->seen.kind;
+        return 0;
+    }
     status = node_status_above(p->source, p->from, rest, &p->bytes, &map, &file, &depth, true);
     if (status < 0 && v->c->salvage) {
         p->bytes = MIN(rest, 65536);
@@ -53,6 +59,7 @@ static int part_look(struct convert *v, struct part *p)
     }
     if (p->kind == PART_ZERO && !v->c->sparse)
         p->kind = PART_DATA;
+    v->seen = *p;
     return 0;
 }
 
@@ -291,7 +298,7 @@ static int convert_run(struct convert *v)
     v->hook.write_begin = data_at_file;
     if (local && file)
         node_hook(file, &v->hook);
-    img_workers(v->c, MAX(1, v->c->workers), threads, convert_worker, v);
+    img_workers(v->c, v->c->workers ? v->c->workers : threads ? WORKERS_OF_THREADS : WORKERS, threads, convert_worker, v);
     if (local && file)
         node_unhook(file, &v->hook);
     return v->ret;

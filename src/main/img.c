@@ -193,7 +193,7 @@ static const struct img_option convert_options[] = {
     { 'F', NULL, "FMT", "its format", OPT_TEXT, AT(backing_format) },
     { 'l', NULL, "SNAPSHOT", "convert an internal snapshot, by name, or snapshot.id=..,snapshot.name=..", OPT_TEXT, AT(snapshot) },
     { 'S', NULL, "SIZE", "zeroes of at least so many bytes are left out (4k); 0: none", OPT_SIZE, AT(sparse), 1 << 30 },
-    { 'm', NULL, "N", "requests at a time (8)", OPT_SIZE, AT(workers), 16 },
+    { 'm', NULL, "N", "requests at a time (8; 4 where the page cache has the files)", OPT_SIZE, AT(workers), 16 },
     { 'W', NULL, NULL, "writes need not be in order", OPT_FLAG, AT(out_of_order) },
     { 'r', NULL, "RATE", "bytes a second at most", OPT_SIZE, AT(rate), INT64_MAX },
     { 'C', NULL, NULL, "let the file system copy, where it can", OPT_FLAG, AT(copy_range) },
@@ -434,7 +434,7 @@ static void object_free(void *o)
 
 int main(int argc, char **argv)
 {
-    struct img c = { .sparse = 4096, .workers = 8, .count = 75000, .depth = 64, .size = 4096, .pattern = 0x5a };
+    struct img c = { .sparse = 4096, .count = 75000, .depth = 64, .size = 4096, .pattern = 0x5a };
     const struct img_command *cmd;
     struct sigaction usr1 = { .sa_handler = on_usr1, .sa_flags = SA_RESTART };
     int ret;
