@@ -57,6 +57,24 @@ static bool can_inactivate(struct block_node *n, struct error *err)
     return true;
 }
 
+struct flush { struct block_node *n; int ret; };
+
+static void flush_run(void *arg)
+{
+    struct flush *f = arg;
+
+    f->ret = f->n->read_only ? 0 : node_flush(f->n);
+}
+
+/* What was written is on the disk that somebody else has next. */
+static bool flushed(struct block_node *n, struct error *err)
+{
+    struct flush f = { n };
+
+    block_run(n->graph, flush_run, &f);
+    return !f.ret || error_set_errno(err, -f.ret, NULL, "cannot write '%s'", n->filename);
+}
+
 /* With the children that nothing else has. */
 static bool inactivate(struct block_node *n, struct error *err)
 {
@@ -66,7 +84,7 @@ static bool inactivate(struct block_node *n, struct error *err)
 
     if (n->inactive)
         return true;
-    if (!can_inactivate(n, err))
+    if (!can_inactivate(n, err) || !flushed(n, err))
         return false;
     for (unsigned i = 0; i < G_N_ELEMENTS(children); i++)
         if (children[i])

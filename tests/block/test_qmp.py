@@ -183,6 +183,16 @@ def test_nodes_change_hands():
             a.run('block-export-add', {'type': 'nbd', 'id': 'e', 'node-name': 'disk', 'writable': True})
             for which in ({'node-name': 'disk'}, {}):
                 refused(a, 'in use', 'blockdev-set-active', {'active': False, **which})
+            # a write that does not reach the host keeps the node
+            other = os.path.join(d, 'other')
+            subprocess.run(['qemu-img', 'create', '-q', other, '1M'], check=True)
+            a.run('blockdev-add', {'driver': 'raw', 'node-name': 'other', 'file': {
+                'driver': 'blkdebug', 'image': {'driver': 'file', 'filename': other},
+                'inject-error': [{'event': 'flush_to_disk', 'errno': 5, 'once': True}]}})
+            assert 'wrote' in io(a, 'write 0 64k', 'other')
+            refused(a, 'Input/output error', 'blockdev-set-active', {'node-name': 'other', 'active': False})
+            assert inserted(a, 'other')['active']
+            active(a, False, **{'node-name': 'other'})
             # who refers to each other is found when they are opened
             b.run('blockdev-add', {'driver': 'raw', 'node-name': 'x', 'file': 'y', 'active': False})
             b.run('blockdev-add', {'driver': 'raw', 'node-name': 'y', 'file': 'x', 'active': False})
