@@ -34,6 +34,8 @@ struct block {
 
 struct ir_work {
     ir_val repl[VALUES_MAX];            /* the value to use in place of one */
+    const struct guest *guest;          /* whose slots these are: */
+    struct slot_set shown;              /* slots that others than GETs look at */
     ir_val slot_value[IR_MAX_SLOTS];    /* what a slot is known to hold, or 0 */
     uint16_t cse[CSE_SIZE];             /* op indexes by content; an entry counts only if it lies in the block */
     uint16_t label_refs[IR_MAX_LABELS], label_block[IR_MAX_LABELS];
@@ -48,7 +50,7 @@ struct pass {
     struct ir_analysis *an;
     struct ir_work *w;
     struct block *block;                /* being built or scanned */
-    struct slot_set shown;              /* slots that others than GETs look at */
+    const struct slot_set *shown;       /* of ir_work */
     unsigned from, to;                  /* forward: index of the op read, and of its place among those kept */
     bool ended;                         /* forward: control does not reach here */
     bool back_edges;
@@ -170,7 +172,7 @@ static void block_see(struct block *b, unsigned slot, bool get)
 static void block_see_all(const struct pass *p, struct block *b)
 {
     FOR_WORDS(k)
-        b->seen.w[k] |= p->shown.w[k] & ~b->put.w[k];
+        b->seen.w[k] |= p->shown->w[k] & ~b->put.w[k];
 }
 
 static unsigned op_hash(const struct ir_op *op)
@@ -388,7 +390,7 @@ static bool block_update(struct pass *p, struct block *b)
     bool changed = false;
 
     FOR_WORDS(k) {
-        uint64_t live = b->exits ? p->shown.w[k] : 0, wanted = 0;
+        uint64_t live = b->exits ? p->shown->w[k] : 0, wanted = 0;
 
         if (next)
             live |= next->live.w[k], wanted |= next->wanted.w[k];
@@ -442,7 +444,7 @@ static void outlook_begin(struct pass *p, const struct block *b, struct outlook 
 
     memset(o, 0, sizeof(*o));
     if (b->exits)
-        o->live = p->shown;
+        o->live = *p->shown;
     FOR_WORDS(k) {
         if (next)
             o->live.w[k] |= next->live.w[k];
@@ -454,8 +456,8 @@ static void outlook_begin(struct pass *p, const struct block *b, struct outlook 
 static void outlook_fault_point(const struct pass *p, struct outlook *o)
 {
     FOR_WORDS(k) {
-        o->sunk.w[k] |= p->shown.w[k] & ~o->live.w[k] & o->known.w[k];
-        o->live.w[k] |= p->shown.w[k] & ~o->known.w[k];
+        o->sunk.w[k] |= p->shown->w[k] & ~o->live.w[k] & o->known.w[k];
+        o->live.w[k] |= p->shown->w[k] & ~o->known.w[k];
     }
 }
 
@@ -505,7 +507,7 @@ static void backward_op(struct pass *p, struct outlook *o, unsigned at, unsigned
         outlook_fault_point(p, o);
     } else if (op_sees_slots(p->ir, op)) {
         FOR_WORDS(k)
-            o->live.w[k] |= p->shown.w[k];
+            o->live.w[k] |= p->shown->w[k];
         memset(&o->sunk, 0, sizeof(o->sunk));
     } else if (op->op == IR_GET) {
         set_add(&o->live, op->aux);
@@ -536,14 +538,23 @@ static void pass_backward(struct pass *p)
         p->an->slot[s].live_in = w->nblocks && set_has(&w->blocks[0].wanted, s);
 }
 
+static void shown_find(struct ir_work *w, const struct guest *g)
+{
+    if (w->guest == g)
+        return;
+    w->guest = g;
+    memset(&w->shown, 0, sizeof(w->shown));
+    for (unsigned s = 0; s < g->nslots; s++)
+        if (!g->slots[s].scratch)
+            set_add(&w->shown, s);
+}
+
 void ir_optimize(struct ir *ir, struct ir_analysis *out)
 {
-    struct pass p = { .ir = ir, .an = out, .w = out->work };
+    struct pass p = { .ir = ir, .an = out, .w = out->work, .shown = &out->work->shown };
 
     analysis_grow(out, ir);
-    for (unsigned s = 0; s < ir->guest->nslots; s++)
-        if (!ir->guest->slots[s].scratch)
-            set_add(&p.shown, s);
+    shown_find(out->work, ir->guest);
     pass_forward(&p);
     pass_blocks(&p);
     pass_backward(&p);

@@ -37,6 +37,7 @@ static bool scan_forward(struct codegen *b, uint32_t *weight)
 {
     bool joins = false, falls = true;
 
+    b->nslots = 1;
     for (unsigned l = 0; l < b->ir->nlabels; l++)
         b->label[l] = (struct label){ .snap = -1 };
     for (unsigned i = 0; i < b->ir->nops; i++) {
@@ -51,6 +52,7 @@ static bool scan_forward(struct codegen *b, uint32_t *weight)
                 b->label[op->aux].backward = true;
         } else if ((op->op == IR_GET || op->op == IR_PUT) && !is_dead(b, i)) {
             weight[op->aux]++;
+            b->nslots = MAX(b->nslots, op->aux + 1u);
             if (op->op == IR_PUT)
                 bit64_set(b->written, op->aux);
         }

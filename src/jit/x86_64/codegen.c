@@ -53,7 +53,6 @@ bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const
     b->ir = ir;
     b->an = an;
     b->slots = ir->guest->slots;
-    b->nslots = ir->guest->nslots;
     b->nsnap = b->ncold = b->nslow = b->nfixup = b->ndesc = b->skip_to = 0;
     b->used_ymm = false;
     memset(b->memo, 0, sizeof(b->memo));

@@ -126,7 +126,7 @@ struct codegen {
     const struct ir_analysis *an;
     const struct host_features *host;
     const struct ir_slot *slots;
-    unsigned nslots;
+    unsigned nslots;            /* those that the region names, and all before them */
     const struct ir_op *op;
     unsigned i;                 /* its index */
     int64_t insn_pc;            /* offset of the instruction being emitted from pc_page */
