@@ -65,7 +65,8 @@ void a32_simd_scan(struct arm_t *t, const struct a32_insn *i)
 static bool own_s(const struct arm_t *t, unsigned d) { return !a32_whole(t, d) && ~t->a32.doubles & t->a32.singles & 1u << d; }
 static bool own_d(const struct arm_t *t, unsigned d) { return !a32_whole(t, d) && !own_s(t, d); }
 
-bool a32_whole(const struct arm_t *t, unsigned r) { return t->a32.vectors || r >= 16; }
+/* All are where nobody has looked ahead. */
+bool a32_whole(const struct arm_t *t, unsigned r) { return t->a32.vectors || !t->a32.insns || r >= 16; }
 
 ir_val a32_d(struct arm_t *t, unsigned r)
 {

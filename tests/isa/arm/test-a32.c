@@ -23,7 +23,7 @@ static void load(struct cpu *cpu, const struct case_state *s)
     memcpy(c->q, s->v, 16 * 16);
     arm_pstate_set_nzcv(c, s->flags & 0xf0000000);
     c->q32 = s->flags & PSR_Q;
-    c->ge = s->flags >> 16 & 15;
+    c->ge = arm_ge_bytes(s->flags >> 16);
     c->it = it_of(s->flags);
     c->thumb = s->flags & PSR_T;
     c->aarch32 = true;
@@ -43,7 +43,7 @@ static void store(struct cpu *cpu, struct case_state *s)
     for (unsigned n = 0; n < 15; n++)
         s->r[n] = (uint32_t)c->x[n];
     memcpy(s->v, c->q, 16 * 16);
-    s->flags = arm_pstate_nzcv(c) | (c->q32 ? PSR_Q : 0) | (uint32_t)c->ge << 16 | (c->it & 3) << 25 | (c->it & 0xfc) << 8 |
+    s->flags = arm_pstate_nzcv(c) | (c->q32 ? PSR_Q : 0) | arm_ge_flags(c->ge) << 16 | (c->it & 3) << 25 | (c->it & 0xfc) << 8 |
                (c->thumb ? PSR_T : 0);
     s->fpcr = (c->fpcr & ~(uint32_t)FPSCR_FLAGS) | (arm_fpsr(c) & FPSCR_FLAGS);
 }
