@@ -26,7 +26,7 @@ static bool accel_fixed(struct json_object *opts, struct error *err)
 static bool accel_start(struct vm *vm, struct json_object *opts, bool interp, struct error *err)
 {
     struct accel_vm *av = g_new0(struct accel_vm, 1);
-    struct jit_options jo = { .interp = interp };
+    struct jit_options jo = { .guest = vm->guest, .interp = interp };
     const char *thread = opts ? option_str(opts, "thread", NULL) : NULL;
     int64_t chaos = 0;
     bool verify = false, tier2 = false;

@@ -82,7 +82,7 @@ static void make_stubs(struct jit *j)
 {
     struct code_out out = { .rw = j->rw, .limit = j->rw + j->size, .rx_delta = j->rx - j->rw };
 
-    codegen_make_stubs(&out, &j->stubs);
+    codegen_make_stubs(j->opts.guest, &out, &j->stubs);
     j->stubs_size = j->used = code_round(out.size);
     perfmap_add(j, j->rx, out.size, "rhea-stubs");
 }
@@ -126,7 +126,7 @@ struct jit *jit_new(const struct jit_options *opts, struct error *err)
     j->ir->wrap_32 = opts->memory == MEMORY_DIRECT_32;
     if (opts->movable)
         j->relocs = g_new0(struct code_relocs, 1);
-    j->backend = codegen_new(opts->memory);
+    j->backend = codegen_new(opts->memory, opts->guest);
     if (opts->tier2 && !hot_part_init(j, err)) {
         jit_free(j);
         return NULL;

@@ -25,7 +25,7 @@ bool hot_part_init(struct jit *j, struct error *err)
     h->graph = graph_new();
     h->ir = ir_new();
     h->an = ir_analysis_new();
-    h->backend = codegen_new(j->opts.memory);
+    h->backend = codegen_new(j->opts.memory, j->opts.guest);
     return true;
 }
 

@@ -36,7 +36,7 @@ const struct guest_user *guest_user_of_elf(uint16_t machine, unsigned bits, bool
 struct engine *engine_new(const struct guest_user *user, uintptr_t base, const struct engine_options *opts, struct error *err)
 {
     struct engine *e = g_new0(struct engine, 1);
-    struct jit_options jo = { .cache_size = opts->cache_size ? opts->cache_size : 128 << 20, .interp = opts->interp,
+    struct jit_options jo = { .guest = user->guest, .cache_size = opts->cache_size ? opts->cache_size : 128 << 20, .interp = opts->interp,
                               .nochain = opts->nochain, .perfmap = opts->perfmap };
 
     jo.memory = user->bits == 32 ? MEMORY_DIRECT_32 : base ? MEMORY_DIRECT : MEMORY_FLAT;

@@ -363,7 +363,7 @@ int main(int argc, char **argv)
     cpu->cpu.jump_mask = jump_mask(JUMP_CACHE_BITS);
     for (unsigned n = 0; n < CPU_MMU_MODES; n++)
         cpu->cpu.tlb_view[n] = (struct tlb_view){ (TLB_SIZE - 1) << 5, tlb };
-    jit = jit_new(&(struct jit_options){ .perfmap = g_getenv("PERFMAP") }, &err);
+    jit = jit_new(&(struct jit_options){ .guest = &guest_x86_64, .perfmap = g_getenv("PERFMAP") }, &err);
     g_assert_nonnull(jit);
     for (unsigned n = 0; n < G_N_ELEMENTS(kernels); n++) {
         uint64_t want, got;

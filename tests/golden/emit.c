@@ -71,10 +71,10 @@ int main(int argc, char **argv)
     g_assert_true(host != MAP_FAILED);
     out.rw = host;
     out.limit = host + CODE_SIZE;
-    codegen_make_stubs(&out, &stubs);
+    codegen_make_stubs(guest, &out, &stubs);
     host += (out.size + 63) & ~(size_t)63;
     out = (struct code_out){ .rw = host, .limit = out.limit, .first_exit = JIT_EXIT_FIRST };
-    g_assert_true(codegen_compile(codegen_new(MEMORY_TLB), &stubs, ir, an, &out));
+    g_assert_true(codegen_compile(codegen_new(MEMORY_TLB, guest), &stubs, ir, an, &out));
     text = codegen_disassemble(host, out.size, (uintptr_t)host);
     lines = g_strsplit(text, "\n", -1);
     for (char **l = lines; *l && **l; l++)

@@ -125,7 +125,7 @@ static unsigned toy_mmu_index(const struct cpu *cpu, bool code) { return 0; }
 static uint64_t toy_mode_bits(const struct cpu *cpu) { return 0; }
 
 const struct guest guest_toy = {
-    .name = "toy", .slots = toy_slots, .nslots = TOY_SLOTS, .helpers = toy_helpers, .nhelpers = TOY_HELPERS,
+    .name = "toy", .slots = toy_slots, .nslots = TOY_SLOTS, .kept = { TOY_SLOT_R, TOY_SLOT_R + 3, TOY_SLOT_R + 4 }, .nkept = 3, .helpers = toy_helpers, .nhelpers = TOY_HELPERS,
     .cpu_size = sizeof(struct toy_cpu), .page_bits = 12, .translate = toy_translate, .unaligned = toy_unaligned,
     .mmu_index = toy_mmu_index, .mode_bits = toy_mode_bits,
 };

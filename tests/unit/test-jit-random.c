@@ -75,10 +75,10 @@ static void env_init(enum codegen_memory kind)
 
     env.code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert_true(env.code != MAP_FAILED);
-    env.backend = codegen_new(kind);
+    env.backend = codegen_new(kind, &guest_toy);
     out.rw = env.code;
     out.limit = env.code + CODE_SIZE;
-    codegen_make_stubs(&out, &env.stubs);
+    codegen_make_stubs(&guest_toy, &out, &env.stubs);
     env.regions = env.code + ((out.size + 63) & ~(size_t)63);
     env.jump_cache = g_new0(struct jump_entry, 1 << JUMP_CACHE_BITS);
     env.jump_cache[0].pc = 1;           /* the others hold 0, which hashes to 0 */

@@ -95,7 +95,7 @@ static void emit(struct ir *ir, const void *insn)
 static void nothing(struct ir *ir) { }
 
 static const struct guest tiny = {
-    .name = "tiny", .slots = slots, .nslots = G_N_ELEMENTS(slots), .cpu_size = sizeof(struct tiny_cpu),
+    .name = "tiny", .slots = slots, .nslots = G_N_ELEMENTS(slots), .kept = { 0, 2 }, .nkept = 2, .cpu_size = sizeof(struct tiny_cpu),
     .insn_size = sizeof(struct insn), .page_bits = 12, .decode = decode, .emit_begin = nothing, .emit_join = nothing,
     .emit = emit, .emit_end = nothing,
 };
@@ -227,7 +227,7 @@ static void machine_init(struct machine *m)
 {
     struct error err = { 0 };
 
-    m->jit = jit_new(&(struct jit_options){ .tier2 = true, .cache_size = 8 << 20 }, &err);
+    m->jit = jit_new(&(struct jit_options){ .guest = &tiny, .tier2 = true, .cache_size = 8 << 20 }, &err);
     g_assert_nonnull(m->jit);
     m->jumps = jumps_new();
 }

@@ -69,6 +69,8 @@ struct cpu_model {              /* -cpu NAME */
 };
 struct cpu_feature { const char *name; uint16_t word; uint8_t bit; bool tcg; };  /* tcg: this build implements it */
 
+enum { GUEST_KEPT = 5 };
+
 struct guest {
     const char *name;           /* as query-target says: "x86_64" */
     const struct ir_slot *slots;
@@ -81,6 +83,11 @@ struct guest {
     size_t insn_size;           /* of a decoded instruction */
     uint8_t page_bits;          /* smallest page */
     bool big_endian;            /* default data endianness */
+
+    /* Integer slots that translated code keeps in registers of the host from region to region: those used most. Under
+     * unkept_modes, which only the loop enters and leaves, it keeps none: registers are other slots there. */
+    uint8_t kept[GUEST_KEPT], nkept;
+    uint64_t unkept_modes;
 
     uint64_t linear_modes;      /* mode bits under which instructions must be emitted in the order of their addresses */
 

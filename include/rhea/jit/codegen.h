@@ -8,6 +8,7 @@
 #include "rhea/ir/ir.h"
 
 struct cpu;
+struct guest;
 struct host_fpu;
 struct codegen;                 /* working memory of one compiling thread */
 
@@ -46,15 +47,15 @@ struct code_out {
 /* Code that every region uses, made once at the start of a cache. */
 struct codegen_stubs {
     uint64_t (*enter)(struct cpu *cpu, const void *code);
-    /* executable addresses. leave: rax says why; loop, lookup: rax is the guest pc */
-    const uint8_t *leave, *loop, *lookup;
+    /* executable addresses. leave: rax says why; loop, lookup: rax is the guest pc; stored_: all slots are in memory */
+    const uint8_t *leave, *loop, *lookup, *stored_leave, *stored_loop, *stored_lookup;
     const uint8_t *slow_int, *slow_vec;
 };
 
-struct codegen *codegen_new(enum codegen_memory memory);
+struct codegen *codegen_new(enum codegen_memory memory, const struct guest *guest);
 void codegen_free(struct codegen *b);
 /* Emits the stubs at out->rw. */
-void codegen_make_stubs(struct code_out *out, struct codegen_stubs *stubs);
+void codegen_make_stubs(const struct guest *guest, struct code_out *out, struct codegen_stubs *stubs);
 /* false: did not fit (out->limit, or the back end's own tables): the caller halves the region, or flushes. */
 bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const struct ir *ir,
                      const struct ir_analysis *an, struct code_out *out);

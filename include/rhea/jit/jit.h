@@ -71,6 +71,7 @@ struct region {
 };
 
 struct jit_options {
+    const struct guest *guest;  /* NULL: nothing is going to be translated */
     uint64_t cache_size;        /* bytes of host code; 0: default */
     bool perfmap;
     bool interp;                /* regions are kept as IR: code is a struct ir *, jit_run() is not to be called */

@@ -195,6 +195,9 @@ static char *disassemble(const uint8_t *code, size_t n, uint64_t pc, uint64_t mo
     .registers = registers, .mmu_dump = arm_mmu_dump, .features = arm_feature_list, .cpu_has = arm_cpu_has
 
 const struct guest guest_aarch64 = { .name = "aarch64", GUEST_COMMON, .regs = regs64, .debug = &debug_aarch64, .models = arm_models,
-                                     .default_model = "cortex-a57" };
+                                     .default_model = "cortex-a57",
+                                     .kept = { SLOT_SP, SLOT_X, SLOT_X + 1, SLOT_X + 2, SLOT_X + 3 }, .nkept = 5,
+                                     .unkept_modes = MODE_AARCH32 };
 const struct guest guest_arm = { .name = "arm", GUEST_COMMON, .regs = regs32, .debug = &debug_arm, .models = arm_models32,
-                                 .default_model = "cortex-a15" };
+                                 .default_model = "cortex-a15",
+                                 .kept = { SLOT_R + 13, SLOT_R, SLOT_R + 1, SLOT_R + 2, SLOT_R + 3 }, .nkept = 5 };

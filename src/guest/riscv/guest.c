@@ -116,6 +116,8 @@ static char *disassemble32(const uint8_t *code, size_t n, uint64_t pc, uint64_t 
 }
 
 const struct guest guest_riscv64 = { .name = "riscv64", GUEST_COMMON, .disassemble = disassemble64, .regs = regs64,
-                                     .debug = &debug_riscv64, .models = riscv64_models, .default_model = "rv64" };
+                                     .debug = &debug_riscv64, .models = riscv64_models, .default_model = "rv64",
+                                     .kept = { SLOT_X + 2, SLOT_X + 10, SLOT_X + 11, SLOT_X + 14, SLOT_X + 15 }, .nkept = 5 };
 const struct guest guest_riscv32 = { .name = "riscv32", GUEST_COMMON, .disassemble = disassemble32, .regs = regs32,
-                                     .debug = &debug_riscv32, .models = riscv32_models, .default_model = "rv32" };
+                                     .debug = &debug_riscv32, .models = riscv32_models, .default_model = "rv32",
+                                     .kept = { SLOT_X + 2, SLOT_X + 10, SLOT_X + 11, SLOT_X + 14, SLOT_X + 15 }, .nkept = 5 };

@@ -318,5 +318,7 @@ static bool cpu_has(const struct cpu *cpu, const struct cpu_feature *f)
     .mmu_dump = x86_mmu_dump, .regs = reg_table, .models = x86_models,                                           \
     .features = x86_features, .nmi = raise_nmi, .cpu_has = cpu_has
 
-const struct guest guest_x86_64 = { .name = "x86_64", GUEST_COMMON, .debug = &debug_x86_64, .default_model = "qemu64" };
-const struct guest guest_i386 = { .name = "i386", GUEST_COMMON, .debug = &debug_i386, .default_model = "qemu32" };
+const struct guest guest_x86_64 = { .name = "x86_64", GUEST_COMMON, .debug = &debug_x86_64, .default_model = "qemu64",
+                                    .kept = { R_RSP, R_RAX, R_RDX, R_RBX, R_RDI }, .nkept = 5 };
+const struct guest guest_i386 = { .name = "i386", GUEST_COMMON, .debug = &debug_i386, .default_model = "qemu32",
+                                  .kept = { R_RSP, R_RAX, R_RDX, R_RBX, R_RCX }, .nkept = 5 };

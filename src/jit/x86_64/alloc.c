@@ -253,8 +253,8 @@ static unsigned find_free(struct codegen *b, uint32_t allowed, bool lasting)
     free &= ~busy_regs(b, free);
     if (!free)
         return NOREG;
-    if (free & ~b->homes)
-        free &= ~b->homes;
+    if (free & ~(b->home.regs | b->kept.regs))
+        free &= ~(b->home.regs | b->kept.regs);
     if (allowed & VEC_ALL)
         return __builtin_ctz(free);
     for (unsigned i = 0; i < GPR_COUNT; i++) {
@@ -439,7 +439,7 @@ static unsigned slot_release_early(struct codegen *b)
         if (b->val[old].reg != NOREG && !(b->locked >> b->val[old].reg & 1))
             reg_release(b, b->val[old].reg);
     }
-    return b->home[slot];
+    return b->home.reg[slot];
 }
 
 static void def_begin(struct codegen *b)
@@ -490,8 +490,8 @@ unsigned def_reg(struct codegen *b)
     dying = dying_regs(b, class);
     if (reg_free_for_def(b, home, dying))
         r = home;
-    else if (dying & ~b->homes)
-        r = __builtin_ctz(dying & ~b->homes);
+    else if (dying & ~b->home.regs)
+        r = __builtin_ctz(dying & ~b->home.regs);
     else
         r = alloc(b, class, b->val[b->op->dst].hint);
     def_finish(b, r);
@@ -799,8 +799,8 @@ void snapshot_restore(struct codegen *b, int snap)
 static void label_fix(struct codegen *b, struct label *l)
 {
     l->fixed = true;
-    for (uint32_t m = b->homes; m; m &= m - 1) {
-        unsigned h = __builtin_ctz(m), s = b->home_slot[h];
+    for (uint32_t m = b->home.regs; m; m &= m - 1) {
+        unsigned h = __builtin_ctz(m), s = b->home.slot[h];
         ir_val v = b->cur[s];
 
         if (l->backward) {
@@ -827,9 +827,9 @@ static void mem_slot_again(struct codegen *b, ir_val v)
     }
 }
 
-static void home_fill(struct codegen *b, unsigned h)
+/* Slot s goes to register h. */
+static void home_fill(struct codegen *b, unsigned h, unsigned s)
 {
-    unsigned s = b->home_slot[h];
     ir_val v = b->cur[s];
     struct value *x = &b->val[v];
 
@@ -878,31 +878,32 @@ static void home_fill(struct codegen *b, unsigned h)
 void canonicalize(struct codegen *b, struct label *l)
 {
     uint32_t locked = b->locked, done = 0;
+    const struct places *at = l->at;
 
     if (!l->fixed)
         label_fix(b, l);
     for (unsigned w = 0; w < IR_SLOT_WORDS; w++)
         for (uint64_t m = b->dirty[w]; m; m &= m - 1) {
-            unsigned s = w * 64 + __builtin_ctzll(m), h = b->home[s];
+            unsigned s = w * 64 + __builtin_ctzll(m), h = at->reg[s];
 
             if (h != NOREG && l->valid >> h & 1 ? !(l->dirty >> h & 1) : BIT64(l->live, s))
                 slot_flush(b, s);
         }
     for (uint32_t m = l->valid; m; m &= m - 1) {
         unsigned h = __builtin_ctz(m);
-        ir_val v = b->cur[b->home_slot[h]];
+        ir_val v = b->cur[at->slot[h]];
 
         if (v && b->val[v].reg == h)
             done |= 1u << h;
     }
     b->locked |= done;
     for (uint32_t m = l->valid & ~done; m; m &= m - 1) {
-        unsigned h = __builtin_ctz(m);
+        unsigned h = __builtin_ctz(m), s = at->slot[h];
 
-        if (b->regs[h] && b->val[b->cur[b->home_slot[h]]].reg != h)
+        if (b->regs[h] && b->val[b->cur[s]].reg != h)
             relocate(b, h, l->valid);
-        if (b->val[b->cur[b->home_slot[h]]].reg != h || !b->cur[b->home_slot[h]])
-            home_fill(b, h);
+        if (b->val[b->cur[s]].reg != h || !b->cur[s])
+            home_fill(b, h, s);
         b->locked |= 1u << h;
     }
     b->locked = locked;
@@ -912,7 +913,7 @@ void bind_canonical(struct codegen *b, struct label *l)
 {
     state_reset(b);
     for (uint32_t m = l->valid; m; m &= m - 1) {
-        unsigned h = __builtin_ctz(m), s = b->home_slot[h];
+        unsigned h = __builtin_ctz(m), s = l->at->slot[h];
         ir_val v = value_new(b, b->slots[s].type);
 
         b->cur[s] = v;
@@ -925,4 +926,22 @@ void bind_canonical(struct codegen *b, struct label *l)
             b->val[v].mem_slot = s + 1;
         }
     }
+}
+
+void canonicalize_exit(struct codegen *b)
+{
+    for (unsigned s = 0; s < b->nslots; s++) {
+        ir_val v = b->cur[s];
+
+        if (!v || b->kept.reg[s] != NOREG)
+            continue;
+        slot_flush(b, s);
+        b->cur[s] = 0;
+        if (!--b->val[v].pins && b->val[v].reg != NOREG)
+            reg_release(b, b->val[v].reg);
+    }
+    for (unsigned r = 0; r < HOST_REGS; r++)
+        if (b->regs[r] && !b->val[b->regs[r]].pins && !(b->locked >> r & 1))
+            reg_release(b, r);
+    canonicalize(b, &b->outside);
 }

@@ -10,7 +10,7 @@ static bool is_dead(const struct codegen *b, unsigned i)
 
 static void values_init(struct codegen *b)
 {
-    unsigned want = b->ir->nvals + 64 + 32 * (b->ir->nlabels + 1);
+    unsigned want = b->ir->nvals + 64 + 32 * (b->ir->nlabels + 1) + 8 * b->ir->nexits;
 
     if (want > UINT16_MAX)
         want = UINT16_MAX;
@@ -37,9 +37,8 @@ static bool scan_forward(struct codegen *b, uint32_t *weight)
 {
     bool joins = false, falls = true;
 
-    b->nslots = 1;
     for (unsigned l = 0; l < b->ir->nlabels; l++)
-        b->label[l] = (struct label){ .snap = -1 };
+        b->label[l] = (struct label){ .at = &b->home, .snap = -1 };
     for (unsigned i = 0; i < b->ir->nops; i++) {
         const struct ir_op *op = &b->ir->ops[i];
 
@@ -68,38 +67,58 @@ static bool scan_forward(struct codegen *b, uint32_t *weight)
     return joins;
 }
 
+static void home_set(struct codegen *b, unsigned slot, unsigned reg)
+{
+    b->home.reg[slot] = reg;
+    b->home.slot[reg] = slot;
+    b->home.regs |= 1u << reg;
+}
+
+/* The next of the slots used most; one whose weight is 0: there is none. */
+static unsigned heaviest(const struct codegen *b, const uint32_t *w)
+{
+    unsigned best = 0;
+
+    for (unsigned s = 1; s < b->nslots; s++)
+        if (w[s] > w[best])
+            best = s;
+    return best;
+}
+
+/* Slots that are kept from region to region stay where they are, unless others are used more and the rest is taken. */
 static void homes_choose(struct codegen *b, const uint32_t *weight)
 {
-    static const uint8_t gpr[] = { RBX, R12, R13, R14, R15, R8, R9, R10, R11 };
-    unsigned ng = 0, nv = 0;
+    static const uint8_t gpr[] = { R8, R9, R10, R11, R15, R14, R13, R12, RBX };
     uint32_t w[IR_MAX_SLOTS];
+    unsigned nv = 0;
 
     for (unsigned s = 0; s < b->nslots; s++) {
         w[s] = b->an ? b->an->slot[s].reads + b->an->slot[s].writes : weight[s];
         if (!b->slots[s].weight || w[s] < 2)
             w[s] = 0;
     }
-    for (;;) {
-        unsigned best = 0, r;
+    memset(b->home.reg, NOREG, sizeof(b->home.reg));
+    b->home.regs = 0;
+    for (unsigned s; (s = heaviest(b, w)), w[s]; w[s] = 0) {
+        unsigned n = 0, kept = b->kept.reg[s];
 
-        for (unsigned s = 1; s < b->nslots; s++)
-            if (w[s] > w[best])
-                best = s;
-        if (!w[best])
-            return;
-        w[best] = 0;
-        if (type_is_vec(b->slots[best].type)) {
-            if (nv == 8)
-                continue;
-            r = 31 - nv++;
+        if (type_is_vec(b->slots[s].type)) {
+            if (nv < 8)
+                home_set(b, s, 31 - nv++);
+        } else if (kept != NOREG && !(b->home.regs >> kept & 1)) {
+            home_set(b, s, kept);
         } else {
-            if (ng == sizeof(gpr))
-                continue;
-            r = gpr[ng++];
+            while (n < sizeof(gpr) && b->home.regs >> gpr[n] & 1)
+                n++;
+            if (n < sizeof(gpr))
+                home_set(b, s, gpr[n]);
         }
-        b->home[best] = r;
-        b->home_slot[r] = best;
-        b->homes |= 1u << r;
+    }
+    for (uint32_t m = b->kept.regs & ~b->home.regs; m; m &= m - 1) {
+        unsigned r = __builtin_ctz(m);
+
+        if (b->home.reg[b->kept.slot[r]] == NOREG)
+            home_set(b, b->kept.slot[r], r);
     }
 }
 
@@ -233,9 +252,15 @@ void codegen_analyse(struct codegen *b)
     bool joins;
 
     values_init(b);
-    memset(b->home, NOREG, sizeof(b->home));
-    b->homes = 0;
+    b->home = b->kept;
     memset(b->written, 0, sizeof(b->written));
+    b->nslots = 1;
+    for (uint32_t m = b->kept.regs; m; m &= m - 1) {
+        unsigned s = b->kept.slot[__builtin_ctz(m)];
+
+        b->nslots = MAX(b->nslots, s + 1);
+        bit64_set(b->written, s);       /* memory is older from the start */
+    }
     joins = scan_forward(b, weight);
     if (joins)
         homes_choose(b, weight);

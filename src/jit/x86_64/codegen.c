@@ -5,10 +5,23 @@
 #include <stdlib.h>
 #include "codegen.h"
 
-struct codegen *codegen_new(enum codegen_memory memory)
+/* The registers of guest.kept: those that calls of C leave alone. */
+static const uint8_t keepers[] = { RBX, R12, R13, R14, R15 };
+_Static_assert(sizeof(keepers) == GUEST_KEPT, "one each");
+
+/* A machine without CPUs has no guest. */
+static unsigned nkept(const struct guest *guest) { return guest ? guest->nkept : 0; }
+
+struct codegen *codegen_new(enum codegen_memory memory, const struct guest *guest)
 {
     struct codegen *b = g_new0(struct codegen, 1);
 
+    memset(b->guest_kept.reg, NOREG, sizeof(b->guest_kept.reg));
+    for (unsigned n = 0; n < nkept(guest); n++) {
+        b->guest_kept.reg[guest->kept[n]] = keepers[n];
+        b->guest_kept.slot[keepers[n]] = guest->kept[n];
+        b->guest_kept.regs |= 1u << keepers[n];
+    }
     b->memory = memory;
     b->snap = g_new(struct snapshot, MAX_SNAPSHOTS);
     b->host = host_features();
@@ -33,6 +46,24 @@ static void emit_entry(struct codegen *b)
 {
     alu_mi(&b->c, ALU_CMP, false, STATE(exit_request), 0);
     cold_new(b, jcc(&b->c, CC_NE))->pc = b->ir->pc - b->ir->page;
+}
+
+/* What other regions leave and expect. */
+static void outside_set(struct codegen *b)
+{
+    const struct codegen_stubs *s = b->stubs;
+    const bool kept = b->guest_kept.regs && !(b->ir->mode & b->ir->guest->unkept_modes);
+
+    b->kept = b->guest_kept;
+    if (!kept) {
+        b->kept.regs = 0;
+        memset(b->kept.reg, NOREG, sizeof(b->kept.reg));
+    }
+    b->leave = kept ? s->leave : s->stored_leave;
+    b->loop = kept ? s->loop : s->stored_loop;
+    b->lookup = kept ? s->lookup : s->stored_lookup;
+    b->outside = (struct label){ .at = &b->kept, .fixed = true, .valid = b->kept.regs, .dirty = b->kept.regs };
+    memset(b->outside.live, 0xff, sizeof(b->outside.live));
 }
 
 bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const struct ir *ir,
@@ -65,8 +96,10 @@ bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const
     if (b->limit - b->c.p < 4096)
         return false;
     memset(out->patch, 0, ir->nexits * sizeof(out->patch[0]));
+    outside_set(b);
     codegen_analyse(b);
     b->i = 0;
+    bind_canonical(b, &b->outside);
     emit_entry(b);
     lower_range(b, 0, ir->nops);
     emit_cold(b);
@@ -92,8 +125,12 @@ static void pop(struct code_buf *c, unsigned r) { put_prefixes(c, 0x58 + (r & 7)
 enum { FRAME_HOST_MXCSR = FRAME_SIZE - 16, FRAME_PUSHED = FRAME_SIZE + 8 };    /* + 8: rsp is a multiple of 16 */
 _Static_assert(FRAME_SIZE % 16 == 0 && FRAME_IMAGE + sizeof(struct reg_image) <= FRAME_HOST_MXCSR, "frame");
 
+static struct mem kept_mem(const struct guest *guest, unsigned n) { return state_mem(guest->slots[guest->kept[n]].offset); }
+
+static bool kept_wide(const struct guest *guest, unsigned n) { return guest->slots[guest->kept[n]].type == T_I64; }
+
 /* uint64_t enter(struct cpu *cpu, const void *code) */
-static void make_enter(struct code_buf *c)
+static void make_enter(struct code_buf *c, const struct guest *guest)
 {
     for (unsigned i = 0; i < sizeof(callee_saved); i++)
         push(c, callee_saved[i]);
@@ -101,6 +138,8 @@ static void make_enter(struct code_buf *c)
     lea(c, true, RBP, mem_at(RDI, CPU_MIDDLE));
     op_rm(c, M_0F | 0xae, 3, mem_at(RSP, FRAME_HOST_MXCSR));
     op_rm(c, M_0F | 0xae, 2, STATE(fp_control));
+    for (unsigned n = 0; n < nkept(guest); n++)
+        mov_load(c, kept_wide(guest, n), keepers[n], kept_mem(guest, n));
     op_rr(c, 0xff, 4, RSI);
 }
 
@@ -166,27 +205,36 @@ static void make_slow(struct code_buf *c, bool vec, bool avx)
     put8(c, 0xc3);
 }
 
-void codegen_make_stubs(struct code_out *out, struct codegen_stubs *stubs)
+/* To why it leaves in rax. */
+static void make_leaving(struct code_buf *c, ptrdiff_t rx_delta, const uint8_t **lookup, const uint8_t **loop, const uint8_t **leave)
+{
+    uint8_t *over;
+
+    *lookup = c->p + rx_delta;
+    mov_store(c, true, STATE(pc), RAX);
+    mov_imm(c, RAX, 1);                 /* JIT_LEFT_LOOKUP */
+    over = jmp(c);
+    *loop = c->p + rx_delta;
+    mov_store(c, true, STATE(pc), RAX);
+    mov_imm(c, RAX, 0);                 /* JIT_LEFT_LOOP */
+    jump_bind(over, c->p);
+    *leave = c->p + rx_delta;
+}
+
+void codegen_make_stubs(const struct guest *guest, struct code_out *out, struct codegen_stubs *stubs)
 {
     struct code_buf c = { out->rw };
     const struct host_features *host = host_features();
+    uint8_t *stored;
 
     stubs->enter = (uint64_t (*)(struct cpu *, const void *))(c.p + out->rx_delta);
-    make_enter(&c);
-    stubs->lookup = c.p + out->rx_delta;
-    mov_store(&c, true, STATE(pc), RAX);
-    mov_imm(&c, RAX, 1);                /* JIT_LEFT_LOOKUP */
-    put8(&c, 0xeb);
-    put8(&c, 0);
-    {
-        uint8_t *over = c.p;
-
-        stubs->loop = c.p + out->rx_delta;
-        mov_store(&c, true, STATE(pc), RAX);
-        mov_imm(&c, RAX, 0);            /* JIT_LEFT_LOOP */
-        over[-1] = c.p - over;
-    }
-    stubs->leave = c.p + out->rx_delta;
+    make_enter(&c, guest);
+    make_leaving(&c, out->rx_delta, &stubs->lookup, &stubs->loop, &stubs->leave);
+    for (unsigned n = 0; n < nkept(guest); n++)
+        mov_store(&c, kept_wide(guest, n), kept_mem(guest, n), keepers[n]);
+    stored = jmp(&c);
+    make_leaving(&c, out->rx_delta, &stubs->stored_lookup, &stubs->stored_loop, &stubs->stored_leave);
+    jump_bind(stored, c.p);
     make_leave(&c, host->avx);
     stubs->slow_int = c.p + out->rx_delta;
     make_slow(&c, false, host->avx);

@@ -70,13 +70,17 @@ struct snapshot {
     ir_val regs[HOST_REGS];
 };
 
+/* Which register each slot has (or NOREG), which slot each register has, of the set of registers that have one. */
+struct places { uint8_t reg[IR_MAX_SLOTS], slot[HOST_REGS]; uint32_t regs; };
+
 struct label {
+    const struct places *at;    /* of valid and dirty */
     uint16_t refs;              /* branches to it */
     bool falls;                 /* reached from the op before it, too */
     bool backward;              /* some branch comes from below */
     bool fixed, bound;
     int snap;                   /* single predecessor: its state, or -1 */
-    uint32_t valid, dirty;      /* of home registers */
+    uint32_t valid, dirty;      /* registers that hold their slot there; of these, whose memory is older */
     uint64_t live[IR_SLOT_WORDS];           /* slots read before written from here on */
     uint8_t *addr;
     int fixups;                 /* list of jumps to bind */
@@ -126,7 +130,7 @@ struct codegen {
     const struct ir_analysis *an;
     const struct host_features *host;
     const struct ir_slot *slots;
-    unsigned nslots;            /* those that the region names, and all before them */
+    unsigned nslots;            /* those that the region names or keeps, and all before them */
     const struct ir_op *op;
     unsigned i;                 /* its index */
     int64_t insn_pc;            /* offset of the instruction being emitted from pc_page */
@@ -136,9 +140,11 @@ struct codegen {
     ir_val regs[HOST_REGS];
     uint32_t locked;            /* registers of this op's operands and temporaries */
     uint32_t temps;             /* of these, temporaries */
-    uint32_t homes;
-    uint8_t home[IR_MAX_SLOTS]; /* register, or NOREG */
-    uint8_t home_slot[HOST_REGS];
+    struct places home;         /* where slots are at labels within the region */
+    struct places kept;         /* ... and where regions of this mode begin and end; memory is older */
+    struct label outside;       /* that, as a label */
+    struct places guest_kept;   /* guest.kept */
+    const uint8_t *leave, *loop, *lookup;       /* stubs, for where `kept` is kept */
     ir_val cur[IR_MAX_SLOTS];
     ir_val memval[IR_MAX_SLOTS];
     uint64_t dirty[IR_SLOT_WORDS];
@@ -251,6 +257,7 @@ void value_drop(struct codegen *b, ir_val v);
 void memo_forget(struct codegen *b);
 void canonicalize(struct codegen *b, struct label *l);
 void bind_canonical(struct codegen *b, struct label *l);
+void canonicalize_exit(struct codegen *b);      /* what other regions expect; nothing else is needed any more */
 void move_reg(struct codegen *b, unsigned type, unsigned dst, unsigned src);
 ir_val value_new(struct codegen *b, unsigned type);
 void spill_store(struct codegen *b, unsigned reg, unsigned type, int spill);

@@ -175,5 +175,5 @@ void codegen_leave(const struct codegen_stubs *stubs, void *context, uint64_t wh
     ucontext_t *uc = context;
 
     uc->uc_mcontext.gregs[REG_RAX] = (greg_t)why;
-    uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)stubs->leave;
+    uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)stubs->stored_leave;
 }

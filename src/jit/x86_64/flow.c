@@ -207,7 +207,7 @@ static void jump_by_cache(struct codegen *b)
     alu_rm(&b->c, ALU_AND, false, RCX, STATE(jump_mask));
     alu_rm(&b->c, ALU_ADD, true, RCX, STATE(jump_cache));
     alu_rm(&b->c, ALU_CMP, true, RAX, mem_at(RCX, offsetof(struct jump_entry, pc)));
-    jcc_out(b, CC_NE, b->stubs->lookup);
+    jcc_out(b, CC_NE, b->lookup);
     alu_ri(&b->c, ALU_AND, true, RAX, -CPU_PAGE_SIZE);
     mov_store(&b->c, true, STATE(pc_page), RAX);
     op_rm(&b->c, 0xff, 4, mem_at(RCX, offsetof(struct jump_entry, code)));
@@ -221,7 +221,7 @@ static void exit_linked(struct codegen *b, const struct ir_op *op)
     b->out->patch[op->aux] = jmp(&b->c);
     mov_imm(&b->c, RAX, b->out->first_exit + op->aux);
     reloc_add(b, RELOC_EXIT, 4);
-    jump_out(b, b->stubs->leave);
+    jump_out(b, b->leave);
 }
 
 /* User mode: regions are known by their virtual addresses, so that all direct exits can be linked. */
@@ -249,10 +249,10 @@ static void exit_direct(struct codegen *b, const struct ir_op *op)
     exit_linked(b, op);
 }
 
-static void exit_to_loop(struct codegen *b, int64_t offset)
+static void exit_to_loop(struct codegen *b, int64_t offset, const uint8_t *stub)
 {
     pc_to_rax(b, offset);
-    jump_out(b, b->stubs->loop);
+    jump_out(b, stub);
 }
 
 void lower_exit(struct codegen *b, const struct ir_op *op)
@@ -261,12 +261,15 @@ void lower_exit(struct codegen *b, const struct ir_op *op)
         codegen_overflow(b);
     if (op->op == IR_EXIT_INDIRECT || op->op == IR_EXIT_LOOP_PC)
         use_in(b, op->a, RAX);
-    slots_flush_all(b);
+    if (op->op == IR_EXIT_JUMP || op->op == IR_EXIT_INDIRECT)
+        canonicalize_exit(b);
+    else
+        slots_flush_all(b);
     switch (op->op) {
     case IR_EXIT_JUMP: exit_direct(b, op); break;
     case IR_EXIT_INDIRECT: jump_by_cache(b); break;
-    case IR_EXIT_LOOP: exit_to_loop(b, op->imm); break;
-    default: jump_out(b, b->stubs->loop);
+    case IR_EXIT_LOOP: exit_to_loop(b, op->imm, b->stubs->stored_loop); break;
+    default: jump_out(b, b->stubs->stored_loop);
     }
 }
 
@@ -284,8 +287,8 @@ void emit_cold(struct codegen *b)
         if (c.from != c.to) {
             lower_range(b, c.from, c.to);
         } else {
-            slots_flush_all(b);
-            exit_to_loop(b, c.pc);
+            canonicalize_exit(b);
+            exit_to_loop(b, c.pc, b->loop);
         }
     }
 }

@@ -35,10 +35,10 @@ static void host_create(void)
 
     host_code = mmap(NULL, HOST_CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert_true(host_code != MAP_FAILED);
-    codegen = codegen_new(MEMORY_TLB);
+    codegen = codegen_new(MEMORY_TLB, &test_guest);
     out.rw = host_code;
     out.limit = host_code + HOST_CODE_SIZE;
-    codegen_make_stubs(&out, &stubs);
+    codegen_make_stubs(&test_guest, &out, &stubs);
     host_region = host_code + ((out.size + 63) & ~(size_t)63);
     jump_cache[0].pc = 1;               /* the others hold 0, which hashes to 0 */
 }

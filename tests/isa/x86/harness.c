@@ -34,12 +34,12 @@ static void host_create(void)
 
     host_code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert_true(host_code != MAP_FAILED);
-    codegen[0] = codegen_new(MEMORY_TLB);
-    codegen[1] = codegen_new(MEMORY_DIRECT_32);         /* GS has no base in this process */
-    codegen[2] = codegen_new(MEMORY_FLAT);
+    codegen[0] = codegen_new(MEMORY_TLB, &guest_x86_64);
+    codegen[1] = codegen_new(MEMORY_DIRECT_32, &guest_x86_64);         /* GS has no base in this process */
+    codegen[2] = codegen_new(MEMORY_FLAT, &guest_x86_64);
     out.rw = host_code;
     out.limit = host_code + CODE_SIZE;
-    codegen_make_stubs(&out, &stubs);
+    codegen_make_stubs(&guest_x86_64, &out, &stubs);
     host_region = host_code + ((out.size + 63) & ~(size_t)63);
     jump_cache[0].pc = 1;               /* the others hold 0, which hashes to 0 */
 }
