@@ -543,11 +543,15 @@ bool code_cold(struct cpu *cpu, struct code_fetch *f)
     return true;
 }
 
+/* For the cache, under whose lock nobody waits for that of the mappings: it may be held by one who waits for the cache. */
+static bool no_next_page(struct code_fetch *f) { return false; }
+
 static struct region *translate(struct cpu *cpu, uint64_t pc)
 {
     struct jit_cpu *jc = cpu->jit;
     struct engine *e = jc->engine;
     struct process *proc = jc->thread->process;
+    const bool may_straddle = (pc & ~PAGE_MASK) > CPU_PAGE_SIZE - INSN_MOST;    /* as its first instruction */
     struct jit_source src = { .cpu = cpu, .pc = pc, .mode = cpu->mode, .phys = pc, .phys_of_next = key_of_next,
                               .ran = e->cold ? cold_ran : NULL };
 
@@ -557,10 +561,13 @@ static struct region *translate(struct cpu *cpu, uint64_t pc)
         struct region *r;
 
         page_watch(e, proc, pc, &w);
-        if ((pc & ~PAGE_MASK) > CPU_PAGE_SIZE - 16)     /* an instruction may straddle */
+        if (may_straddle)
             page_watch(e, proc, pc + CPU_PAGE_SIZE, &w);
         if (!code_fetch_fill(cpu, pc, &src.fetch))
             return NULL;
+        if (may_straddle)
+            fetch_next(&src.fetch);
+        src.fetch.next_page = no_next_page;
         src.max_insns = w.one_insn ? 1 : 0;
         if (e->saved && !w.checked && !e->debugger)
             r = saved_translate(e->saved, proc, e->jit, &src, &why);

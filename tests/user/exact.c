@@ -446,12 +446,16 @@ static void litmus(void)
 /* ---- code that is written */
 
 #if defined __x86_64__ || defined __i386__
+typedef uint8_t code_unit;
 static void code_make(void *p, unsigned v) { uint8_t c[6] = { 0xb8, v, v >> 8, v >> 16, 0, 0xc3 }; memcpy(p, c, 6); }
 #elif defined __aarch64__
+typedef uint32_t code_unit;
 static void code_make(void *p, unsigned v) { uint32_t c[2] = { 0x52800000 | (v & 0xffff) << 5, 0xd65f03c0 }; memcpy(p, c, 8); }
 #elif defined __arm__
+typedef uint32_t code_unit;
 static void code_make(void *p, unsigned v) { uint32_t c[2] = { 0xe3000000 | (v & 0xf000) << 4 | (v & 0xfff), 0xe12fff1e }; memcpy(p, c, 8); }
 #else
+typedef uint32_t code_unit;
 static void code_make(void *p, unsigned v) { uint32_t c[2] = { 0x00000513 | (v & 0x7ff) << 20, 0x00008067 }; memcpy(p, c, 8); }
 #endif
 typedef unsigned (*code_fn)(void);
@@ -534,6 +538,46 @@ static void code_beside(void)
     munmap(beside_pages, (BESIDE_PAGES + 1) * 4096u);
 }
 
+/* Threads run new code that goes on in the next page, while another changes what is mapped. */
+static _Atomic int astride_left;
+static void *astride_thread(void *arg)
+{
+    enum { PAIRS = 400 };
+    uint8_t *pages = mmap(NULL, PAIRS * 8192u, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool ok = true;
+
+    for (unsigned i = 0; i < PAIRS; i++) {
+        uint8_t *fn = pages + i * 8192u + 4096 - (sizeof(code_unit) == 1 ? 3 : 4);
+
+        code_make(fn, i & CODE_MASK);
+        __builtin___clear_cache((char *)fn, (char *)fn + 16);
+        ok &= ((code_fn)(uintptr_t)fn)() == (i & CODE_MASK);
+    }
+    munmap(pages, PAIRS * 8192u);
+    astride_left--;
+    return (void *)(uintptr_t)ok;
+}
+
+static void code_astride(void)
+{
+    pthread_t t[3];
+    bool ok = true;
+    void *r;
+
+    for (unsigned round = 0; round < 10; round++) {
+        astride_left = 3;
+        for (unsigned i = 0; i < 3; i++)
+            pthread_create(&t[i], NULL, astride_thread, NULL);
+        while (astride_left)
+            munmap(mmap(NULL, 16384, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 16384);
+        for (unsigned i = 0; i < 3; i++) {
+            pthread_join(t[i], &r);
+            ok &= r != NULL;
+        }
+    }
+    check(ok, "code goes on in the next page, while mappings change");
+}
+
 static void code(void)
 {
     uint8_t *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *w, *x;
@@ -543,6 +587,7 @@ static void code(void)
     void *r;
 
     code_beside();
+    code_astride();
     check(code_rounds(p, p, 5000), "code is written and run, again and again");
     if (fd < 0 || ftruncate(fd, 4096))
         return;
