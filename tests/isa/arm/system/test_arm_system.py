@@ -62,13 +62,23 @@ def run(argv):
     return p.returncode, p.stdout.splitlines(), p.stderr
 
 
+def oracle_run(argv):
+    """The oracle with two processors stands still once in many runs of a busy host: that says nothing of ours."""
+    for _ in range(2):
+        try:
+            return run(argv)
+        except subprocess.TimeoutExpired:
+            pass
+    return run(argv)
+
+
 def main():
     program, image, accel = sys.argv[1:]
     bad = 0
     for machine, cpu, expected in [(m, c, e) for m, cpus, e in PROGRAMS[os.path.basename(image)] for c in cpus]:
         common = ["-M", machine, "-cpu", cpu, "-kernel", image]
         oracle = os.path.basename(program).replace("rhea", "qemu")
-        _, want, err = run([oracle] + common)
+        _, want, err = oracle_run([oracle] + common)
         if not want or want[-1] != "done":
             sys.exit(f"{oracle} did not end the program: {want[-1:]} {err}")
         status, have, err = run([program, "-accel", accel] + common)
