@@ -46,7 +46,7 @@ static void on_sigbus(int sig, siginfo_t *si, void *context)
 
 static int guard_add(void *base, size_t length)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&guards_lock);
+    g_autoptr(GMutexLocker) G_GNUC_UNUSED locker = g_mutex_locker_new(&guards_lock);
     static bool installed;
     struct sigaction sa = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER };
 

@@ -122,6 +122,9 @@ static unsigned scan_index(const struct scan *s, uint64_t pc)
     return i;
 }
 
+/* A jump to itself waits for somebody to change it: each turn leaves the region. */
+static bool waits(const struct scan *s, unsigned i) { return s->info[i].flow == FLOW_JUMP && s->info[i].target == s->pc[i]; }
+
 static bool branches(const struct insn_info *info) { return info->flow == FLOW_COND || info->flow == FLOW_JUMP; }
 
 /* A line's last instruction may run into code that is there already. */
@@ -222,7 +225,7 @@ static void find_leaders(struct scan *s, struct ir *ir)
         const struct insn_info *info = &s->info[i];
         uint64_t next = s->pc[i] + info->len;
 
-        if (branches(info) && scan_has(s, info->target))
+        if (branches(info) && !waits(s, i) && scan_has(s, info->target))
             add_leader(ir, info->target, info->target == s->pc[0]);
         if (s->n > 1 && runs_on(s, i) && scan_has(s, next))
             add_leader(ir, next, next == s->pc[0]);

@@ -105,16 +105,28 @@ static bool overlaps(const struct code_page *p, const struct region *r, uint64_t
     return lo < end && va < hi;
 }
 
+static void kick_locked(struct engine *e)
+{
+    for (struct jit_cpu *jc = e->cpus; jc; jc = jc->next)
+        if (atomic_load(&jc->running))  /* one in a system call comes back to the loop, and its call is not to be interrupted */
+            cpu_kick(jc->cpu, CPU_EXIT_FLUSH);
+}
+
 static void page_drop(struct engine *e, struct code_page *p, uint64_t va, uint64_t end)
 {
     struct region *next;
+    bool dropped = false;
 
     p->writes++;
     for (struct region *r = p->regions; r; r = next) {
         next = *link_of(p, r);
-        if (overlaps(p, r, va, end))
-            region_drop(e, r);
+        if (!overlaps(p, r, va, end))
+            continue;
+        region_drop(e, r);
+        dropped = true;
     }
+    if (dropped)
+        kick_locked(e);                 /* who is in one of their loops may wait there for what has just been written */
 }
 
 /* [va, end); end 0 is that of the address space. */
@@ -184,19 +196,12 @@ static void mapping_changed(struct engine *e, uint64_t va, uint64_t n)
 void engine_mapped(struct engine *e, uint64_t va, uint64_t n) { mapping_changed(e, va, n); }
 void engine_unmapped(struct engine *e, uint64_t va, uint64_t n) { mapping_changed(e, va, n); }
 
-static void kick_all(struct engine *e)
-{
-    pthread_mutex_lock(&e->lock);
-    for (struct jit_cpu *jc = e->cpus; jc; jc = jc->next)
-        if (atomic_load(&jc->running))  /* one in a system call comes back to the loop, and its call is not to be interrupted */
-            cpu_kick(jc->cpu, CPU_EXIT_FLUSH);
-    pthread_mutex_unlock(&e->lock);
-}
-
 void engine_code_changed(struct engine *e, uint64_t va, uint64_t n)
 {
-    code_drop(e, va, n);
-    kick_all(e);
+    pthread_mutex_lock(&e->lock);
+    drop_locked(e, va, va + n < va ? 0 : va + n);
+    kick_locked(e);
+    pthread_mutex_unlock(&e->lock);
 }
 
 void *guest_host_write(struct engine *e, uint64_t va, size_t n)

@@ -578,9 +578,54 @@ static void code_astride(void)
     check(ok, "code goes on in the next page, while mappings change");
 }
 
+/* A thread waits in a loop of code for that code to be changed, as the JVM's callers do at a method that another thread takes out of
+ * use. `turn`: the word that is the loop, or its end; at its place come words that do nothing, then a function. */
+#if defined __x86_64__ || defined __i386__
+enum { WAIT_NOP = 0x90909090u, WAIT_SELF = 0x9090feebu, WAIT_BACK = 0x9090faebu };
+#elif defined __aarch64__
+enum { WAIT_NOP = 0xd503201fu, WAIT_SELF = 0x14000000u, WAIT_BACK = 0x17ffffffu };
+#elif defined __arm__
+enum { WAIT_NOP = 0xe320f000u, WAIT_SELF = 0xeafffffeu, WAIT_BACK = 0xeafffffdu };
+#else
+enum { WAIT_NOP = 0x00000013u, WAIT_SELF = 0x0000006fu, WAIT_BACK = 0xffdff06fu };
+#endif
+static uint8_t *waited;
+static _Atomic bool waiting;
+static void *wait_caller(void *arg)
+{
+    waiting = true;
+    return (void *)(uintptr_t)((code_fn)(uintptr_t)waited)();
+}
+
+static bool code_waits(uint8_t *write, uint8_t *run, uint32_t turn)
+{
+    bool ok = true;
+
+    waited = run;
+    for (unsigned round = 1; round <= 20 && ok; round++) {
+        pthread_t t;
+        void *r;
+
+        waiting = false;
+        memcpy(write, (uint32_t[]){ WAIT_NOP, turn }, 8);
+        code_make(write + 8, round);
+        __builtin___clear_cache((char *)run, (char *)run + 32);
+        pthread_create(&t, NULL, wait_caller, NULL);
+        while (!waiting)
+            sched_yield();
+        nanosleep(&(struct timespec){ 0, 3000000 }, NULL);
+        __atomic_store_n((uint32_t *)(write + 4), WAIT_NOP, __ATOMIC_SEQ_CST);
+        __builtin___clear_cache((char *)run, (char *)run + 32);
+        pthread_join(t, &r);
+        ok &= (uintptr_t)r == round;
+    }
+    return ok;
+}
+
 static void code(void)
 {
     uint8_t *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *w, *x;
+    uint8_t *fresh = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int fd = memfd_create("code", 0);
     bool ok = true;
     pthread_t t[3];
@@ -594,6 +639,8 @@ static void code(void)
     w = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     x = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     check(code_rounds(w, x, 3000), "code is written by one mapping and run by another");
+    check(code_waits(fresh, fresh, WAIT_BACK) && code_waits(p, p, WAIT_SELF), "a loop is left when another thread has changed it");
+    check(code_waits(w, x, WAIT_SELF), "... by another mapping");
     for (unsigned i = 0; i < 300 && ok; i++) {
         mprotect(p, 4096, PROT_READ | PROT_WRITE);
         code_make(p, i);
