@@ -10,8 +10,8 @@
 
 BUILD := $(if $(SAN),build-san,build)
 PREFIX ?= /usr/local
-SETUP := $(if $(SAN),-Db_sanitize=address$(,)undefined -Db_lundef=false) --prefix=$(PREFIX)
 , := ,
+SETUP := $(if $(SAN),-Db_sanitize=address$(,)undefined -Db_lundef=false) --prefix=$(PREFIX)
 export CC := $(if $(shell command -v ccache),ccache gcc,gcc)
 
 .PHONY: all deps run test bench install install-binfmt clean lint
