@@ -15,6 +15,8 @@ struct job {
     struct block_io *io;
     const char *verb;                   /* "read", "wrote" */
     enum { JOB_READ, JOB_WRITE, JOB_ZEROES, JOB_COMPRESSED, JOB_DISCARD, JOB_FLUSH, JOB_TRUNCATE } kind;
+    bool vmstate;                       /* the machine's state behind the disk, not the disk */
+    const char *preallocation;
     unsigned flags;
     uint64_t off, bytes;
     struct iovec *iov;
@@ -122,19 +124,37 @@ static struct block_node *io_enter(struct block_io *io)
     return io->node;
 }
 
+static int vmstate(struct block_node *n, const struct job *j)
+{
+    int (*run)(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov) =
+        j->kind == JOB_READ ? n->drv->vmstate_preadv : n->drv->vmstate_pwritev;
+
+    return run ? run(n, j->off, j->bytes, j->iov, j->niov) : -ENOTSUP;
+}
+
+static int resize(struct block_node *n, uint64_t size, const char *preallocation)
+{
+    uint64_t old = n->size;
+    int ret = node_truncate(n, size, NULL);
+
+    if (ret || !preallocation || size <= old)
+        return ret;
+    return node_preallocate(n, old, preallocation, NULL) ? 0 : -ENOTSUP;
+}
+
 static void job_run(void *arg)
 {
     struct job *j = arg;
     struct block_node *n = io_enter(j->io);
 
     switch (j->kind) {
-    case JOB_READ: j->ret = j->off + j->bytes > n->size ? -EIO : node_preadv(n, j->off, j->bytes, j->iov, j->niov); break;
-    case JOB_WRITE: j->ret = node_pwritev(n, j->off, j->bytes, j->iov, j->niov, j->flags); break;
+    case JOB_READ: j->ret = j->vmstate ? vmstate(n, j) : j->off + j->bytes > n->size ? -EIO : node_preadv(n, j->off, j->bytes, j->iov, j->niov); break;
+    case JOB_WRITE: j->ret = j->vmstate ? vmstate(n, j) : node_pwritev(n, j->off, j->bytes, j->iov, j->niov, j->flags); break;
     case JOB_ZEROES: j->ret = node_write_zeroes(n, j->off, j->bytes, j->flags); break;
     case JOB_COMPRESSED: j->ret = node_pwrite_compressed(n, j->off, j->buf, j->bytes); break;
     case JOB_DISCARD: j->ret = node_discard(n, j->off, j->bytes); break;
     case JOB_FLUSH: j->ret = node_flush(n); break;
-    case JOB_TRUNCATE: j->ret = node_truncate(n, j->off, NULL); break;
+    case JOB_TRUNCATE: j->ret = resize(n, j->off, j->preallocation); break;
     }
     if (j->io->b)
         backend_co_exit(j->io->b);
@@ -285,6 +305,13 @@ static unsigned write_flags(const struct block_io_flags *f)
     return (f->set['f'] ? BLOCK_FUA : 0) | (f->set['u'] ? BLOCK_MAY_UNMAP : 0) | (f->set['n'] ? BLOCK_NO_FALLBACK : 0);
 }
 
+static void count_invalid(struct block_io *io, bool write)
+{
+    fprintf(io->out, "injecting invalid %s request\n", write ? "write" : "read");
+    if (io->b)
+        atomic_fetch_add_explicit(&io->b->stats[write ? OP_WRITE : OP_READ].invalid, 1, memory_order_relaxed);
+}
+
 static bool transfer(struct block_io *io, int argc, char **argv)
 {
     const char *name = argv[0], *base = g_str_has_prefix(name, "aio_") ? name + 4 : name;
@@ -293,7 +320,7 @@ static bool transfer(struct block_io *io, int argc, char **argv)
     struct block_io_flags f;
 
     *j = (struct job){ .io = io, .kind = write ? JOB_WRITE : JOB_READ, .verb = write ? "wrote" : "read" };
-    if (!block_io_flags(io, &argc, &argv, write ? "cCfnpP:qrs:uz" : "Cl:pP:qrs:v", &f))
+    if (!block_io_flags(io, &argc, &argv, write ? async ? "cCfinpP:qrs:uz" : "bcCfnpP:qrs:uz" : async ? "Cil:pP:qrs:v" : "bCl:pP:qrs:v", &f))
         goto bad;
     if (argc < 2) {
         fprintf(io->out, "%s: it takes OFFSET LENGTH%s\n", name, vector ? "..." : "");
@@ -301,6 +328,10 @@ static bool transfer(struct block_io *io, int argc, char **argv)
     }
     if ((f.set['u'] || f.set['n']) && !f.set['z']) {
         fprintf(io->out, "-u and -n require -z to be specified\n");
+        goto bad;
+    }
+    if (f.set['b'] && (f.set['c'] || f.set['z'])) {
+        fprintf(io->out, "-b cannot be used with -c or -z\n");
         goto bad;
     }
     if (f.set['z'] && (f.set['P'] || f.set['c'] || f.set['s'])) {
@@ -315,6 +346,7 @@ static bool transfer(struct block_io *io, int argc, char **argv)
         j->kind = JOB_ZEROES;
     else if (f.set['c'])
         j->kind = JOB_COMPRESSED;
+    j->vmstate = f.set['b'];
     j->flags = write ? write_flags(&f) : 0;
     j->quiet = f.set['q'];
     j->machine = f.set['C'];
@@ -322,6 +354,11 @@ static bool transfer(struct block_io *io, int argc, char **argv)
     if (!block_io_number(io, argv[0], "offset", INT64_MAX, &j->off) || !take_sizes(j, argc - 1, argv + 1, vector) || !take_pattern(j, &f, write) ||
         (!write && !take_check(j, &f)))
         goto bad;
+    if (f.set['i']) {                   /* for statistics: as if a guest had asked for what cannot be */
+        count_invalid(io, write);
+        job_free(j);
+        return true;
+    }
     if (j->buf)
         memset(j->buf, write ? j->pattern : 0xab, j->bytes);
     if (write && f.set['s'] && !take_content(j, f.text['s']))
@@ -336,6 +373,7 @@ bad:
 static bool discard(struct block_io *io, int argc, char **argv)
 {
     struct job *j = g_new0(struct job, 1);
+    bool async = !strcmp(argv[0], "aio_discard");
     struct block_io_flags f;
 
     *j = (struct job){ .io = io, .kind = JOB_DISCARD, .verb = "discard" };
@@ -343,7 +381,7 @@ static bool discard(struct block_io *io, int argc, char **argv)
         take_sizes(j, 1, argv + 1, false)) {
         j->quiet = f.set['q'];
         j->machine = f.set['C'];
-        return job_do(j);
+        return async ? job_start(j) : job_do(j);
     }
     if (argc != 2)
         fprintf(io->out, "discard takes OFFSET LENGTH\n");
@@ -372,8 +410,10 @@ static bool truncate_to(struct block_io *io, int argc, char **argv)
     *j = (struct job){ .io = io, .kind = JOB_TRUNCATE };
     if (io->b)
         fprintf(io->out, "the disk is in use: block_resize changes its size\n");
-    else if (block_io_flags(io, &argc, &argv, "m:", &f) && argc == 1 && block_io_number(io, argv[0], "truncate", INT64_MAX, &j->off))
+    else if (block_io_flags(io, &argc, &argv, "m:", &f) && argc == 1 && block_io_number(io, argv[0], "truncate", INT64_MAX, &j->off)) {
+        j->preallocation = f.text['m'];
         return job_do(j);
+    }
     job_free(j);
     return false;
 }
@@ -477,22 +517,48 @@ static bool alloc(struct block_io *io, int argc, char **argv)
 /* ---- commands */
 
 const struct block_io_command block_io_commands[] = {
+    { "aio_discard", NULL, "[-Cq] OFF LEN", "gives a range back, not waiting for the end", discard },
     { "aio_flush", NULL, "", "waits for all requests under way", aio_flush },
-    { "aio_read", NULL, "[-qvC] [-P BYTE] OFF LEN...", "reads, not waiting for the end", transfer },
-    { "aio_write", NULL, "[-qfuzC] [-P BYTE] OFF LEN...", "writes, not waiting for the end", transfer },
+    { "aio_read", NULL, "[-qivC] [-P BYTE] OFF LEN...", "reads, not waiting for the end", transfer },
+    { "aio_write", NULL, "[-qfiuzC] [-P BYTE] OFF LEN...", "writes, not waiting for the end", transfer },
     { "alloc", NULL, "OFF [LEN]", "tells how much of a range the image itself holds", alloc },
     { "discard", "d", "[-Cq] OFF LEN", "gives a range back to the host", discard },
     { "flush", "f", "", "to stable storage", flush },
     { "info", NULL, "", "tells what the image is", info },
     { "length", "l", "", "tells the disk's size", length },
     { "map", NULL, "", "tells which ranges the image itself holds", map },
-    { "read", "r", "[-qvC] [-P BYTE [-s OFF] [-l LEN]] OFF LEN", "reads, and checks for a pattern", transfer },
+    { "read", "r", "[-bqvC] [-P BYTE [-s OFF] [-l LEN]] OFF LEN", "reads, and checks for a pattern", transfer },
     { "readv", "rv", "[-qvC] [-P BYTE] OFF LEN...", "reads into several buffers", transfer },
-    { "truncate", "t", "SIZE", "changes the disk's size", truncate_to },
-    { "write", "w", "[-qcfunzC] [-P BYTE | -s FILE] OFF LEN", "writes a pattern, or a file's content", transfer },
+    { "truncate", "t", "[-m PREALLOCATION] SIZE", "changes the disk's size", truncate_to },
+    { "write", "w", "[-bqcfunzC] [-P BYTE | -s FILE] OFF LEN", "writes a pattern, or a file's content", transfer },
     { "writev", "wv", "[-qfC] [-P BYTE] OFF LEN...", "writes from several buffers", transfer },
     { NULL, NULL, NULL, NULL, NULL },
 };
+
+/* qemu-io's that are not here. */
+static const struct { const char *word, *why; } refused[] = {
+    { "break", "requests do not stop at events here; rules of blkdebug make them fail" },
+    { "remove_break", "requests do not stop at events here" },
+    { "resume", "requests do not stop at events here" },
+    { "wait_break", "requests do not stop at events here" },
+    { "zone_append", "zoned devices are not supported" },
+    { "zone_close", "zoned devices are not supported" },
+    { "zone_finish", "zoned devices are not supported" },
+    { "zone_open", "zoned devices are not supported" },
+    { "zone_report", "zoned devices are not supported" },
+    { "zone_reset", "zoned devices are not supported" },
+};
+
+void block_io_unknown(FILE *out, const char *word)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(refused); i++) {
+        if (!strcmp(word, refused[i].word)) {
+            fprintf(out, "%s: %s\n", word, refused[i].why);
+            return;
+        }
+    }
+    fprintf(out, "command \"%s\" not found\n", word);
+}
 
 const struct block_io_command *block_io_find(const struct block_io_command *commands, const char *word)
 {
@@ -523,9 +589,9 @@ bool block_io_backend(struct block_backend *b, const char *line, FILE *out)
     bool ok;
 
     if (!c) {
-        fprintf(out, "command \"%s\" not found\n", n ? words[0] : "");
+        block_io_unknown(out, n ? words[0] : "");
         for (c = block_io_commands; c->name; c++)
-            fprintf(out, "%-9s %-44s %s\n", c->name, c->args, c->summary);
+            fprintf(out, "%-11s %-46s %s\n", c->name, c->args, c->summary);
         return false;
     }
     words[0] = (char *)c->name;

@@ -23,6 +23,8 @@ struct block_io_command {               /* tables end with a NULL name */
 };
 extern const struct block_io_command block_io_commands[];
 const struct block_io_command *block_io_find(const struct block_io_command *commands, const char *word);
+/* Says that there is no such command, and why. */
+void block_io_unknown(FILE *out, const char *word);
 /* Cuts line. */
 int block_io_words(char *line, char *words[BLOCK_IO_WORDS_MAX + 1]);
 /* Until nothing is under way; false: something failed. */

@@ -564,3 +564,24 @@ int node_truncate(struct block_node *n, uint64_t size, struct error *err)
     }
     return ret;
 }
+
+bool node_preallocate(struct block_node *n, uint64_t from, const char *mode, struct error *err)
+{
+    enum { PIECE = 2 << 20 };
+    struct block_node *file = n->file ? n->file : n;
+    bool full = !strcmp(mode, "full");
+    g_autofree uint8_t *zero = NULL;
+    int ret;
+
+    if (n->drv->preallocate_mode)
+        return n->drv->preallocate_mode(n, from, mode, err);
+    if (!strcmp(mode, "off"))
+        return true;
+    if (strcmp(mode, "falloc") && !full)
+        return error_setf(err, ERR_GENERIC, "it is off, falloc or full", "no preallocation '%s' for format '%s'", mode, n->drv->name);
+    ret = file->drv->preallocate ? file->drv->preallocate(file, from, n->size - from) : -ENOTSUP;
+    zero = g_malloc0(PIECE);
+    for (uint64_t off = from; off < n->size && !ret && full; off += PIECE)
+        ret = node_pwrite(n, off, zero, MIN(PIECE, n->size - off));
+    return !ret || error_set_errno(err, -ret, NULL, "the image was resized, but cannot be preallocated");
+}

@@ -88,27 +88,6 @@ int img_create(struct img *c)
 
 struct resize { uint64_t size, old; };
 
-static bool resize_preallocate(struct img *c, struct block_node *n, uint64_t old)
-{
-    g_autofree uint8_t *zero = NULL;
-    int ret = 0;
-
-    if (n->drv->preallocate_mode)
-        return n->drv->preallocate_mode(n, old, c->preallocation, &c->err);
-    if (!strcmp(c->preallocation, "falloc") || !strcmp(c->preallocation, "full")) {
-        struct block_node *file = n->file ? n->file : n;
-
-        ret = file->drv->preallocate ? file->drv->preallocate(file, old, n->size - old) : -ENOTSUP;
-        zero = g_malloc0(CHUNK);
-        for (uint64_t off = old; off < n->size && !ret && !strcmp(c->preallocation, "full"); off += CHUNK)
-            ret = node_pwrite(n, off, zero, MIN(CHUNK, n->size - off));
-    } else if (strcmp(c->preallocation, "off")) {
-        return error_setf(&c->err, ERR_GENERIC, "it is off, falloc or full", "no preallocation '%s' for format '%s'", c->preallocation,
-                          n->drv->name);
-    }
-    return !ret || error_set_errno(&c->err, -ret, NULL, "the image was resized, but cannot be preallocated");
-}
-
 static void resize_run(void *arg)
 {
     struct img_call *call = arg;
@@ -117,7 +96,7 @@ static void resize_run(void *arg)
 
     call->ok = !node_truncate(call->n, r->size, &c->err);
     if (call->ok && c->preallocation && r->size > r->old)
-        call->ok = resize_preallocate(c, call->n, r->old);
+        call->ok = node_preallocate(call->n, r->old, c->preallocation, &c->err);
 }
 
 int img_resize(struct img *c)

@@ -137,101 +137,107 @@ void img_rate_limit(struct img *c, uint64_t bytes)
 /* ---- the command line */
 
 #define AT(field) offsetof(struct img, field)
-#define FORMAT { 'f', NULL, "FMT", "format of the image; guessed where it is not given", OPT_TEXT, AT(format) }
+#define FORMAT { 'f', "format", "FMT", "format of the image; guessed where it is not given", OPT_TEXT, AT(format) }
 #define IMAGE_OPTS { 0, "image-opts", NULL, "FILE is a list of options: driver=qcow2,file.filename=disk", OPT_FLAG, AT(image_opts) }
 #define OBJECTS { 0, "object", "OPTIONS", "an object that options refer to: secret,id=sec0,file=key", OPT_OBJECT, 0 }
 #define QUIET { 'q', "quiet", NULL, "say nothing but errors", OPT_FLAG, AT(quiet) }
-#define PROGRESS { 'p', NULL, NULL, "show how far it is (SIGUSR1 asks too)", OPT_FLAG, AT(progress) }
-#define CACHE(what) { 't', NULL, "CACHE", what, OPT_TEXT, AT(cache) }
-#define SOURCE_CACHE { 'T', NULL, "CACHE", "cache mode for what is read", OPT_TEXT, AT(source_cache) }
+#define PROGRESS { 'p', "progress", NULL, "show how far it is (SIGUSR1 asks too)", OPT_FLAG, AT(progress) }
+#define CACHE(what) { 't', "cache", "CACHE", what, OPT_TEXT, AT(cache) }
+#define SOURCE_CACHE(name) { 'T', name, "CACHE", "cache mode for what is read", OPT_TEXT, AT(source_cache) }
 #define SHARE { 'U', "force-share", NULL, "read without locking, even if a machine writes to it", OPT_FLAG, AT(force_share) }
 #define OUTPUT { 0, "output", "json|human", "how to print it", OPT_JSON, 0 }
-#define CREATE_OPTIONS { 'o', NULL, "OPTIONS", "options of the format: cluster_size=2M,...; -o help lists them", OPT_MERGE, 0 }
+#define CREATE_OPTIONS(name, ...) \
+    { 'o', name, "OPTIONS", "options of the format: cluster_size=2M,...; -o help lists them", OPT_MERGE, 0, __VA_ARGS__ }
 #define END { 0 }
 
 static const struct img_option amend_options[] = {
-    FORMAT, { 'o', NULL, "OPTIONS", "what to change: compat=1.1,refcount_bits=8,...", OPT_MERGE, 0 }, PROGRESS, QUIET,
+    FORMAT, { 'o', "options", "OPTIONS", "what to change: compat=1.1,refcount_bits=8,...", OPT_MERGE, 0 }, PROGRESS, QUIET,
     CACHE("cache mode"), { 0, "force", NULL, "allow what may lock you out", OPT_FLAG, AT(force) }, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option bench_options[] = {
-    { 'c', NULL, "COUNT", "requests in all (75000)", OPT_SIZE, AT(count), INT32_MAX },
-    { 'd', NULL, "DEPTH", "requests at a time (64)", OPT_SIZE, AT(depth), 1024 }, FORMAT,
+    { 'c', "count", "COUNT", "requests in all (75000)", OPT_SIZE, AT(count), INT32_MAX },
+    { 'd', "depth", "DEPTH", "requests at a time (64)", OPT_SIZE, AT(depth), 1024 }, FORMAT,
     { 0, "flush-interval", "N", "flush after each N writes", OPT_SIZE, AT(flush_interval), INT32_MAX },
-    { 'i', NULL, "AIO", "threads, native or io_uring", OPT_TEXT, AT(aio) },
-    { 'n', NULL, NULL, "as -i native", OPT_FLAG, AT(native) },
+    { 'i', "aio", "AIO", "threads, native or io_uring", OPT_TEXT, AT(aio) },
+    { 'n', "native", NULL, "as -i native", OPT_FLAG, AT(native) },
     { 0, "no-drain", NULL, "do not wait for flushes", OPT_FLAG, AT(no_drain) },
-    { 'o', NULL, "OFFSET", "where to begin", OPT_SIZE, AT(offset), INT64_MAX },
+    { 'o', "offset", "OFFSET", "where to begin", OPT_SIZE, AT(offset), INT64_MAX },
     { 0, "pattern", "BYTE", "what to write", OPT_SIZE, AT(pattern), 255 }, QUIET,
-    { 's', NULL, "SIZE", "bytes of a request (4096)", OPT_SIZE, AT(size), 1 << 30 },
-    { 'S', NULL, "STEP", "from one request to the next (SIZE)", OPT_SIZE, AT(step), INT64_MAX },
+    { 's', "buffer-size", "SIZE", "bytes of a request (4096)", OPT_SIZE, AT(size), 1 << 30 },
+    { 'S', "step-size", "STEP", "from one request to the next (SIZE)", OPT_SIZE, AT(step), INT64_MAX },
     { 0, "random", NULL, "at random, not in steps", OPT_FLAG, AT(random) }, CACHE("cache mode (writeback)"),
-    { 'w', NULL, NULL, "write (the image's contents are lost)", OPT_FLAG, AT(write) }, SHARE, IMAGE_OPTS, OBJECTS, END };
+    { 'w', "write", NULL, "write (the image's contents are lost)", OPT_FLAG, AT(write) }, SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option bitmap_options[] = {
     { 0, "add", NULL, "make it", OPT_ACTION, 'a' }, { 0, "remove", NULL, "delete it", OPT_ACTION, 'r' },
     { 0, "clear", NULL, "forget what it notes", OPT_ACTION, 'c' }, { 0, "enable", NULL, "note writes from now on", OPT_ACTION, 'e' },
     { 0, "disable", NULL, "note writes no more", OPT_ACTION, 'd' },
     { 0, "merge", "SOURCE", "take in what bitmap SOURCE notes", OPT_ACTION, 'm' },
-    { 'b', NULL, "FILE", "SOURCE is in this image", OPT_TEXT, AT(source_file) },
-    { 'F', NULL, "FMT", "format of FILE", OPT_TEXT, AT(source_format) },
-    { 'g', NULL, "SIZE", "granularity of a new one", OPT_SIZE, AT(granularity), 1ull << 31 }, FORMAT, IMAGE_OPTS, OBJECTS, END };
+    { 'b', "source-file", "FILE", "SOURCE is in this image", OPT_TEXT, AT(source_file) },
+    { 'F', "source-format", "FMT", "format of FILE", OPT_TEXT, AT(source_format) },
+    { 'g', "granularity", "SIZE", "granularity of a new one", OPT_SIZE, AT(granularity), 1ull << 31 }, FORMAT, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option check_options[] = {
-    FORMAT, QUIET, OUTPUT, { 'r', NULL, "leaks|all", "mend it", OPT_TEXT, AT(repair) }, SOURCE_CACHE, SHARE, IMAGE_OPTS, OBJECTS, END };
+    FORMAT, QUIET, OUTPUT, { 'r', "repair", "leaks|all", "mend it", OPT_TEXT, AT(repair) }, SOURCE_CACHE("cache"), SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option commit_options[] = {
-    FORMAT, { 'b', NULL, "BASE", "commit down to this image of the chain, not only to the next", OPT_TEXT, AT(base) },
-    { 'd', NULL, NULL, "do not empty the image afterwards", OPT_FLAG, AT(drop) },
-    { 'r', NULL, "RATE", "bytes a second at most", OPT_SIZE, AT(rate), INT64_MAX }, PROGRESS, QUIET,
+    FORMAT, { 'b', "base", "BASE", "commit down to this image of the chain, not only to the next", OPT_TEXT, AT(base) },
+    { 'd', "drop", NULL, "do not empty the image afterwards", OPT_FLAG, AT(drop) },
+    { 'r', "rate", "RATE", "bytes a second at most", OPT_SIZE, AT(rate), INT64_MAX }, PROGRESS, QUIET,
     CACHE("cache mode"), IMAGE_OPTS, OBJECTS, END };
 static const struct img_option compare_options[] = {
-    FORMAT, { 'F', NULL, "FMT", "format of the second", OPT_TEXT, AT(backing_format) }, PROGRESS, QUIET,
-    { 's', NULL, NULL, "sizes must be the same, and what is allocated too", OPT_FLAG, AT(strict) }, SOURCE_CACHE, SHARE,
+    { 'f', "a-format", "FMT", "format of the first; guessed where it is not given", OPT_TEXT, AT(format) },
+    { 'F', "b-format", "FMT", "format of the second", OPT_TEXT, AT(backing_format) }, PROGRESS, QUIET,
+    { 's', "strict", NULL, "sizes must be the same, and what is allocated too", OPT_FLAG, AT(strict) }, SOURCE_CACHE("cache"), SHARE,
     IMAGE_OPTS, OBJECTS, END };
 static const struct img_option convert_options[] = {
-    FORMAT, { 'O', NULL, "FMT", "format of the output (raw)", OPT_TEXT, AT(output_format) }, CREATE_OPTIONS,
-    { 'c', NULL, NULL, "compress", OPT_FLAG, AT(compress) }, PROGRESS, QUIET,
-    { 'n', NULL, NULL, "the output exists: write into it", OPT_FLAG, AT(no_create) },
+    { 'f', "source-format", "FMT", "format of the source; guessed where it is not given", OPT_TEXT, AT(format) },
+    { 'O', "target-format", "FMT", "format of the output (raw)", OPT_TEXT, AT(output_format), .alias = "output-format" },
+    CREATE_OPTIONS("target-options", .alias = "options"),
+    { 'c', "compress", NULL, "compress", OPT_FLAG, AT(compress) }, PROGRESS, QUIET,
+    { 'n', "no-create", NULL, "the output exists: write into it", OPT_FLAG, AT(no_create) },
     { 0, "target-is-zero", NULL, "with -n: it reads as zeroes", OPT_FLAG, AT(target_is_zero) },
-    { 'B', NULL, "FILE", "backing file of the output: what is only in the source's is left out", OPT_TEXT, AT(backing) },
-    { 'F', NULL, "FMT", "its format", OPT_TEXT, AT(backing_format) },
-    { 'l', NULL, "SNAPSHOT", "convert an internal snapshot, by name, or snapshot.id=..,snapshot.name=..", OPT_TEXT, AT(snapshot) },
-    { 'S', NULL, "SIZE", "zeroes of at least so many bytes are left out (4k); 0: none", OPT_SIZE, AT(sparse), 1 << 30 },
-    { 'm', NULL, "N", "requests at a time (8; 4 where the page cache has the files)", OPT_SIZE, AT(workers), 16 },
-    { 'W', NULL, NULL, "writes need not be in order", OPT_FLAG, AT(out_of_order) },
-    { 'r', NULL, "RATE", "bytes a second at most", OPT_SIZE, AT(rate), INT64_MAX },
-    { 'C', NULL, NULL, "let the file system copy, where it can", OPT_FLAG, AT(copy_range) },
+    { 'B', "backing", "FILE", "backing file of the output: what is only in the source's is left out", OPT_TEXT, AT(backing) },
+    { 'F', "backing-format", "FMT", "its format", OPT_TEXT, AT(backing_format) },
+    { 'l', "source-snapshot", "SNAPSHOT", "convert an internal snapshot, by name, or snapshot.id=..,snapshot.name=..", OPT_TEXT,
+      AT(snapshot), .alias = "snapshot" },
+    { 'S', "sparse-size", "SIZE", "zeroes of at least so many bytes are left out (4k); 0: none", OPT_SIZE, AT(sparse), 1 << 30 },
+    { 'm', "parallel", "N", "requests at a time (8; 4 where the page cache has the files)", OPT_SIZE, AT(workers), 16 },
+    { 'W', "oob-writes", NULL, "writes need not be in order", OPT_FLAG, AT(out_of_order) },
+    { 'r', "rate", "RATE", "bytes a second at most", OPT_SIZE, AT(rate), INT64_MAX },
+    { 'C', "copy-range-offloading", NULL, "let the file system copy, where it can", OPT_FLAG, AT(copy_range) },
     { 0, "salvage", NULL, "what cannot be read is zeroes", OPT_FLAG, AT(salvage) },
     { 0, "bitmaps", NULL, "copy persistent bitmaps of the source", OPT_FLAG, AT(bitmaps) },
     { 0, "skip-broken-bitmaps", NULL, "with --bitmaps: leave out what is inconsistent", OPT_FLAG, AT(skip_broken_bitmaps) },
-    CACHE("cache mode of the output (unsafe)"), SOURCE_CACHE, SHARE, IMAGE_OPTS,
+    { 't', "target-cache", "CACHE", "cache mode of the output (unsafe)", OPT_TEXT, AT(cache), .alias = "cache" },
+    SOURCE_CACHE("source-cache"), SHARE, IMAGE_OPTS,
     { 0, "target-image-opts", NULL, "OUTPUT is a list of options", OPT_FLAG, AT(target_image_opts) }, OBJECTS, END };
 static const struct img_option create_options[] = {
-    { 'f', NULL, "FMT", "format of the image (raw)", OPT_TEXT, AT(format) }, CREATE_OPTIONS,
-    { 'b', NULL, "FILE", "backing file: what shows where nothing was written", OPT_TEXT, AT(backing) },
-    { 'F', NULL, "FMT", "its format", OPT_TEXT, AT(backing_format) },
-    { 'u', NULL, NULL, "the backing file need not be there", OPT_FLAG, AT(unsafe) }, QUIET, OBJECTS, END };
+    { 'f', "format", "FMT", "format of the image (raw)", OPT_TEXT, AT(format) }, CREATE_OPTIONS("options"),
+    { 'b', "backing", "FILE", "backing file: what shows where nothing was written", OPT_TEXT, AT(backing) },
+    { 'F', "backing-format", "FMT", "its format", OPT_TEXT, AT(backing_format) },
+    { 'u', "backing-unsafe", NULL, "the backing file need not be there", OPT_FLAG, AT(unsafe) }, QUIET, OBJECTS, END };
 static const struct img_option dd_options[] = {
-    FORMAT, { 'O', NULL, "FMT", "format of the output (raw)", OPT_TEXT, AT(output_format) }, SHARE, IMAGE_OPTS, OBJECTS, END };
+    FORMAT, { 'O', "output-format", "FMT", "format of the output (raw)", OPT_TEXT, AT(output_format) }, SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option info_options[] = {
-    FORMAT, OUTPUT, { 0, "backing-chain", NULL, "all images below it too", OPT_FLAG, AT(chain) }, SOURCE_CACHE, CACHE("cache mode"),
+    FORMAT, OUTPUT, { 'b', "backing-chain", NULL, "all images below it too", OPT_FLAG, AT(chain) }, SOURCE_CACHE(NULL), CACHE("cache mode"),
     SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option map_options[] = {
     FORMAT, OUTPUT, { 's', "start-offset", "OFFSET", "from here on", OPT_SIZE, AT(start), INT64_MAX },
     { 'l', "max-length", "SIZE", "so many bytes", OPT_SIZE, AT(length), INT64_MAX }, SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option measure_options[] = {
-    FORMAT, { 'O', NULL, "FMT", "format of the image that is to be made (raw)", OPT_TEXT, AT(output_format) }, CREATE_OPTIONS,
+    FORMAT, { 'O', "target-format", "FMT", "format of the image that is to be made (raw)", OPT_TEXT, AT(output_format) }, CREATE_OPTIONS("options"),
     { 's', "size", "SIZE", "of a disk of this size, instead of FILE", OPT_SIZE, AT(size), INT64_MAX }, OUTPUT,
-    { 'l', NULL, "SNAPSHOT", "of an internal snapshot of FILE", OPT_TEXT, AT(snapshot) }, SHARE, IMAGE_OPTS, OBJECTS, END };
+    { 'l', "snapshot", "SNAPSHOT", "of an internal snapshot of FILE", OPT_TEXT, AT(snapshot) }, SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option rebase_options[] = {
-    FORMAT, { 'b', NULL, "FILE", "the new backing file; '': none", OPT_TEXT, AT(backing) },
-    { 'F', NULL, "FMT", "its format", OPT_TEXT, AT(backing_format) },
-    { 'u', NULL, NULL, "write the name only: the contents must be the same", OPT_FLAG, AT(unsafe) },
-    { 'c', NULL, NULL, "compress what is copied", OPT_FLAG, AT(compress) }, PROGRESS, QUIET, CACHE("cache mode"), SOURCE_CACHE,
+    FORMAT, { 'b', "backing", "FILE", "the new backing file; '': none", OPT_TEXT, AT(backing) },
+    { 'F', "backing-format", "FMT", "its format", OPT_TEXT, AT(backing_format) },
+    { 'u', "backing-unsafe", NULL, "write the name only: the contents must be the same", OPT_FLAG, AT(unsafe) },
+    { 'c', "compress", NULL, "compress what is copied", OPT_FLAG, AT(compress) }, PROGRESS, QUIET, CACHE("cache mode"), SOURCE_CACHE("backing-cache"),
     SHARE, IMAGE_OPTS, OBJECTS, END };
 static const struct img_option resize_options[] = {
     FORMAT, { 0, "shrink", NULL, "the end may be lost", OPT_FLAG, AT(shrink) },
     { 0, "preallocation", "MODE", "of the new part: off, metadata, falloc, full", OPT_TEXT, AT(preallocation) }, QUIET,
     IMAGE_OPTS, OBJECTS, END };
 static const struct img_option snapshot_options[] = {
-    { 'l', NULL, NULL, "list them", OPT_ACTION, 'l' }, { 'c', NULL, "NAME", "make one", OPT_ACTION, 'c' },
-    { 'a', NULL, "NAME", "go back to one", OPT_ACTION, 'a' }, { 'd', NULL, "NAME", "delete one", OPT_ACTION, 'd' }, FORMAT, QUIET,
+    { 'l', "list", NULL, "list them", OPT_ACTION, 'l' }, { 'c', "create", "NAME", "make one", OPT_ACTION, 'c' },
+    { 'a', "apply", "NAME", "go back to one", OPT_ACTION, 'a' }, { 'd', "delete", "NAME", "delete one", OPT_ACTION, 'd' }, FORMAT, QUIET,
     SHARE, IMAGE_OPTS, OBJECTS, END };
 
 static const struct img_command commands[] = {
@@ -279,7 +285,7 @@ static void usage_command(const struct img_command *cmd)
             g_strdup_printf("%s%s%s%s%s%s", o->letter ? letter : "    ", o->letter && o->name ? ", " : "", o->name ? "--" : "",
                             o->name ? o->name : "", o->arg ? (o->name ? "=" : " ") : "", o->arg ? o->arg : "");
 
-        printf("  %-26s %s\n", text, o->help);
+        printf("  %-30s %s\n", text, o->help);
     }
     if (cmd->details)
         printf("\n%s.\n", cmd->details);
@@ -360,6 +366,9 @@ static int parse(struct img *c, const struct img_command *cmd, int argc, char **
         struct option l = { o->name, o->arg ? required_argument : no_argument, NULL, 256 + (o - cmd->options) };
 
         if (o->name)
+            g_array_append_val(longs, l);
+        l.name = o->alias;
+        if (l.name)
             g_array_append_val(longs, l);
         if (o->letter)
             g_string_append_printf(letters, "%c%s", o->letter, o->arg ? ":" : "");
@@ -447,6 +456,10 @@ int main(int argc, char **argv)
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
         printf("rhea-img version " RHEA_VERSION "\n");
         return 0;
+    }
+    if (g_str_has_prefix(argv[1], "-T") || g_str_has_prefix(argv[1], "--trace")) {
+        error_set(&c.err, ERR_GENERIC, "this build has no trace points yet", "leave out -T");
+        return img_fail(&c, EXIT_BAD);
     }
     cmd = command_find(&c, argv[1]);
     if (!cmd)

@@ -44,6 +44,7 @@ struct img_option {
     enum { OPT_FLAG, OPT_TEXT, OPT_SIZE, OPT_MERGE, OPT_OBJECT, OPT_ACTION, OPT_JSON } kind;
     size_t at;                  /* place in struct img; OPT_ACTION: the code */
     uint64_t max;               /* OPT_SIZE */
+    const char *alias;          /* another long form; NULL: none */
 };
 
 struct img_command {

@@ -2,6 +2,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,14 @@ static bool image_open(struct io *io, const char *name)
     return true;
 }
 
+static void set_mode(char **mode, const char *text)
+{
+    if (!text)
+        return;
+    g_free(*mode);
+    *mode = g_strdup(text);
+}
+
 static bool open_command(struct io *io, int argc, char **argv)
 {
     struct block_io_flags f;
@@ -88,7 +97,7 @@ static bool open_command(struct io *io, int argc, char **argv)
         printf("file open already, try 'help close'\n");
         return false;
     }
-    if (!block_io_flags(&io->disk, &argc, &argv, "Crsnko:t:d:U", &f) || (argc != 1 && !f.set['o'])) {
+    if (!block_io_flags(&io->disk, &argc, &argv, "Crsnko:t:d:i:U", &f) || (argc != 1 && !f.set['o'])) {
         printf("open takes one image\n");
         return false;
     }
@@ -96,7 +105,11 @@ static bool open_command(struct io *io, int argc, char **argv)
     io->read_only = f.set['r'];
     io->temporary = f.set['s'];
     io->nocache = f.set['n'];
+    io->native = f.set['k'];
     io->force_share |= f.set['U'];
+    set_mode(&io->cache, f.text['t']);
+    set_mode(&io->discard, f.text['d']);
+    set_mode(&io->aio, f.text['i']);
     if (f.set['o']) {
         bool options = io->image_opts, ok;
         g_autofree char *text = argc ? g_strdup_printf("%s,file.filename=%s", f.text['o'], argv[0]) : g_strdup(f.text['o']);
@@ -127,11 +140,8 @@ static bool reopen(struct io *io, int argc, char **argv)
         printf(f.set['o'] ? "reopen -o is not supported: close, then open -o\n" : "-r and -w cannot be combined\n");
         return false;
     }
-    if (f.set['c']) {
-        g_free(io->cache);
-        io->cache = g_strdup(f.text['c']);
-        io->nocache = false;
-    }
+    set_mode(&io->cache, f.text['c']);
+    io->nocache &= !f.set['c'];
     io->read_only = f.set['r'] || (!f.set['w'] && read_only);
     image_close(io);
     return image_open(io, io->image);
@@ -146,6 +156,20 @@ static bool sleep_ms(struct io *io, int argc, char **argv)
     for (int64_t until = host_clock_ns() + ms * 1000000; host_clock_ns() < until; g_usleep(1000))
         loop_step(io->loop, false);
     return true;
+}
+
+/* As a crash, or another end, would: nothing is written that was not. */
+static bool raise_signal(struct io *io, int argc, char **argv)
+{
+    bool crash = !strcmp(argv[0], "abort");
+    uint64_t number = SIGABRT;
+
+    if (argc != (crash ? 1 : 2) || (!crash && !block_io_number(&io->disk, argv[1], "signal", SIGRTMAX, &number))) {
+        printf("%s\n", crash ? "abort takes no arguments" : "sigraise takes the number of a signal");
+        return false;
+    }
+    fflush(stdout);
+    return !raise(number);
 }
 
 static bool quit(struct io *io, int argc, char **argv)
@@ -164,21 +188,35 @@ static const struct {
     bool needs_image;
     bool (*run)(struct io *io, int argc, char **argv);
 } commands[] = {
+    { "abort", NULL, "", "ends at once, as a crash does", false, raise_signal },
     { "close", "c", "", "closes the image", true, close_command },
-    { "help", "?", "", "lists the commands", false, help },
-    { "open", "o", "[-CrsnU] [-o OPTIONS] FILE", "opens an image", false, open_command },
+    { "help", "?", "[COMMAND]", "lists the commands", false, help },
+    { "open", "o", "[-CrsnkU] [-t|-d|-i MODE] [-o OPTIONS] FILE", "opens an image", false, open_command },
     { "quit", "q", "", "ends", false, quit },
     { "reopen", NULL, "[-r|-w] [-c CACHE]", "opens the image anew", true, reopen },
+    { "sigraise", NULL, "NUMBER", "sends itself a signal", false, raise_signal },
     { "sleep", NULL, "MS", "waits", false, sleep_ms },
 };
 
+static bool help_line(int argc, char **argv, const char *name, const char *args, const char *summary)
+{
+    if (argc > 1 && strcmp(argv[1], name))
+        return false;
+    printf("%-11s %-46s %s\n", name, args, summary);
+    return true;
+}
+
 static bool help(struct io *io, int argc, char **argv)
 {
+    bool found = false;
+
     for (const struct block_io_command *c = block_io_commands; c->name; c++)
-        printf("%-9s %-44s %s\n", c->name, c->args, c->summary);
+        found |= help_line(argc, argv, c->name, c->args, c->summary);
     for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++)
-        printf("%-9s %-44s %s\n", commands[i].name, commands[i].args, commands[i].summary);
-    return true;
+        found |= help_line(argc, argv, commands[i].name, commands[i].args, commands[i].summary);
+    if (!found)
+        block_io_unknown(stdout, argv[1]);
+    return found;
 }
 
 static bool has_image(const struct io *io)
@@ -205,7 +243,7 @@ static bool command(struct io *io, const char *line)
     }
     c = block_io_find(block_io_commands, words[0]);
     if (!c) {
-        printf("command \"%s\" not found\n", words[0]);
+        block_io_unknown(stdout, words[0]);
         return false;
     }
     words[0] = (char *)c->name;

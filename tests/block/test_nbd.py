@@ -630,7 +630,8 @@ def test_io_says_what_qemu_io_does():
     commands = ['write -P 5 64k 128k', 'read -P 5 64k 128k', 'read -P 6 64k 4k', 'write -z 64k 64k', 'read -P 0 64k 64k', 'writev -P 7 1M 512 1024',
                 'readv -P 7 1M 512 1024', 'aio_write -P 8 2M 64k', 'aio_flush', 'aio_read -P 8 2M 64k', 'aio_flush', 'discard 2M 64k', 'flush', 'length',
                 'map', 'alloc 0 1M', 'read -v 64k 40', 'write -c -P 9 3M 64k', 'read -P 9 3M 64k', 'truncate 9M', 'length', 'write 20M 1',
-                'read -q 0 1k', 'read -P 9 -s 512 -l 512 3M 1k']
+                'read -q 0 1k', 'read -P 9 -s 512 -l 512 3M 1k',
+                'write -b -P 6 0 64k', 'read -b -P 6 1k 1k', 'read -P 9 3M 1k', 'truncate -m falloc 10M', 'alloc 9M 1M', 'aio_write -i 0 1k', 'aio_flush']
     said = []
     for program in (os.path.join(BIN, 'rhea-io'), 'qemu-io'):
         run('qemu-img', 'create', '-q', '-f', 'qcow2', 'd.qcow2', '8M')

@@ -251,6 +251,8 @@ int node_block_status(struct block_node *n, uint64_t off, uint64_t bytes, uint64
 int node_status_above(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t *n_bytes, uint64_t *map,
                       struct block_node **file, int *depth, bool holes);
 int node_truncate(struct block_node *n, uint64_t size, struct error *err);
+/* After that: room on the host for all from there on, as preallocation=mode says. */
+bool node_preallocate(struct block_node *n, uint64_t from, const char *mode, struct error *err);
 void *node_buffer(struct block_node *n, uint64_t bytes);        /* aligned for n; free() */
 
 /* ---- vectors */
