@@ -22,6 +22,8 @@ static const struct export_type *type_find(const char *name, struct error *err)
             return *t;
         g_string_append_printf(hint, " %s", (*t)->name);
     }
+    if (!strcmp(name, "vduse-blk"))
+        g_string_assign(hint, "the kernel's VDUSE is not used; vhost-user-blk serves a guest of this host");
     error_setf(err, ERR_GENERIC, hint->str, "Invalid parameter '%s'", name);
     return NULL;
 }

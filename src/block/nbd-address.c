@@ -271,21 +271,40 @@ static int connect_one(const struct sockaddr *addr, socklen_t len, int ms, const
     return ret;
 }
 
-static struct addrinfo *resolve(struct json_object *a, bool passive, struct error *err)
+static struct addrinfo *resolve(struct json_object *a, const char *port, bool passive, struct error *err)
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = passive ? AI_PASSIVE : 0 }, *list;
-    const char *host = option_str(a, "host", ""), *port = option_str(a, "port", "");
-    bool v4, v6;
+    const char *host = option_str(a, "host", "");
+    bool v4, v6, numeric, mptcp;
     int r;
 
-    if (!option_bool(a, "ipv4", false, &v4, err) || !option_bool(a, "ipv6", false, &v6, err))
+    if (!option_bool(a, "ipv4", false, &v4, err) || !option_bool(a, "ipv6", false, &v6, err) ||
+        !option_bool(a, "numeric", false, &numeric, err) || !option_bool(a, "mptcp", false, &mptcp, err))
         return NULL;
+    if (mptcp) {
+        error_set(err, ERR_GENERIC, "multipath TCP is not supported", "leave out mptcp");
+        return NULL;
+    }
+    hints.ai_flags |= numeric ? AI_NUMERICHOST | AI_NUMERICSERV : 0;
     hints.ai_family = v4 && !v6 ? AF_INET : v6 && !v4 ? AF_INET6 : AF_UNSPEC;
     r = getaddrinfo(*host ? host : NULL, port, &hints, &list);
     if (!r)
         return list;
     error_setf(err, ERR_GENERIC, "check the name and the port", "address resolution failed for %s:%s: %s", host, port, gai_strerror(r));
     return NULL;
+}
+
+/* The host's TCP asks silent peers whether they live; what a listening socket is told its connections are, too. */
+static bool keep_alive(struct json_object *a, int fd, struct error *err)
+{
+    bool on;
+    int one = 1;
+
+    if (!option_bool(a, "keep-alive", false, &on, err))
+        return false;
+    if (on)
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    return true;
 }
 
 int nbd_address_connect(struct json_object *a, int ms, const volatile bool *cancel, struct error *err)
@@ -308,13 +327,17 @@ int nbd_address_connect(struct json_object *a, int ms, const volatile bool *canc
             return -1;
         ret = connect_one((struct sockaddr *)&vm, sizeof(vm), ms, cancel, &fd);
     } else {
-        struct addrinfo *list = resolve(a, false, err);
+        struct addrinfo *list = resolve(a, option_str(a, "port", ""), false, err);
 
         if (!list)
             return -1;
         for (struct addrinfo *i = list; i && ret; i = i->ai_next)
             ret = connect_one(i->ai_addr, i->ai_addrlen, ms, cancel, &fd);
         freeaddrinfo(list);
+        if (!ret && !keep_alive(a, fd, err)) {
+            close(fd);
+            return -1;
+        }
     }
     if (ret)
         error_set_errno(err, -ret, "is the server running?", "Failed to connect to '%s'", text);
@@ -356,6 +379,51 @@ static void remove_stale(const struct sockaddr_un *un, socklen_t len)
         close(fd);
 }
 
+/* On a port, on all addresses of the host's name: how many; or -errno in *ret. */
+static int listen_port(struct json_object *a, const char *port, int *fds, int max, int backlog, int *ret, struct error *err)
+{
+    struct addrinfo *list = resolve(a, port, true, err);
+    int n = 0;
+
+    if (!list)
+        return -1;
+    for (struct addrinfo *i = list; i && n < max; i = i->ai_next) {
+        int one = listen_one(i->ai_addr, i->ai_addrlen, backlog, &fds[n]);
+
+        *ret = one && n ? *ret : one;
+        if (!one && !keep_alive(a, fds[n++], err)) {
+            while (n)
+                close(fds[--n]);
+            n = -1;
+            break;
+        }
+    }
+    freeaddrinfo(list);
+    return n;
+}
+
+/* On the first port that nobody has, up to "to". */
+static int listen_inet(struct json_object *a, int *fds, int max, int backlog, int *ret, struct error *err)
+{
+    const char *port = option_str(a, "port", "");
+    uint64_t first = 0, to;
+    int n;
+
+    if (!option_size(a, "to", 0, &to, err) || (to && !parse_uint(port, 65535, &first, err)))
+        return -1;
+    if (to > 65535 || (to && to < first)) {
+        error_set(err, ERR_GENERIC, "'to' is a port, and not below the first", "port=10809,to=10820");
+        return -1;
+    }
+    n = listen_port(a, port, fds, max, backlog, ret, err);
+    for (uint64_t p = first + 1; !n && *ret == -EADDRINUSE && p <= to; p++) {
+        g_autofree char *text = g_strdup_printf("%" PRIu64, p);
+
+        n = listen_port(a, text, fds, max, backlog, ret, err);
+    }
+    return n;
+}
+
 int nbd_address_listen(struct json_object *a, int *fds, int max, int backlog, struct error *err)
 {
     const char *type = option_str(a, "type", "");
@@ -383,17 +451,9 @@ int nbd_address_listen(struct json_object *a, int *fds, int max, int backlog, st
         ret = listen_one((struct sockaddr *)&vm, sizeof(vm), backlog, &fds[0]);
         n = !ret;
     } else {
-        struct addrinfo *list = resolve(a, true, err);
-
-        if (!list)
+        n = listen_inet(a, fds, max, backlog, &ret, err);
+        if (n < 0)
             return 0;
-        for (struct addrinfo *i = list; i && n < max; i = i->ai_next) {
-            int one = listen_one(i->ai_addr, i->ai_addrlen, backlog, &fds[n]);
-
-            n += !one;
-            ret = one && n ? ret : one;
-        }
-        freeaddrinfo(list);
     }
     if (!n)
         error_set_errno(err, -ret, NULL, "Failed to listen on '%s'", text);

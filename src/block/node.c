@@ -37,6 +37,26 @@ const struct block_driver *block_driver_find(const char *name)
     return NULL;
 }
 
+/* Names that clients may know, and why they are not here (docs/block.md). */
+static const struct { const char *name, *why; } missing[] = {
+    { "blklogwrites", "crashlog records writes and flushes, for tests" },
+    { "blkreplay", "it belongs to another record and replay" },
+    { "compress", "rhea-img convert -c and blockdev-backup with compress write compressed images" },
+    { "copy-before-write", "blockdev-backup keeps the moment that it began at" },
+    { "gluster", "mount the volume and use driver file" },
+    { "host_cdrom", "use host_device; the tray is the host's to move" },
+    { "io_uring", "driver file submits by io_uring anyway" },
+    { "nvme", "it takes a controller from the host through VFIO; use host_device" },
+    { "nvme-io_uring", "use host_device" },
+    { "preallocate", "preallocation=falloc of a new image does it at once" },
+    { "qcow", "version 1 of the format is not read; convert with the program that wrote it" },
+    { "replication", "COLO is not supported" },
+    { "snapshot-access", "blockdev-backup with sync=none onto an image whose backing image is the disk shows its moment" },
+    { "virtio-blk-vfio-pci", "libblkio is not used; use host_device" },
+    { "virtio-blk-vhost-user", "libblkio is not used; give the guest a vhost-user-blk-pci device" },
+    { "virtio-blk-vhost-vdpa", "libblkio is not used" },
+};
+
 static bool driver_unknown(const char *name, struct error *err)
 {
     unsigned count;
@@ -45,6 +65,9 @@ static bool driver_unknown(const char *name, struct error *err)
     g_autofree char *hint = NULL, *list = NULL;
     const char *near;
 
+    for (unsigned i = 0; i < G_N_ELEMENTS(missing); i++)
+        if (!strcmp(name, missing[i].name))
+            return error_setf(err, ERR_GENERIC, missing[i].why, "there is no block driver '%s' here", name);
     for (unsigned i = 0; i < count; i++)
         names[i] = d[i]->name;
     near = nearest_spelling(name, names);

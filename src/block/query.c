@@ -178,6 +178,7 @@ struct json_object *block_query_nodes(struct vm *vm, bool flat)
 
 static const struct { enum block_op op; const char *prefix; bool bytes; } stat_names[] = {
     { OP_READ, "rd", true }, { OP_WRITE, "wr", true }, { OP_FLUSH, "flush", false }, { OP_DISCARD, "unmap", true },
+    { OP_COUNT, "zone_append", true },          /* always 0: zoned devices are not supported */
 };
 
 static void stat_add(struct json_object *o, const char *prefix, const char *suffix, uint64_t value)
@@ -196,7 +197,7 @@ static struct json_object *stats_of(const struct op_stats *s, const struct block
     if (!s)
         s = zero;
     for (unsigned i = 0; i < G_N_ELEMENTS(stat_names); i++) {
-        const struct op_stats *op = &s[stat_names[i].op];
+        const struct op_stats *op = stat_names[i].op == OP_COUNT ? zero : &s[stat_names[i].op];
         const char *p = stat_names[i].prefix;
         char name[64];
 

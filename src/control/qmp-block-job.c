@@ -73,7 +73,7 @@ bool qmp_block_job_change(struct vm *vm, const struct block_job_change_args *arg
         return false;
     if (args->type != Q_JOBTYPE_MIRROR)
         return error_set(err, ERR_GENERIC, "only a mirror has options that change", "type=mirror");
-    if (args->copy_mode != Q_MIRRORCOPYMODE_WRITE_BLOCKING)
+    if (strcmp(option_str(args->all, "copy-mode", ""), "write-blocking"))
         return error_set(err, ERR_GENERIC, "a mirror's copy-mode can be changed to write-blocking only", NULL);
     return job_mirror_block_writes(j, err);
 }

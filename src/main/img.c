@@ -285,7 +285,7 @@ static void usage_command(const struct img_command *cmd)
             g_strdup_printf("%s%s%s%s%s%s", o->letter ? letter : "    ", o->letter && o->name ? ", " : "", o->name ? "--" : "",
                             o->name ? o->name : "", o->arg ? (o->name ? "=" : " ") : "", o->arg ? o->arg : "");
 
-        printf("  %-30s %s\n", text, o->help);
+        printf("  %-30s %s%s%s%s\n", text, o->help, o->alias ? " (or --" : "", o->alias ? o->alias : "", o->alias ? ")" : "");
     }
     if (cmd->details)
         printf("\n%s.\n", cmd->details);

@@ -312,6 +312,17 @@ static bool parse_line(struct io *io, int argc, char **argv)
     return !io->args || !io->args[1] || error_set(&io->err, ERR_GENERIC, "it takes one image", NULL);
 }
 
+static void options_free(struct io *io)
+{
+    char *texts[] = { io->image, io->format, io->cache, io->aio, io->discard, io->trace };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++)
+        g_free(texts[i]);
+    g_strfreev(io->commands);
+    g_strfreev(io->objects_given);
+    g_strfreev(io->args);
+}
+
 int main(int argc, char **argv)
 {
     struct io io = { .disk.out = stdout };
@@ -341,6 +352,6 @@ int main(int argc, char **argv)
     block_graph_free(io.disk.graph);
     object_cleanup(&io.objects);
     loop_free(io.loop);
-    g_free(io.image);
+    options_free(&io);
     return ret;
 }

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -321,6 +322,34 @@ def test_schema_names_the_drivers():
         tag = next(m for m in options['members'] if m['name'] == 'driver')
         drivers = types[tag['type']]['values']
         assert set(drivers) == {v['case'] for v in options['variants']} and {'rbd', 'vhdx', 'luks', 'throttle'} <= set(drivers), drivers
+
+
+def test_options_that_clients_may_give():
+    """What is only a hint is taken, what makes no sense is not; a listener goes on to the next port; blkdebug's rules by event."""
+    with tempfile.TemporaryDirectory() as d, Rhea() as r, r.connect() as s:
+        path, taken = image(d), socket.create_server(('127.0.0.1', 0))
+        for check in ('cached', {'template': 'none', 'main-header': True}):
+            s.run('blockdev-add', blockdev(path, **{'overlap-check': check}))
+            s.run('blockdev-del', {'node-name': 'disk'})
+        for check in ('some', {'template': 'some'}, {'main-headers': True}):
+            refused(s, 'overlap-check' if check == 'some' or 'template' in check else 'main-headers', 'blockdev-add',
+                    blockdev(path, **{'overlap-check': check}))
+        refused(s, 'reservations', 'blockdev-add', {'driver': 'file', 'node-name': 'f', 'filename': path, 'pr-manager': 'p'})
+        s.run('blockdev-create', {'job-id': 'c', 'options': {'driver': 'file', 'filename': d + '/new', 'size': MiB, 'nocow': True,
+                                                             'extent-size-hint': MiB}})
+        assert cases.until(lambda: s.run('query-jobs')[0]['status'] == 'concluded') and 'error' not in s.run('query-jobs')[0]
+        port = taken.getsockname()[1]
+        address = {'host': '127.0.0.1', 'port': str(port), 'numeric': True, 'keep-alive': True}
+        refused(s, str(port), 'nbd-server-start', {'addr': {'type': 'inet', 'data': address}})
+        refused(s, 'multipath', 'nbd-server-start', {'addr': {'type': 'inet', 'data': {**address, 'mptcp': True}}})
+        refused(s, "'to'", 'nbd-server-start', {'addr': {'type': 'inet', 'data': {**address, 'to': port - 1}}})
+        s.run('nbd-server-start', {'addr': {'type': 'inet', 'data': {**address, 'to': min(port + 50, 65535)}}})
+        s.run('nbd-server-stop')
+        s.run('blockdev-add', {'driver': 'blkdebug', 'node-name': 'b', 'image': {'driver': 'file', 'filename': d + '/new'}, 'inject-error': [
+            {'event': 'pwritev', 'errno': 28}, {'event': 'read_aio', 'errno': 0, 'delay-ns': 1000000}]})
+        assert 'No space' in s.run('human-monitor-command', {'command-line': 'qemu-io b "write 0 512"'})
+        assert 'wrote' in s.run('human-monitor-command', {'command-line': 'qemu-io b "write -z 0 512"'})
+        assert 'read 512/512' in s.run('human-monitor-command', {'command-line': 'qemu-io b "read 0 512"'})
 
 
 def test_monitor_nbd_server():

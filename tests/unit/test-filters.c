@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "block/backend.h"
+#include "block/filter/throttle.h"
 #include "rhea/base/options.h"
 #include "rhea/vm/object.h"
 #include "rhea/vm/vm.h"
@@ -111,6 +112,43 @@ static void test_copy_on_read(void)
     g_assert_cmphex(buf[0], ==, 0x11);
     g_assert_cmphex(buf[512], ==, 0x22);
     node_unref(n);
+}
+
+/* Limits as QMP writes them, as a command line does, and changed while disks use them: what is not named stays. */
+static void test_throttle_limits(void)
+{
+    static const struct { const char *text; bool ok; } groups[] = {
+        { "{\"qom-type\":\"throttle-group\",\"id\":\"l0\",\"limits\":{\"iops-total\":100,\"iops-total-max\":200,\"bps-read\":5}}", true },
+        { "{\"qom-type\":\"throttle-group\",\"id\":\"l1\",\"limits.iops-total\":\"100\"}", true },
+        { "{\"qom-type\":\"throttle-group\",\"id\":\"l2\",\"limits\":{\"iops-totals\":100}}", false },
+        { "{\"qom-type\":\"throttle-group\",\"id\":\"l2\",\"limits.iops-totals\":\"100\"}", false },
+        { "{\"qom-type\":\"throttle-group\",\"id\":\"l2\",\"limits\":7}", false },
+        { "{\"qom-type\":\"throttle-group\",\"id\":\"l2\",\"limits\":{\"bps-total\":1,\"bps-read\":1}}", false },
+    };
+    struct json_object *change = json("{\"iops-total\":150}"), *bad = json("{\"bps-total\":1}");
+    struct throttle_limits l;
+    struct object *g;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(groups); i++) {
+        struct error err = ERROR_INIT;
+        struct json_object *o = json_tokener_parse(groups[i].text);
+
+        g_assert_cmpint(object_add(&tool, o, &err), ==, groups[i].ok);
+        error_clear(&err);
+        json_object_put(o);
+    }
+    g = object_find(&tool, "l0");
+    g_assert_true(g->cls->set(g, "limits", change, NULL));
+    g_assert_false(g->cls->set(g, "limits", bad, NULL));        /* beside bps-read */
+    throttle_group_limits((struct throttle_group *)g, &l);
+    g_assert_cmpuint(l.avg[3], ==, 150);
+    g_assert_cmpuint(l.max[3], ==, 200);
+    g_assert_cmpuint(l.avg[1], ==, 5);
+    throttle_group_limits((struct throttle_group *)object_find(&tool, "l1"), &l);
+    g_assert_cmpuint(l.avg[3], ==, 100);
+    g_assert_true(object_del(&tool, "l0", NULL) && object_del(&tool, "l1", NULL));
+    json_object_put(change);
+    json_object_put(bad);
 }
 
 static void test_throttle(void)
@@ -276,6 +314,7 @@ int main(int argc, char **argv)
     graph->objects = &tool;
     g_test_add_func("/filters/copy-on-read", test_copy_on_read);
     g_test_add_func("/filters/throttle", test_throttle);
+    g_test_add_func("/filters/throttle-limits", test_throttle_limits);
     g_test_add_func("/filters/throttle-drain", test_throttle_drain);
     g_test_add_func("/filters/blkdebug", test_blkdebug);
     g_test_add_func("/filters/quorum", test_quorum);

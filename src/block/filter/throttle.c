@@ -28,11 +28,52 @@ struct throttle_group {
 
 /* ---- the group */
 
-static bool limit_get(struct object *obj, const char *name, const char *suffix, uint64_t def, uint64_t *out, struct error *err)
+/* Of "limits", or by its older name. */
+static bool limit_get(struct json_object *opts, struct json_object *limits, const char *name, const char *suffix, uint64_t *value,
+                      struct error *err)
 {
     g_autofree char *key = g_strdup_printf("x-%s%s", name, suffix);
 
-    return option_size(obj->opts, key, def, out, err);
+    return option_size(opts, key, *value, value, err) && option_size(limits, key + strlen("x-"), *value, value, err);
+}
+
+static bool limits_known(struct json_object *limits, struct error *err)
+{
+    static const char *const known[] = {
+        "bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write", "bps-total-max", "bps-read-max",
+        "bps-write-max", "iops-total-max", "iops-read-max", "iops-write-max", "bps-total-max-length", "bps-read-max-length",
+        "bps-write-max-length", "iops-total-max-length", "iops-read-max-length", "iops-write-max-length", "iops-size", NULL };
+
+    return !limits || (json_object_is_type(limits, json_type_object)
+                           ? options_check(limits, known, "limits", err)
+                           : error_set(err, ERR_GENERIC, "limits is an object", "\"limits\": { \"iops-total\": 100 }"));
+}
+
+static bool limits_take(struct json_object *opts, struct throttle_limits *l, struct error *err)
+{
+    struct json_object *limits = NULL;
+
+    json_object_object_get_ex(opts, "limits", &limits);
+    if (!limits_known(limits, err))
+        return false;
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        if (!limit_get(opts, limits, bucket_names[i], "", &l->avg[i], err) || !limit_get(opts, limits, bucket_names[i], "-max", &l->max[i], err) ||
+            !limit_get(opts, limits, bucket_names[i], "-max-length", &l->max_length[i], err))
+            return false;
+        if (!l->max_length[i])
+            return error_setf(err, ERR_GENERIC, NULL, "limit %s is out of range", bucket_names[i]);
+    }
+    return limit_get(opts, limits, "iops-size", "", &l->iops_size, err) && throttle_limits_check(l, err);
+}
+
+/* Nested, as QMP has them, or a command line's limits.iops-total=. */
+static bool limits_get(struct json_object *opts, struct throttle_limits *l, struct error *err)
+{
+    struct json_object *nested = options_nest(opts, err);
+    bool ok = nested && limits_take(nested, l, err);
+
+    json_object_put(nested);
+    return ok;
 }
 
 static bool bucket_check(uint64_t avg, uint64_t max, uint64_t max_length, const char *name, struct error *err)
@@ -93,17 +134,32 @@ static bool group_create(struct object *obj, struct error *err)
     g_mutex_init(&g->mutex);
     for (unsigned i = 0; i < 2; i++)
         co_mutex_init(&g->lock[i]);
-    for (unsigned i = 0; i < BUCKETS; i++) {
-        if (!limit_get(obj, bucket_names[i], "", 0, &l.avg[i], err) || !limit_get(obj, bucket_names[i], "-max", 0, &l.max[i], err) ||
-            !limit_get(obj, bucket_names[i], "-max-length", 1, &l.max_length[i], err))
-            return false;
-        if (!l.max_length[i])
-            return error_setf(err, ERR_GENERIC, NULL, "limit %s is out of range", bucket_names[i]);
-    }
-    if (!limit_get(obj, "iops-size", "", 0, &l.iops_size, err) || !throttle_limits_check(&l, err))
+    for (unsigned i = 0; i < BUCKETS; i++)
+        l.max_length[i] = 1;
+    if (!limits_get(obj->opts, &l, err))
         return false;
     group_set(g, &l);
     return true;
+}
+
+/* Limits of a group in use; those that are not named stay. */
+static bool group_change(struct object *obj, const char *prop, struct json_object *value, struct error *err)
+{
+    struct throttle_group *g = (struct throttle_group *)obj;
+    struct throttle_limits l;
+    struct json_object *o;
+    bool ok;
+
+    if (strcmp(prop, "limits"))
+        return error_setf(err, ERR_GENERIC, "set limits", "Property '%s' of a throttle group cannot be set", prop);
+    throttle_group_limits(g, &l);
+    o = json_object_new_object();
+    json_object_object_add(o, "limits", json_object_get(value));
+    ok = limits_get(o, &l, err);
+    json_object_put(o);
+    if (ok)
+        group_set(g, &l);
+    return ok;
 }
 
 static void group_destroy(struct object *obj)
@@ -117,8 +173,9 @@ static void group_destroy(struct object *obj)
 
 OBJECT = {
     .name = "throttle-group", .parent = "object", .summary = "limits that throttled disks share",
-    .size = sizeof(struct throttle_group), .create = group_create, .destroy = group_destroy,
+    .size = sizeof(struct throttle_group), .create = group_create, .destroy = group_destroy, .set = group_change,
     .props = (const struct prop[]){
+        { .name = "limits", .type = PROP_STR, .help = "limits.bps-total=..., the names below without x-" },
         LIMIT("bps-total", "bytes a second"), LIMIT("bps-read", "bytes read a second"),
         LIMIT("bps-write", "bytes written a second"), LIMIT("iops-total", "requests a second"),
         LIMIT("iops-read", "reads a second"), LIMIT("iops-write", "writes a second"),

@@ -104,6 +104,24 @@ static bool cache_sizes(struct qcow2 *q, struct json_object *opts, uint64_t *l2,
     return true;
 }
 
+/* Writes are checked against the tables that qcow2_overlaps_metadata() knows, whatever is asked for; that can only be wrong. */
+static bool overlap_options(struct json_object *opts, struct error *err)
+{
+    static const char *const modes[] = { "none", "constant", "cached", "all", NULL };
+    static const char *const known[] = { "template", "main-header", "active-l1", "active-l2", "refcount-table", "refcount-block",
+                                         "snapshot-table", "inactive-l1", "inactive-l2", "bitmap-directory", NULL };
+    struct json_object *v = NULL;
+    const char *mode;
+
+    if (!json_object_object_get_ex(opts, "overlap-check", &v))
+        return true;
+    if (json_object_is_type(v, json_type_object) && !options_check(v, known, "overlap-check", err))
+        return false;
+    mode = json_object_is_type(v, json_type_object) ? option_str(v, "template", "all") : option_str(opts, "overlap-check", "");
+    return g_strv_contains(modes, mode) ||
+           error_setf(err, ERR_GENERIC, "it is none, constant, cached or all", "Unsupported value '%s' for qcow2 option 'overlap-check'", mode);
+}
+
 static bool init_state(struct block_node *n, struct qcow2 *q, struct json_object *opts, struct error *err)
 {
     uint64_t l2, refcounts, slice, align = MAX(q->file->limits.align, q->data->limits.align);
@@ -111,7 +129,7 @@ static bool init_state(struct block_node *n, struct qcow2 *q, struct json_object
     bool pass;
 
     if (!option_bool(opts, "discard-no-unref", false, &q->discard_no_unref, err) ||
-        !option_bool(opts, "pass-discard-request", true, &pass, err))
+        !option_bool(opts, "pass-discard-request", true, &pass, err) || !overlap_options(opts, err))
         return false;
     q->keep_discards = !pass;
     if (q->discard_no_unref && q->version < 3)

@@ -11,7 +11,7 @@ struct raw {
 };
 
 static const char *const raw_options[] = { "file", "offset", "size", NULL };
-static const char *const raw_create_options[] = { "size", "preallocation", NULL };
+static const char *const raw_create_options[] = { "size", "preallocation", "nocow", "extent_size_hint", NULL };
 
 static int raw_probe(const uint8_t *buf, size_t len, const char *filename)
 {

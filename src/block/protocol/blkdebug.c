@@ -5,14 +5,17 @@
 #include "rhea/base/options.h"
 
 /* Those of the protocol's events that this layer sees; the ones inside image formats are not raised. */
-static const char *const events[] = { "none", "read_aio", "write_aio", "flush_to_disk", NULL };
-enum event { EV_NONE, EV_READ, EV_WRITE, EV_FLUSH };
+static const char *const events[] = { "none", "read_aio", "write_aio", "flush_to_disk", "flush_to_os", "pwritev", "pwritev_zero", NULL };
+/* What a request raises, as bits; 0: nothing, or of a rule, anything. */
+enum { EV_READ = 1 << 1, EV_WRITE = 1 << 2, EV_FLUSH_DISK = 1 << 3, EV_FLUSH_OS = 1 << 4, EV_PWRITEV = 1 << 5, EV_ZERO = 1 << 6 };
 static const char *const io_types[] = { "read", "write", "write-zeroes", "discard", "flush", "block-status", NULL };
+enum { DELAY_MAX = 1000000000 };
 enum io { IO_READ, IO_WRITE, IO_ZERO, IO_DISCARD, IO_FLUSH, IO_STATUS, IO_ANY = -1 };
 
 struct rule {
     int event, iotype, errnum, state, new_state;        /* state 0: any; new_state != 0: a set-state rule */
     int64_t sector;             /* -1: any */
+    int64_t delay_ns;           /* before it fails, or (errno 0) goes on */
     bool once, spent;
 };
 
@@ -20,7 +23,7 @@ struct blkdebug { GArray *rules; int state; };
 
 static const char *const blkdebug_options[] = { "image", "config", "align", "max-transfer", "inject-error", "set-state",
                                                 NULL };
-static const char *const rule_options[] = { "event", "state", "iotype", "errno", "sector", "once", "immediately", "new_state",
+static const char *const rule_options[] = { "event", "state", "iotype", "errno", "sector", "once", "immediately", "new_state", "delay-ns",
                                             NULL };
 
 static bool word_index(struct json_object *o, const char *key, const char *const *words, int *out, struct error *err)
@@ -39,16 +42,16 @@ static bool word_index(struct json_object *o, const char *key, const char *const
 
 static bool rule_take(struct blkdebug *s, struct json_object *o, bool set_state, struct error *err)
 {
-    struct rule r = { .event = EV_NONE, .iotype = IO_ANY };
+    struct rule r = { .iotype = IO_ANY };
     int64_t errnum, state, new_state;
 
     if (!options_check(o, rule_options, "rule of blkdebug", err) || !word_index(o, "event", events, &r.event, err) ||
         !word_index(o, "iotype", io_types, &r.iotype, err) || !option_int(o, "errno", EIO, &errnum, err) ||
         !option_int(o, "sector", -1, &r.sector, err) || !option_int(o, "state", 0, &state, err) ||
-        !option_int(o, "new_state", 0, &new_state, err) || !option_bool(o, "once", false, &r.once, err))
+        !option_int(o, "new_state", 0, &new_state, err) || !option_int(o, "delay-ns", 0, &r.delay_ns, err) || !option_bool(o, "once", false, &r.once, err))
         return false;
-    if (errnum < 1 || errnum > 4095 || (set_state && new_state < 1))
-        return error_set(err, ERR_GENERIC, "errno or new_state of a blkdebug rule is out of range", NULL);
+    if (errnum < 0 || errnum > 4095 || r.delay_ns < 0 || r.delay_ns > DELAY_MAX || (set_state && new_state < 1))
+        return error_set(err, ERR_GENERIC, "errno, delay-ns or new_state of a blkdebug rule is out of range", NULL);
     r.errnum = errnum;
     r.state = state;
     r.new_state = set_state ? new_state : 0;
@@ -95,17 +98,18 @@ static void blkdebug_close(struct block_node *n)
 }
 
 /* The error that a rule has for the request, or 0. Rules that change the state come after. */
-static int judge(struct block_node *n, enum event event, enum io io, uint64_t off, uint64_t bytes)
+static int judge(struct block_node *n, unsigned raised, enum io io, uint64_t off, uint64_t bytes)
 {
     struct blkdebug *s = n->state;
     int ret = 0, state = s->state;
+    int64_t delay = 0;
 
     for (unsigned i = 0; i < s->rules->len; i++) {
         struct rule *r = &g_array_index(s->rules, struct rule, i);
         uint64_t at = r->sector * 512ull;
 
-        if (r->spent || (r->event != EV_NONE && r->event != (int)event) || (r->state && r->state != state) ||
-            (r->iotype != IO_ANY && r->iotype != (int)io) || (r->event == EV_NONE && r->iotype == IO_ANY && io == IO_STATUS) ||
+        if (r->spent || (r->event && !(raised >> r->event & 1)) || (r->state && r->state != state) ||
+            (r->iotype != IO_ANY && r->iotype != (int)io) || (!r->event && r->iotype == IO_ANY && io == IO_STATUS) ||
             (r->sector >= 0 && (at + 512 <= off || at >= off + bytes)))
             continue;
         if (r->new_state) {
@@ -114,7 +118,10 @@ static int judge(struct block_node *n, enum event event, enum io io, uint64_t of
         }
         r->spent = r->once;
         ret = ret ? ret : -r->errnum;
+        delay = MAX(delay, r->delay_ns);
     }
+    if (delay)
+        coroutine_sleep_ns(delay);
     return ret;
 }
 
@@ -127,14 +134,14 @@ static int blkdebug_preadv(struct block_node *n, uint64_t off, uint64_t bytes, c
 
 static int blkdebug_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov)
 {
-    int ret = judge(n, EV_WRITE, IO_WRITE, off, bytes);
+    int ret = judge(n, EV_WRITE | EV_PWRITEV, IO_WRITE, off, bytes);
 
     return ret ? ret : filter_pwritev(n, off, bytes, iov, niov);
 }
 
 static int blkdebug_write_zeroes(struct block_node *n, uint64_t off, uint64_t bytes, unsigned flags)
 {
-    int ret = judge(n, EV_WRITE, IO_ZERO, off, bytes);
+    int ret = judge(n, EV_WRITE | EV_ZERO, IO_ZERO, off, bytes);
 
     return ret ? ret : filter_write_zeroes(n, off, bytes, flags);
 }
@@ -148,7 +155,7 @@ static int blkdebug_discard(struct block_node *n, uint64_t off, uint64_t bytes)
 
 static int blkdebug_flush(struct block_node *n)
 {
-    int ret = judge(n, EV_FLUSH, IO_FLUSH, 0, UINT64_MAX / 2);
+    int ret = judge(n, EV_FLUSH_DISK | EV_FLUSH_OS, IO_FLUSH, 0, UINT64_MAX / 2);
 
     return ret ? ret : node_flush(n->file);
 }
@@ -156,7 +163,7 @@ static int blkdebug_flush(struct block_node *n)
 static int blkdebug_status(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t *n_bytes, uint64_t *map,
                            struct block_node **file)
 {
-    int ret = judge(n, EV_NONE, IO_STATUS, off, bytes);
+    int ret = judge(n, 0, IO_STATUS, off, bytes);
 
     return ret ? ret : filter_status(n, off, bytes, n_bytes, map, file);
 }

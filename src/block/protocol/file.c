@@ -24,9 +24,9 @@ struct file {
     atomic_bool no_zero_range, no_punch, no_unmap_zero;
 };
 
-static const char *const file_options[] = { "filename", "aio", "locking", "pr-manager", "drop-cache",
+static const char *const file_options[] = { "filename", "aio", "aio-max-batch", "locking", "pr-manager", "drop-cache",
                                             "x-check-cache-dropped", NULL };
-static const char *const file_create_options[] = { "size", "preallocation", NULL };
+static const char *const file_create_options[] = { "size", "preallocation", "nocow", "extent_size_hint", NULL };
 
 /* ---- opening */
 
@@ -129,16 +129,20 @@ static bool file_open(struct block_node *n, struct json_object *opts, struct err
 {
     struct file *f = n->state;
     const char *path = option_str(opts, "filename", NULL);
+    uint64_t batch;
 
     f->fd = -1;
     if (!path || !*path)
         return error_set(err, ERR_GENERIC, "the file driver needs a filename", NULL);
+    if (option_str(opts, "pr-manager", NULL))
+        return error_set(err, ERR_GENERIC, "persistent reservations are not passed on to the host", "leave out pr-manager");
     if (strlen(path) >= 4096)
         return error_set(err, ERR_GENERIC, "file name is too long", NULL);
     f->path = g_strdup(path);
     g_free(n->filename);
     n->filename = g_strdup(path);
-    if (!file_aio(n, opts, f, err) || !file_locking(n, opts, f, err))
+    /* a hint: one ring a loop submits all that is there */
+    if (!option_size(opts, "aio-max-batch", 0, &batch, err) || !file_aio(n, opts, f, err) || !file_locking(n, opts, f, err))
         return false;
     /* with auto-read-only the file is opened for writing when somebody writes */
     f->writable = !n->read_only && !n->auto_read_only;
@@ -393,6 +397,30 @@ static bool file_preallocate(int fd, const char *path, uint64_t size, const char
     return true;
 }
 
+/* Hints to the host's file system, which need not know them: in place without copy-on-write (btrfs), extents of a size (xfs). */
+static bool file_hints(int fd, struct json_object *opts, struct error *err)
+{
+    struct fsxattr x;
+    uint64_t extent;
+    bool nocow;
+    int flags;
+
+    if (!option_bool(opts, "nocow", false, &nocow, err) || !option_size(opts, "extent_size_hint", 0, &extent, err))
+        return false;
+    if (extent > UINT32_MAX)
+        return error_set(err, ERR_GENERIC, "extent_size_hint is at most 4G - 1", NULL);
+    if (nocow && !ioctl(fd, FS_IOC_GETFLAGS, &flags)) {
+        flags |= FS_NOCOW_FL;
+        ioctl(fd, FS_IOC_SETFLAGS, &flags);
+    }
+    if (extent && !ioctl(fd, FS_IOC_FSGETXATTR, &x)) {
+        x.fsx_xflags |= FS_XFLAG_EXTSIZE;
+        x.fsx_extsize = extent;
+        ioctl(fd, FS_IOC_FSSETXATTR, &x);
+    }
+    return true;
+}
+
 static bool file_create(struct block_graph *g, const char *path, struct json_object *opts, struct error *err)
 {
     uint64_t size;
@@ -412,7 +440,10 @@ static bool file_create(struct block_graph *g, const char *path, struct json_obj
                                "cannot create '%s'", path);
     /* never empty a file that a machine has in use */
     ok = filelock_set(fd, path, true, true, err);
-    if (ok && (ftruncate(fd, 0) < 0 || ftruncate(fd, size) < 0))
+    if (ok && ftruncate(fd, 0) < 0)
+        ok = error_set_errno(err, errno, NULL, "cannot create '%s'", path);
+    ok = ok && file_hints(fd, opts, err);       /* while the file is empty */
+    if (ok && ftruncate(fd, size) < 0)
         ok = error_set_errno(err, errno, NULL, "cannot create '%s'", path);
     ok = ok && file_preallocate(fd, path, size, option_str(opts, "preallocation", "off"), err);
     close(fd);
