@@ -187,7 +187,7 @@ static void test_blkdebug(void)
     struct job flush;
 
     refused(json("{\"driver\":\"blkdebug\",\"inject-error\":[{\"event\":\"l2_load\"}],\"image\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path));
-    refused(json("{\"driver\":\"blkdebug\",\"inject-error\":[{\"event\":\"pwritev\"}],\"image\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path));
+    refused(json("{\"driver\":\"blkdebug\",\"inject-error\":[{\"event\":\"pwritev_done\"}],\"image\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path));
     n = open_node(json("{\"driver\":\"blkdebug\",\"align\":1024,\"inject-error\":[{\"event\":\"read_aio\",\"sector\":4,\"errno\":28,"
                        "\"once\":true},{\"event\":\"flush_to_disk\",\"errno\":5,\"state\":2}],\"set-state\":[{\"event\":\"write_aio\","
                        "\"new_state\":2}],\"image\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path));
