@@ -73,56 +73,55 @@ void ir_begin(struct ir *ir, const struct guest *guest, uint64_t pc, uint64_t mo
 
 /* ---- ops */
 
-static bool op_defines_value(enum ir_opcode op)
+/* Of those before INSN_START the ones that define none, of the others those that define one. */
+static bool op_defines_value(unsigned op)
 {
-    switch (op) {
-    case IR_NOP: case IR_PUT: case IR_STST: case IR_STORE: case IR_FENCE:
-        return false;
-    case IR_VOP: case IR_VFIX: case IR_CALL: case IR_CALL_HOST:
-        return true;
-    default:
-        return op < IR_INSN_START;
+    static const bool other[IR_OPCODE_COUNT] = { [IR_NOP] = true, [IR_PUT] = true, [IR_STST] = true, [IR_STORE] = true, [IR_FENCE] = true,
+                                                 [IR_CALL] = true, [IR_CALL_HOST] = true };
+
+    return other[op] != (op < IR_INSN_START);
+}
+
+/* Nothing follows what ends a block but a label, nor what there was no room for. */
+static struct ir_op *op_drop(struct ir *ir, const struct ir_op *op, bool defines)
+{
+    struct ir_op *new = &ir->ops[IR_MAX_OPS];
+
+    *new = *op;
+    new->dst = defines ? op->type : 0;
+    return new;
+}
+
+/* Appends a copy of *op, its dst made here. */
+static inline struct ir_op *op_append(struct ir *ir, const struct ir_op *op)
+{
+    const unsigned defines = op->type != T_VOID && op_defines_value(op->op);
+    struct ir_op *new = &ir->ops[ir->nops];
+
+    if (ir->nops == IR_MAX_OPS)
+        ir->overflow |= !ir->ended || op->op == IR_LABEL;
+    if ((ir->ended && op->op != IR_LABEL) || ir->overflow)
+        return op_drop(ir, op, defines);
+    *new = *op;
+    new->dst = defines ? (ir_val)ir->nvals : 0;
+    if (defines) {
+        ir->val_type[ir->nvals] = op->type;
+        ir->val_op[ir->nvals++] = (uint16_t)ir->nops;
     }
+    ir->nops++;
+    if (ir_opinfo[op->op].flags & OPF_ENDS)
+        ir->ended = true;
+    if (op->op == IR_BRCOND)
+        ir->block_start = ir->nops;
+    return new;
 }
 
 struct ir_op *ir_append(struct ir *ir, enum ir_opcode opcode, enum ir_type type)
 {
-    bool drop = ir->ended && opcode != IR_LABEL;
-    bool defines = type != T_VOID && op_defines_value(opcode);
-    struct ir_op *op;
-
-    if (!drop && ir->nops == IR_MAX_OPS)
-        ir->overflow = true;
-    drop |= ir->overflow;
-    op = &ir->ops[drop ? IR_MAX_OPS : ir->nops];
-    *op = (struct ir_op){ .op = opcode, .type = type };
-    if (drop) {
-        op->dst = defines ? type : 0;
-        return op;
-    }
-    if (defines) {
-        op->dst = (ir_val)ir->nvals++;
-        ir->val_type[op->dst] = (uint8_t)type;
-        ir->val_op[op->dst] = (uint16_t)ir->nops;
-    }
-    ir->nops++;
-    if (ir_opinfo[opcode].flags & OPF_ENDS)
-        ir->ended = true;
-    if (opcode == IR_BRCOND)
-        ir->block_start = ir->nops;
-    return op;
+    return op_append(ir, &(struct ir_op){ .op = opcode, .type = type });
 }
 
-/* Appends a copy of *op, its dst made here. */
-static ir_val op_emit(struct ir *ir, const struct ir_op *op)
-{
-    struct ir_op *new = ir_append(ir, op->op, op->type);
-    ir_val dst = new->dst;
-
-    *new = *op;
-    new->dst = dst;
-    return dst;
-}
+static ir_val op_emit(struct ir *ir, const struct ir_op *op) { return op_append(ir, op)->dst; }
 
 static ir_val op_fold_emit(struct ir *ir, struct ir_op *op)
 {
@@ -484,7 +483,7 @@ void ir_finish(struct ir *ir)
 
     if (!ir->ended)
         ir_goto(ir, ir->insn_next);
-    for (unsigned i = 0; i < ir->nops; i++)
+    for (unsigned i = 0; i < ir->nops && ir->nleaders; i++)
         if (ir->ops[i].op == IR_BR || ir->ops[i].op == IR_BRCOND)
             wanted[ir->ops[i].aux] = true;
     for (unsigned i = 0; i < ir->nleaders; i++) {

@@ -331,7 +331,8 @@ static void forward_op(struct pass *p, struct ir_op *op)
     if (op_is_fault_point(op))
         block_see_all(p, p->block);
 
-    ir_fold_lanes(p->ir, op);
+    if (info->flags & OPF_LANES)
+        ir_fold_lanes(p->ir, op);
     switch ((enum ir_opcode)op->op) {
     case IR_LABEL: forward_label(p, op); break;
     case IR_GET: forward_get(p, op); break;
@@ -357,7 +358,7 @@ static void pass_forward(struct pass *p)
 
     memset(w->label_refs, 0, ir->nlabels * sizeof(*w->label_refs));
     memset(w->label_block, 0, ir->nlabels * sizeof(*w->label_block));
-    for (unsigned i = 0; i < ir->nops; i++)
+    for (unsigned i = 0; i < ir->nops && ir->nlabels > 1; i++)
         if (ir->ops[i].op == IR_BR || ir->ops[i].op == IR_BRCOND)
             w->label_refs[ir->ops[i].aux]++;
     w->nblocks = 0;
@@ -372,7 +373,9 @@ static void pass_forward(struct pass *p)
         }
         if (p->to != p->from)
             ir->ops[p->to] = *op;
-        forward_op(p, &ir->ops[p->to]);
+        op = &ir->ops[p->to];
+        if (op->op != IR_INSN_START)
+            forward_op(p, op);
         if (ir->ops[p->to].op != IR_NOP)
             p->to++;
     }
@@ -480,7 +483,6 @@ static void backward_put(struct pass *p, struct outlook *o, unsigned at, unsigne
     }
     if (use->flags != OPX_DEAD) {
         value_used(p->an, op->a, until);
-        p->an->slot[slot].dirty_out = true;
         p->an->slot[slot].writes += weight;
     }
     set_remove(&o->live, slot);
@@ -495,6 +497,8 @@ static void backward_op(struct pass *p, struct outlook *o, unsigned at, unsigned
     struct ir_use *use = &p->an->use[at];
 
     *use = (struct ir_use){ 0 };
+    if (op->op == IR_INSN_START)
+        return;
     if (op->op == IR_PUT) {
         backward_put(p, o, at, weight);
         return;
@@ -534,8 +538,6 @@ static void pass_backward(struct pass *p)
         for (unsigned at = b->end; at-- > b->start;)
             backward_op(p, &o, at, weight);
     }
-    for (unsigned s = 0; s < p->ir->guest->nslots; s++)
-        p->an->slot[s].live_in = w->nblocks && set_has(&w->blocks[0].wanted, s);
 }
 
 static void shown_find(struct ir_work *w, const struct guest *g)

@@ -264,9 +264,12 @@ struct ran { struct region_profile profile; struct jit *j; const struct jit_sour
 static bool ran(const struct region_profile *p, uint64_t pc)
 {
     const struct ran *x = (const struct ran *)p;
-    const struct region *r = jit_find(x->j, x->src->phys + (pc - x->src->pc), x->src->mode, UINT64_MAX);
+    const struct region *r;
 
-    return (r && !r->dead && !r->len2) || (x->src->ran && x->src->ran(x->src, pc));
+    if (x->src->ran && x->src->ran(x->src, pc))
+        return true;
+    r = jit_find(x->j, x->src->phys + (pc - x->src->pc), x->src->mode, UINT64_MAX);
+    return r && !r->dead && !r->len2;
 }
 
 static bool build(struct jit *j, const struct jit_source *src, unsigned max, struct region *r)

@@ -117,7 +117,9 @@ static unsigned scan_index(const struct scan *s, uint64_t pc)
 {
     unsigned i = 0;
 
-    while (i < s->n && s->pc[i] != pc)
+    if (!scan_has(s, pc))
+        return s->n;
+    while (s->pc[i] != pc)
         i++;
     return i;
 }

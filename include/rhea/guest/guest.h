@@ -55,6 +55,16 @@ static inline bool code_fetch_byte(struct code_fetch *f, uint64_t va, uint8_t *o
     *out = f->page[off >> CPU_PAGE_BITS][off & (CPU_PAGE_SIZE - 1)];
     return true;
 }
+/* As many bytes from va on as are at hand in its page, at most `most`: *out points to them. 0: code_fetch_byte() knows. */
+static inline unsigned code_fetch_window(const struct code_fetch *f, uint64_t va, unsigned most, const uint8_t **out)
+{
+    uint64_t off = va - f->page_va;
+
+    if (off >= CPU_PAGE_SIZE)
+        return 0;
+    *out = f->page[0] + off;
+    return off + most <= CPU_PAGE_SIZE ? most : (unsigned)(CPU_PAGE_SIZE - off);
+}
 
 /* One register for gdb, info registers, verify, snapshots: a table serves all. */
 struct guest_reg { const char *name; uint32_t offset; uint16_t bits; uint16_t group; };

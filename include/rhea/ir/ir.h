@@ -60,6 +60,8 @@ enum {
     OPF_ENDS = 4,                       /* control never reaches the next op */
     OPF_COMM = 8,                       /* a and b commute */
     OPF_LABEL = 16,                     /* uses .label */
+    OPF_LANES = 32,                     /* its operands may be elements of vectors: see ir_fold_lanes() */
+    OPF_LOOKS = 64,                     /* slots may be looked at there: by a helper, by the loop */
 };
 
 /* X(id, text, operands, flags). Types: op->type is the result's (or the stored value's); operands have the same
@@ -69,7 +71,7 @@ enum {
     X(CONST, "const", 0, 0)             /* imm; I32 is kept zero-extended; V128/V256: imm in every 64-bit lane */ \
     /* state */                                                                                            \
     X(GET, "get", 0, 0)                 /* slot aux */                                                     \
-    X(PUT, "put", 1, OPF_SIDE)          /* slot aux = a; esz 1: early, see invariant (4) */                                              \
+    X(PUT, "put", 1, OPF_SIDE | OPF_LANES)      /* slot aux = a; esz 1: early, see invariant (4) */              \
     X(STLD, "stld", 0, 0)               /* field at byte offset imm; size esz (log2), zero-extended; V128/V256 too. Of \
                                            cpu.fp_control: with the flags that the host has collected */ \
     X(STST, "stst", 1, OPF_SIDE)                                                                           \
@@ -97,7 +99,7 @@ enum {
     X(SELECT, "select", 4, 0)           /* cond(a, b) ? c : d; a, b of type ctype */                       \
     /* guest memory: address a (I64) + disp */                                                             \
     X(LOAD, "load", 1, OPF_FAULTS | OPF_SIDE)           /* V128 of MEM_32, MEM_64: rest zero (movd, movq) */ \
-    X(STORE, "store", 2, OPF_FAULTS | OPF_SIDE)         /* value b, of type `type`; V128 as MEM_32, MEM_64: its low lane */ \
+    X(STORE, "store", 2, OPF_FAULTS | OPF_SIDE | OPF_LANES)     /* value b, of type `type`; V128 as MEM_32, MEM_64: its low lane */ \
     X(ATOMIC_XCHG, "atomic_xchg", 2, OPF_FAULTS | OPF_SIDE)     /* each gives the old value, zero-extended */ \
     X(ATOMIC_ADD, "atomic_add", 2, OPF_FAULTS | OPF_SIDE)                                                  \
     X(ATOMIC_AND, "atomic_and", 2, OPF_FAULTS | OPF_SIDE)                                                  \
@@ -106,15 +108,15 @@ enum {
     X(ATOMIC_CAS, "atomic_cas", 3, OPF_FAULTS | OPF_SIDE)       /* expects b, stores c */                  \
     X(FENCE, "fence", 0, OPF_SIDE)      /* imm: which orders it keeps, set of FENCE_* */                    \
     /* vectors: see vop.h */                                                                               \
-    X(VOP, "vop", 4, 0)                 /* vector op number aux, operands a, b, c; imm: its immediate */   \
-    X(VFIX, "vfix", 4, OPF_SIDE)        /* d, or what the guest's fix number aux makes of it: see ir_vfix() */ \
+    X(VOP, "vop", 4, OPF_LANES)         /* vector op number aux, operands a, b, c; imm: its immediate */   \
+    X(VFIX, "vfix", 4, OPF_SIDE | OPF_LANES)    /* d, or what the guest's fix number aux makes of it: see ir_vfix() */ \
     /* control */                                                                                          \
     X(INSN_START, "insn", 0, OPF_SIDE)  /* imm: offset of the instruction from pc_page; aux: its index */  \
     X(LABEL, "label", 0, OPF_SIDE | OPF_LABEL)                                                             \
     X(BR, "br", 0, OPF_SIDE | OPF_ENDS | OPF_LABEL)                                                        \
     X(BRCOND, "brcond", 2, OPF_SIDE | OPF_LABEL)        /* to label if cond(a, b); else the next op */     \
-    X(POLL, "poll", 0, OPF_SIDE)        /* leaves for the loop if cpu.exit_request; pc = pc_page + imm */  \
-    X(CALL, "call", 4, OPF_SIDE)        /* helper aux */                                                   \
+    X(POLL, "poll", 0, OPF_SIDE | OPF_LOOKS)    /* leaves for the loop if cpu.exit_request; pc = pc_page + imm */  \
+    X(CALL, "call", 4, OPF_SIDE | OPF_LOOKS)    /* helper aux */                                                   \
     X(CALL_HOST, "call_host", 3, OPF_FAULTS | OPF_SIDE)         /* or the host's instruction: see ir_call_host() */ \
     X(EXIT_JUMP, "exit_jump", 0, OPF_SIDE | OPF_ENDS)   /* to pc_page + imm; aux: exit number */           \
     X(EXIT_INDIRECT, "exit_indirect", 1, OPF_SIDE | OPF_ENDS)   /* to a (I64 pc); aux: exit number */      \
@@ -336,8 +338,6 @@ struct ir_analysis {
     uint16_t *last_use;         /* [nvals]: op index of the last use (sunk PUTs: their sunk_end); 0: unused */
     struct ir_slot_use {
         uint32_t reads, writes; /* GETs and PUTs left, loop-weighted */
-        bool live_in;           /* some path from the entry GETs it before it PUTs it */
-        bool dirty_out;         /* some PUT is left (not dead) */
     } slot[IR_MAX_SLOTS];
     struct ir_work *work;       /* the passes' own buffers */
 };

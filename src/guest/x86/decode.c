@@ -16,9 +16,12 @@ struct decoder {
     uint64_t mode;
     bool code64, protected;     /* protected: neither real nor virtual-8086 mode */
     bool unfetchable, too_long;
+    const uint8_t *window;      /* the instruction's first bytes, as many as lie in one page */
+    unsigned in_window;         /* at most MAX_LEN */
 };
 
-static uint8_t fetch8(struct decoder *d)
+/* The next byte, not from the window: the next page's, or one too many. */
+static uint8_t fetch_beyond(struct decoder *d)
 {
     uint8_t b = 0;
 
@@ -32,12 +35,22 @@ static uint8_t fetch8(struct decoder *d)
     return b;
 }
 
+static inline uint8_t fetch8(struct decoder *d)
+{
+    return d->i->len < d->in_window ? d->window[d->i->len++] : fetch_beyond(d);
+}
+
 static bool failed(const struct decoder *d) { return d->unfetchable || d->too_long; }
 
 static uint64_t fetch(struct decoder *d, unsigned bytes)
 {
     uint64_t v = 0;
 
+    if (bytes == 4 && d->i->len + 4 <= d->in_window) {
+        memcpy(&v, d->window + d->i->len, 4);
+        d->i->len += 4;
+        return v;
+    }
     for (unsigned n = 0; n < bytes; n++)
         v |= (uint64_t)fetch8(d) << (8 * n);
     return v;
@@ -404,6 +417,7 @@ bool x86_decode(struct code_fetch *f, uint64_t pc, uint64_t mode, void *insn, st
 
     memset(i, 0, sizeof(*i));
     i->pc = pc;
+    d.in_window = code_fetch_window(f, pc, MAX_LEN, &d.window);
     i->base = i->index = -1;
     parse_prefixes(&d, &p67);
     i->adsize = d.code64 ? (p67 ? 4 : 8) : ((mode & MODE_CODE_MASK) == MODE_CODE32) != p67 ? 4 : 2;

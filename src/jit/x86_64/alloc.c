@@ -11,14 +11,46 @@ static bool alive_after(const struct codegen *b, const struct value *x) { return
 static void reg_assign(struct codegen *b, unsigned r, ir_val v)
 {
     b->regs[r] = v;
+    b->busy |= 1u << r;
     b->val[v].reg = r;
+}
+
+/* Its value is elsewhere now. */
+static void reg_left(struct codegen *b, unsigned r)
+{
+    b->regs[r] = 0;
+    b->busy &= ~(1u << r);
 }
 
 static void reg_release(struct codegen *b, unsigned r)
 {
     if (b->regs[r])
         b->val[b->regs[r]].reg = NOREG;
-    b->regs[r] = 0;
+    reg_left(b, r);
+}
+
+/* Of those values that no slot has. */
+static void regs_release_unpinned(struct codegen *b, uint32_t among)
+{
+    for (uint32_t m = among & b->busy; m; m &= m - 1) {
+        unsigned r = __builtin_ctz(m);
+
+        if (!b->val[b->regs[r]].pins)
+            reg_release(b, r);
+    }
+}
+
+static void cur_set(struct codegen *b, unsigned slot, ir_val v)
+{
+    b->cur[slot] = v;
+    bit64_set(b->known, slot);
+}
+
+static void memval_set(struct codegen *b, unsigned slot, ir_val v)
+{
+    b->memval[slot] = v;
+    b->val[v].mem_slot = slot + 1;
+    bit64_set(b->known, slot);
 }
 
 ir_val value_new(struct codegen *b, unsigned type)
@@ -112,8 +144,7 @@ static void slot_holds(struct codegen *b, unsigned slot, ir_val v)
 {
     if (b->slots[slot].type < b->val[v].type || b->slots[slot].part)
         return;
-    b->memval[slot] = v;
-    b->val[v].mem_slot = slot + 1;
+    memval_set(b, slot, v);
 }
 
 /* Memory of the slot gets its current value. */
@@ -145,9 +176,8 @@ void slot_flush(struct codegen *b, unsigned slot)
 
 void slots_flush_all(struct codegen *b)
 {
-    for (unsigned w = 0; w < IR_SLOT_WORDS; w++)
-        while (b->dirty[w])
-            slot_flush(b, w * 64 + __builtin_ctzll(b->dirty[w]));
+    FOR_SLOTS(s, b->dirty)
+        slot_flush(b, s);
 }
 
 /* The value leaves its register; what is still needed of it is kept elsewhere. */
@@ -235,22 +265,11 @@ static unsigned pick_victim(struct codegen *b, uint32_t allowed)
     return best;
 }
 
-static uint32_t busy_regs(const struct codegen *b, uint32_t among)
-{
-    uint32_t busy = 0;
-
-    for (uint32_t m = among; m; m &= m - 1)
-        if (b->regs[__builtin_ctz(m)])
-            busy |= m & -m;
-    return busy;
-}
-
 /* A register without content, or NOREG. Homes are taken last. `lasting`: prefer those that calls leave alone. */
 static unsigned find_free(struct codegen *b, uint32_t allowed, bool lasting)
 {
-    uint32_t free = allowed & ~b->locked;
+    uint32_t free = allowed & ~b->locked & ~b->busy;
 
-    free &= ~busy_regs(b, free);
     if (!free)
         return NOREG;
     if (free & ~(b->home.regs | b->kept.regs))
@@ -360,7 +379,7 @@ static void relocate(struct codegen *b, unsigned r, uint32_t avoid)
         return;
     }
     move_reg(b, x->type, to, r);
-    b->regs[r] = 0;
+    reg_left(b, r);
     reg_assign(b, to, v);
     if (b->locked >> r & 1)
         b->locked |= 1u << to;
@@ -601,10 +620,9 @@ void slot_get(struct codegen *b, ir_val dst, unsigned slot)
     b->val[dst].type = b->slots[slot].type;
     if (b->slots[slot].type == T_I32)
         b->val[dst].flags |= VAL_ZX;    /* loaded by a 32-bit move */
-    b->cur[slot] = dst;
+    cur_set(b, slot, dst);
     b->val[dst].pins = 1;
-    b->val[dst].mem_slot = slot + 1;
-    b->memval[slot] = dst;
+    memval_set(b, slot, dst);
 }
 
 /* Memory of the slot is about to stop holding what it holds: a value that lies only there gets a register. */
@@ -642,7 +660,7 @@ void slot_put(struct codegen *b, unsigned slot, ir_val v)
         b->val[old].pins--;
         value_maybe_dead(b, old);
     }
-    b->cur[slot] = root;
+    cur_set(b, slot, root);
     x->pins++;
     if (b->memval[slot] == root)
         bit64_clear(b->dirty, slot);
@@ -652,7 +670,7 @@ void slot_put(struct codegen *b, unsigned slot, ir_val v)
 
 void slots_forget_all(struct codegen *b)
 {
-    for (unsigned s = 0; s < b->nslots; s++) {
+    FOR_SLOTS(s, b->known) {
         ir_val v = b->cur[s];
 
         memval_rescue(b, s);
@@ -669,12 +687,12 @@ void slots_forget_all(struct codegen *b)
 
 void evict_caller_saved(struct codegen *b)
 {
-    for (unsigned r = 0; r < HOST_REGS; r++) {
+    for (uint32_t m = b->busy & ~GPR_CALLEE; m; m &= m - 1) {
+        unsigned r = __builtin_ctz(m), to = NOREG;
         ir_val v = b->regs[r];
         struct value *x = &b->val[v];
-        unsigned to = NOREG;
 
-        if (!v || (GPR_CALLEE >> r & 1) || x->flags & VAL_MEMO)
+        if (!v || x->flags & VAL_MEMO)
             continue;
         if (!x->pins && !alive_after(b, x))
             continue;                   /* an argument; op_end() frees it */
@@ -682,7 +700,7 @@ void evict_caller_saved(struct codegen *b)
             to = find_free(b, GPR_CALLEE, true);
         if (to != NOREG) {
             move_reg(b, x->type, to, r);
-            b->regs[r] = 0;
+            reg_left(b, r);
             reg_assign(b, to, v);
         } else {
             evict(b, r);
@@ -718,15 +736,16 @@ void memo_forget(struct codegen *b)
 void state_reset(struct codegen *b)
 {
     memo_forget(b);
-    for (unsigned r = 0; r < HOST_REGS; r++)
-        reg_release(b, r);
-    for (unsigned s = 0; s < b->nslots; s++) {
+    for (uint32_t m = b->busy; m; m &= m - 1)
+        reg_release(b, __builtin_ctz(m));
+    FOR_SLOTS(s, b->known) {
         if (b->cur[s])
             b->val[b->cur[s]].pins = 0;
         if (b->memval[s])
             b->val[b->memval[s]].mem_slot = 0;
         b->cur[s] = b->memval[s] = 0;
     }
+    memset(b->known, 0, sizeof(b->known));
     memset(b->dirty, 0, sizeof(b->dirty));
     b->spills_int = b->spills_vec = 0;
     b->locked = b->temps = 0;
@@ -736,10 +755,8 @@ void state_reset(struct codegen *b)
 void block_end(struct codegen *b)
 {
     memo_forget(b);
-    for (unsigned r = 0; r < HOST_REGS; r++)
-        if (b->regs[r] && !b->val[b->regs[r]].pins)
-            reg_release(b, r);
-    for (unsigned s = 0; s < b->nslots; s++) {
+    regs_release_unpinned(b, b->busy);
+    FOR_SLOTS(s, b->known) {
         ir_val v = b->cur[s], w = b->memval[s];
 
         if (v) {
@@ -763,7 +780,9 @@ int snapshot_take(struct codegen *b)
     s = &b->snap[b->nsnap];
     memcpy(s->cur, b->cur, b->nslots * sizeof(ir_val));
     memcpy(s->dirty, b->dirty, sizeof(s->dirty));
+    memcpy(s->known, b->known, sizeof(s->known));
     memcpy(s->regs, b->regs, sizeof(s->regs));
+    s->busy = b->busy;
     return b->nsnap++;
 }
 
@@ -773,16 +792,15 @@ void snapshot_restore(struct codegen *b, int snap)
     const struct snapshot *s = &b->snap[snap];
 
     state_reset(b);
-    for (unsigned r = 0; r < HOST_REGS; r++)
-        if (s->regs[r])
-            reg_assign(b, r, s->regs[r]);
-    for (unsigned n = 0; n < b->nslots; n++) {
+    for (uint32_t m = s->busy; m; m &= m - 1)
+        reg_assign(b, __builtin_ctz(m), s->regs[__builtin_ctz(m)]);
+    FOR_SLOTS(n, s->known) {
         ir_val v = s->cur[n];
         struct value *x = &b->val[v];
 
         if (!v || (x->reg == NOREG && !(x->flags & VAL_CONST)))
             continue;
-        b->cur[n] = v;
+        cur_set(b, n, v);
         x->pins++;
         x->spill = -1;
         x->last = b->i;
@@ -790,9 +808,7 @@ void snapshot_restore(struct codegen *b, int snap)
             slot_holds(b, n, v);
     }
     memcpy(b->dirty, s->dirty, sizeof(s->dirty));
-    for (unsigned r = 0; r < HOST_REGS; r++)
-        if (b->regs[r] && !b->val[b->regs[r]].pins)
-            reg_release(b, r);
+    regs_release_unpinned(b, b->busy);
 }
 
 /* What holds at a label of several predecessors, settled when the first of them is emitted. */
@@ -819,7 +835,7 @@ static void label_fix(struct codegen *b, struct label *l)
 static void mem_slot_again(struct codegen *b, ir_val v)
 {
     b->val[v].mem_slot = 0;
-    for (unsigned s = 0; s < b->nslots; s++) {
+    FOR_SLOTS(s, b->known) {
         if (b->memval[s] == v) {
             b->val[v].mem_slot = s + 1;
             return;
@@ -838,7 +854,7 @@ static void home_fill(struct codegen *b, unsigned h, unsigned s)
             unsigned old = x->reg;
 
             move_reg(b, x->type, h, old);
-            b->regs[old] = 0;
+            reg_left(b, old);
             if (b->locked >> old & 1)
                 b->locked &= ~(1u << old);
         } else {
@@ -857,8 +873,7 @@ static void home_fill(struct codegen *b, unsigned h, unsigned s)
         x->pins--;
         b->cur[s] = 0;
         if (b->memval[s] == v) {
-            b->memval[s] = copy;
-            b->val[copy].mem_slot = s + 1;
+            memval_set(b, s, copy);
             if (x->mem_slot == s + 1)
                 mem_slot_again(b, v);
         }
@@ -866,10 +881,9 @@ static void home_fill(struct codegen *b, unsigned h, unsigned s)
     } else {
         v = value_new(b, b->slots[s].type);
         load_slot(b, h, s);
-        b->memval[s] = v;
-        b->val[v].mem_slot = s + 1;
+        memval_set(b, s, v);
     }
-    b->cur[s] = v;
+    cur_set(b, s, v);
     b->val[v].pins = 1;
     reg_assign(b, h, v);
 }
@@ -882,13 +896,12 @@ void canonicalize(struct codegen *b, struct label *l)
 
     if (!l->fixed)
         label_fix(b, l);
-    for (unsigned w = 0; w < IR_SLOT_WORDS; w++)
-        for (uint64_t m = b->dirty[w]; m; m &= m - 1) {
-            unsigned s = w * 64 + __builtin_ctzll(m), h = at->reg[s];
+    FOR_SLOTS(s, b->dirty) {
+        unsigned h = at->reg[s];
 
-            if (h != NOREG && l->valid >> h & 1 ? !(l->dirty >> h & 1) : BIT64(l->live, s))
-                slot_flush(b, s);
-        }
+        if (h != NOREG && l->valid >> h & 1 ? !(l->dirty >> h & 1) : BIT64(l->live, s))
+            slot_flush(b, s);
+    }
     for (uint32_t m = l->valid; m; m &= m - 1) {
         unsigned h = __builtin_ctz(m);
         ir_val v = b->cur[at->slot[h]];
@@ -916,21 +929,19 @@ void bind_canonical(struct codegen *b, struct label *l)
         unsigned h = __builtin_ctz(m), s = l->at->slot[h];
         ir_val v = value_new(b, b->slots[s].type);
 
-        b->cur[s] = v;
+        cur_set(b, s, v);
         b->val[v].pins = 1;
         reg_assign(b, h, v);
-        if (l->dirty >> h & 1) {
+        if (l->dirty >> h & 1)
             bit64_set(b->dirty, s);
-        } else {
-            b->memval[s] = v;
-            b->val[v].mem_slot = s + 1;
-        }
+        else
+            memval_set(b, s, v);
     }
 }
 
 void canonicalize_exit(struct codegen *b)
 {
-    for (unsigned s = 0; s < b->nslots; s++) {
+    FOR_SLOTS(s, b->known) {
         ir_val v = b->cur[s];
 
         if (!v || b->kept.reg[s] != NOREG)
@@ -940,8 +951,6 @@ void canonicalize_exit(struct codegen *b)
         if (!--b->val[v].pins && b->val[v].reg != NOREG)
             reg_release(b, b->val[v].reg);
     }
-    for (unsigned r = 0; r < HOST_REGS; r++)
-        if (b->regs[r] && !b->val[b->regs[r]].pins && !(b->locked >> r & 1))
-            reg_release(b, r);
+    regs_release_unpinned(b, b->busy & ~b->locked);
     canonicalize(b, &b->outside);
 }

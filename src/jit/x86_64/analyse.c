@@ -35,27 +35,30 @@ static void values_init(struct codegen *b)
 /* Labels: how often and from where they are reached. Slots: how often used, eight times as much within loops. */
 static bool scan_forward(struct codegen *b, uint32_t *weight)
 {
-    bool joins = false, falls = true;
+    bool joins = false;
 
     for (unsigned l = 0; l < b->ir->nlabels; l++)
         b->label[l] = (struct label){ .at = &b->home, .snap = -1 };
     for (unsigned i = 0; i < b->ir->nops; i++) {
         const struct ir_op *op = &b->ir->ops[i];
 
-        if (op->op == IR_LABEL) {
+        switch (op->op) {
+        case IR_LABEL:
             b->label[op->aux].bound = true;
-            b->label[op->aux].falls = falls;
-        } else if (op->op == IR_BR || op->op == IR_BRCOND) {
+            b->label[op->aux].falls = !i || !(ir_opinfo[op[-1].op].flags & OPF_ENDS);
+            break;
+        case IR_BR: case IR_BRCOND:
             b->label[op->aux].refs++;
-            if (b->label[op->aux].bound)
-                b->label[op->aux].backward = true;
-        } else if ((op->op == IR_GET || op->op == IR_PUT) && !is_dead(b, i)) {
+            b->label[op->aux].backward |= b->label[op->aux].bound;
+            break;
+        case IR_GET: case IR_PUT:
+            if (is_dead(b, i))
+                break;
             weight[op->aux]++;
             b->nslots = MAX(b->nslots, op->aux + 1u);
             if (op->op == IR_PUT)
                 bit64_set(b->written, op->aux);
         }
-        falls = !(ir_opinfo[op->op].flags & OPF_ENDS);
     }
     for (unsigned l = 0; l < b->ir->nlabels; l++) {
         struct label *lb = &b->label[l];
@@ -149,15 +152,9 @@ static void hint_set(struct codegen *b, struct hints *h, unsigned slot, ir_val v
     bit64_set(h->active, slot);
 }
 
-static bool is_barrier(const struct ir_op *op)
-{
-    switch (op->op) {
-    case IR_CALL: case IR_POLL: case IR_LABEL: case IR_BR: case IR_BRCOND: return true;
-    default: return ir_opinfo[op->op].flags & (OPF_FAULTS | OPF_ENDS);
-    }
-}
+enum { BARRIER = OPF_FAULTS | OPF_ENDS | OPF_LABEL | OPF_LOOKS };
 
-/* Slots that are read before written from this op on. */
+/* Slots that are read before written from this op on, one that names a slot or is a barrier. */
 static void live_step(struct codegen *b, const struct ir_op *op, uint64_t live[IR_SLOT_WORDS])
 {
     struct label *l = &b->label[op->aux];
@@ -172,12 +169,9 @@ static void live_step(struct codegen *b, const struct ir_op *op, uint64_t live[I
             live[w] |= l->bound ? l->live[w] : ~0ull;
         break;
     case IR_CALL:
-        if (b->ir->helpers[op->aux]->flags & (HELPER_READS | HELPER_RAISES | HELPER_WRITES))
-            memset(live, 0xff, sizeof(l->live));
-        break;
-    default:
-        if (op->op == IR_POLL || ir_opinfo[op->op].flags & (OPF_FAULTS | OPF_ENDS))
-            memset(live, 0xff, sizeof(l->live));
+        if (!(b->ir->helpers[op->aux]->flags & (HELPER_READS | HELPER_RAISES | HELPER_WRITES)))
+            break;                      /* fallthrough */
+    default: memset(live, 0xff, sizeof(l->live));
     }
 }
 
@@ -213,19 +207,21 @@ static void scan_backward(struct codegen *b)
     memset(live, 0xff, sizeof(live));
     for (unsigned i = b->ir->nops; i-- > 0;) {
         const struct ir_op *op = &b->ir->ops[i];
-        const ir_val used[4] = { op->a, op->b, op->c, op->d };
+        const struct ir_opinfo *info = &ir_opinfo[op->op];
+        bool barrier = info->flags & BARRIER;
         unsigned hint;
 
         if (is_dead(b, i))
             continue;
-        live_step(b, op, live);
+        if (barrier || op->op == IR_GET || op->op == IR_PUT)
+            live_step(b, op, live);
         if (op->op == IR_LOAD || op->op == IR_STORE)
             group_step(b, &g, i);
-        else if (is_barrier(op) && !(op->op >= IR_ATOMIC_XCHG && op->op <= IR_ATOMIC_CAS))
+        else if (barrier && !(op->op >= IR_ATOMIC_XCHG && op->op <= IR_ATOMIC_CAS))
             g.block++;
-        for (unsigned n = 0; n < ir_opinfo[op->op].operands; n++)
-            if (used[n] && !b->val[used[n]].last)
-                b->val[used[n]].last = i;
+        for (unsigned n = 0; n < info->operands; n++)
+            if (op->arg[n] && !b->val[op->arg[n]].last)
+                b->val[op->arg[n]].last = i;
         hint = op->dst ? b->val[op->dst].hint : 0;
         if (hint) {
             bit64_clear(h.active, hint - 1);
@@ -239,7 +235,7 @@ static void scan_backward(struct codegen *b)
             hint_set(b, &h, op->aux, op->a);
         else if (op->op == IR_GET)
             hint_drop(b, &h, op->aux);
-        else if (is_barrier(op))
+        else if (barrier)
             hints_drop_all(b, &h);
     }
     for (unsigned l = 0; l < b->ir->nlabels; l++)

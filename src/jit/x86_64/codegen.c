@@ -91,6 +91,8 @@ bool codegen_compile(struct codegen *b, const struct codegen_stubs *stubs, const
     memset(b->cur, 0, sizeof(b->cur));
     memset(b->memval, 0, sizeof(b->memval));
     memset(b->dirty, 0, sizeof(b->dirty));
+    memset(b->known, 0, sizeof(b->known));
+    b->busy = 0;
     b->locked = b->temps = 0;
     b->spills_int = b->spills_vec = 0;
     if (b->limit - b->c.p < 4096)

@@ -66,8 +66,9 @@ struct aligned { ir_val base; uint8_t mask, rest; };
 
 struct snapshot {
     ir_val cur[IR_MAX_SLOTS];
-    uint64_t dirty[IR_SLOT_WORDS];
+    uint64_t dirty[IR_SLOT_WORDS], known[IR_SLOT_WORDS];
     ir_val regs[HOST_REGS];
+    uint32_t busy;
 };
 
 /* Which register each slot has (or NOREG), which slot each register has, of the set of registers that have one. */
@@ -138,6 +139,7 @@ struct codegen {
     struct value *val;
     unsigned nvals, cap_vals;
     ir_val regs[HOST_REGS];
+    uint32_t busy;              /* registers that hold one */
     uint32_t locked;            /* registers of this op's operands and temporaries */
     uint32_t temps;             /* of these, temporaries */
     struct places home;         /* where slots are at labels within the region */
@@ -148,6 +150,7 @@ struct codegen {
     ir_val cur[IR_MAX_SLOTS];
     ir_val memval[IR_MAX_SLOTS];
     uint64_t dirty[IR_SLOT_WORDS];
+    uint64_t known[IR_SLOT_WORDS];          /* those of which cur or memval may say something */
     uint64_t written[IR_SLOT_WORDS];        /* slots PUT anywhere in the region */
     uint64_t spills_int, spills_vec;    /* places in use */
     unsigned nspilled;
@@ -173,6 +176,10 @@ struct codegen {
 
 #define BIT64(set, n) ((set)[(n) >> 6] >> ((n) & 63) & 1)
 static inline void bit64_set(uint64_t *set, unsigned n) { set[n >> 6] |= 1ull << (n & 63); }
+/* Each n of a set of slots, as it is when the loop begins. */
+#define FOR_SLOTS(n, set) \
+    for (unsigned w_ = 0, n; w_ < IR_SLOT_WORDS; w_++) \
+        for (uint64_t m_ = (set)[w_]; m_ && (n = w_ * 64 + __builtin_ctzll(m_), true); m_ &= m_ - 1)
 static inline void bit64_clear(uint64_t *set, unsigned n) { set[n >> 6] &= ~(1ull << (n & 63)); }
 
 /* The region does not fit somewhere: codegen_compile() returns false. */

@@ -23,9 +23,8 @@ struct slow *slow_new(struct codegen *b, const struct ir_op *op, unsigned kind, 
     *d = (struct slow_desc){ .kind = kind, .op = op->op, .type = op->type, .addr = addr, .dst = NOREG, .data = NOREG,
                              .cmp = NOREG, .memo = NOREG, .mem = op->mem, .disp = op->disp, .pc = b->insn_pc };
     p = b->desc + b->ndesc + sizeof(*d);
-    for (unsigned w = 0; w < IR_SLOT_WORDS && kind != SLOW_FIX; w++) {
-        for (uint64_t m = b->dirty[w]; m; m &= m - 1) {
-            unsigned slot = w * 64 + __builtin_ctzll(m);
+    if (kind != SLOW_FIX)
+        FOR_SLOTS(slot, b->dirty) {
             const struct value *x = &b->val[b->cur[slot]];
 
             d->dirty++;
@@ -38,12 +37,9 @@ struct slow *slow_new(struct codegen *b, const struct ir_op *op, unsigned kind, 
                 p += 8;
             }
         }
-    }
     b->ndesc = p - b->desc;
     s->len = b->ndesc - s->desc;
-    for (unsigned r = XMM0; r < HOST_REGS; r++)
-        if (b->regs[r])
-            s->vec = true;
+    s->vec = b->busy & VEC_ALL;
     return s;
 }
 
