@@ -169,6 +169,21 @@ static void call_host(const struct run *r, const struct ir_op *op)
         r->val[op->dst] = ir_trim(op->type, result);
 }
 
+static void call_vguard(const struct run *r, const struct ir_op *op)
+{
+    struct ir_guarded by = ir_guarded(op->imm);
+    const uint8_t *arg[3] = { NULL };
+    vec out = r->vec[op->a];
+
+    for (unsigned i = 0; i < 3; i++)
+        arg[i] = op->arg[i] ? r->vec[op->arg[i]].b : NULL;
+    if (ir_fix_applies(r->cpu, (enum ir_fix_cond)by.cond, op->type, out.b, arg[0], arg[1], arg[2]))
+        r->ir->guest->fixes[by.fix].fn(r->cpu, out.b, arg[0], arg[1], arg[2], by.fix_imm);
+    else
+        vop_info[op->aux].fn(r->cpu, out.b, arg[0], arg[1], arg[2], by.imm, 16);
+    r->vec[op->dst] = out;
+}
+
 static void call_vfix(const struct run *r, const struct ir_op *op)
 {
     bool vector = op->type >= T_V128;
@@ -318,7 +333,7 @@ static struct interp_result run_ops(struct run *r)
         [T_I64][IR_PC] = &&op_pc, [T_I64][IR_SEXT32] = &&op_sext32, [T_I64][IR_ZEXT32] = &&op_zext32,
         [T_I32][IR_TRUNC] = &&op_zext32, [T_I64][IR_LEA] = &&op_lea, INT(SETCC, op_setcc), INT(SELECT, op_select),
         INT(LOAD, op_load), VEC(LOAD, op_load_vec), INT(STORE, op_store), VEC(STORE, op_store_vec),
-        NONE(FENCE, op_fence), INT(VOP, op_vop), VEC(VOP, op_vop), INT(VFIX, op_vfix), [T_V128][IR_VFIX] = &&op_vfix, NONE(INSN_START, op_insn),
+        NONE(FENCE, op_fence), INT(VOP, op_vop), VEC(VOP, op_vop), INT(VFIX, op_vfix), [T_V128][IR_VFIX] = &&op_vfix, [T_V128][IR_VGUARD] = &&op_vguard, NONE(INSN_START, op_insn),
         NONE(LABEL, op_nop), NONE(NOP, op_nop), NONE(BR, op_br), NONE(BRCOND, op_brcond), NONE(POLL, op_poll),
         NONE(CALL, op_call), INT(CALL, op_call), VEC(CALL, op_call), NONE(CALL_HOST, op_call_host),
         [T_I32][IR_CALL_HOST] = &&op_call_host, NONE(EXIT_JUMP, op_exit),
@@ -454,6 +469,9 @@ op_vop:
     NEXT;
 op_vfix:
     call_vfix(r, op);
+    NEXT;
+op_vguard:
+    call_vguard(r, op);
     NEXT;
 op_call:
     call_helper(r, op);

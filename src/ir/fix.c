@@ -32,6 +32,27 @@ static bool equal_or_unordered(struct cpu *cpu, const uint8_t *pa, const uint8_t
     return a.nan || b.nan || a.bits == b.bits || !((a.bits | b.bits) & magnitude);
 }
 
+/* FIX_DENORMAL_*, FIX_SMALL_*: twice the magnitude less one, in which zero is the greatest. */
+static bool small_lane(enum ir_fix_cond cond, const uint8_t *p, unsigned n, bool wide)
+{
+    uint64_t twice = lane_of(p, n, wide).bits << 1;
+
+    if (cond >= FIX_SMALL_S)
+        return wide ? (twice - 1) >> 62 == 0 : (uint32_t)(twice - 1) >> 30 == 0;
+    return wide ? (twice - 1) >> 53 == 0 : (uint32_t)(twice - 1) >> 24 == 0;
+}
+
+static bool any_small(enum ir_fix_cond cond, const uint8_t *const p[3])
+{
+    unsigned form = (cond - FIX_DENORMAL_S) % 4, lanes = form < 2 ? 1 : form == 2 ? 4 : 2;
+    bool found = false;
+
+    for (unsigned i = 0; i < 3; i++)
+        for (unsigned n = 0; p[i] && n < lanes; n++)
+            found |= small_lane(cond, p[i], n, form & 1);
+    return found;
+}
+
 bool ir_fix_applies(struct cpu *cpu, enum ir_fix_cond cond, unsigned type, const uint8_t *result, const uint8_t *a,
                     const uint8_t *b, const uint8_t *c)
 {
@@ -40,6 +61,8 @@ bool ir_fix_applies(struct cpu *cpu, enum ir_fix_cond cond, unsigned type, const
     unsigned lanes = !packed ? 1 : wide ? 2 : 4;
     uint64_t v;
 
+    if (cond >= FIX_DENORMAL_S)
+        return any_small(cond, (const uint8_t *const[]){ a, b, c });
     switch (cond) {
     case FIX_INDEF:
         memcpy(&v, result, 8);

@@ -590,9 +590,10 @@ static bool is_shuffled(const struct ir *ir, ir_val v)
 /* Single elements only if they were shuffled: of others a guest may look at what lies above them (RISC-V's boxes). */
 static void fold_fix(const struct ir *ir, struct ir_op *op)
 {
-    bool wide = (op->imm & 0xff) == FIX_NAN_D;
+    unsigned cond = op->imm & 0xff;
+    bool wide = cond == FIX_NAN_D || cond == FIX_DENORMAL_D;
 
-    if (!wide && (op->imm & 0xff) != FIX_NAN_S)
+    if (!wide && cond != FIX_NAN_S && cond != FIX_DENORMAL_S)
         return;
     for (unsigned i = 0; i < 3; i++)
         if (op->arg[i] && (wide || is_shuffled(ir, op->arg[i])))
@@ -631,12 +632,25 @@ static void fold_put(const struct ir *ir, struct ir_op *op)
         op->a = scalar_source(ir, op->a, part == 8);
 }
 
+static void fold_guard(const struct ir *ir, struct ir_op *op)
+{
+    unsigned cond = ir_guarded(op->imm).cond;
+
+    if (!(vop_info[op->aux].flags & VOPF_SCALAR))
+        return;
+    for (unsigned i = 1; i < 3; i++)    /* the first's rest is the result's */
+        if (op->arg[i])
+            op->arg[i] = scalar_source(ir, op->arg[i], cond == FIX_SMALL_D || cond == FIX_DENORMAL_D);
+}
+
 void ir_fold_lanes(const struct ir *ir, struct ir_op *op)
 {
     if (op->op == IR_PUT)
         fold_put(ir, op);
     else if (op->op == IR_VFIX && op->type == T_V128)
         fold_fix(ir, op);
+    else if (op->op == IR_VGUARD)
+        fold_guard(ir, op);
     else if (op->op == IR_VOP && op->type == T_V128 && op->a && ir_type_of(ir, op->a) == T_V128)
         fold_lanes(ir, op);
     else if (op->op == IR_VOP && (op->aux == VOP_EXT64 || op->aux == VOP_TOQ) && ir_type_of(ir, op->a) == T_V128)

@@ -311,6 +311,14 @@ ir_val ir_vfix(struct ir *ir, enum ir_fix_cond cond, unsigned n, ir_val result, 
                                         .d = result, .imm = (int64_t)((uint64_t)(int64_t)imm << 8) | cond });
 }
 
+ir_val ir_vguard(struct ir *ir, unsigned vop, ir_val a, ir_val b, ir_val c, struct ir_guarded by)
+{
+    uint64_t imm = by.cond | (uint64_t)(by.fix_imm & 0xffffff) << 8 | (uint64_t)by.fix << 32 | (uint64_t)by.imm << 40;
+
+    return op_emit(ir, &(struct ir_op){ .op = IR_VGUARD, .type = T_V128, .aux = (uint16_t)vop, .a = a, .b = b, .c = c,
+                                        .imm = (int64_t)imm });
+}
+
 ir_val ir_vop(struct ir *ir, unsigned vop, enum ir_type type, ir_val a, ir_val b, ir_val c, int64_t imm)
 {
     return op_emit(ir, &(struct ir_op){ .op = IR_VOP, .type = type, .aux = (uint16_t)vop, .a = a, .b = b, .c = c,

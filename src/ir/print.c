@@ -161,6 +161,12 @@ static void print_body(GString *s, const struct ir *ir, const struct ir_op *op)
                 print_value(s, ir, op->arg[i]);
         }
         break;
+    case IR_VGUARD:
+        print_operands(s, ir, op, 0);
+        g_string_append_printf(s, ", #0x%x unless %u: %s #%u", ir_guarded(op->imm).imm, ir_guarded(op->imm).cond,
+                               ir_guarded(op->imm).fix < ir->guest->nfixes ? ir->guest->fixes[ir_guarded(op->imm).fix].name : "?",
+                               ir_guarded(op->imm).fix_imm);
+        break;
     case IR_CALL:
         g_string_append_printf(s, " %s", op->aux < ir->nhelpers ? ir->helpers[op->aux]->name : "?");
         print_operands(s, ir, op, 0);
@@ -204,7 +210,9 @@ static void print_op(GString *s, const struct ir *ir, const struct ir_op *op)
     g_string_append(s, "    ");
     if (op->dst)
         g_string_append_printf(s, "v%u:%s = ", op->dst, type_name[op->type % T_COUNT]);
-    if (op->op == IR_VOP && op->aux < VOP_COUNT)
+    if (op->op == IR_VGUARD)
+        g_string_append(s, "vguard ");
+    if ((op->op == IR_VOP || op->op == IR_VGUARD) && op->aux < VOP_COUNT)
         g_string_append(s, vop_info[op->aux].text);
     else
         g_string_append(s, op->op < IR_OPCODE_COUNT ? ir_opinfo[op->op].text : "?");

@@ -203,7 +203,7 @@ static bool check_vop(struct check *c, const struct ir_op *op)
 /* Which operands a condition looks at, and what the result must be. */
 static bool check_vfix(struct check *c, const struct ir_op *op)
 {
-    unsigned cond = op->imm & 0xff, looks = cond >= FIX_EQ_S && cond <= FIX_EQ_PD ? 2 : cond == FIX_UNBOXED;
+    unsigned cond = op->imm & 0xff, looks = cond >= FIX_EQ_S && cond <= FIX_EQ_PD ? 2 : cond == FIX_UNBOXED || cond >= FIX_DENORMAL_S;
 
     if (cond >= FIX_COND_COUNT || op->aux >= c->ir->guest->nfixes)
         return fail(c, "no fix %u, condition %u", op->aux, cond);
@@ -218,6 +218,20 @@ static bool check_vfix(struct check *c, const struct ir_op *op)
         if (op->arg[i] ? c->ir->val_type[op->arg[i]] == T_V256 : i < looks)
             return fail(c, "operand %u of a fix", i);
     return !looks || (check_operand_type(c, 0, T_V128) && (looks < 2 || check_operand_type(c, 1, T_V128)));
+}
+
+static bool check_vguard(struct check *c, const struct ir_op *op)
+{
+    struct ir_guarded by = ir_guarded(op->imm);
+
+    if (op->aux == VOP_NONE || op->aux >= VOP_COUNT || by.cond < FIX_DENORMAL_S || by.cond >= FIX_COND_COUNT || by.fix >= c->ir->guest->nfixes)
+        return fail(c, "no vector op %u, fix %u or condition %u", op->aux, by.fix, by.cond);
+    if (op->type != T_V128)
+        return fail(c, "%s of %s", vop_info[op->aux].text, type_text(op->type));
+    for (unsigned i = 0; i < 3; i++)
+        if (op->arg[i] ? c->ir->val_type[op->arg[i]] != T_V128 : i < vop_info[op->aux].operands)
+            return fail(c, "operand %u of %s", i, vop_info[op->aux].text);
+    return true;
 }
 
 static bool check_call(struct check *c, const struct ir_op *op)
@@ -321,6 +335,8 @@ static bool check_kind(struct check *c, const struct ir_op *op)
         return check_vop(c, op);
     case IR_VFIX:
         return check_vfix(c, op);
+    case IR_VGUARD:
+        return check_vguard(c, op);
     case IR_CALL:
         return check_call(c, op);
     case IR_CALL_HOST:

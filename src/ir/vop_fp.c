@@ -364,6 +364,24 @@ FMA_LOOP(FMADDSUBPD, u64, f64, bytes / 8, i & 1 ? 0 : FLOAT_NEGATE_ADDEND)
 FMA_LOOP(FMSUBADDPS, u32, f32, bytes / 4, i & 1 ? FLOAT_NEGATE_ADDEND : 0)
 FMA_LOOP(FMSUBADDPD, u64, f64, bytes / 8, i & 1 ? FLOAT_NEGATE_ADDEND : 0)
 
+/* a plus or minus b * c */
+#define FP_MULADD(id, L, F, count, op)                                                                       \
+    VOP_FN(id)                                                                                               \
+    {                                                                                                        \
+        union vec r = vec_of(a, bytes), vb = vec_of(b, bytes), vc = vec_of(c, bytes);                        \
+        struct float_status s = fp_begin(cpu);                                                               \
+        for (unsigned i = 0; i < (count); i++)                                                               \
+            r.L[i] = F##_##op(r.L[i], F##_mul(vb.L[i], vc.L[i], &s), &s);                                    \
+        fp_end(cpu, &s);                                                                                     \
+        vec_put(dst, &r, bytes);                                                                             \
+    }
+FP_MULADD(MULADDPS, u32, f32, bytes / 4, add)
+FP_MULADD(MULADDSS, u32, f32, 1, add)
+FP_MULADD(MULADDSD, u64, f64, 1, add)
+FP_MULADD(MULSUBPS, u32, f32, bytes / 4, sub)
+FP_MULADD(MULSUBSS, u32, f32, 1, sub)
+FP_MULADD(MULSUBSD, u64, f64, 1, sub)
+
 /* RCPPS and RSQRTPS approximate, and processors differ in how: on an x86 host the host's own instruction is the meaning,
  * as the JIT's code is; elsewhere the exact value rounded to 12 bits, within the error that the SDM allows. */
 #ifdef __x86_64__

@@ -67,6 +67,21 @@ static void emit_insn(const struct encoding *e)
 
 static void emit_mov(unsigned to, unsigned from) { EMIT(0x0f, 0x28, (uint8_t)(0xc0 | to << 3 | from)); }
 
+/* MULADDxx, MULSUBxx: the product in register 0, then the row's own opcode. */
+static void emit_muladd(const struct vop_info *v)
+{
+    enum { MUL = 0x59 };
+    struct encoding e = { .pp = v->pp, .map = v->map, .opcode = MUL, .reg = 0, .vvvv = -1, .rm = R_C };
+
+    emit_mov(0, R_B);
+    emit_insn(&e);
+    emit_mov(R_DST, R_A);
+    e.opcode = v->opcode;
+    e.reg = R_DST;
+    e.rm = 0;
+    emit_insn(&e);
+}
+
 /* The row's operands on registers; see vop.h for the forms. */
 static void emit_row(const struct vop_info *v, bool vex, bool l, int64_t imm)
 {
@@ -75,6 +90,10 @@ static void emit_row(const struct vop_info *v, bool vex, bool l, int64_t imm)
     int trailer = -1;
     bool two = false;           /* dst = a first in the SSE form */
 
+    if (v->form == VF_CUSTOM && v->map == 1 && v->operands == 3) {
+        emit_muladd(v);
+        return;
+    }
     switch ((enum vop_form)v->form) {
     case VF_RVM: two = true; e.rm = R_B; break;
     case VF_RVMI: two = true; e.rm = R_B; trailer = (uint8_t)imm; break;

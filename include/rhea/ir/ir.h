@@ -110,6 +110,7 @@ enum {
     /* vectors: see vop.h */                                                                               \
     X(VOP, "vop", 4, OPF_LANES)         /* vector op number aux, operands a, b, c; imm: its immediate */   \
     X(VFIX, "vfix", 4, OPF_SIDE | OPF_LANES)    /* d, or what the guest's fix number aux makes of it: see ir_vfix() */ \
+    X(VGUARD, "vguard", 3, OPF_SIDE | OPF_LANES)        /* vector op number aux, or a fix that does all of it: see ir_vguard() */ \
     /* control */                                                                                          \
     X(INSN_START, "insn", 0, OPF_SIDE)  /* imm: offset of the instruction from pc_page; aux: its index */  \
     X(LABEL, "label", 0, OPF_SIDE | OPF_LABEL)                                                             \
@@ -163,6 +164,9 @@ enum ir_fix_cond {
     FIX_INDEF_PS,                       /* ... some 32-bit lane of a vector */
     FIX_UNBOXED,                        /* bits 63:32 of a are not all ones (RISC-V NaN boxes) */
     FIX_MASK_S, FIX_MASK_D, FIX_MASK_PS,        /* c's sign bit: of lane 0 of 32, 64 bits; of some 32-bit lane */
+    /* An operand is not zero, and at most the least normal number; at most 2^-63, 2^-511 (S, D) */
+    FIX_DENORMAL_S, FIX_DENORMAL_D, FIX_DENORMAL_PS, FIX_DENORMAL_PD,
+    FIX_SMALL_S, FIX_SMALL_D, FIX_SMALL_PS, FIX_SMALL_PD,
     FIX_COND_COUNT
 };
 /* What guests do where host arithmetic differs (NaNs, out of range): the whole operation again, by their own rules. Vectors
@@ -171,6 +175,13 @@ enum ir_fix_cond {
  * collect sticky flags in the guest's own state. */
 typedef void ir_fix_fn(struct cpu *cpu, uint8_t *result, const uint8_t *a, const uint8_t *b, const uint8_t *c, int64_t imm);
 struct ir_fix { const char *name; ir_fix_fn *fn; };
+/* What a VGUARD's imm holds. */
+struct ir_guarded { uint8_t cond, fix, imm; uint32_t fix_imm; };
+static inline struct ir_guarded ir_guarded(int64_t imm)
+{
+    return (struct ir_guarded){ .cond = (uint8_t)imm, .fix = (uint8_t)(imm >> 32), .imm = (uint8_t)(imm >> 40),
+                                .fix_imm = (uint32_t)imm >> 8 };
+}
 /* Does it apply? In C, for the interpreter; sticky bits that the host's test would set go to cpu->fp_control. */
 bool ir_fix_applies(struct cpu *cpu, enum ir_fix_cond cond, unsigned type, const uint8_t *result, const uint8_t *a,
                     const uint8_t *b, const uint8_t *c);
@@ -298,6 +309,10 @@ ir_val ir_vop(struct ir *ir, unsigned vop, enum ir_type type, ir_val a, ir_val b
 /* `result` of host arithmetic on a, b, c (0: not there), put right by the guest's fix number n where cond holds, out of
  * line; imm (24 bits) is for the fix. result: V128, I32 or I64. */
 ir_val ir_vfix(struct ir *ir, enum ir_fix_cond cond, unsigned n, ir_val result, ir_val a, ir_val b, ir_val c, int32_t imm);
+/* Vector op `vop` of a, b, c (V128), or where the condition holds of them (one of those that look at operands alone), found
+ * before the host raises flags, the guest's fix instead: its *result begins as a. An operand that the op does not take is
+ * looked at all the same. */
+ir_val ir_vguard(struct ir *ir, unsigned vop, ir_val a, ir_val b, ir_val c, struct ir_guarded by);
 /* Calls helper number n of the guest's table; 0 if it returns nothing. */
 ir_val ir_call(struct ir *ir, unsigned n, ir_val a, ir_val b, ir_val c, ir_val d);
 /* As ir_call(n, what, c, a), of a helper that may raise and changes no slot, or the host's instruction (host_insn()), where the

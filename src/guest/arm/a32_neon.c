@@ -5,6 +5,14 @@
 enum { A64_Q = 1 << 30, A64_SIZE_SHIFT = 22 };
 
 static enum a32_kind wide_if(bool q) { return q ? KIND_Q : KIND_D; }
+static ir_val vector(struct arm_t *t, const struct a32_insn *i, unsigned r) { return i->q ? a64_q(t, r >> 1) : a32_d(t, r); }
+static void put_vector(struct arm_t *t, const struct a32_insn *i, ir_val v)
+{
+    if (i->q)
+        a64_put_q(t, i->vd >> 1, v);
+    else
+        a32_put_d(t, i->vd, v);
+}
 
 /* Vd = Vn op Vm with registers of these kinds. A64 has no vectors of one 64-bit element: two then, the upper ones zero. */
 static void three(struct arm_t *t, const struct a32_insn *i, uint32_t raw, enum a32_kind kd, enum a32_kind kn, enum a32_kind km, bool swap)
@@ -84,6 +92,26 @@ EMIT32(neon_shift_long) { two(t, i, raw_shift(i, false), KIND_Q, KIND_D); }
 
 /* ---- products and sums that are rounded each: VMLA, VMLS of floating point. arg 1: subtracted */
 
+enum { FMUL_E = 0x0f809000 };
+
+/* Of singles, by the host; in D registers each half does the same. */
+static struct v_op standard(struct arm_t *t, const struct a32_insn *i)
+{
+    t->a32.standard = true;
+    return a32_vop(t, 2, i->q);
+}
+
+static void multiply_add_host(struct arm_t *t, const struct a32_insn *i, bool element)
+{
+    struct v_op o = standard(t, i);
+    ir_val d = vector(t, i, i->vd), n = vector(t, i, i->vn), m;
+
+    m = element ? v_dup(&o, 2, a32_d(t, i->vm), i->index) : vector(t, i, i->vm);
+    put_vector(t, i, f_guarded(&o, i->row->arg ? VOP_MULSUBPS : VOP_MULADDPS, 0, f_operand(&o, d), f_operand(&o, n), f_operand(&o, m),
+                               ARM_FIX_FP3, v_desc(&o, FP_MUL_ADD, (unsigned)i->row->arg)));
+    t->a32.standard = false;
+}
+
 static void multiply_add(struct arm_t *t, const struct a32_insn *i, uint32_t fmul, enum a32_kind km)
 {
     enum { FADD = 0x0e20d400, FSUB = 0x0ea0d400, HALF_OFF = 0x20c000, HALF_ON = 0x400000 };
@@ -93,6 +121,10 @@ static void multiply_add(struct arm_t *t, const struct a32_insn *i, uint32_t fmu
 
     if (!a32_fp_enabled(t))
         return;
+    if (!(i->row->flags & A32_ROW_HALF || t->mode & MODE_FP_ROUND)) {
+        multiply_add_host(t, i, fmul == FMUL_E);
+        return;
+    }
     d = a32_operand(t, k, i->vd, SCRATCH_D);
     n = a32_operand(t, k, i->vn, SCRATCH_N);
     m = a32_operand(t, km, i->vm, SCRATCH_M);
@@ -104,23 +136,47 @@ static void multiply_add(struct arm_t *t, const struct a32_insn *i, uint32_t fmu
 }
 
 EMIT32(neon_mla) { multiply_add(t, i, i->row->flags & A32_ROW_HALF ? 0x2e401c00 : 0x2e20dc00, wide_if(i->q)); }
-EMIT32(neon_e_mla) { multiply_add(t, i, i->row->flags & A32_ROW_HALF ? 0x0f009000 : 0x0f809000, KIND_D); }
+EMIT32(neon_e_mla) { multiply_add(t, i, i->row->flags & A32_ROW_HALF ? 0x0f009000 : FMUL_E, KIND_D); }
+
+/* All ones where an element is small as f_guarded() has it, infinite or no number. */
+static ir_val apart(const struct v_op *o, ir_val n)
+{
+    enum { P_NLT_UQ = 0x15 };
+    ir_val low = v_shr(o, 2, v_add(o, 2, v_add(o, 2, n, n), v_const(o, UINT64_MAX)), 30);
+    ir_val size = v2(o, VOP_ANDF, n, v_splat(o, 2, INT32_MAX));
+
+    return v_or(o, v_eq(o, 2, low, v_const(o, 0)), f_compare(o, P_NLT_UQ, size, v_splat(o, 2, 0x7f800000)));
+}
+
+/* 2 - n * m, (3 - n * m) / 2: products, and for infinity times zero, which is no error here, the function. */
+static void step_host(struct arm_t *t, const struct a32_insn *i, bool root)
+{
+    struct v_op o = standard(t, i);
+    ir_val n = f_operand(&o, vector(t, i, i->vn)), m = f_operand(&o, vector(t, i, i->vm)), beyond, r;
+
+    beyond = v_or(&o, apart(&o, n), apart(&o, m));
+    r = v2(&o, VOP_MULPS, v2(&o, VOP_ANDNF, beyond, n), v2(&o, VOP_ANDNF, beyond, m));
+    r = v2(&o, VOP_SUBPS, v_splat(&o, 2, root ? 0x40400000 : 0x40000000), r);
+    if (root)
+        r = v2(&o, VOP_MULPS, r, v_splat(&o, 2, 0x3f000000));
+    put_vector(t, i, ir_vfix(t->ir, FIX_MASK_PS, ARM_FIX_FP2, r, n, m, beyond, (int32_t)v_desc(&o, root ? FP_RSQRTS_A32 : FP_RECPS_A32, 0)));
+    t->a32.standard = false;
+}
 
 EMIT32(neon_step)                       /* arg: VRSQRTS, else VRECPS */
 {
-    unsigned size = i->row->flags & A32_ROW_HALF ? 1 : 2;
-    ir_val desc, n, m, v;
+    bool half = i->row->flags & A32_ROW_HALF;
+    unsigned size = half ? 1 : 2;
+    ir_val desc;
 
     if (!a32_fp_enabled(t))
         return;
+    if (!half && !(t->mode & MODE_FP_ROUND)) {
+        step_host(t, i, i->row->arg);
+        return;
+    }
     desc = a32_k(t, SIMD_DESC(i->row->arg ? FP_RSQRTS_A32 : FP_RECPS_A32, size, 3u + i->q - size, 0) | SIMD_STANDARD);
-    n = i->q ? a64_q(t, i->vn >> 1) : a32_d(t, i->vn);
-    m = i->q ? a64_q(t, i->vm >> 1) : a32_d(t, i->vm);
-    v = arm_call(t, ARM_HELP_fp2, desc, n, m, 0);
-    if (i->q)
-        a64_put_q(t, i->vd >> 1, v);
-    else
-        a32_put_d(t, i->vd, v);
+    put_vector(t, i, arm_call(t, ARM_HELP_fp2, desc, vector(t, i, i->vn), vector(t, i, i->vm), 0));
 }
 
 /* ---- moves */
@@ -146,10 +202,7 @@ EMIT32(vdup_lane)
     if (!a32_fp_enabled(t))
         return;
     v = v_dup(&o, size, a32_d(t, i->vm), i->imm4 >> (size + 1));
-    if (i->q)
-        a64_put_q(t, i->vd >> 1, v);
-    else
-        a32_put_d(t, i->vd, v);
+    put_vector(t, i, v);
 }
 
 EMIT32(vdup_core)                       /* esz: 0 word, 1 half, 2 byte */
@@ -161,10 +214,7 @@ EMIT32(vdup_core)                       /* esz: 0 word, 1 half, 2 byte */
     if (!a32_fp_enabled(t))
         return;
     v = v_dup(&o, size, ir_vop(t->ir, VOP_MOVD, T_V128, a32_r(t, i, i->rt), 0, 0, 0), 0);
-    if (i->q)
-        a64_put_q(t, i->vd >> 1, v);
-    else
-        a32_put_d(t, i->vd, v);
+    put_vector(t, i, v);
 }
 
 EMIT32(vmov_to_lane)                    /* arg: log2 of bytes */

@@ -5,7 +5,7 @@
 #define RHEA_GUEST_A32_SIMD_H
 
 #include "a32.h"
-#include "a64_simd.h"
+#include "a64_fp.h"
 
 enum a32_kind { KIND_S, KIND_D, KIND_Q };
 /* Scratch registers: the four slots behind those of A64. */

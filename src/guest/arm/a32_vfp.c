@@ -13,7 +13,10 @@ static uint32_t raw_of(const struct a32_insn *i, uint32_t raw)  /* A64's ptype f
 
     return raw | ptype[size_of(i)];
 }
-static bool slow(const struct arm_t *t, const struct a32_insn *i) { return t->mode & MODE_FP_SLOW || size_of(i) == 1; }
+static struct v_op scalar(struct arm_t *t, const struct a32_insn *i)
+{
+    return (struct v_op){ .t = t, .ir = t->ir, .size = size_of(i), .scalar = true };
+}
 
 static ir_val get(struct arm_t *t, const struct a32_insn *i, unsigned r) { return kind_of(i) == KIND_S ? a32_s(t, r) : a32_d(t, r); }
 static void put(struct arm_t *t, const struct a32_insn *i, unsigned r, ir_val v)
@@ -118,13 +121,14 @@ static ir_val flags_of_host(struct arm_t *t, ir_val f)
 EMIT32(vcmp)                            /* arg: with zero; e: a quiet NaN is invalid, too */
 {
     unsigned size = size_of(i);
+    struct v_op o = scalar(t, i);
     ir_val n, m;
 
     if (!a32_fp_enabled(t))
         return;
-    n = get(t, i, reg_d(i));
-    m = i->row->arg ? ir_const(t->ir, T_V128, 0) : get(t, i, reg_m(i));
-    if (slow(t, i))
+    n = f_flushed(&o, get(t, i, reg_d(i)));
+    m = i->row->arg ? ir_const(t->ir, T_V128, 0) : f_flushed(&o, get(t, i, reg_m(i)));
+    if (f_soft(&o))
         put_fpscr_flags(t, arm_call(t, ARM_HELP_fp_compare, a32_k(t, SIMD_DESC(0, size, 0, 0)), n, m, a32_k(t, i->e)));
     else
         put_compared(t, ir_vop(t->ir, size == 3 ? (i->e ? VOP_COMISD : VOP_UCOMISD) : i->e ? VOP_COMISS : VOP_UCOMISS, T_I32, n, m, 0, 0));
@@ -195,9 +199,10 @@ static ir_val to_int(struct arm_t *t, const struct a32_insn *i, bool is_signed, 
 {
     unsigned size = size_of(i);
     uint32_t desc = SIMD_DESC(is_signed ? FP_TO_INT : FP_TO_UINT, size, 0, FP_ARG_INT(0, rounding, 0));
-    ir_val m = get(t, i, reg_m(i)), v;
+    struct v_op o = scalar(t, i);
+    ir_val m = f_flushed(&o, get(t, i, reg_m(i))), v;
 
-    if (slow(t, i) || !is_signed || (rounding != FLOAT_ROUND_TO_ZERO && rounding != FP_ROUND_FPCR))
+    if (f_soft(&o) || !is_signed || (rounding != FLOAT_ROUND_TO_ZERO && rounding != FP_ROUND_FPCR))
         return a32_un(t, IR_TRUNC, arm_call(t, ARM_HELP_fp_to_int, a32_k(t, desc), m, 0, 0));
     if (rounding == FLOAT_ROUND_TO_ZERO)
         v = ir_vop(t->ir, size == 3 ? VOP_CVTTSD2I32 : VOP_CVTTSS2I32, T_I32, m, 0, 0, 0);

@@ -7,6 +7,7 @@
 
 ir_val f_const(const struct v_op *o, uint64_t v) { return v_splat(o, o->size, v); }
 
+static const uint64_t infinity[4] = { 0, 0, 0x7f800000, UINT64_C(0x7ff0000000000000) };
 static uint64_t sign_of(const struct v_op *o) { return UINT64_C(1) << ((8u << o->size) - 1); }
 static ir_val absolute(const struct v_op *o, ir_val n) { return v2(o, VOP_ANDF, n, f_const(o, sign_of(o) - 1)); }
 static ir_val negated(const struct v_op *o, ir_val n) { return v2(o, VOP_XORF, n, f_const(o, sign_of(o))); }
@@ -22,6 +23,24 @@ ir_val f_call2(const struct v_op *o, unsigned op, unsigned arg, ir_val n, ir_val
 ir_val f_call3(const struct v_op *o, unsigned op, unsigned arg, ir_val d, ir_val n, ir_val m)
 {
     return arm_call(o->t, ARM_HELP_fp3, ir_const(o->ir, T_I32, v_desc(o, op, arg)), d, n, m);
+}
+
+ir_val f_guarded(const struct v_op *o, unsigned vop, unsigned imm, ir_val a, ir_val b, ir_val c, unsigned fix, uint32_t desc)
+{
+    struct ir_guarded by = { .cond = f_cond(o, FIX_SMALL_S), .fix = (uint8_t)fix, .imm = (uint8_t)imm, .fix_imm = desc };
+
+    return ir_vfix(o->ir, f_nan(o), fix, ir_vguard(o->ir, vop, a, b, c, by), a, b, c, (int32_t)desc);
+}
+
+ir_val f_flushed(const struct v_op *o, ir_val n)
+{
+    struct v_op all = *o;               /* f_operand()'s copies of elements, too */
+    uint64_t v;
+
+    if (!f_flush(o) || ir_is_const(o->ir, n, &v))
+        return n;
+    all.q = true;
+    return ir_vfix(o->ir, f_cond(o, FIX_DENORMAL_S), ARM_FIX_FP1, n, n, 0, 0, (int32_t)v_desc(&all, FP_FLUSH, 0));
 }
 
 void f_three(struct arm_t *t, const struct a64_insn *i, f2_fn *fn)
@@ -42,14 +61,22 @@ void f_two(struct arm_t *t, const struct a64_insn *i, v2_fn *fn)
 
 /* ---- two sources */
 
+/* What is small if m is so great that a quotient may be tiny: of bits, infinity less |m|. */
+static ir_val reciprocal(const struct v_op *o, ir_val m)
+{
+    return v_sub(o, o->size, f_const(o, infinity[o->size]), absolute(o, m));
+}
+
 static ir_val arithmetic(const struct v_op *o, const struct f_vops *vops, unsigned op, ir_val n, ir_val m)
 {
     if (f_half(o))
         return f_half_arithmetic(o, vops->ps, op, n, m);
-    if (f_slow(o))
+    if (f_soft(o))
         return f_call2(o, op, 0, n, m);
     n = f_operand(o, n);
     m = f_operand(o, m);
+    if (f_flush(o))
+        return f_guarded(o, f_vop(o, vops), 0, n, m, op == FP_DIV ? reciprocal(o, m) : 0, ARM_FIX_FP2, v_desc(o, op, 0));
     return ir_vfix(o->ir, f_nan(o), ARM_FIX_FP2, v2(o, f_vop(o, vops), n, m), n, m, 0, (int32_t)v_desc(o, op, 0));
 }
 
@@ -78,10 +105,10 @@ ir_val f_compare(const struct v_op *o, unsigned predicate, ir_val n, ir_val m)
 
 static ir_val compare(const struct v_op *o, unsigned op, ir_val n, ir_val m)
 {
-    if (f_slow(o) && !f_half(o))
+    if (f_soft(o) && !f_half(o))
         return f_call2(o, op, 0, n, m);
-    n = f_operand(o, n);
-    m = f_operand(o, m);
+    n = f_flushed(o, f_operand(o, n));
+    m = f_flushed(o, f_operand(o, m));
     switch (op) {
     case FP_ACGE: return f_compare(o, P_LE_OS, absolute(o, m), absolute(o, n));
     case FP_ACGT: return f_compare(o, P_LT_OS, absolute(o, m), absolute(o, n));
@@ -109,10 +136,10 @@ static ir_val min_max(const struct v_op *o, unsigned op, ir_val n, ir_val m)
     bool maximum = op == FP_MAX || op == FP_MAXNM, half = f_half(o);
     ir_val r, equal, unordered;
 
-    if (f_slow(o) && !half)
+    if (f_soft(o) && !half)
         return f_call2(o, op, 0, n, m);
-    n = f_operand(o, n);
-    m = f_operand(o, m);
+    n = f_flushed(o, f_operand(o, n));
+    m = f_flushed(o, f_operand(o, m));
     r = v3(o, half ? VOP_BLENDV8 : f_vop(o, &blend), m, n, f_compare(o, maximum ? P_GT_OQ : P_LT_OQ, n, m));
     equal = f_compare(o, P_EQ_OQ, n, m);
     r = maximum ? v2(o, VOP_ANDNF, v2(o, VOP_ANDNF, n, equal), r) : v2(o, VOP_ORF, r, v2(o, VOP_ANDF, n, equal));
@@ -196,11 +223,13 @@ static ir_val fused(const struct v_op *o, unsigned arg, ir_val d, ir_val n, ir_v
 
     if (f_half(o))
         return f_half_fused(o, vops[arg].pd, arg, d, n, m);
-    if (f_slow(o))
+    if (f_soft(o))
         return f_call3(o, FP_MULADD, arg, d, n, m);
     d = f_operand(o, d);
     n = f_operand(o, n);
     m = f_operand(o, m);
+    if (f_flush(o))
+        return f_guarded(o, f_vop(o, &vops[arg]), 2, d, n, m, ARM_FIX_FP3, v_desc(o, FP_MULADD, arg));
     r = ir_vop(o->ir, f_vop(o, &vops[arg]), T_V128, d, n, m, 2);
     return ir_vfix(o->ir, f_nan(o), ARM_FIX_FP3, r, d, n, m, (int32_t)v_desc(o, FP_MULADD, arg));
 }
@@ -217,7 +246,6 @@ EMIT_F3(fnmsub) { return fused(o, 2, a64_q(o->t, o->i->va), n, m); }
 static ir_val step(const struct v_op *o, unsigned op, ir_val n, ir_val m)
 {
     static const struct f_vops vops = F_VOPS(FNMADD), mul = F_VOPS(MUL);
-    static const uint64_t inf[4] = { 0, 0, 0x7f800000, UINT64_C(0x7ff0000000000000) };
     static const uint64_t from[2][4] = { { 0, 0, 0x40000000, UINT64_C(0x4000000000000000) }, { 0, 0, 0x3fc00000, UINT64_C(0x3ff8000000000000) } };
     static const uint64_t half[4] = { 0, 0, 0x3f000000, UINT64_C(0x3fe0000000000000) }, least[4] = { 0, 0, 0x01000000, UINT64_C(0x0020000000000000) };
     bool root = op == FP_RSQRTS;
@@ -227,8 +255,8 @@ static ir_val step(const struct v_op *o, unsigned op, ir_val n, ir_val m)
         return f_call2(o, op, 0, n, m);
     n = f_operand(o, n);
     m = f_operand(o, m);
-    apart = v2(o, VOP_ORF, f_compare(o, P_NLT_UQ, absolute(o, n), f_const(o, inf[o->size])),
-               f_compare(o, P_NLT_UQ, absolute(o, m), f_const(o, inf[o->size])));
+    apart = v2(o, VOP_ORF, f_compare(o, P_NLT_UQ, absolute(o, n), f_const(o, infinity[o->size])),
+               f_compare(o, P_NLT_UQ, absolute(o, m), f_const(o, infinity[o->size])));
     if (root)
         apart = v2(o, VOP_ORF, apart, f_compare(o, P_LT_OQ, absolute(o, n), f_const(o, least[o->size])));
     a = v2(o, VOP_ANDNF, apart, n);
@@ -318,9 +346,9 @@ EMIT_F2(fsqrt)
 
     if (f_half(o))
         return f_half_sqrt(o, n);
-    if (f_slow(o))
+    if (f_soft(o))
         return f_call1(o, FP_SQRT, 0, n);
-    n = f_operand(o, n);
+    n = f_flushed(o, f_operand(o, n));
     r = o->scalar ? v2(o, o->size == 3 ? VOP_SQRTSD : VOP_SQRTSS, n, n) : v1(o, o->size == 3 ? VOP_SQRTPD : VOP_SQRTPS, n);
     return ir_vfix(o->ir, f_nan(o), ARM_FIX_FP1, r, n, 0, 0, (int32_t)v_desc(o, FP_SQRT, 0));
 }
@@ -338,9 +366,9 @@ ir_val f_round(const struct v_op *o, unsigned imm, ir_val n)
 /* imm: ROUNDPS's rounding, or 4 for FPCR's; inexact is raised by FRINTX alone. */
 static ir_val round_to_integral(const struct v_op *o, unsigned imm, unsigned arg, ir_val n)
 {
-    if (f_slow(o) || arg == FLOAT_ROUND_NEAREST_AWAY)
+    if (f_soft(o) || arg == FLOAT_ROUND_NEAREST_AWAY)
         return f_call1(o, FP_RINT, arg, n);
-    n = f_operand(o, n);
+    n = f_flushed(o, f_operand(o, n));
     return ir_vfix(o->ir, f_nan(o), ARM_FIX_FP1, f_round(o, arg & 8 ? imm : imm | 8, n), n, 0, 0, (int32_t)v_desc(o, FP_RINT, arg));
 }
 EMIT_F2(frintn) { return round_to_integral(o, 0, FLOAT_ROUND_NEAREST_EVEN, n); }
@@ -403,9 +431,9 @@ static ir_val compare_nzcv(const struct v_op *o, bool signalling, ir_val n, ir_v
 {
     ir_val f, which;
 
-    if (f_slow(o))
+    if (f_soft(o))
         return soft_compare(o, signalling, n, m);
-    f = host_compare(o, signalling, n, m);
+    f = host_compare(o, signalling, f_flushed(o, n), f_flushed(o, m));
     which = ir_bin(o->ir, IR_OR, ir_bin_imm(o->ir, IR_AND, ir_bin_imm(o->ir, IR_SHR, f, 3), 8),
                    ir_bin_imm(o->ir, IR_SHL, ir_bin_imm(o->ir, IR_AND, f, 1), 2));
     return ir_bin_imm(o->ir, IR_SHL, ir_bin(o->ir, IR_SHR, ir_const(o->ir, T_I32, 0x3682), which), 28);
@@ -420,10 +448,10 @@ static void compare_flags(struct arm_t *t, const struct a64_insn *i, bool signal
         return;
     n = a64_q(t, i->vn);
     m = zero ? v_const(&o, 0) : a64_q(t, i->vm);
-    if (f_slow(&o))
+    if (f_soft(&o))
         arm_set_nzcv(t, soft_compare(&o, signalling, n, m));
     else
-        arm_set_cc(t, CC_FP32, host_compare(&o, signalling, n, m), 0);
+        arm_set_cc(t, CC_FP32, host_compare(&o, signalling, f_flushed(&o, n), f_flushed(&o, m)), 0);
 }
 EMIT(fcmp) { compare_flags(t, i, false, false); }
 EMIT(fcmpe) { compare_flags(t, i, true, false); }

@@ -10,6 +10,14 @@ struct f_vops { uint16_t ss, sd, ps, pd; };
 #define F_VOPS(name) { VOP_##name##SS, VOP_##name##SD, VOP_##name##PS, VOP_##name##PD }
 
 static inline bool f_slow(const struct v_op *o) { return o->size == 1 || o->t->mode & MODE_FP_SLOW || o->t->a32.standard; }
+/* Flush to zero by host arithmetic, which knows none of Arm's: tininess is found before rounding there, and a result flushed is not
+ * inexact. Where a result may be tiny, f_guarded() keeps small operands from the host; where it can't, f_flushed() makes zeros of
+ * denormal operands. Of neither a short test says that there are none. */
+static inline bool f_flush(const struct v_op *o)
+{
+    return o->size > 1 && (o->t->a32.standard ? !(o->t->mode & MODE_FP_ROUND) : o->t->mode & MODE_FP_FLUSH);
+}
+static inline bool f_soft(const struct v_op *o) { return f_slow(o) && !f_flush(o); }
 /* A half's operation that a64_fp_half.c does by host arithmetic. */
 static inline bool f_half(const struct v_op *o) { return o->size == 1 && !(o->t->mode & MODE_FP_SLOW) && !o->t->a32.standard; }
 static inline unsigned f_vop(const struct v_op *o, const struct f_vops *v)
@@ -24,11 +32,20 @@ static inline enum ir_fix_cond f_mask(const struct v_op *o)
 {
     return o->scalar ? (o->size == 3 ? FIX_MASK_D : FIX_MASK_S) : FIX_MASK_PS;
 }
+/* A condition's form for the operation: `single` and the three behind it. */
+static inline enum ir_fix_cond f_cond(const struct v_op *o, enum ir_fix_cond single)
+{
+    return (enum ir_fix_cond)(single + (o->scalar ? 0 : 2) + (o->size == 3));
+}
 /* An operand such that the elements beyond a vector of 64 bits raise nothing of their own: the same twice. */
 static inline ir_val f_operand(const struct v_op *o, ir_val n)
 {
     return o->scalar || o->q ? n : v1(o, VOP_MOVDDUP, n);
 }
+/* Host operation vop (its immediate: imm) of a, b, c unless one of them is small, else and for NaNs the fix. Sums and products of what
+ * is not small are not tiny, nor are their sums. An operand that the operation does not have is looked at, too. */
+ir_val f_guarded(const struct v_op *o, unsigned vop, unsigned imm, ir_val a, ir_val b, ir_val c, unsigned fix, uint32_t desc);
+ir_val f_flushed(const struct v_op *o, ir_val n);
 ir_val f_const(const struct v_op *o, uint64_t v);               /* v in each element */
 ir_val f_compare(const struct v_op *o, unsigned predicate, ir_val n, ir_val m);        /* CMPxx by its immediate */
 ir_val f_round(const struct v_op *o, unsigned imm, ir_val n);   /* ROUNDxx */

@@ -10,6 +10,20 @@ static ir_val lane0(const struct v_op *o, ir_val n)     /* a half alone */
 
 /* ---- to integers */
 
+/* 2^n in the format. */
+static uint64_t power_of_two(unsigned size, int n)
+{
+    return size == 3 ? (uint64_t)(1023 + n) << 52 : (uint64_t)(127 + n) << 23;
+}
+
+/* By 2^-fbits. */
+static ir_val scaled(const struct v_op *o, int fbits, ir_val v)
+{
+    static const struct f_vops vops = F_VOPS(MUL);
+
+    return fbits ? v2(o, f_vop(o, &vops), v, f_const(o, power_of_two(o->size, -fbits))) : v;
+}
+
 enum rounding { TO_NEAREST, TO_MINUS, TO_PLUS, TO_ZERO, TO_AWAY };      /* the first four as ROUNDPS's immediate */
 static const uint8_t soft_rounding[] = { FLOAT_ROUND_NEAREST_EVEN, FLOAT_ROUND_DOWN, FLOAT_ROUND_UP, FLOAT_ROUND_TO_ZERO, FLOAT_ROUND_NEAREST_AWAY };
 
@@ -50,10 +64,11 @@ static ir_val to_int(const struct v_op *o, bool is_signed, bool wide, enum round
     uint32_t desc = SIMD_DESC(is_signed ? FP_TO_INT : FP_TO_UINT, o->size, 0, FP_ARG_INT(fbits, soft_rounding[mode], wide));
     ir_val v;
 
-    if (f_slow(o) || mode == TO_AWAY || fbits) {
+    if (f_soft(o) || mode == TO_AWAY || fbits) {
         v = arm_call(o->t, ARM_HELP_fp_to_int, ir_const(o->ir, T_I32, desc), n, 0, 0);
         return wide ? v : ir_un(o->ir, IR_TRUNC, v);
     }
+    n = f_flushed(o, n);
     if (!is_signed)
         return to_int_bounded(o, wide ? &bounds_u64[o->size == 3] : &bounds_u32[o->size == 3], mode, wide, desc, n);
     if (mode != TO_ZERO && o->size == 3 && !wide)       /* fractions of what does not fit; other formats have none there */
@@ -79,6 +94,32 @@ static void to_register(struct arm_t *t, const struct a64_insn *i, bool is_signe
         a64_put_r(t, i->rd, to_int(&o, is_signed, i->sf, mode, fbits, a64_q(t, i->vn)));
 }
 
+/* 32-bit lanes between bounds as to_int_bounded() has them: unsigned ones, of which the host converts what is less than 2^31, and
+ * fixed point, where scaling is exact but beyond the bounds. */
+static ir_val to_int_lanes(const struct v_op *o, bool is_signed, enum rounding mode, unsigned fbits, ir_val n)
+{
+    enum { P_NGE_UQ = 0x19, P_GE_OQ = 0x1d };
+    uint32_t desc = v_desc(o, is_signed ? FP_TO_INT : FP_TO_UINT, FP_ARG_INT(fbits, soft_rounding[mode], 0)), scale = fbits << 23;
+    ir_val low = f_const(o, (is_signed ? 0xcf000000 : 0xbf800000) - scale), high = f_const(o, (is_signed ? 0x4f000000 : 0x4f800000) - scale);
+    ir_val r, beyond, v, large = 0;
+
+    n = f_flushed(o, f_operand(o, n));
+    r = mode == TO_ZERO ? n : f_round(o, mode | 8u, n);
+    beyond = v2(o, VOP_ORF, f_compare(o, is_signed ? P_NGE_UQ : P_NGT_UQ, r, low), f_compare(o, P_NLT_UQ, r, high));
+    v = v2(o, VOP_ANDNF, beyond, n);
+    if (mode != TO_ZERO)
+        v = f_round(o, mode, v);
+    v = scaled(o, -(int)fbits, v);
+    if (!is_signed) {
+        large = f_compare(o, P_GE_OQ, v, f_const(o, 0x4f000000));
+        v = v2(o, VOP_SUBPS, v, v2(o, VOP_ANDF, large, f_const(o, 0x4f000000)));
+    }
+    v = v1(o, VOP_CVTTPS2DQ, v);
+    if (large)
+        v = v_xor(o, v, v_shl(o, 2, large, 31));
+    return ir_vfix(o->ir, f_mask(o), ARM_FIX_FP1, v, n, 0, beyond, (int32_t)desc);
+}
+
 /* In vectors: integers of the same size. Lanes of 64 bits go one by one. */
 static ir_val to_int_vector(const struct v_op *o, bool is_signed, enum rounding mode, ir_val n)
 {
@@ -90,18 +131,20 @@ static ir_val to_int_vector(const struct v_op *o, bool is_signed, enum rounding 
     one.q = false;
     if (f_half(o) && mode != TO_AWAY)
         return f_half_to_int(o, is_signed, mode, v_desc(o, op, arg), n);
-    if (o->scalar && !f_slow(o) && mode != TO_AWAY) {
+    if (o->scalar && !f_soft(o) && mode != TO_AWAY) {
         v = to_int(o, is_signed, o->size == 3, mode, 0, n);
         return ir_vop(o->ir, o->size == 3 ? VOP_MOVQ : VOP_MOVD, T_V128, v, 0, 0, 0);
     }
-    if (f_slow(o) || mode == TO_AWAY || (!is_signed && o->size == 2))
+    if (f_soft(o) || mode == TO_AWAY)
         return f_call1(o, op, arg, n);
     if (o->size == 3) {
         high = to_int(&one, is_signed, true, mode, 0, v2(o, VOP_UNPKHPD, n, n));
         v = to_int(&one, is_signed, true, mode, 0, n);
         return v2i(o, VOP_INS64, ir_vop(o->ir, VOP_MOVQ, T_V128, v, 0, 0, 0), high, 1);
     }
-    n = f_operand(o, n);
+    if (!is_signed)
+        return to_int_lanes(o, false, mode, 0, n);
+    n = f_flushed(o, f_operand(o, n));
     v = v1(o, VOP_CVTTPS2DQ, mode == TO_ZERO ? n : f_round(o, mode, n));
     return ir_vfix(o->ir, FIX_INDEF_PS, ARM_FIX_FP1, v, n, 0, 0, (int32_t)v_desc(o, op, arg));
 }
@@ -136,19 +179,6 @@ EMIT(fjcvtzs)
 
 /* ---- from integers */
 
-/* 2^n in the format. */
-static uint64_t power_of_two(unsigned size, int n)
-{
-    return size == 3 ? (uint64_t)(1023 + n) << 52 : (uint64_t)(127 + n) << 23;
-}
-
-static ir_val scaled(const struct v_op *o, unsigned fbits, ir_val v)
-{
-    static const struct f_vops vops = F_VOPS(MUL);
-
-    return fbits ? v2(o, f_vop(o, &vops), v, f_const(o, power_of_two(o->size, -(int)fbits))) : v;
-}
-
 /* v is I32 or (wide) I64. Halves and what FPCR asks for by a C function; unsigned ones of 64 bits with the top bit set are
  * halved, the bit lost kept as the lowest, and doubled afterwards. */
 static ir_val from_int(const struct v_op *o, bool is_signed, bool wide, unsigned fbits, ir_val v)
@@ -158,7 +188,7 @@ static ir_val from_int(const struct v_op *o, bool is_signed, bool wide, unsigned
     uint32_t desc = SIMD_DESC(is_signed ? FP_FROM_INT : FP_FROM_UINT, o->size, 0, FP_ARG_INT(fbits, 0, wide));
     ir_val odd, half, scale = 0;
 
-    if (f_slow(o))
+    if (f_soft(o))
         return arm_call(o->t, ARM_HELP_fp_from_int, ir_const(o->ir, T_I32, desc), wide ? v : ir_un(o->ir, IR_ZEXT32, v), 0, 0);
     if (!is_signed && wide) {
         odd = ir_const(o->ir, T_I64, 0);
@@ -172,7 +202,7 @@ static ir_val from_int(const struct v_op *o, bool is_signed, bool wide, unsigned
     v = ir_vop(o->ir, vop[o->size == 3][wide], T_V128, zero(o), v, 0, 0);
     if (scale)
         v = v2(o, f_vop(o, &mul), v, ir_vop(o->ir, VOP_MOVQ, T_V128, scale, 0, 0, 0));
-    return scaled(o, fbits, v);
+    return scaled(o, (int)fbits, v);
 }
 
 static void from_register(struct arm_t *t, const struct a64_insn *i, bool is_signed, unsigned fbits)
@@ -207,12 +237,12 @@ static ir_val from_int_vector(const struct v_op *o, bool is_signed, unsigned fbi
 
     if (f_half(o) && !fbits)
         return f_half_from_int(o, is_signed, n);
-    if (f_slow(o))
+    if (f_soft(o))
         return f_call1(o, is_signed ? FP_FROM_INT : FP_FROM_UINT, FP_ARG_INT(fbits, 0, 0), n);
     if (o->scalar)
         return from_int(o, is_signed, o->size == 3, fbits, ir_vop(o->ir, o->size == 3 ? VOP_TOQ : VOP_TOD, o->size == 3 ? T_I64 : T_I32, n, 0, 0, 0));
     if (o->size == 2)
-        return scaled(o, fbits, from_int_lanes(o, is_signed, n));
+        return scaled(o, (int)fbits, from_int_lanes(o, is_signed, n));
     one.scalar = true;
     one.q = false;
     low = from_int(&one, is_signed, true, fbits, ir_vop(o->ir, VOP_TOQ, T_I64, n, 0, 0, 0));
@@ -233,13 +263,19 @@ static bool fixed_begin(struct v_op *o, struct arm_t *t, const struct a64_insn *
     *fbits = (16u << o->size) - i->immhb;
     return arm_check_fp(t);
 }
-static void fixed_to_int(struct arm_t *t, const struct a64_insn *i, unsigned op)
+static void fixed_to_int(struct arm_t *t, const struct a64_insn *i, bool is_signed)
 {
     struct v_op o;
     unsigned fbits;
+    ir_val n;
 
-    if (fixed_begin(&o, t, i, &fbits))
-        v_put(&o, f_call1(&o, op, FP_ARG_INT(fbits, FLOAT_ROUND_TO_ZERO, 0), a64_q(t, i->vn)));
+    if (!fixed_begin(&o, t, i, &fbits))
+        return;
+    n = a64_q(t, i->vn);
+    if (f_soft(&o) || o.scalar || o.size != 2)
+        v_put(&o, f_call1(&o, is_signed ? FP_TO_INT : FP_TO_UINT, FP_ARG_INT(fbits, FLOAT_ROUND_TO_ZERO, 0), n));
+    else
+        v_put(&o, to_int_lanes(&o, is_signed, TO_ZERO, fbits, n));
 }
 static void fixed_from_int(struct arm_t *t, const struct a64_insn *i, bool is_signed)
 {
@@ -249,8 +285,8 @@ static void fixed_from_int(struct arm_t *t, const struct a64_insn *i, bool is_si
     if (fixed_begin(&o, t, i, &fbits))
         v_put(&o, from_int_vector(&o, is_signed, fbits, a64_q(t, i->vn)));
 }
-EMIT(fcvtzs_v_fixed) { fixed_to_int(t, i, FP_TO_INT); }
-EMIT(fcvtzu_v_fixed) { fixed_to_int(t, i, FP_TO_UINT); }
+EMIT(fcvtzs_v_fixed) { fixed_to_int(t, i, true); }
+EMIT(fcvtzu_v_fixed) { fixed_to_int(t, i, false); }
 EMIT(scvtf_v_fixed) { fixed_from_int(t, i, true); }
 EMIT(ucvtf_v_fixed) { fixed_from_int(t, i, false); }
 
@@ -264,6 +300,26 @@ static ir_val nans_first(const struct v_op *o, ir_val n)
 
 enum { NEAREST_OF_MXCSR = 4 };
 
+/* FPCR asks for what the host's conversions from this format can't do. */
+static bool soft_formats(const struct v_op *of)
+{
+    uint64_t mode = of->t->mode;
+
+    return (mode & MODE_FP_SLOW && !(mode & MODE_FP_FLUSH)) || (of->t->a32.standard && mode & MODE_FP_ROUND);
+}
+
+/* A double as a single: what is less than the least normal one is kept from the host. */
+static ir_val narrow_flushing(const struct v_op *o, ir_val n)
+{
+    ir_val size = v2(o, VOP_ANDF, n, v_const(o, INT64_MAX)), tiny = v_gt(o, 3, v_const(o, UINT64_C(0x3810000000000000)), size), v;
+    int32_t desc = (int32_t)v_desc(o, FP_NARROW, 0);
+
+    tiny = v_andn(o, v_eq(o, 3, size, v_const(o, 0)), tiny);
+    v = v2(o, VOP_CVTSD2SS, zero(o), v2(o, VOP_ANDNF, tiny, n));
+    v = ir_vfix(o->ir, FIX_MASK_D, ARM_FIX_FP1, v, n, 0, tiny, desc);
+    return ir_vfix(o->ir, f_nan(o), ARM_FIX_FP1, v, n, 0, 0, desc);
+}
+
 EMIT(fcvt)
 {
     unsigned from = i->row->arg & 15, to = (unsigned)i->row->arg >> 4, op;
@@ -275,11 +331,14 @@ EMIT(fcvt)
     of.size = from;
     n = a64_q(t, i->vn);
     op = from == 1 && to == 3 ? FP_HALF_TO_DOUBLE : from == 3 && to == 1 ? FP_DOUBLE_TO_HALF : from < to ? FP_WIDEN : FP_NARROW;
-    if (t->mode & MODE_FP_SLOW || t->a32.standard || op == FP_DOUBLE_TO_HALF) {
+    if (soft_formats(&of) || op == FP_DOUBLE_TO_HALF || (to == 1 && f_flush(&of))) {
         v = f_call1(&o, op, 0, n);
+    } else if (op == FP_NARROW && to == 2 && f_flush(&o)) {
+        v = narrow_flushing(&o, n);
     } else if (to == 1) {
         v = v1i(&o, VOP_CVTPS2PH, v_trim(&of, nans_first(&of, n)), NEAREST_OF_MXCSR);
     } else {
+        n = f_flushed(&of, n);
         v = from == 1 ? v1(&o, VOP_CVTPH2PS, lane0(&o, n)) : n;
         if (to == 3)
             v = v2(&o, VOP_CVTSS2SD, zero(&o), v);
@@ -318,7 +377,7 @@ EMIT(fcvtn)
     of.q = true;
     half.q = false;
     n = a64_q(t, i->vn);
-    if (t->mode & MODE_FP_SLOW || t->a32.standard)
+    if (soft_formats(&of) || f_flush(&of))
         v = f_call1(&half, FP_NARROW, 0, n);
     else if (i->sz)
         v = ir_vfix(o.ir, FIX_NAN_PS, ARM_FIX_FP1, v1(&o, VOP_CVTPD2PS, n), n, 0, 0, (int32_t)v_desc(&half, FP_NARROW, 0));
@@ -329,15 +388,18 @@ EMIT(fcvtn)
 
 EMIT(fcvtl)
 {
-    struct v_op o = { .t = t, .ir = t->ir, .i = i, .size = 2u + i->sz, .q = true };
+    struct v_op o = { .t = t, .ir = t->ir, .i = i, .size = 2u + i->sz, .q = true }, of = o;
     ir_val n;
 
+    of.size--;
+    of.q = false;
     if (!arm_check_fp(t))
         return;
     n = a64_q(t, i->vn);
     if (i->q)
         n = v1i(&o, VOP_BYTESHR, n, 8);
-    if (t->mode & MODE_FP_SLOW || t->a32.standard)
+    n = f_flushed(&of, f_operand(&of, n));
+    if (soft_formats(&of))
         a64_put_q(t, i->vd, f_call1(&o, FP_WIDEN, 0, n));
     else
         a64_put_q(t, i->vd, ir_vfix(o.ir, f_nan(&o), ARM_FIX_FP1, v1(&o, i->sz ? VOP_CVTPS2PD : VOP_CVTPH2PS, n), n, 0, 0,

@@ -151,8 +151,11 @@ enum {
 #define MODE_VFP_SHORT_SHIFT 45         /* AArch32: FPSCR Len, Stride: 5 bits */
 #define MODE_SECURE (UINT64_C(1) << 50)
 #define MODE_FP_UNDEF32 (UINT64_C(1) << 51)     /* AArch32: FPEXC.EN is 0: all but VMRS, VMSR of system registers is undefined */
+#define MODE_FP_FLUSH (UINT64_C(1) << 52)       /* MODE_FP_SLOW for FZ alone: singles and doubles have their ways (a64_fp.h) */
+#define MODE_FP_ROUND (UINT64_C(1) << 53)       /* AArch32: FPSCR.RMode is not to nearest, as Advanced SIMD rounds */
 /* FPCR bits that need MODE_FP_SLOW: AHP, FZ, FZ16, AH, FIZ; DN does not, the fixes make its NaNs */
-#define ARM_FPCR_SLOW (1u << 26 | 1u << 24 | 1u << 19 | 3u)
+#define ARM_FPCR_FZ (1u << 24)
+#define ARM_FPCR_SLOW (1u << 26 | ARM_FPCR_FZ | 1u << 19 | 3u)
 enum { ARM_MMU_EL0, ARM_MMU_EL1, ARM_MMU_EL1_PAN, ARM_MMU_EL2, ARM_MMU_EL20_0, ARM_MMU_EL20_2, ARM_MMU_EL20_2_PAN, ARM_MMU_EL3,
        ARM_MMU_EL3_PAN, ARM_MMU_EL30_0 /* AArch32 EL3: its PAN, and Secure User mode */, ARM_MMU_COUNT };
 

@@ -177,6 +177,8 @@ static uint64_t mode_aarch32(const struct arm_cpu *c)
         m |= MODE_PRIV32;
     if (!(c->sys.fpexc & BIT(30)) && !arm_el_is_64(c, 1))
         m |= MODE_FP_UNDEF32;
+    if (bits(c->fpcr, 23, 22))
+        m |= MODE_FP_ROUND;
     m |= (bits(c->fpcr, 18, 16) | bits(c->fpcr, 21, 20) << 3) << MODE_VFP_SHORT_SHIFT;
     return m;
 }
@@ -189,7 +191,7 @@ uint64_t arm_mode_bits(const struct cpu *cpu)
                  (uint64_t)arm_fp_trap_el(c) << MODE_FP_TRAP_SHIFT | (uint64_t)unprivileged_mmu(c) << MODE_UNPRIV_SHIFT;
 
     if (c->fpcr & ARM_FPCR_SLOW)
-        m |= MODE_FP_SLOW;
+        m |= MODE_FP_SLOW | ((c->fpcr & ARM_FPCR_SLOW) == ARM_FPCR_FZ ? MODE_FP_FLUSH : 0);
     if (sctlr & SCTLR_A)
         m |= MODE_ALIGN;
     if (c->il)

@@ -311,6 +311,7 @@ static uint64_t one_lane(struct fp_op *o, unsigned op, uint64_t x)
     case FP_TO_UINT: return to_int(o, x, false, 8u << o->size);
     case FP_FROM_INT: return from_int(o, x, true, 8u << o->size);
     case FP_FROM_UINT: return from_int(o, x, false, 8u << o->size);
+    case FP_FLUSH: return flush_input(o, x);
     default: return is_nan(o->size, x) ? process_nan(o, x) : x;
     }
 }
@@ -564,6 +565,11 @@ static uint64_t muladd(struct fp_op *o, uint64_t d, uint64_t n, uint64_t m)
     return muladd_scaled(o, n, m, d, 0);
 }
 
+static uint64_t mul_add(struct fp_op *o, uint64_t d, uint64_t n, uint64_t m)
+{
+    return arithmetic(o, o->arg & 1 ? TWO_SUB : TWO_ADD, d, arithmetic(o, TWO_MUL, n, m));
+}
+
 /* FPMulAddH(): NaNs are looked for in d, n, m in the formats they have (the halves' move up), then it is the product of
  * what the halves stand for. */
 static uint32_t muladd_half(struct fp_op *o, const struct float_status *half, uint32_t d, uint16_t n, uint16_t m)
@@ -629,6 +635,9 @@ void arm_fp3(struct arm_cpu *c, uint8_t *result, uint32_t desc, const uint8_t *d
         switch (simd_desc_op(desc)) {
         case FP_MULADD:
             put_lane(&r, o.size, i, muladd(&o, lane(&d, o.size, i), lane(&n, o.size, i), lane(&m, o.size, i)));
+            break;
+        case FP_MUL_ADD:
+            put_lane(&r, o.size, i, mul_add(&o, lane(&d, o.size, i), lane(&n, o.size, i), lane(&m, o.size, i)));
             break;
         case FP_MULADD_HALF:
             r.u32[i & 3] = muladd_half(&o, &half, d.u32[i & 3], n.u16[(i + upper) & 7], m.u16[(i + upper) & 7]);

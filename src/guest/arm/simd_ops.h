@@ -28,6 +28,7 @@ enum fp1_op {
     FP_TO_BF16,                         /* of 4 bytes to 2 */
     FP_JCVT,                            /* FJCVTZS: by fp_to_int; bit 32: Z */
     FP_SILENCE,                         /* a NaN quieted, or the default one: fixes of exact operations */
+    FP_FLUSH,                           /* a denormal operand as the operation sees it */
     FP1_COUNT
 };
 /* Conversions: bits after the binary point, rounding (enum float_round; 7: FPCR's), 64-bit integer (general registers) */
@@ -41,6 +42,7 @@ enum fp2_op {
 };
 enum fp3_op {
     FP_MULADD,                          /* d + n * m. arg 1: n negated, 2: d negated */
+    FP_MUL_ADD,                         /* ... rounded twice. arg 1: the product is taken from d */
     FP_MULADD_HALF,                     /* n, m: elements of half the size (FMLAL). arg 1: n negated, 2: of the upper half */
     FP_MULADD_BF16,                     /* n, m: bfloat16. arg: 1: odd elements (BFMLALT) */
     FP_BFDOT, FP_BFMMLA,

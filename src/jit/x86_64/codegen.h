@@ -276,7 +276,7 @@ void codegen_analyse(struct codegen *b);
 void mxcsr_store(struct codegen *b);            /* to and from cpu.fp_control */
 void mxcsr_load(struct codegen *b);
 typedef void lower_fn(struct codegen *b, const struct ir_op *op);
-lower_fn lower_load, lower_store, lower_atomic, lower_vop, lower_vfix, lower_call, lower_call_host, lower_br, lower_brcond, lower_label, lower_poll,
+lower_fn lower_load, lower_store, lower_atomic, lower_vop, lower_vfix, lower_vguard, lower_call, lower_call_host, lower_br, lower_brcond, lower_label, lower_poll,
     lower_exit, lower_vec_const;
 void lower_range(struct codegen *b, unsigned from, unsigned to);
 enum host_cc lower_compare(struct codegen *b, const struct ir_op *op);

@@ -715,7 +715,7 @@ static lower_fn *const lower[IR_OPCODE_COUNT] = {
     [IR_SETCC] = lower_setcc, [IR_SELECT] = lower_select, [IR_LOAD] = lower_load, [IR_STORE] = lower_store,
     [IR_ATOMIC_XCHG] = lower_atomic, [IR_ATOMIC_ADD] = lower_atomic, [IR_ATOMIC_AND] = lower_atomic,
     [IR_ATOMIC_OR] = lower_atomic, [IR_ATOMIC_XOR] = lower_atomic, [IR_ATOMIC_CAS] = lower_atomic,
-    [IR_FENCE] = lower_fence, [IR_VOP] = lower_vop, [IR_VFIX] = lower_vfix, [IR_INSN_START] = lower_insn, [IR_LABEL] = lower_label,
+    [IR_FENCE] = lower_fence, [IR_VOP] = lower_vop, [IR_VFIX] = lower_vfix, [IR_VGUARD] = lower_vguard, [IR_INSN_START] = lower_insn, [IR_LABEL] = lower_label,
     [IR_BR] = lower_br, [IR_BRCOND] = lower_brcond, [IR_POLL] = lower_poll, [IR_CALL] = lower_call, [IR_CALL_HOST] = lower_call_host,
     [IR_EXIT_JUMP] = lower_exit, [IR_EXIT_INDIRECT] = lower_exit, [IR_EXIT_LOOP] = lower_exit,
     [IR_EXIT_LOOP_PC] = lower_exit,

@@ -35,7 +35,7 @@ static uint64_t value_float(unsigned ebits, unsigned fbits)
     uint64_t max = (UINT64_C(1) << ebits) - 1, bias = max / 2, fmask = (UINT64_C(1) << fbits) - 1, quiet = UINT64_C(1) << (fbits - 1);
     uint64_t sign = (uint64_t)roll(2) << (ebits + fbits), e, f;
 
-    switch (roll(16)) {
+    switch (roll(18)) {
     case 0: return sign;
     case 1: return sign | max << fbits;                                 /* infinity */
     case 2: return sign | max << fbits | quiet | (one_in(2) ? 0 : random64() & fmask);
@@ -48,6 +48,8 @@ static uint64_t value_float(unsigned ebits, unsigned fbits)
     case 10: e = one_in(2) ? roll(fbits + 8) : max - 1 - roll(8); break;
     case 11: case 12: e = bias - 4 + roll(8); break;
     case 13: e = bias + (uint64_t[]){ 7, 8, 15, 16, 31, 32, 63, 64 }[roll(8)] - 1 - roll(2); break;
+    case 14: e = bias / 2 - 1 + roll(5); break;                         /* products near the least normal number */
+    case 15: e = one_in(2) ? bias / 2 - 1 + roll(5) : bias + bias / 2 - 1 + roll(5); break;     /* and quotients */
     default: e = random64() & max; break;
     }
     if (e > max)
