@@ -211,9 +211,13 @@ EMIT32(sb) { a32_exit_next(t); }
 
 EMIT32(mrc)
 {
+    int32_t field = arm_cp_plain(t->features, i->raw, t->el);
     ir_val v;
 
-    v = arm_call(t, ARM_HELP_cp_read, a32_k(t, i->raw), 0, 0, 0);
+    if (field >= 0)
+        v = ir_state_load(t->ir, T_I32, (uint32_t)field, 2);
+    else
+        v = arm_call(t, ARM_HELP_cp_read, a32_k(t, i->raw), 0, 0, 0);
     if (i->rt == 15)
         a32_set_nzcv(t, v);
     else

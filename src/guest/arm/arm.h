@@ -275,6 +275,8 @@ bool arm_is_secure(const struct arm_cpu *c);
 /* ---- system side, for emitters */
 /* MRS or MSR (raw) at that mode is no more than a load or store of this field of the state (64 bits): its offset, or -1. */
 int32_t arm_sysreg_plain(const struct arm_features *f, uint32_t raw, uint64_t mode);
+/* MRC (raw) at that exception level is no more than a load of the low half of this field: its offset, or -1. */
+int32_t arm_cp_plain(const struct arm_features *f, uint32_t raw, unsigned el);
 /* SYS (raw) changes what the code after it sees: ir_exit_loop(next). The others need nothing. */
 bool arm_sys_op_ends(uint32_t raw);
 

@@ -585,6 +585,18 @@ static void write32(struct arm_cpu *c, const struct access32 *a, uint64_t v)
         arm_regs_flush(c);
 }
 
+/* Thread IDs have no trap but Hyp mode's HSTR, and no bank but that of an AArch32 EL3. */
+int32_t arm_cp_plain(const struct arm_features *f, uint32_t raw, unsigned el)
+{
+    struct access32 a = decode32(raw, false, false);
+    const struct row32 *r;
+
+    if (!f || arm_has(f, AF_EL2) || arm_has(f, AF_EL3) || a.cp != 15)
+        return -1;
+    r = find_in(cp15, G_N_ELEMENTS(cp15), a.key);
+    return r && r->kind == THREAD_ID && el >= r->r ? (int32_t)r->at : -1;
+}
+
 uint32_t arm_helper_cp_read(struct cpu *cpu, uint32_t raw)
 {
     struct access32 a = decode32(raw, false, false);
