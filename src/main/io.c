@@ -315,12 +315,9 @@ static bool parse_line(struct io *io, int argc, char **argv)
 static void options_free(struct io *io)
 {
     char *texts[] = { io->image, io->format, io->cache, io->aio, io->discard, io->trace };
+    char **lists[] = { io->commands, io->objects_given, io->args };
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++)
-        g_free(texts[i]);
-    g_strfreev(io->commands);
-    g_strfreev(io->objects_given);
-    g_strfreev(io->args);
+    tool_options_free(texts, G_N_ELEMENTS(texts), lists, G_N_ELEMENTS(lists));
 }
 
 int main(int argc, char **argv)

@@ -613,31 +613,50 @@ static bool check_line(struct nbd_program *p)
     return true;
 }
 
+static int run(struct nbd_program *p, int argc, char **argv)
+{
+    int ret;
+
+    if (!parse_line(p, &argc, &argv))
+        return fail(p);
+    if (p->version) {
+        printf("rhea-nbd version " RHEA_VERSION "\n");
+        return 0;
+    }
+    if (!check_line(p))
+        return fail(p);
+    if (p->disconnect)
+        return disconnect(p);
+    if (p->list)
+        return with_graph(p, list);
+    if (p->fork || p->connect) {
+        ret = fork_server(p);
+        if (ret >= 0)
+            return ret;
+    }
+    ret = with_graph(p, serve);
+    if (p->pid_written)                 /* last: whoever sees it gone finds socket and image free */
+        unlink(p->pid_file);
+    return ret;
+}
+
+static void options_free(struct nbd_program *p)
+{
+    char *texts[] = { p->port, p->bind, p->socket, p->format, p->cache, p->aio, p->discard, p->detect_zeroes, p->snapshot, p->export_name,
+                      p->description, p->tls_creds, p->tls_authz, p->tls_hostname, p->pid_file, p->connect, p->disconnect, p->offset,
+                      p->trace, p->selinux };
+    char **lists[] = { p->objects_given, p->bitmaps, p->args };
+
+    tool_options_free(texts, G_N_ELEMENTS(texts), lists, G_N_ELEMENTS(lists));
+}
+
 int main(int argc, char **argv)
 {
     struct nbd_program p = { .shared = 1, .handshake = HANDSHAKE_SECONDS, .ready_fd = -1 };
     int ret;
 
     error_set_program(argv[0]);
-    if (!parse_line(&p, &argc, &argv))
-        return fail(&p);
-    if (p.version) {
-        printf("rhea-nbd version " RHEA_VERSION "\n");
-        return 0;
-    }
-    if (!check_line(&p))
-        return fail(&p);
-    if (p.disconnect)
-        return disconnect(&p);
-    if (p.list)
-        return with_graph(&p, list);
-    if (p.fork || p.connect) {
-        ret = fork_server(&p);
-        if (ret >= 0)
-            return ret;
-    }
-    ret = with_graph(&p, serve);
-    if (p.pid_written)                  /* last: whoever sees it gone finds socket and image free */
-        unlink(p.pid_file);
+    ret = run(&p, argc, argv);
+    options_free(&p);
     return ret;
 }

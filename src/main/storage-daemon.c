@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "block/export.h"
+#include "main/tool.h"
 #include "rhea/base/options.h"
 #include "rhea/control/cmdline.h"
 #include "rhea/control/version.h"
@@ -146,6 +147,14 @@ static GPtrArray *system_line(const struct daemon_options *d, const char *argv0)
     return line;
 }
 
+static void options_free(struct daemon_options *d)
+{
+    char *texts[] = { d->pidfile, d->trace };
+    char **lists[] = { d->blockdevs, d->nbd_servers, d->exports, d->chardevs, d->monitors, d->objects, d->rest };
+
+    tool_options_free(texts, G_N_ELEMENTS(texts), lists, G_N_ELEMENTS(lists));
+}
+
 int main(int argc, char **argv)
 {
     struct daemon_options d = { 0 };
@@ -156,15 +165,18 @@ int main(int argc, char **argv)
     error_set_program(argv[0]);
     if (!parse_line(&d, argc, argv, &err)) {
         error_report(&err);
+        options_free(&d);
         return 1;
     }
     if (d.version) {
         printf("rhea-storage-daemon version " RHEA_VERSION "\n");
+        options_free(&d);
         return 0;
     }
     line = system_line(&d, argv[0]);
     g_ptr_array_add(line, NULL);
     code = system_main_with(line->len - 1, (char **)line->pdata, make_exports, &d);
     g_ptr_array_free(line, TRUE);
+    options_free(&d);
     return code;
 }

@@ -64,3 +64,11 @@ struct block_node *tool_open_by_options(struct block_graph *g, const char *text,
     json_object_put(given);
     return n;
 }
+
+void tool_options_free(char *const *texts, unsigned ntexts, char **const *lists, unsigned nlists)
+{
+    for (unsigned i = 0; i < ntexts; i++)
+        g_free(texts[i]);
+    for (unsigned i = 0; i < nlists; i++)
+        g_strfreev(lists[i]);
+}
