@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,7 @@ struct loop {
     /* Invariant: whoever adds work makes it visible, then looks at `sleeping`; the loop sets `sleeping`, then looks
      * for work. So either sees the other, and a wake-up is written only when the loop is on its way to sleep. */
     atomic_bool sleeping;
+    atomic_uint posters;                /* other threads that are in loop_post() */
     atomic_bool quit;
     atomic_int tid;
     pthread_t thread;
@@ -288,13 +290,18 @@ static void timers_run(struct loop *l)
 void loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
 {
     struct post *p = g_new(struct post, 1);
+    bool other = current != l;
 
+    if (other)
+        atomic_fetch_add(&l->posters, 1);
     *p = (struct post){ .fn = fn, .arg = arg };
     p->next = atomic_load_explicit(&l->posted, memory_order_relaxed);
     while (!atomic_compare_exchange_weak(&l->posted, &p->next, p))
         ;
-    if (current != l)
+    if (other) {
         loop_wake(l);
+        atomic_fetch_sub(&l->posters, 1);
+    }
 }
 
 static void posts_take(struct loop *l)
@@ -447,6 +454,8 @@ void loop_free(struct loop *l)
     if (!l)
         return;
     loop_thread_stop(l);
+    while (atomic_load(&l->posters))    /* what was posted has run, who posted it may still be waking us */
+        sched_yield();
     posts_take(l);
     while ((p = l->ready)) {
         l->ready = p->next;

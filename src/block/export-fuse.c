@@ -16,7 +16,7 @@
 enum { REQUEST_MAX = 1 << 20, REQUESTS_MAX = 64 };
 
 #define FUNCTIONS(X)                                                                                          \
-    X(session_new) X(session_mount) X(session_fd) X(session_receive_buf) X(session_process_buf) X(session_exit) \
+    X(session_new) X(opt_free_args) X(session_mount) X(session_fd) X(session_receive_buf) X(session_process_buf) X(session_exit) \
     X(session_unmount) X(session_destroy) X(req_userdata) X(reply_attr) X(reply_err) X(reply_open) X(reply_buf) \
     X(reply_write) X(reply_lseek)
 static struct {
@@ -368,6 +368,7 @@ static bool mount_with(struct fuse_export *x, bool allow_other, struct error *er
     struct fuse_args args = { .argc = 3, .argv = argv };
 
     x->session = api.session_new(&args, &operations, sizeof(operations), x);
+    api.opt_free_args(&args);           /* it may have changed them */
     if (!x->session)
         return error_set(err, ERR_GENERIC, "Failed to set up FUSE session", NULL);
     if (!api.session_mount(x->session, x->mountpoint)) {

@@ -204,6 +204,26 @@ static void test_loop_post_order(void)
     loop_free(l);
 }
 
+static void *post_quit(void *l)
+{
+    loop_post(l, quit_loop, l);
+    return NULL;
+}
+
+/* What was posted runs before loop_post() has returned there: the loop is still its then (sanitizers see it). */
+static void test_loop_free_while_posting(void)
+{
+    for (unsigned i = 0; i < 300; i++) {
+        struct loop *l = loop_new("t");
+        pthread_t thread;
+
+        g_assert_cmpint(pthread_create(&thread, NULL, post_quit, l), ==, 0);
+        loop_run(l);
+        loop_free(l);
+        pthread_join(thread, NULL);
+    }
+}
+
 struct nested { struct loop *l; bool inner; };
 
 static void set_inner(void *arg)
@@ -642,6 +662,7 @@ int main(int argc, char **argv)
     g_test_add_func("/options/size", test_parse_size);
     g_test_add_func("/options/spelling", test_spelling);
     g_test_add_func("/loop/post-order", test_loop_post_order);
+    g_test_add_func("/loop/free-while-posting", test_loop_free_while_posting);
     g_test_add_func("/loop/nested-step", test_loop_nested_step);
     g_test_add_func("/loop/threads", test_loop_threads);
     g_test_add_func("/loop/poll", test_loop_poll);

@@ -42,7 +42,7 @@ struct vhdx {
     struct vhdx_range log, bat, metadata;
     uint32_t block_size;
     uint64_t chunk_ratio, next;         /* next: where the next block goes */
-    bool touched;                       /* the header tells that the file was written */
+    _Atomic bool touched;               /* the header tells that the file was written */
     bool log_used;                      /* the header names the log */
     uint64_t log_at, log_sequence;
 };
