@@ -1,6 +1,7 @@
 /* Inactive nodes: a name and options, for a disk that another process has now. Such a node is closed, its file neither locked nor
  * looked at (node.c); becoming active opens it anew, so that what the other has written is seen. */
 #include "block/backend.h"
+#include "block/export.h"
 #include "rhea/base/options.h"
 #include "rhea/block/bitmap.h"
 
@@ -41,19 +42,22 @@ bool node_activate(struct block_node *n, struct error *err)
 
 static bool only_here(const struct block_node *n)
 {
-    return n->user_owned && n->refs == 1;
+    return n->user_owned && n->refs == 1 + exports_leaving(n);
 }
 
 static bool can_inactivate(struct block_node *n, struct error *err)
 {
     if (!n->user_owned)
         return error_setf(err, ERR_GENERIC, NULL, "Node %s is not owned by the monitor", n->name);
-    if (n->refs > 1)
+    if (!only_here(n))
         return error_setf(err, ERR_GENERIC, "an active node, a device, an export or a job has it", "Node %s is in use", n->name);
-    for (struct dirty_bitmap *b = n->bitmaps; b; b = b->next)
+    for (struct dirty_bitmap *b = n->bitmaps; b; b = b->next) {
+        if (b->busy)
+            return error_setf(err, ERR_GENERIC, "a job or an export uses it", "Bitmap '%s' of node %s is in use", b->name ? b->name : "", n->name);
         if (!b->persistent)
             return error_setf(err, ERR_GENERIC, "block-dirty-bitmap-remove it; persistent ones stay in the image",
                               "Bitmap '%s' of node %s would be lost", b->name ? b->name : "", n->name);
+    }
     return true;
 }
 
@@ -84,7 +88,7 @@ static bool inactivate(struct block_node *n, struct error *err)
 
     if (n->inactive)
         return true;
-    if (!can_inactivate(n, err) || !flushed(n, err))
+    if (!can_inactivate(n, err) || !flushed(n, err) || !exports_leave(n, err))
         return false;
     for (unsigned i = 0; i < G_N_ELEMENTS(children); i++)
         if (children[i])
@@ -109,7 +113,7 @@ static bool inactivate_all(struct block_graph *g, struct error *err)
     for (unsigned i = 0; i < g->backends->len; i++) {
         const struct block_backend *b = g_ptr_array_index(g->backends, i);
 
-        if (b->root)
+        if (b->root && !export_may_leave(b))
             return error_setf(err, ERR_GENERIC, "remove the device or export first", "Node %s is in use", b->root->name);
     }
     do {
@@ -135,13 +139,10 @@ static struct block_node *any_inactive(struct block_graph *g)
     return NULL;
 }
 
-bool block_set_active(struct vm *vm, const char *node_name, bool active, struct error *err)
+static bool set_active(struct block_graph *g, const char *node_name, bool active, struct error *err)
 {
-    struct block_graph *g = block_graph_of(vm);
     struct block_node *n = node_name ? node_find(g, node_name) : NULL;
 
-    if (graph_busy(g, err))
-        return false;
     if (node_name && !n)
         return error_setf(err, ERR_GENERIC, "query-named-block-nodes lists them", "Failed to find node with node-name='%s'", node_name);
     if (node_name)
@@ -152,4 +153,17 @@ bool block_set_active(struct vm *vm, const char *node_name, bool active, struct 
         if (!node_activate(n, err))
             return false;
     return true;
+}
+
+bool block_set_active(struct vm *vm, const char *node_name, bool active, struct error *err)
+{
+    struct block_graph *g = block_graph_of(vm);
+    bool ok;
+
+    if (graph_busy(g, err))
+        return false;
+    graph_quiesce(g);           /* an export's client may be writing */
+    ok = set_active(g, node_name, active, err) && exports_return(g, err);
+    graph_resume(g);
+    return ok;
 }

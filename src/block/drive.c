@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "block/backend.h"
+#include "block/export.h"
 #include "block/filter/throttle.h"
 #include "rhea/base/options.h"
 #include "rhea/block/job.h"
@@ -447,7 +448,7 @@ bool block_add_node(struct vm *vm, struct json_object *opts, struct error *err)
     if (!n)
         return false;
     n->user_owned = true;
-    return true;
+    return exports_return(g, err);      /* its children are active now */
 }
 
 bool block_del_node(struct vm *vm, const char *node_name, struct error *err)
@@ -459,7 +460,7 @@ bool block_del_node(struct vm *vm, const char *node_name, struct error *err)
                           "Failed to find node with node-name='%s'", node_name);
     if (!n->user_owned)
         return error_setf(err, ERR_GENERIC, NULL, "Node %s is not owned by the monitor", node_name);
-    if (n->refs > 1)
+    if (n->refs > 1 || exports_away(n->graph, node_name))
         return error_setf(err, ERR_GENERIC, "remove what uses it first", "Node %s is in use", node_name);
     n->user_owned = false;
     node_unref(n);

@@ -58,6 +58,7 @@ static void export_free(struct block_export *e)
     if (e->b)
         backend_free(e->b);
     object_put(e->iothread);
+    g_free(e->away);
     if (e->graph->exports)
         g_ptr_array_remove(e->graph->exports, e);
     g_free(e->id);
@@ -80,18 +81,34 @@ static bool export_thread(struct block_export *e, struct json_object *opts, stru
     return true;
 }
 
-/* The back end that the export reads and writes through. */
-static bool export_attach(struct block_export *e, struct json_object *opts, struct error *err)
+/* The node by its name, with a hold: active, or what stands for an inactive one. */
+static struct block_node *export_node(struct block_export *e, const char *name, struct json_object *opts, struct error *err)
 {
-    const char *name = option_str(opts, "node-name", NULL);
-    struct block_node *n = name ? block_lookup(e->graph, name, err) : NULL;
+    struct block_node *n = node_find(e->graph, name);
+
+    if (!option_bool(opts, "allow-inactive", false, &e->allow_inactive, err))
+        return NULL;
+    if (e->allow_inactive && !e->type->reads_inactive) {
+        error_setf(err, ERR_GENERIC, "leave out allow-inactive", "exports of type %s do not run on inactive nodes", e->type->name);
+        return NULL;
+    }
+    if (n && n->inactive && e->allow_inactive)
+        return export_view(e, n, err);
+    if (n && n->inactive && !block_set_active(e->graph->vm, name, true, err))
+        return NULL;
+    n = block_lookup(e->graph, name, err);
+    if (n)
+        node_ref(n);
+    return n;
+}
+
+static bool attach_to(struct block_export *e, struct block_node *n, struct json_object *opts, struct error *err)
+{
     bool through;
 
-    if (!name)
-        return error_set(err, ERR_GENERIC, "Parameter 'node-name' is missing", NULL);
-    if (!n || !option_bool(opts, "writable", false, &e->writable, err) || !option_bool(opts, "writethrough", false, &through, err))
+    if (!option_bool(opts, "writable", false, &e->writable, err) || !option_bool(opts, "writethrough", false, &through, err))
         return false;
-    if (e->writable && n->read_only)
+    if (e->writable && n->read_only && !e->away)
         return error_setf(err, ERR_GENERIC, "open it for writing, or leave out writable=on", "Cannot export read-only node as writable");
     if (e->writable && backend_claims(e->graph, n) && !(e->graph->vm && e->graph->vm->state == RUN_INMIGRATE))
         return error_setf(err, ERR_GENERIC, "-drive ...,share-rw=on says that its guest agrees; or leave out writable=on",
@@ -99,11 +116,24 @@ static bool export_attach(struct block_export *e, struct json_object *opts, stru
     e->b = backend_new(e->graph, "", n);
     e->b->writeback = !through;
     e->b->share = true;                 /* a guest may use the disk too: both have agreed */
-    if (!node_hold(n, e->writable, true, err))
+    if (!node_hold(n, e->writable && !e->away, true, err))
         return false;
     e->b->held = true;
-    e->b->held_write = e->writable;
+    e->b->held_write = e->writable && !e->away;
     return true;
+}
+
+/* The back end that the export reads and writes through. */
+static bool export_attach(struct block_export *e, struct json_object *opts, struct error *err)
+{
+    const char *name = option_str(opts, "node-name", NULL);
+    struct block_node *n = name ? export_node(e, name, opts, err) : NULL;
+    bool ok = n && attach_to(e, n, opts, err);
+
+    node_unref(n);
+    if (!name)
+        error_set(err, ERR_GENERIC, "Parameter 'node-name' is missing", NULL);
+    return ok;
 }
 
 struct block_export *export_add(struct block_graph *g, struct json_object *opts, struct error *err)
@@ -218,7 +248,7 @@ struct json_object *export_query(struct block_graph *g)
         struct block_export *e = g_ptr_array_index(g->exports, i);
         struct json_object *o = json_object_new_object();
 
-        json_object_object_add(o, "node-name", json_object_new_string(e->b && e->b->root ? e->b->root->name : ""));
+        json_object_object_add(o, "node-name", json_object_new_string(e->away ? e->away : e->b && e->b->root ? e->b->root->name : ""));
         json_object_object_add(o, "shutting-down", json_object_new_boolean(e->shutting_down));
         json_object_object_add(o, "type", json_object_new_string(e->type->name));
         json_object_object_add(o, "id", json_object_new_string(e->id));

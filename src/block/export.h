@@ -13,6 +13,7 @@ struct block_export;
 struct export_type {
     const char *name;                   /* "nbd" */
     const char *const *options;         /* its own, beside the common ones; NULL-terminated */
+    bool reads_inactive;                /* serves what a closed node's image holds (allow-inactive) */
     size_t size;                        /* of the export, which begins with struct block_export */
     bool (*start)(struct block_export *e, struct json_object *opts, struct error *err);
     /* Ends what its clients do; each hold that they have is given up, now or soon. */
@@ -27,7 +28,8 @@ struct block_export {
     struct object *iothread;            /* or NULL */
     struct loop *loop;                  /* its, or the graph's */
     char *id;
-    bool writable, shutting_down;
+    bool writable, shutting_down, allow_inactive;
+    char *away;                         /* the inactive node whose view is served; NULL: b is on the node itself */
     atomic_uint refs;                   /* the user's own, and one a client */
 };
 
@@ -51,6 +53,16 @@ void export_ref(struct block_export *e);
 void export_unref(struct block_export *e);
 /* Ends all, and waits. */
 void exports_close(struct block_graph *g);
+
+/* ---- inactive nodes (export-inactive.c) */
+unsigned exports_leaving(const struct block_node *n);           /* how many holds of n go when it becomes inactive */
+bool exports_away(struct block_graph *g, const char *name);     /* whether one serves the inactive node */
+bool export_may_leave(const struct block_backend *b);           /* whether it is such an export's */
+/* While the graph is quiet: before n closes; when nodes may have opened. */
+bool exports_leave(struct block_node *n, struct error *err);
+bool exports_return(struct block_graph *g, struct error *err);
+/* What a new export of an inactive node serves; the caller's hold. */
+struct block_node *export_view(struct block_export *e, struct block_node *n, struct error *err);
 
 /* [co] A client's requests on b, in the loop of the caller; they wait while the graph changes. 0 or -errno. */
 /* [co] Around what looks at b->root: the graph stays as it is in between. */

@@ -282,6 +282,8 @@ static bool take_bitmaps(struct nbd_export *x, struct json_object *list, struct 
 
     if (list && !json_object_is_type(list, json_type_array))
         return error_set(err, ERR_GENERIC, "bitmaps is a list of names", "bitmaps.0=NAME");
+    if (count && x->e.away)
+        return error_set(err, ERR_GENERIC, "bitmaps of an inactive node are not there", "blockdev-set-active makes it active");
     x->bitmaps = g_ptr_array_new();
     for (size_t i = 0; i < count; i++) {
         struct dirty_bitmap *b = find_bitmap(x->e.graph, n, json_object_array_get_idx(list, i), err);
@@ -344,6 +346,6 @@ static void nbd_export_destroy(struct block_export *e)
 }
 
 EXPORT_TYPE = {
-    .name = "nbd", .options = nbd_options, .size = sizeof(struct nbd_export),
+    .name = "nbd", .options = nbd_options, .reads_inactive = true, .size = sizeof(struct nbd_export),
     .start = nbd_export_start, .shut = nbd_export_shut, .destroy = nbd_export_destroy,
 };

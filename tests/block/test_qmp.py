@@ -164,7 +164,7 @@ def test_nodes_change_hands():
             assert 'wrote' in io(a, 'write -P 1 0 64k')
             refused(b, 'lock', 'blockdev-set-active', {'node-name': 'disk', 'active': True})
             assert not inserted(b)['active']
-            refused(b, 'inactive', 'block-export-add', {'type': 'nbd', 'id': 'e', 'node-name': 'disk'})
+            refused(b, 'lock', 'block-export-add', {'type': 'nbd', 'id': 'e', 'node-name': 'disk'})     # would activate it
             refused(b, 'inactive', 'blockdev-reopen', {'options': [disk]})
             refused(b, 'inactive', 'block_resize', {'node-name': 'disk', 'size': MiB})
             refused(b, 'inactive', 'block-dirty-bitmap-add', {'node': 'disk', 'name': 'x'})
@@ -203,6 +203,57 @@ def test_nodes_change_hands():
             for name in ('x', 'y', 'z', 'disk', 'file'):
                 assert not inserted(b, name)['active']
                 b.run('blockdev-del', {'node-name': name})
+        subprocess.run(['qemu-img', 'check', '-q', path], check=True)
+
+
+def test_exports_of_inactive_nodes():
+    """allow-inactive: an NBD export stays when its node is given up: it reads then, and writes again when the node is back."""
+    def read(pattern, sock):
+        return subprocess.run([program('rhea-io'), '-r', '-f', 'raw', '-c', 'read -P %d 0 64k' % pattern, 'nbd+unix:///e?socket=' + sock],
+                              capture_output=True, text=True).stdout
+
+    def write(sock):
+        out = subprocess.run([program('rhea-io'), '-f', 'raw', '-c', 'write -P 9 1M 64k', 'nbd+unix:///e?socket=' + sock],
+                             capture_output=True, text=True)
+        return out.stdout + out.stderr
+
+    with tempfile.TemporaryDirectory() as d:
+        path, sock = image(d), os.path.join(d, 's')
+        export = {'type': 'nbd', 'id': 'e', 'name': 'e', 'node-name': 'disk', 'writable': True, 'allow-inactive': True}
+        with Rhea('-object', 'iothread,id=t') as ra, Rhea() as rb, ra.connect() as a, rb.connect() as b:
+            for s, active in ((a, True), (b, False)):
+                s.run('blockdev-add', {'driver': 'file', 'node-name': 'file', 'filename': path, 'active': active})
+                s.run('blockdev-add', {'driver': 'qcow2', 'node-name': 'disk', 'file': 'file', 'active': active})
+            for kind in ({'type': 'vhost-user-blk', 'addr': {'type': 'unix', 'path': d + '/v'}}, {'type': 'fuse', 'mountpoint': path}):
+                refused(b, 'do not run on inactive', 'block-export-add', {**kind, 'id': 'x', 'node-name': 'disk', 'allow-inactive': True})
+            a.run('nbd-server-start', {'addr': {'type': 'unix', 'data': {'path': sock}}})
+            a.run('block-export-add', {**export, 'iothread': 't'})
+            b.run('nbd-server-start', {'addr': {'type': 'unix', 'data': {'path': sock + 'b'}}})
+            b.run('block-export-add', export)                   # of an inactive node: it stays so
+            assert not next(n for n in b.run('query-named-block-nodes') if n['node-name'] == 'disk')['active']
+            refused(b, 'in use', 'blockdev-del', {'node-name': 'disk'})
+            for turn in range(2):
+                a.run('human-monitor-command', {'command-line': 'qemu-io disk "write -P %d 0 64k"' % (turn + 1)})
+                assert 'wrote' in write(sock)
+                with subprocess.Popen([program('rhea-io'), '-f', 'raw', 'nbd+unix:///e?socket=' + sock], stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, text=True, bufsize=1) as client:     # one that stays
+                    client.stdin.write('write -q -P %d 0 64k\nlength\n' % (turn + 3))
+                    assert client.stdout.readline() == '16 MiB\n'
+                    a.run('blockdev-set-active', {'active': False, **({'node-name': 'disk'} if turn else {})})
+                    assert [e['node-name'] for e in a.run('query-block-exports')] == ['disk']
+                    b.run('blockdev-set-active', {'node-name': 'disk', 'active': True})
+                    assert 'wrote' in write(sock + 'b')
+                    client.stdin.write('read -P %d 0 64k\nwrite 0 64k\nquit\n' % (turn + 3))
+                    rest = client.stdout.read()
+                assert 'read 65536/65536' in rest and 'write failed: Operation not permitted' in rest, rest
+                assert 'Pattern' not in rest and 'read 65536' in read(turn + 3, sock) and 'wrote' not in write(sock)
+                b.run('blockdev-set-active', {'active': False})
+                a.run('blockdev-set-active', {'active': True})
+            refused(a, 'allow-inactive', 'block-export-add', {**export, 'id': 'f', 'name': 'f', 'allow-inactive': 7})
+            a.run('block-export-add', {**export, 'id': 'g', 'name': 'g', 'writable': False, 'allow-inactive': False})
+            refused(a, 'in use', 'blockdev-set-active', {'node-name': 'disk', 'active': False})
+            a.run('block-export-del', {'id': 'g'})
+            b.run('block-export-del', {'id': 'e', 'mode': 'hard'})
         subprocess.run(['qemu-img', 'check', '-q', path], check=True)
 
 
