@@ -19,6 +19,8 @@ NODE = "let d={};for(let n=0;n<4e6;n++)d[n%977]=(d[n%977]||0)+n*n%7;console.log(
 LUA = "local d={} for n=0,2e6 do d[n%977]=(d[n%977] or 0)+n*n%7 end print(#d)"
 
 
+# Where a guest's baseline has no SIMD: what it is called, options that give it, programs that make use of them.
+EXTENSIONS = {"arm": ("NEON", ["-O3", "-mfpu=neon-vfpv4", "-ffast-math"], ["nbody", "mandelbrot", "sgemm", "blend"])}
 COLUMNS = ("rhea", "qemu", "qemu 10", "native")
 
 
@@ -29,9 +31,9 @@ def emulators(build, guest, *options):
             "qemu 10": [os.path.join(ten, "qemu-" + guest), *options]}
 
 
-def compiled(work, guest, name):
-    out = os.path.join(work, f"{name}-{guest}")
-    subprocess.run([COMPILERS[guest], "-O2", "-static", "-pthread", "-o", out, os.path.join(here, name + ".c"), "-lm"], check=True)
+def compiled(work, guest, name, options=("-O2",)):
+    out = os.path.join(work, f"{name}-{guest}{''.join(options)}")
+    subprocess.run([COMPILERS[guest], *options, "-static", "-pthread", "-o", out, os.path.join(here, name + ".c"), "-lm"], check=True)
     return out
 
 
@@ -40,17 +42,20 @@ def bench(build, work, runs, row, head, guest):
     who = emulators(build, guest)
     kernel, programs = (compiled(work, guest, name) for name in ("user_kernel", "programs"))
     host = {name: compiled(work, "x86_64", name) for name in ("user_kernel", "programs")}
+    extension, options, chosen = EXTENSIONS.get(guest, ("", [], []))
+    extended = chosen and compiled(work, guest, "programs", options)
+    host_extended = chosen and compiled(work, "x86_64", "programs", [o for o in options if not o.startswith("-mfpu")])
     times = {}
 
     def take(name, emulator, seconds):
         times.setdefault(name, {}).setdefault(emulator, []).append(seconds)
 
-    def output(emulator, path):
+    def output(emulator, path, names=(), suffix=""):
         """As binfmt_misc has it, a child of an emulated program is run by the emulator."""
         env = {**os.environ, "RUNNER": shutil.which(who[emulator][0])} if emulator.startswith("qemu") else None
-        text = subprocess.run([*who.get(emulator, []), path], check=True, capture_output=True, text=True, timeout=900, env=env).stdout
+        text = subprocess.run([*who.get(emulator, []), path, *names], check=True, capture_output=True, text=True, timeout=900, env=env).stdout
         for m in re.finditer(r"^([\w-]+) (\d+\.\d{6})", text, re.M):
-            take(m[1], emulator, float(m[2]))
+            take(m[1] + suffix, emulator, float(m[2]))
     for _ in range(runs):
         for emulator in COLUMNS:
             native = emulator == "native"
@@ -60,7 +65,9 @@ def bench(build, work, runs, row, head, guest):
             take("start-up", emulator, (time.monotonic() - start) / STARTS)
             output(emulator, host["user_kernel"] if native else kernel)
             output(emulator, host["programs"] if native else programs)
-    head(f"{guest}: programs of user mode", COLUMNS)
+            if chosen:
+                output(emulator, host_extended if native else extended, chosen, ", " + extension)
+    head(f"{guest}: programs of user mode" + (f" ({extension}: built with {' '.join(options)})" if chosen else ""), COLUMNS)
     mids = [row(name, values, "s", columns=COLUMNS) for name, values in times.items()]
     for rival in ("qemu", "qemu 10"):
         ratios = [mid[rival] / mid["rhea"] for mid in mids if mid.get("rhea") and mid.get(rival)]

@@ -288,15 +288,28 @@ EMIT32(permute2)                        /* VTRN, VUZP, VZIP: both halves of what
     }
 }
 
+/* Table bytes by index, 0 for what is beyond 16 of them: that has bit 7 once 112 is added. */
+static ir_val looked_up(const struct v_op *o, ir_val table, ir_val index)
+{
+    return v2(o, VOP_SHUF8, table, v2(o, VOP_ADDU8, index, v_splat(o, 0, 0x70)));
+}
+
 EMIT32(vtbl)                            /* op: VTBX, which keeps what is out of range */
 {
-    struct v_op o = a32_vop(t, 3, true);
-    ir_val index, low, high;
+    struct v_op o = a32_vop(t, 0, true);
+    unsigned registers = i->tlen + 1u;
+    ir_val index, r, end;
 
     if (!a32_fp_enabled(t))
         return;
-    index = v_pair(&o, a32_d(t, i->vd), a32_d(t, i->vm));
-    low = i->tlen ? v_pair(&o, a32_d(t, i->vn), a32_d(t, i->vn + 1u)) : a32_d(t, i->vn);
-    high = i->tlen < 2 ? low : i->tlen == 3 ? v_pair(&o, a32_d(t, i->vn + 2u), a32_d(t, i->vn + 3u)) : a32_d(t, i->vn + 2u);
-    a32_put_d(t, i->vd, arm_call(t, ARM_HELP_a32_vtbl, a32_k(t, (i->tlen + 1u) * 8 | (uint32_t)i->op << 8), index, low, high));
+    index = a32_d(t, i->vm);
+    r = looked_up(&o, i->tlen ? v_pair(&o, a32_d(t, i->vn), a32_d(t, i->vn + 1u)) : a32_d(t, i->vn), index);
+    if (registers > 2)
+        r = v_or(&o, r, looked_up(&o, registers == 4 ? v_pair(&o, a32_d(t, i->vn + 2u), a32_d(t, i->vn + 3u)) : a32_d(t, i->vn + 2u),
+                                  v_sub(&o, 0, index, v_splat(&o, 0, 16))));
+    if (i->op) {
+        end = v_splat(&o, 0, 8 * registers);
+        r = v_or(&o, r, v_and(&o, v_eq(&o, 0, v_max(&o, false, index, end), index), a32_d(t, i->vd)));
+    }
+    a32_put_d(t, i->vd, r);
 }

@@ -142,6 +142,42 @@ static void store_elements(struct arm_t *t, const struct a32_insn *i, const stru
             }
 }
 
+/* VLD1, VST1: a quadword register's halves at once. */
+static bool is_pair(const struct a32_insn *i, const struct multiple *m, unsigned r)
+{
+    return m->k == 1 && !((i->vd + r) & 1) && r + 1 < m->regs;
+}
+
+static void load_registers(struct arm_t *t, const struct a32_insn *i, const struct multiple *m, ir_val base)
+{
+    unsigned align = m->align;
+    ir_val got[4] = { 0 };
+
+    for (unsigned r = 0; r < m->regs && r < 4; r += is_pair(i, m, r) ? 2 : 1) {
+        got[r] = ir_load(t->ir, T_V128, bytes(t, is_pair(i, m, r) ? MEM_128 : MEM_64, m->size, align), base, 8 * (int32_t)r);
+        align = 0;
+    }
+    for (unsigned r = 0; r < m->regs && r < 4; r += is_pair(i, m, r) ? 2 : 1) {
+        if (is_pair(i, m, r))
+            a64_put_q(t, (i->vd + r) >> 1, got[r]);
+        else
+            a32_put_d(t, i->vd + r, got[r]);
+    }
+}
+
+static void store_registers(struct arm_t *t, const struct a32_insn *i, const struct multiple *m, ir_val base)
+{
+    unsigned align = m->align;
+
+    for (unsigned r = 0; r < m->regs; r += is_pair(i, m, r) ? 2 : 1) {
+        bool pair = is_pair(i, m, r);
+
+        ir_store(t->ir, bytes(t, pair ? MEM_128 : MEM_64, m->size, align), base, 8 * (int32_t)r,
+                 pair ? a64_q(t, (i->vd + r) >> 1) : a32_d(t, i->vd + r));
+        align = 0;
+    }
+}
+
 static void load_runs(struct arm_t *t, const struct a32_insn *i, const struct multiple *m, ir_val base)
 {
     struct v_op o = a32_vop(t, m->size, true);
@@ -159,7 +195,7 @@ static void load_runs(struct arm_t *t, const struct a32_insn *i, const struct mu
         }
     for (unsigned r = 0; r < m->regs && r < 4; r++)
         for (unsigned j = 0; j < m->k; j++)
-            a32_put_d(t, reg_of(i, m, r, j), m->k == 1 ? run[r][0] : gather(&o, m, j, run[r]));
+            a32_put_d(t, reg_of(i, m, r, j), gather(&o, m, j, run[r]));
 }
 
 static void store_runs(struct arm_t *t, const struct a32_insn *i, const struct multiple *m, ir_val base)
@@ -176,7 +212,7 @@ static void store_runs(struct arm_t *t, const struct a32_insn *i, const struct m
         for (unsigned c = 0; 16 * c < 8 * m->k; c++) {
             unsigned size = 8 * m->k - 16 * c >= 16 ? MEM_128 : MEM_64;
 
-            ir_store(t->ir, bytes(t, size, m->size, align), base, disp, m->k == 1 ? reg[0] : scatter(&o, m, c, reg));
+            ir_store(t->ir, bytes(t, size, m->size, align), base, disp, scatter(&o, m, c, reg));
             disp += 1 << size;
             align = 0;
         }
@@ -191,6 +227,8 @@ EMIT32(vld_multiple)
         return;
     if (t->mode & MODE_BE)
         load_elements(t, i, &m, base_of(t, i));
+    else if (m.k == 1)
+        load_registers(t, i, &m, base_of(t, i));
     else
         load_runs(t, i, &m, base_of(t, i));
     writeback(t, i, m.regs * m.k * 8);
@@ -204,6 +242,8 @@ EMIT32(vst_multiple)
         return;
     if (t->mode & MODE_BE)
         store_elements(t, i, &m, base_of(t, i));
+    else if (m.k == 1)
+        store_registers(t, i, &m, base_of(t, i));
     else
         store_runs(t, i, &m, base_of(t, i));
     writeback(t, i, m.regs * m.k * 8);

@@ -306,14 +306,27 @@ EMIT_V3(uhsub) { return halve_sub(o, false, n, m); }
 
 /* ---- saturating: the host saturates, what differs from the plain sum sets QC */
 
+/* 32-bit elements, of which r is the plain result. What overflows has n's sign and not the result's; unsigned, n is limited first. */
+static ir_val saturate32(const struct v_op *o, bool is_signed, bool subtracts, ir_val n, ir_val m, ir_val r)
+{
+    ir_val over, limit;
+
+    if (!is_signed)
+        return subtracts ? v_sub(o, 2, v_max(o, false, n, m), m) : v_add(o, 2, v_min(o, false, n, v_not(o, m)), m);
+    over = v_and(o, v_xor(o, n, r), subtracts ? v_xor(o, n, m) : v_xor(o, m, r));
+    limit = v_xor(o, v_sar(o, 2, n, 31), v_splat(o, 2, INT32_MAX));
+    return v3(o, VOP_BLENDVPS, r, limit, over);
+}
+
 static ir_val saturate(const struct v_op *o, const uint16_t vop[2], unsigned op, bool subtracts, ir_val n, ir_val m)
 {
-    ir_val r;
+    ir_val r, plain;
 
-    if (o->size > 1)
+    if (o->size == 3)
         return v_call2(o, op, 0, n, m);
-    r = v2(o, vop[o->size], n, m);
-    v_saturated(o, v_xor(o, r, subtracts ? v_sub(o, o->size, n, m) : v_add(o, o->size, n, m)));
+    plain = subtracts ? v_sub(o, o->size, n, m) : v_add(o, o->size, n, m);
+    r = o->size == 2 ? saturate32(o, op == SIMD_SQADD || op == SIMD_SQSUB, subtracts, n, m, plain) : v2(o, vop[o->size], n, m);
+    v_saturated(o, v_xor(o, r, plain));
     return r;
 }
 EMIT_V3(sqadd) { return saturate(o, (const uint16_t[]){ VOP_ADDS8, VOP_ADDS16 }, SIMD_SQADD, false, n, m); }

@@ -214,23 +214,28 @@ EMIT(v_sqxtn) { narrow_move(t, i, SIMD_SQXTN); }
 EMIT(v_sqxtun) { narrow_move(t, i, SIMD_SQXTUN); }
 EMIT(v_uqxtn) { narrow_move(t, i, SIMD_UQXTN); }
 
-/* Shifted right first; unrounded ones and rounded ones of elements that leave room are a shift and the above. */
+/* Shifted right first, and the highest of the bits lost added where it is rounded: that leaves room. */
 static void narrow_shift_saturating(struct arm_t *t, const struct a64_insn *i, enum simd1_op op, bool rounds)
 {
     struct shift s;
     struct v_op of;
-    ir_val n;
+    unsigned wide;
+    ir_val n, lost;
 
     if (!shift_begin(&s, t, i))
         return;
     n = a64_q(t, i->vn);
-    if (s.o.size == 2 || s.o.scalar || rounds) {
+    if (s.o.size == 2 || s.o.scalar) {
         of = s.o;
         of.q = false;
         put_narrow(&s.o, v_call1(&of, op, s.right | (rounds ? 128 : 0), n));
         return;
     }
-    n = op == SIMD_UQSHRN ? v_shr(&s.o, s.o.size + 1, n, s.right) : v_sar(&s.o, s.o.size + 1, n, s.right);
+    wide = s.o.size + 1;
+    lost = v_and(&s.o, v_shr(&s.o, wide, n, s.right - 1), v_splat(&s.o, wide, 1));
+    n = op == SIMD_UQSHRN ? v_shr(&s.o, wide, n, s.right) : v_sar(&s.o, wide, n, s.right);
+    if (rounds)
+        n = v_add(&s.o, wide, n, lost);
     narrow_saturating(&s.o, SIMD_SQXTN + (op - SIMD_SQSHRN), n);
 }
 EMIT(v_sqshrn_n) { narrow_shift_saturating(t, i, SIMD_SQSHRN, false); }
@@ -244,27 +249,52 @@ EMIT(v_uqrshrn_n) { narrow_shift_saturating(t, i, SIMD_UQSHRN, true); }
 
 /* Left and right counts for the host's shifts by element, which give 0 (or the sign) for what is beyond the width, as a
  * negative count taken unsigned is. */
-static ir_val variable_shift(const struct v_op *o, bool is_signed, ir_val n, ir_val m)
+static ir_val shift64(const struct v_op *o, ir_val n, ir_val m)
 {
-    bool wide = o->size == 3;
-    ir_val by = v_shl(o, o->size, m, wide ? 56 : 24), left, right, back;
+    ir_val by = v_shl(o, 3, m, 56), back;
 
-    if (wide)
-        by = v_or(o, v_shr(o, 3, by, 56), v_shl(o, 3, v_gt(o, 3, v_const(o, 0), by), 8));
-    else
-        by = v_sar(o, 2, by, 24);
-    back = v_sub(o, o->size, v_const(o, 0), by);
-    left = v2(o, wide ? VOP_SHLV64 : VOP_SHLV32, n, by);
-    if (!is_signed)
-        return v_or(o, left, v2(o, wide ? VOP_SHRV64 : VOP_SHRV32, n, back));
-    right = v2(o, VOP_SARV32, n, back);
-    return v3(o, VOP_BLENDVPS, left, right, by);
+    by = v_or(o, v_shr(o, 3, by, 56), v_shl(o, 3, v_gt(o, 3, v_const(o, 0), by), 8));
+    back = v_sub(o, 3, v_const(o, 0), by);
+    return v_or(o, v2(o, VOP_SHLV64, n, by), v2(o, VOP_SHRV64, n, back));
 }
 
-EMIT_V3(ushl) { return o->size >= 2 ? variable_shift(o, false, n, m) : v_call2(o, SIMD_USHL, 0, n, m); }
-EMIT_V3(sshl) { return o->size == 2 ? variable_shift(o, true, n, m) : v_call2(o, SIMD_SSHL, 0, n, m); }
-EMIT_V3(srshl) { return v_call2(o, SIMD_SRSHL, 0, n, m); }
-EMIT_V3(urshl) { return v_call2(o, SIMD_URSHL, 0, n, m); }
+/* Rounded: the highest of the bits lost is added, for which the count is one less. */
+static ir_val shift32(const struct v_op *o, bool is_signed, bool rounds, ir_val n, ir_val m)
+{
+    unsigned vop = is_signed ? VOP_SARV32 : VOP_SHRV32;
+    ir_val by = v_sar(o, 2, v_shl(o, 2, m, 24), 24), right = v2(o, vop, n, v_sub(o, 2, v_const(o, 0), by));
+
+    if (rounds)
+        right = v_add(o, 2, right, v_and(o, v2(o, vop, n, v_not(o, by)), v_splat(o, 2, 1)));
+    return v3(o, VOP_BLENDVPS, v2(o, VOP_SHLV32, n, by), right, by);
+}
+
+/* Of elements of 16 bits, by twice that. */
+static ir_val shift16(const struct v_op *o, bool is_signed, bool rounds, ir_val n, ir_val m)
+{
+    ir_val low = shift32(o, is_signed, rounds, v_widen(o, is_signed, n), v_widen(o, true, m)), high = low;
+
+    if (o->q)
+        high = shift32(o, is_signed, rounds, v_widen(o, is_signed, v1i(o, VOP_BYTESHR, n, 8)), v_widen(o, true, v1i(o, VOP_BYTESHR, m, 8)));
+    return v_narrow(o, low, high);
+}
+
+static ir_val variable_shift(const struct v_op *o, bool is_signed, bool rounds, ir_val n, ir_val m)
+{
+    static const uint8_t op[2][2] = { { SIMD_USHL, SIMD_URSHL }, { SIMD_SSHL, SIMD_SRSHL } };
+
+    if (o->size == 1 && !o->scalar)
+        return shift16(o, is_signed, rounds, n, m);
+    if (o->size == 2)
+        return shift32(o, is_signed, rounds, n, m);
+    if (o->size == 3 && !is_signed && !rounds)
+        return shift64(o, n, m);
+    return v_call2(o, op[is_signed][rounds], 0, n, m);
+}
+EMIT_V3(ushl) { return variable_shift(o, false, false, n, m); }
+EMIT_V3(sshl) { return variable_shift(o, true, false, n, m); }
+EMIT_V3(urshl) { return variable_shift(o, false, true, n, m); }
+EMIT_V3(srshl) { return variable_shift(o, true, true, n, m); }
 EMIT_V3(sqshl) { return v_call2(o, SIMD_SQSHL, 0, n, m); }
 EMIT_V3(uqshl) { return v_call2(o, SIMD_UQSHL, 0, n, m); }
 EMIT_V3(sqrshl) { return v_call2(o, SIMD_SQRSHL, 0, n, m); }

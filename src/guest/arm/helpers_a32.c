@@ -58,21 +58,6 @@ uint32_t arm_helper_a32_crc32(struct cpu *c, uint32_t acc, uint32_t v, uint32_t 
 
 /* ---- floating point and Advanced SIMD */
 
-void arm_helper_a32_vtbl(struct cpu *c, uint8_t *result, uint32_t what, const uint8_t *d_and_index, const uint8_t *low, const uint8_t *high)
-{
-    unsigned n = what & 0xff;
-    uint8_t table[32], r[16] = { 0 };
-
-    memcpy(table, low, 16);
-    memcpy(table + 16, high, 16);
-    for (unsigned b = 0; b < 8; b++) {
-        uint8_t index = d_and_index[8 + b];
-
-        r[b] = index < n ? table[index & 31] : what >> 8 ? d_and_index[b] : 0;
-    }
-    memcpy(result, r, 16);
-}
-
 static uint64_t float_to_fixed(unsigned size, uint64_t v, unsigned bits, unsigned fraction, bool is_unsigned, struct float_status *s)
 {
     int scale = (int)fraction;
