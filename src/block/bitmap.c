@@ -27,7 +27,7 @@ struct dirty_bitmap *bitmap_find(struct block_node *n, const char *name, struct 
     for (struct dirty_bitmap *b = n->bitmaps; b; b = b->next)
         if (b->name && !strcmp(b->name, name))
             return b;
-    error_setf(err, ERR_GENERIC, "query-block lists them", "Dirty bitmap '%s' not found", name);
+    error_setf(err, ERR_GENERIC, "rhea-img info lists those of an image, query-block those of a machine's disk", "Dirty bitmap '%s' not found", name);
     return NULL;
 }
 

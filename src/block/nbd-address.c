@@ -8,6 +8,7 @@
 #include <netdb.h>
 #include <poll.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -285,6 +286,10 @@ static struct addrinfo *resolve(struct json_object *a, const char *port, bool pa
         error_set(err, ERR_GENERIC, "multipath TCP is not supported", "leave out mptcp");
         return NULL;
     }
+    if (*port && strspn(port, "0123456789") == strlen(port) && (strlen(port) > 5 || atoi(port) > 65535)) {
+        error_setf(err, ERR_GENERIC, "ports go up to 65535", "'%s' is not a port", port);
+        return NULL;
+    }
     hints.ai_flags |= numeric ? AI_NUMERICHOST | AI_NUMERICSERV : 0;
     hints.ai_family = v4 && !v6 ? AF_INET : v6 && !v4 ? AF_INET6 : AF_UNSPEC;
     r = getaddrinfo(*host ? host : NULL, port, &hints, &list);
@@ -424,6 +429,16 @@ static int listen_inet(struct json_object *a, int *fds, int max, int backlog, in
     return n;
 }
 
+static const char *listen_hint(int errnum)
+{
+    switch (errnum) {
+    case EADDRINUSE: return "another program has it: choose another port or path";
+    case ENOENT: return "the socket's folder is not there: mkdir -p makes it";
+    case EACCES: return "ports below 1024 are the administrator's; a socket needs a folder that you may write to";
+    default: return NULL;
+    }
+}
+
 int nbd_address_listen(struct json_object *a, int *fds, int max, int backlog, struct error *err)
 {
     const char *type = option_str(a, "type", "");
@@ -456,6 +471,6 @@ int nbd_address_listen(struct json_object *a, int *fds, int max, int backlog, st
             return 0;
     }
     if (!n)
-        error_set_errno(err, -ret, NULL, "Failed to listen on '%s'", text);
+        error_set_errno(err, -ret, listen_hint(-ret), "Failed to listen on '%s'", text);
     return n;
 }

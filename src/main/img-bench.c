@@ -130,8 +130,8 @@ int img_compare(struct img *c)
     struct compare k = { .c = c };
     int ret = 2;
 
-    k.a = img_open(c, c->args[0], c->format, false, c->source_cache);
-    k.b = k.a ? img_open(c, c->args[1], c->backing_format, false, c->source_cache) : NULL;
+    k.a = img_open_source(c, c->args[0], c->format, c->source_cache);
+    k.b = k.a ? img_open_source(c, c->args[1], c->backing_format, c->source_cache) : NULL;
     if (k.b)
         ret = compare_images(&k);
     node_unref(k.a);

@@ -30,6 +30,7 @@ struct convert {
     uint64_t backing_size;
     struct part seen;           /* what the source was last found to hold */
     atomic_int ret;
+    const struct block_node *_Atomic unread;    /* the source that could not be read; NULL: the output was not written */
 };
 
 /* What is at the next offset: the kind of part, and how long it is at most. */
@@ -242,7 +243,9 @@ static int convert_part(struct convert *v, const struct part *p, uint8_t *buf)
             return ret;
     }
     ret = part_read(v, p, buf);
-    if (!ret)
+    if (ret)
+        v->unread = p->source;
+    else
         ret = part_write(v, p, buf);
     img_rate_limit(v->c, p->bytes);
     return ret;
@@ -324,7 +327,7 @@ static bool convert_sources(struct convert *v, unsigned count)
     if (count > SOURCES_MAX)
         return error_setf(&c->err, ERR_GENERIC, NULL, "more than %d files", SOURCES_MAX);
     for (; v->count < count; v->count++) {
-        struct block_node *n = img_open(c, c->args[v->count], c->format, false, c->source_cache);
+        struct block_node *n = img_open_source(c, c->args[v->count], c->format, c->source_cache);
 
         v->sources[v->count] = n;
         if (!n)
@@ -382,6 +385,13 @@ static void flush_run(void *arg)
     call->ok = !ret || error_set_errno(&call->c->err, -ret, NULL, "cannot write '%s'", call->n->filename);
 }
 
+/* source NULL: it was the output that failed. */
+static bool transfer_failed(struct img *c, int errnum, const char *source, const char *output)
+{
+    return error_set_errno(&c->err, errnum, errnum == ENOSPC && !source ? "free some space; the output is not complete" : "the output is not complete",
+                           source ? "cannot read '%s'" : "cannot write '%s'", source ? source : output);
+}
+
 int img_convert(struct img *c)
 {
     struct convert v = { .c = c };
@@ -395,7 +405,7 @@ int img_convert(struct img *c)
     if (convert_sources(&v, c->nargs - 1) && convert_target(&v, output)) {
         ret = convert_run(&v);
         if (ret)
-            error_set_errno(&c->err, -ret, "the output is not complete", "cannot convert '%s'", c->args[0]);
+            transfer_failed(c, -ret, v.unread ? v.unread->filename : NULL, output);
         else if (img_call(c, v.target, flush_run, NULL) && c->bitmaps)
             img_copy_bitmaps(c, v.sources[0], v.target);
     }
@@ -451,17 +461,19 @@ static void dd_run(void *arg)
     uint64_t chunk = CHUNK;
     uint8_t *buf = node_buffer(r->d->target, chunk);
     int ret = buf ? 0 : -ENOMEM;
+    bool unread = false;
 
     for (uint64_t off = 0, n; off < r->size && !ret; off += n) {
         n = MIN(chunk, r->size - off);
         ret = node_pread(r->d->source, r->from + off, buf, n);
+        unread = ret;
         if (!ret && !buffer_is_zero(buf, n))    /* a new image reads as zeroes */
             ret = node_pwrite(r->d->target, off, buf, n);
     }
     if (!ret)
         ret = node_flush(r->d->target);
     free(buf);
-    call->ok = !ret || error_set_errno(&call->c->err, -ret, "the output is not complete", "cannot copy '%s'", r->d->in);
+    call->ok = !ret || transfer_failed(call->c, -ret, unread ? r->d->in : NULL, r->d->out);
 }
 
 int img_dd(struct img *c)
@@ -471,7 +483,7 @@ int img_dd(struct img *c)
     const char *format = c->output_format ? c->output_format : "raw";
     uint64_t end;
 
-    if (!dd_args(c, &d) || !(d.source = img_open(c, d.in, c->format, false, NULL)))
+    if (!dd_args(c, &d) || !(d.source = img_open_source(c, d.in, c->format, NULL)))
         return img_fail(c, EXIT_BAD);
     end = d.has_count && d.count < d.source->size / d.bs ? d.count * d.bs : (uint64_t)d.source->size;
     r.from = d.skip > d.source->size / d.bs ? (uint64_t)d.source->size : d.skip * d.bs;

@@ -68,6 +68,16 @@ struct block_node *img_open(struct img *c, const char *name, const char *format,
     return n;
 }
 
+struct block_node *img_open_source(struct img *c, const char *name, const char *format, const char *cache)
+{
+    struct block_node *n = img_open(c, name, format, false, cache);
+
+    if (n && tool_readable(n, &c->err))
+        return n;
+    node_unref(n);
+    return NULL;
+}
+
 bool img_call(struct img *c, struct block_node *n, void (*fn)(void *call), void *arg)
 {
     struct img_call call = { .c = c, .n = n, .arg = arg, .ok = true };
@@ -378,9 +388,13 @@ static int parse(struct img *c, const struct img_command *cmd, int argc, char **
         if (code == 'h' || code == CODE_HELP)
             return 0;
         if (code == ':' || code == '?') {
+            char letter[3] = { '-', optopt, 0 };        /* words may stand in another order now */
+            bool is_short = code == '?' && optopt > 0 && optopt < 128;
+
             error_setf(&c->err, ERR_GENERIC, NULL, "%s '%s'", code == ':' ? "an argument is missing after" : "unknown option",
-                       argv[optind - 1]);
-            c->err.hint = g_strdup_printf("rhea-img %s --help lists them", cmd->name);
+                       is_short ? letter : argv[optind - 1]);
+            c->err.hint = is_short && g_ascii_isdigit(optopt) ? g_strdup("a number is not an option; of sizes only resize takes -SIZE, after --")
+                                                              : g_strdup_printf("rhea-img %s --help lists them", cmd->name);
             return -1;
         }
         if (!take(c, option_by(cmd, code), optarg))

@@ -57,6 +57,8 @@ struct img_command {
 /* img.c */
 int img_fail(struct img *c, int code);
 struct block_node *img_open(struct img *c, const char *name, const char *format, bool write, const char *cache);
+/* One whose contents are wanted. */
+struct block_node *img_open_source(struct img *c, const char *name, const char *format, const char *cache);
 bool img_create_image(struct img *c, const char *name, const char *format, struct json_object *opts, uint64_t size,
                       bool has_size);
 void img_print_json(struct json_object *o);

@@ -59,6 +59,10 @@ static bool image_open(struct io *io, const char *name)
         io->disk.graph->inherit = NULL;
     }
     json_object_put(opts);
+    if (n && !tool_readable(n, &io->err)) {
+        node_unref(n);
+        n = NULL;
+    }
     if (n && io->temporary)
         n = node_overlay(io->disk.graph, n, NULL, &io->err);
     if (n && io->copy_on_read)

@@ -65,6 +65,15 @@ struct block_node *tool_open_by_options(struct block_graph *g, const char *text,
     return n;
 }
 
+bool tool_readable(const struct block_node *n, struct error *err)
+{
+    for (; n; n = n->backing)
+        if (n->keyless)
+            return error_setf(err, ERR_GENERIC, "--object secret,id=ID,file=PATH --image-opts driver=qcow2,encrypt.key-secret=ID,file.filename=FILE (luks: key-secret)",
+                              "'%s' is encrypted, and its key is missing", n->filename);
+    return true;
+}
+
 void tool_options_free(char *const *texts, unsigned ntexts, char **const *lists, unsigned nlists)
 {
     for (unsigned i = 0; i < ntexts; i++)

@@ -12,6 +12,8 @@ bool tool_cache(struct json_object *opts, const char *mode, struct error *err);
  * `text` does not say otherwise. */
 struct block_node *tool_open_by_options(struct block_graph *g, const char *text, const char *format, struct json_object *more,
                                         struct error *err);
+/* Whether data can be read: an encrypted image that was opened without its key only tells what it is. */
+bool tool_readable(const struct block_node *n, struct error *err);
 /* What GOption made of a command line; NULL stands for what was not given. */
 void tool_options_free(char *const *texts, unsigned ntexts, char **const *lists, unsigned nlists);
 

@@ -55,6 +55,7 @@ struct block_node {
     bool zero_past_end;         /* bytes never written read as zero: a regular file */
     bool encrypted;
     bool probed_raw;            /* format guessed as raw: a guest must not write another format's magic to sector 0 */
+    bool keyless;               /* encrypted, and opened without the key: it can be looked at, not read */
     enum detect_zeroes detect_zeroes;
     _Atomic uint64_t size;
     _Atomic uint64_t wr_highest;

@@ -61,6 +61,7 @@ static bool luks_image_open(struct block_node *n, struct json_object *opts, stru
     n->size = (n->file->size - s->payload) / LUKS_SECTOR * LUKS_SECTOR;
     n->limits.align = MAX(n->file->limits.align, LUKS_SECTOR);
     n->encrypted = true;
+    n->keyless = !id;
     return true;
 }
 

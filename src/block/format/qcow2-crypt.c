@@ -65,7 +65,7 @@ bool qcow2_crypt_open(struct qcow2 *q, struct json_object *opts, struct error *e
     if (!block_secret(q->node->graph, id, &secret, &len, err))
         return false;
     q->luks = luks_open(&io, secret, len, err);
-    q->locked = !id;
+    q->locked = q->node->keyless = !id;
     block_secret_drop(secret, len);
     return q->luks != NULL;
 }

@@ -16,7 +16,7 @@ bool qcow2_bad(struct qcow2 *q, struct error *err, const char *fmt, ...)
     va_start(ap, fmt);
     text = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    return error_setf(err, ERR_GENERIC, NULL, "'%s' is not a sound qcow2 image: %s", q->file->filename, text);
+    return error_setf(err, ERR_GENERIC, "was it copied whole? another copy or a backup may be better", "'%s' is not a sound qcow2 image: %s", q->file->filename, text);
 }
 
 static bool missing(struct qcow2 *q, struct error *err, const char *what)
@@ -180,7 +180,7 @@ static bool header_tables(struct qcow2 *q, const uint8_t *h, struct error *err)
     if (q->l1_size > QCOW2_MAX_L1_BYTES / 8 || q->l1_size < needed)
         return qcow2_bad(q, err, "L1 table of %u entries for a disk that needs %" PRIu64, q->l1_size, needed);
     if (!qcow2_table_ok(q, q->l1_offset, q->l1_size * 8ull) || (q->l1_size && !q->l1_offset))
-        return qcow2_bad(q, err, "L1 table at %#" PRIx64, q->l1_offset);
+        return qcow2_bad(q, err, "L1 table at %#" PRIx64 ", of a file of %#" PRIx64 " bytes", q->l1_offset, (uint64_t)q->file->size);
     q->node->size = size;
     q->reftable_offset = be64_get(h + QCOW2_H_REFTABLE);
     q->reftable_clusters = be32_get(h + QCOW2_H_REFTABLE + 8);
@@ -228,7 +228,7 @@ bool qcow2_header_read(struct qcow2 *q, struct error *err)
                           "'%s' is not a qcow2 image", q->file->filename);
     q->version = be32_get(h + 4);
     if (q->version != 2 && q->version != 3)
-        return qcow2_bad(q, err, "version %u", q->version);
+        return qcow2_bad(q, err, "version %u is not known", q->version);
     q->cluster_bits = be32_get(h + 20);
     if (q->cluster_bits < QCOW2_MIN_CLUSTER_BITS || q->cluster_bits > QCOW2_MAX_CLUSTER_BITS)
         return qcow2_bad(q, err, "clusters of 2^%u bytes", q->cluster_bits);

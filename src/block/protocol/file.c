@@ -37,7 +37,7 @@ static const char *open_hint(int errnum, bool write, bool direct)
     case EACCES:
     case EPERM:
         return write ? "open it with readonly=on, or change its owner or mode" : "change its owner or mode";
-    case EROFS: return "open it with readonly=on";
+    case EROFS: return "its file system is mounted read-only: open it with readonly=on (rhea-io -r), or copy it elsewhere";
     case EINVAL: return direct ? "this file system has no O_DIRECT: use cache=writeback" : NULL;
     default: return NULL;
     }
@@ -421,6 +421,18 @@ static bool file_hints(int fd, struct json_object *opts, struct error *err)
     return true;
 }
 
+static const char *create_hint(int errnum)
+{
+    switch (errnum) {
+    case ENOENT: return "its folder is not there: mkdir -p makes it";
+    case EACCES:
+    case EPERM: return "choose a folder that you may write to";
+    case EROFS: return "its file system is mounted read-only: choose another folder";
+    case ENOSPC: return "free some space, or choose another folder";
+    default: return NULL;
+    }
+}
+
 static bool file_create(struct block_graph *g, const char *path, struct json_object *opts, struct error *err)
 {
     uint64_t size;
@@ -436,8 +448,7 @@ static bool file_create(struct block_graph *g, const char *path, struct json_obj
         return true;                            /* a device is there already */
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
-        return error_set_errno(err, errno, open_hint(errno == ENOENT ? 0 : errno, true, false),
-                               "cannot create '%s'", path);
+        return error_set_errno(err, errno, create_hint(errno), "cannot create '%s'", path);
     /* never empty a file that a machine has in use */
     ok = filelock_set(fd, path, true, true, err);
     if (ok && ftruncate(fd, 0) < 0)
