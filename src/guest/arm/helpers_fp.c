@@ -368,11 +368,37 @@ static void convert_lanes(struct arm_cpu *c, uint8_t *result, uint32_t desc, con
     memcpy(result, &r, sizeof(r));
 }
 
+/* Estimates of singles that are as usual, and raise nothing: normal, the results as well, those of roots positive. */
+static bool estimate_singles(union lanes *r, uint32_t desc, const union lanes *n)
+{
+    bool root = simd_desc_op(desc) == FP_RSQRTE;
+
+    if (simd_desc_size(desc) != 2 || (!root && simd_desc_op(desc) != FP_RECPE))
+        return false;
+    for (unsigned i = 0; i < simd_desc_lanes(desc); i++) {
+        uint32_t x = n->u32[i & 3], exp = x >> 23 & 0xff, top = x >> 15 & 0xff;
+
+        if (exp - 1 > (root ? 253 : 251) || (root && x >> 31))
+            return false;
+        if (root)
+            r->u32[i & 3] = (380 - exp) >> 1 << 23 | (arm_recip_sqrt_estimate(exp & 1 ? 128 + top / 2 : 256 + top) & 0xff) << 15;
+        else
+            r->u32[i & 3] = (x & 0x80000000) | (253 - exp) << 23 | (arm_recip_estimate(256 + top) & 0xff) << 15;
+    }
+    return true;
+}
+
 void arm_fp1(struct arm_cpu *c, uint8_t *result, uint32_t desc, const uint8_t *np)
 {
     union lanes n = load(np), r = load(result);
-    struct fp_op o = fp_begin(c, desc);
+    struct fp_op o;
 
+    if (estimate_singles(&r, desc, &n)) {
+        memcpy(result, &r, sizeof(r));
+        return;
+    }
+    o = fp_begin(c, desc);
+    r = load(result);
     if (is_convert(simd_desc_op(desc))) {
         convert_lanes(c, result, desc, &n);
         return;
