@@ -555,6 +555,16 @@ static void floating_point_is_not_dead(void)
     optimized_free(o);
 }
 
+/* Flags of the first two PUTs of the region, optimised. */
+static void puts_become(struct ir *ir, unsigned first, unsigned second)
+{
+    struct optimized o = optimize(ir);
+
+    g_assert_cmpuint(flags_of(o, IR_PUT, 0), ==, first);
+    g_assert_cmpuint(flags_of(o, IR_PUT, 1), ==, second);
+    optimized_free(o);
+}
+
 static void overwritten_puts_are_dead(void)
 {
     struct ir *ir = region();
@@ -562,10 +572,7 @@ static void overwritten_puts_are_dead(void)
     put_r(ir, 0, r(ir, 1));
     ir_insn_start(ir, PC + 4, 4);
     put_r(ir, 0, r(ir, 2));
-    struct optimized o = optimize(ir);
-    g_assert_cmpuint(flags_of(o, IR_PUT, 0), ==, OPX_DEAD);
-    g_assert_cmpuint(flags_of(o, IR_PUT, 1), ==, 0);
-    optimized_free(o);
+    puts_become(ir, OPX_DEAD, 0);
 }
 
 static void scratch_slots_are_for_gets_alone(void)
@@ -576,10 +583,7 @@ static void scratch_slots_are_for_gets_alone(void)
     ir_put(ir, TOY_SLOT_V + 1, ir_get(ir, TOY_SLOT_SCRATCH));
     ir_insn_start(ir, PC + 4, 4);
     ir_load(ir, T_I64, MEM_64, r(ir, 1), 0);
-    struct optimized o = optimize(ir);
-    g_assert_cmpuint(flags_of(o, IR_PUT, 0), ==, OPX_DEAD);
-    g_assert_cmpuint(flags_of(o, IR_PUT, 1), ==, 0);
-    optimized_free(o);
+    puts_become(ir, OPX_DEAD, 0);
 }
 
 static void parts_take_the_element_itself(void)
@@ -629,10 +633,7 @@ static void puts_that_are_read_stay(void)
     put_r(ir, 0, r(ir, 2));
     ir_insn_start(ir, PC + 8, 4);
     ir_load(ir, T_I64, MEM_64, r(ir, 3), 0);            /* and nobody overwrites it in this block */
-    struct optimized o = optimize(ir);
-    g_assert_cmpuint(flags_of(o, IR_PUT, 0), ==, 0);
-    g_assert_cmpuint(flags_of(o, IR_PUT, 1), ==, 0);
-    optimized_free(o);
+    puts_become(ir, 0, 0);
 }
 
 static void puts_are_not_sunk_out_of_their_block(void)
@@ -665,10 +666,7 @@ static void puts_overwritten_on_all_paths_are_dead(void)
     ir_label_bind(ir, other);
     put_r(ir, 0, r(ir, 6));
     ir_label_bind(ir, join);
-    struct optimized o = optimize(ir);
-    g_assert_cmpuint(flags_of(o, IR_PUT, 0), ==, OPX_DEAD);
-    g_assert_cmpuint(flags_of(o, IR_PUT, 1), ==, 0);
-    optimized_free(o);
+    puts_become(ir, OPX_DEAD, 0);
 }
 
 static void slots_are_forwarded_in_a_block(void)
