@@ -1123,16 +1123,22 @@ static void test_chain(void)
 
 /* ---- leaks are found and mended */
 
-static void test_repair(void)
+struct leak { const char *options; unsigned bytes; uint64_t count; };
+static const struct leak small_leak = { "{\"size\":1048576}", 2, 3 },
+                         huge_leak = { "{\"size\":1048576,\"refcount_bits\":64}", 8, 1ull << 63 };
+
+static void test_repair(const void *arg)
 {
     g_autofree char *path = path_of("repair.qcow2");
+    const struct leak *leak = arg;
     struct job j = { 0 };
-    uint16_t one = GUINT16_TO_BE(3);
+    uint64_t count = GUINT64_TO_BE(leak->count << (64 - 8 * leak->bytes));
     int fd;
 
-    create(path, "qcow2", "{\"size\":1048576}");
+    create(path, "qcow2", leak->options);
     fd = open(path, O_RDWR);
-    g_assert_cmpint(pwrite(fd, &one, 2, 2 * 65536 + 100 * 2), ==, 2);   /* refcount of cluster 100 */
+    /* refcount of cluster 100 */
+    g_assert_cmpint(pwrite(fd, &count, leak->bytes, 2 * 65536 + 100 * leak->bytes), ==, leak->bytes);
     close(fd);
     j.n = open_image(path);
     block_run(graph, job_check, &j);
@@ -1144,6 +1150,35 @@ static void test_repair(void)
     block_run(graph, job_check, &j);
     g_assert_cmpuint(j.check.leaks, ==, 0);
     block_run(graph, job_flush, &j);
+    node_unref(j.n);
+}
+
+/* A table of eight mebibytes, all of it one block: 30 thousand million clusters are counted there. */
+static void test_repeated_block(void)
+{
+    enum { AT = 1 << 20, BYTES = 8 << 20 };
+    g_autofree char *path = path_of("repeated.qcow2");
+    g_autofree uint64_t *table = g_new(uint64_t, BYTES / 8);
+    uint64_t offset = GUINT64_TO_BE(AT);
+    uint32_t clusters = GUINT32_TO_BE(BYTES / 65536);
+    struct error err = ERROR_INIT;
+    struct job j = { 0 };
+    int fd;
+
+    for (unsigned i = 0; i < BYTES / 8; i++)
+        table[i] = GUINT64_TO_BE(2 * 65536);
+    create(path, "qcow2", "{\"size\":1048576}");
+    fd = open(path, O_RDWR);
+    g_assert_cmpint(pwrite(fd, table, BYTES, AT), ==, BYTES);
+    g_assert_cmpint(pwrite(fd, &offset, 8, 48), ==, 8);
+    g_assert_cmpint(pwrite(fd, &clusters, 4, 56), ==, 4);
+    close(fd);
+    g_assert_null(node_open(graph, json("{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path), &err));
+    g_assert_nonnull(strstr(err.msg, "names a block twice"));
+    error_clear(&err);
+    j.n = open_node(json("{\"driver\":\"qcow2\",\"read-only\":true,\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path));
+    block_run(graph, job_check, &j);
+    g_assert_cmpuint(j.check.errors, >, 0);
     node_unref(j.n);
 }
 
@@ -1207,7 +1242,9 @@ int main(int argc, char **argv)
     g_test_add_data_func("/qcow2/hostile/v2", "{\"size\":1048576,\"cluster_size\":512,\"compat\":\"0.10\"}", test_hostile);
     g_test_add_func("/qcow2/backing-loop", test_backing_loop);
     g_test_add_func("/qcow2/chain", test_chain);
-    g_test_add_func("/qcow2/repair", test_repair);
+    g_test_add_data_func("/qcow2/repair", &small_leak, test_repair);
+    g_test_add_data_func("/qcow2/repair/64-bit", &huge_leak, test_repair);
+    g_test_add_func("/qcow2/repair/repeated-block", test_repeated_block);
     ret = g_test_run();
     block_graph_free(graph);
     loop_free(loop);

@@ -179,17 +179,20 @@ static int compare_one(struct census *c, uint64_t cluster, uint64_t have, uint64
 
     if (have == want)
         return 0;
-    if (repair & (leak ? BLOCK_FIX_LEAKS : BLOCK_FIX_ERRORS)) {
-        for (ret = 0; have < want && !ret; have++)
-            ret = qcow2_refcount_add(q, cluster << q->cluster_bits, 1, 1);
-        for (; have > want && !ret; have--)
-            ret = qcow2_refcount_add(q, cluster << q->cluster_bits, 1, -1);
-    }
+    if (repair & (leak ? BLOCK_FIX_LEAKS : BLOCK_FIX_ERRORS))
+        ret = qcow2_refcount_set(q, cluster, want);
     if (ret)
         leak ? c->out->leaks++ : c->out->errors++;
     else
         leak ? c->out->leaks_fixed++ : c->out->errors_fixed++;
     return 0;
+}
+
+/* Of the table's blocks that count clusters behind the file's end: none, one outside the file, or one named before. The least file
+ * can name more of them than anybody could look at. */
+static bool block_is_odd(const struct census *c, uint64_t block)
+{
+    return !block || block >> c->q->cluster_bits >= c->clusters || c->count[block >> c->q->cluster_bits] > 1;
 }
 
 static int compare_all(struct census *c, unsigned repair)
@@ -201,8 +204,8 @@ static int compare_all(struct census *c, unsigned repair)
     for (uint64_t i = 0; i < MAX(c->clusters, limit) && !ret; i++) {
         uint64_t want = i < c->clusters ? c->count[i] : 0;
 
-        if (i >= c->clusters && !q->reftable[i >> q->refblock_bits]) {
-            i |= (1ull << q->refblock_bits) - 1;        /* a whole block is missing, and nothing is there */
+        if (i >= c->clusters && block_is_odd(c, q->reftable[i >> q->refblock_bits])) {
+            i |= (1ull << q->refblock_bits) - 1;
             continue;
         }
         ret = qcow2_refcount_get(q, i, &have);

@@ -146,6 +146,25 @@ static void refslice_store(struct qcow2 *q, struct meta_entry *e, uint64_t index
     meta_dirty(&q->refblocks, e, bit / 8, MAX(1u, (1u << q->refcount_order) / 8));
 }
 
+int qcow2_refcount_set(struct qcow2 *q, uint64_t cluster, uint64_t value)
+{
+    struct meta_entry *e;
+    uint64_t index;
+    int ret = refslice_get(q, cluster, &e, &index);
+
+    if (ret)
+        return ret;
+    if (!e || value > refcount_max(q->refcount_order))
+        ret = -EINVAL;
+    else
+        refslice_store(q, e, index, value);
+    if (!ret && !value)
+        q->free_hint = MIN(q->free_hint, cluster);
+    if (e)
+        meta_put(e);
+    return ret;
+}
+
 int qcow2_refcount_add(struct qcow2 *q, uint64_t offset, uint64_t clusters, int delta)
 {
     uint64_t cluster = offset >> q->cluster_bits, index, value;

@@ -60,6 +60,26 @@ static int clear_autoclear(struct qcow2 *q)
     return qcow2_header_write(q, QCOW2_H_AUTOCLEAR, &be, 8);
 }
 
+static int compare_words(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Blocks of which each counts its own clusters can't be more than the file has room for; of a repeated one that is full, a search for
+ * a free cluster would never see the end. */
+static bool refblock_repeats(const struct qcow2 *q)
+{
+    g_autofree uint64_t *blocks = g_memdup2(q->reftable, q->reftable_entries * 8ull);
+
+    qsort(blocks, q->reftable_entries, 8, compare_words);
+    for (uint32_t i = 1; i < q->reftable_entries; i++)
+        if (blocks[i] && blocks[i] == blocks[i - 1])
+            return true;
+    return false;
+}
+
 /* An image that was not closed: its refcounts are to be made anew before anything is allocated. */
 static bool open_for_writing(struct block_node *n, struct qcow2 *q, struct error *err)
 {
@@ -79,6 +99,9 @@ static bool open_for_writing(struct block_node *n, struct qcow2 *q, struct error
         be = GUINT64_TO_BE(q->incompatible);
         ret = qcow2_header_write(q, QCOW2_H_INCOMPAT, &be, 8);
     }
+    if (!ret && refblock_repeats(q))
+        return error_setf(err, ERR_GENERIC, "mend it with rhea-img check -r all, or open it with readonly=on",
+                          "the refcount table of '%s' names a block twice", q->file->filename);
     if (!ret && (q->autoclear & ~(uint64_t)AUTOCLEAR_KNOWN))
         ret = clear_autoclear(q);
     if (ret)

@@ -209,6 +209,8 @@ static inline uint64_t refcount_max(unsigned order)
 }
 int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *value);
 int qcow2_refcount_add(struct qcow2 *q, uint64_t offset, uint64_t clusters, int delta);
+/* -EINVAL: there is no block to count in, or it does not fit. */
+int qcow2_refcount_set(struct qcow2 *q, uint64_t cluster, uint64_t value);
 /* n clusters in a row, refcount 1. */
 int qcow2_alloc_clusters(struct qcow2 *q, uint64_t n, uint64_t *offset);
 /* As that, but *n is made smaller if the run would otherwise have to start further on. */
