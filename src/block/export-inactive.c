@@ -72,7 +72,7 @@ static struct block_node *view_open(struct block_node *n, struct error *err)
 /* An export is on a node that is to close, or away from one that has closed. */
 static bool leaves(const struct block_export *e, const struct block_node *n)
 {
-    return e->allow_inactive && !e->away && e->b->root == n;
+    return e->allow_inactive && !e->away && e->b && e->b->root == n;
 }
 
 static bool move(struct block_export *e, struct block_node *to, const char *away, struct error *err)
@@ -126,11 +126,12 @@ bool exports_return(struct block_graph *g, struct error *err)
     graph_quiesce(g);
     for (unsigned i = 0; g->exports && i < g->exports->len && ok; i++) {
         struct block_export *e = g_ptr_array_index(g->exports, i);
-        struct block_node *n = e->away ? node_find(g, e->away) : NULL, *view = e->b->root;
+        struct block_node *n = e->away && e->b ? node_find(g, e->away) : NULL, *view;   /* one that is being made has no b yet */
         g_autofree char *away = g_strdup(e->away);
 
         if (!n || n->inactive)
             continue;
+        view = e->b->root;
         node_ref(view);
         ok = move(e, n, NULL, err);
         if (!ok)

@@ -232,6 +232,12 @@ def test_exports_of_inactive_nodes():
             b.run('block-export-add', export)                   # of an inactive node: it stays so
             assert not next(n for n in b.run('query-named-block-nodes') if n['node-name'] == 'disk')['active']
             refused(b, 'in use', 'blockdev-del', {'node-name': 'disk'})
+            b.run('blockdev-add', {'driver': 'null-co', 'node-name': 'other', 'size': MiB, 'active': False})
+            b.run('block-export-add', {'type': 'nbd', 'id': 'o', 'node-name': 'other'})     # makes it active
+            assert next(n for n in b.run('query-named-block-nodes') if n['node-name'] == 'other')['active']
+            b.run('block-export-del', {'id': 'o'})
+            assert cases.until(lambda: len(b.run('query-block-exports')) == 1)
+            b.run('blockdev-del', {'node-name': 'other'})
             for turn in range(2):
                 a.run('human-monitor-command', {'command-line': 'qemu-io disk "write -P %d 0 64k"' % (turn + 1)})
                 assert 'wrote' in write(sock)
