@@ -1162,6 +1162,7 @@ static void test_repeated_block(void)
     uint64_t offset = GUINT64_TO_BE(AT);
     uint32_t clusters = GUINT32_TO_BE(BYTES / 65536);
     struct error err = ERROR_INIT;
+    struct json_object *o;
     struct job j = { 0 };
     int fd;
 
@@ -1173,7 +1174,9 @@ static void test_repeated_block(void)
     g_assert_cmpint(pwrite(fd, &offset, 8, 48), ==, 8);
     g_assert_cmpint(pwrite(fd, &clusters, 4, 56), ==, 4);
     close(fd);
-    g_assert_null(node_open(graph, json("{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path), &err));
+    o = json("{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path);
+    g_assert_null(node_open(graph, o, &err));
+    json_object_put(o);
     g_assert_nonnull(strstr(err.msg, "names a block twice"));
     error_clear(&err);
     j.n = open_node(json("{\"driver\":\"qcow2\",\"read-only\":true,\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", path));
