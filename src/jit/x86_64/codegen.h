@@ -281,6 +281,11 @@ lower_fn lower_load, lower_store, lower_atomic, lower_vop, lower_vfix, lower_vgu
 void lower_range(struct codegen *b, unsigned from, unsigned to);
 enum host_cc lower_compare(struct codegen *b, const struct ir_op *op);
 unsigned lower_label_use(struct codegen *b, unsigned label, uint8_t *at);
+/* The host's instruction of a vector op, as asm.h takes it. */
+static inline uint32_t vop_code(const struct vop_info *info)
+{
+    return info->opcode | info->map << 8 | info->pp << 10 | (info->flags & VOPF_W1 ? OP_W : 0);
+}
 struct mem spill_mem(unsigned type, int spill);
 struct cold *cold_new(struct codegen *b, uint8_t *jump);
 void emit_cold(struct codegen *b);

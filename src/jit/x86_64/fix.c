@@ -243,11 +243,6 @@ void lower_vfix(struct codegen *b, const struct ir_op *op)
 
 /* ---- VGUARD */
 
-static uint32_t code_of(const struct vop_info *info)
-{
-    return info->opcode | info->map << 8 | info->pp << 10 | (info->flags & VOPF_W1 ? OP_W : 0);
-}
-
 static bool is_muladd(unsigned vop) { return vop >= VOP_MULADDPS && vop <= VOP_MULSUBSD; }
 
 static bool host_does(const struct vop_info *info, unsigned vop)
@@ -262,7 +257,7 @@ static void emit_guarded(struct codegen *b, const struct ir_op *op, const struct
 {
     const struct vop_info *info = &vop_info[op->aux];
     enum { MUL = 0x59 };
-    uint32_t code = code_of(info);
+    uint32_t code = vop_code(info);
 
     if (is_muladd(op->aux)) {
         vec_rr(b, (code & ~0xffu) | MUL, r->product, r->b, r->c);

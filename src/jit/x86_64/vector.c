@@ -214,7 +214,7 @@ static void compare_flags(struct codegen *b, struct vec_op *x)
     unsigned ra, rb;
 
     x->vex = b->host->avx;
-    x->code = x->info->opcode | x->info->map << 8 | x->info->pp << 10;
+    x->code = vop_code(x->info);
     take_reg(b, RAX);
     ra = use_reg(b, x->op->a);
     rb = use_reg(b, x->op->b);
@@ -232,7 +232,7 @@ static void compare_strings(struct codegen *b, struct vec_op *x, bool index)
     unsigned ra, rb;
 
     x->vex = b->host->avx;
-    x->code = x->info->opcode | x->info->map << 8 | x->info->pp << 10;
+    x->code = vop_code(x->info) & ~OP_W;        /* the result is wide, the lengths are not */
     if (op->c)
         use_in(b, op->c, RAX);
     else
@@ -333,7 +333,7 @@ void lower_vop(struct codegen *b, const struct ir_op *op)
         call_portable(b, &x);
         return;
     }
-    x.code = info->opcode | info->map << 8 | info->pp << 10 | (info->flags & VOPF_W1 ? OP_W : 0);
+    x.code = vop_code(info);
     if (info->flags & VOPF_SCALAR)
         x.l = 0;
     emit_form(b, &x);
