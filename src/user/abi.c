@@ -34,7 +34,7 @@ static unsigned field_size(const struct abi *abi, char kind)
     case 'b': return 1;
     case 'h': case 'H': return 2;
     case 'i': case 'I': return 4;
-    case 'q': case 'Q': case 'n': return 8;
+    case 'q': case 'Q': case 'n': case 'A': return 8;
     default: return abi->bits / 8;
     }
 }
@@ -59,20 +59,37 @@ static char field_next(const char **fields, unsigned *left)
 
 static size_t align_up(size_t n, unsigned align) { return (n + align - 1) & -(size_t)align; }
 
-size_t layout_size(const struct abi *abi, enum layout l)
+size_t fields_size(const struct abi *abi, const char *fields)
 {
-    const char *f = layouts[l].fields;
     unsigned left = 0, max = 1;
     size_t at = 0;
 
     abi = abi ? abi : &host_abi;
-    for (char kind; (kind = field_next(&f, &left)); ) {
+    for (char kind; (kind = field_next(&fields, &left)); ) {
         unsigned size = field_size(abi, kind), align = field_align(abi, size);
 
         at = align_up(at, align) + size;
         max = align > max ? align : max;
     }
     return align_up(at, max);
+}
+
+size_t layout_size(const struct abi *abi, enum layout l) { return fields_size(abi, layouts[l].fields); }
+
+bool fields_address(const struct abi *abi, const char *fields, unsigned nth, size_t *at, unsigned *size)
+{
+    unsigned left = 0, seen = 0;
+
+    abi = abi ? abi : &host_abi;
+    *at = *size = 0;
+    for (char kind; (kind = field_next(&fields, &left)); ) {
+        *at += *size;
+        *size = field_size(abi, kind);
+        *at = align_up(*at, field_align(abi, *size));
+        if ((kind == 'a' || kind == 'A') && seen++ == nth)
+            return true;
+    }
+    return false;
 }
 
 bool layout_same(const struct abi *abi, enum layout l)
@@ -97,13 +114,12 @@ static int64_t field_read(char kind, const uint8_t *p, unsigned size)
     return v;
 }
 
-static void convert(const struct abi *to_abi, const struct abi *from_abi, enum layout l, uint8_t *to, const uint8_t *from)
+static void convert(const struct abi *to_abi, const struct abi *from_abi, const char *f, uint8_t *to, const uint8_t *from)
 {
-    const char *f = layouts[l].fields;
     unsigned left = 0;
     size_t t = 0, s = 0;
 
-    memset(to, 0, layout_size(to_abi, l));
+    memset(to, 0, fields_size(to_abi, f));
     for (char kind; (kind = field_next(&f, &left)); ) {
         unsigned to_size = field_size(to_abi, kind), from_size = field_size(from_abi, kind);
         int64_t v;
@@ -121,14 +137,24 @@ static void convert(const struct abi *to_abi, const struct abi *from_abi, enum l
     }
 }
 
+void fields_to_host(const struct abi *abi, const char *fields, void *host, const void *guest)
+{
+    convert(&host_abi, abi, fields, host, guest);
+}
+
+void fields_to_guest(const struct abi *abi, const char *fields, void *guest, const void *host)
+{
+    convert(abi, &host_abi, fields, guest, host);
+}
+
 void layout_to_host(const struct abi *abi, enum layout l, void *host, const void *guest)
 {
-    convert(&host_abi, abi, l, host, guest);
+    fields_to_host(abi, layouts[l].fields, host, guest);
 }
 
 void layout_to_guest(const struct abi *abi, enum layout l, void *guest, const void *host)
 {
-    convert(abi, &host_abi, l, guest, host);
+    fields_to_guest(abi, layouts[l].fields, guest, host);
 }
 
 const char *layout_name(enum layout l) { return layouts[l].name; }

@@ -25,7 +25,7 @@ const struct abi *abi_find(const char *guest);
 
 /* Structures by their fields, a letter each, a count before it: b 8, h H 16, i I 32, q Q 64 bits; l L the guest's long;
  * p a pointer's value; R an rlimit's long (all ones: infinity); n 64 bits whose upper half a 32-bit guest leaves open
- * (nanoseconds of the kernel's timespec). Capitals are unsigned. */
+ * (nanoseconds of the kernel's timespec); a A an address, 64 bits in A. Other capitals are unsigned. */
 #define LAYOUTS(X)                                                                                          \
     X(timespec, "2l") X(timespec64, "qn") X(itimerspec, "4l") X(itimerspec64, "qnqn")                       \
     X(timeval, "2l") X(timezone, "2i") X(itimerval, "4l") X(rusage, "18l") X(rlimit, "2R") X(rlimit64, "2Q")  \
@@ -47,6 +47,12 @@ bool layout_same(const struct abi *abi, enum layout l);
 void layout_to_host(const struct abi *abi, enum layout l, void *host, const void *guest);
 void layout_to_guest(const struct abi *abi, enum layout l, void *guest, const void *host);
 const char *layout_name(enum layout l);
+/* The same by the fields themselves. Addresses (a, A) are converted as numbers. */
+size_t fields_size(const struct abi *abi, const char *fields);
+void fields_to_host(const struct abi *abi, const char *fields, void *host, const void *guest);
+void fields_to_guest(const struct abi *abi, const char *fields, void *guest, const void *host);
+/* Offset of the nth address among the fields, and its size; false: there are fewer. */
+bool fields_address(const struct abi *abi, const char *fields, unsigned nth, size_t *at, unsigned *size);
 
 int open_flags_to_host(const struct abi *abi, int flags);
 int open_flags_to_guest(const struct abi *abi, int flags);

@@ -70,6 +70,16 @@ static void add_open_flags(struct thread *t, int flags)
             add("|%s", open_names[n].name);
 }
 
+static void add_request(struct thread *t, uint32_t request)
+{
+    const char *name = ioctl_name(t->abi, request);
+
+    if (name)
+        add("%s", name);
+    else
+        add("%#" PRIx32, request);
+}
+
 static void add_arg(struct thread *t, const struct call *c, unsigned n, const uint64_t *a)
 {
     uint64_t v = a[n];
@@ -88,6 +98,7 @@ static void add_arg(struct thread *t, const struct call *c, unsigned n, const ui
     case ARG_MODE: add("%#o", (unsigned)v); break;
     case ARG_STR: case ARG_PATH: case ARG_NEWPATH: add_string(t, v); break;
     case ARG_OFLAGS: add_open_flags(t, v); break;
+    case ARG_REQUEST: add_request(t, v); break;
     case ARG_SIGNAL: add("SIG%s", (int)v > 0 && (int)v < 32 && sigabbrev_np(v) ? sigabbrev_np(v) : "?"); break;
     case ARG_BUF:
         if (v && n < 5) {

@@ -1,62 +1,99 @@
-/* ioctl(): a row a request. Requests have the same numbers for all guests here (asm-generic/ioctl.h), a 64-bit guest's
- * arguments the same layout; a 32-bit guest's must be known to be so. */
+/* ioctl(): a row a request (ioctls.def). Requests have the same numbers for all guests here (asm-generic/ioctl.h), a 64-bit
+ * guest's arguments the same layout; a 32-bit guest's must be known to be so, or are converted. */
+#include <asm/ioctls.h>
+#include <asm/termbits.h>
 #include <fcntl.h>
+#include <linux/auto_fs.h>
+#include <linux/blkpg.h>
+#include <linux/blkzoned.h>
+#include <linux/btrfs.h>
+#include <linux/cdrom.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/fuse.h>
+#include <linux/hdreg.h>
+#include <linux/i2c-dev.h>
+#include <linux/i2c.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
+#include <linux/kd.h>
+#include <linux/loop.h>
+#include <linux/msdos_fs.h>
+#include <linux/nbd.h>
+#include <linux/nsfs.h>
+#include <linux/perf_event.h>
+#include <linux/random.h>
+#include <linux/rtc.h>
+#include <linux/serial.h>
 #include <linux/sockios.h>
+#include <linux/uinput.h>
+#include <linux/usbdevice_fs.h>
+#include <linux/vt.h>
+#include <linux/watchdog.h>
+#include <scsi/sg.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
-#include <termios.h>
 #include "rhea/base/log.h"
 #include "user/syscall.h"
 
-/* arg: NONE a number, SAME memory of `size` bytes that all guests lay out alike, LONG a long in memory. */
-enum ioctl_arg { NONE, SAME, WORD };
-struct ioctl_row { uint32_t request; uint8_t arg; uint16_t size; };
+enum { IN = _IOC_WRITE, OUT = _IOC_READ };
+struct ioctl_row {
+    const char *name;
+    uint32_t request;
+    uint32_t guest;             /* a 32-bit guest's request; with fields it follows from them */
+    uint16_t bytes;             /* of memory that is the same for all; 0 and no fields: the argument is a number */
+    uint8_t way;
+    const char *fields;
+};
 
 static const struct ioctl_row rows[] = {
-    { TCGETS, SAME, 36 }, { TCSETS, SAME, 36 }, { TCSETSW, SAME, 36 }, { TCSETSF, SAME, 36 },
-    { TCGETA, SAME, 18 }, { TCSETA, SAME, 18 }, { TCSETAW, SAME, 18 }, { TCSETAF, SAME, 18 },
-    { 0x802c542a, SAME, 44 }, { 0x402c542b, SAME, 44 }, { 0x402c542c, SAME, 44 }, { 0x402c542d, SAME, 44 },     /* TCGETS2 ... */
-    { TCSBRK, NONE }, { TCSBRKP, NONE }, { TCXONC, NONE }, { TCFLSH, NONE }, { TIOCEXCL, NONE }, { TIOCNXCL, NONE },
-    { TIOCSCTTY, NONE }, { TIOCNOTTY, NONE }, { TIOCSBRK, NONE }, { TIOCCBRK, NONE }, { TIOCVHANGUP, NONE },
-    { TIOCGPGRP, SAME, 4 }, { TIOCSPGRP, SAME, 4 }, { TIOCGSID, SAME, 4 }, { TIOCOUTQ, SAME, 4 }, { TIOCSTI, SAME, 1 },
-    { TIOCGWINSZ, SAME, 8 }, { TIOCSWINSZ, SAME, 8 }, { TIOCMGET, SAME, 4 }, { TIOCMBIS, SAME, 4 }, { TIOCMBIC, SAME, 4 },
-    { TIOCMSET, SAME, 4 }, { TIOCGSOFTCAR, SAME, 4 }, { TIOCSSOFTCAR, SAME, 4 }, { TIOCCONS, NONE }, { TIOCPKT, SAME, 4 },
-    { TIOCGETD, SAME, 4 }, { TIOCSETD, SAME, 4 }, { TIOCGPTN, SAME, 4 }, { TIOCSPTLCK, SAME, 4 }, { TIOCGPTLCK, SAME, 4 },
-    { TIOCGPTPEER, NONE }, { TIOCGPKT, SAME, 4 }, { TIOCGEXCL, SAME, 4 },
-    { FIONREAD, SAME, 4 }, { FIONBIO, SAME, 4 }, { FIOASYNC, SAME, 4 }, { FIOCLEX, NONE }, { FIONCLEX, NONE }, { FIOQSIZE, SAME, 8 },
-    { FIOSETOWN, SAME, 4 }, { FIOGETOWN, SAME, 4 }, { SIOCSPGRP, SAME, 4 }, { SIOCGPGRP, SAME, 4 }, { SIOCATMARK, SAME, 4 },
-    { FIBMAP, SAME, 4 }, { FIGETBSZ, SAME, 4 }, { FICLONE, NONE }, { FICLONERANGE, SAME, 32 }, { FIFREEZE, SAME, 4 }, { FITHAW, SAME, 4 },
-    { FITRIM, SAME, 24 }, { 0xc020660b, SAME, 4096 },                                                           /* FS_IOC_FIEMAP */
-    { BLKROSET, SAME, 4 }, { BLKROGET, SAME, 4 }, { BLKRRPART, NONE }, { BLKFLSBUF, NONE }, { BLKSSZGET, SAME, 4 },
-    { BLKBSZGET, SAME, 4 }, { BLKBSZSET, SAME, 4 }, { BLKGETSIZE64, SAME, 8 }, { BLKGETSIZE, WORD }, { BLKRAGET, WORD }, { BLKRASET, NONE },
-    { BLKIOMIN, SAME, 4 }, { BLKIOOPT, SAME, 4 }, { BLKALIGNOFF, SAME, 4 }, { BLKPBSZGET, SAME, 4 }, { BLKDISCARD, SAME, 16 },
-    { BLKZEROOUT, SAME, 16 }, { BLKROTATIONAL, SAME, 2 }, { BLKDISCARDZEROES, SAME, 4 },
-    { SIOCGIFNAME, SAME, 40 }, { SIOCGIFFLAGS, SAME, 40 }, { SIOCSIFFLAGS, SAME, 40 }, { SIOCGIFADDR, SAME, 40 }, { SIOCSIFADDR, SAME, 40 },
-    { SIOCGIFDSTADDR, SAME, 40 }, { SIOCGIFBRDADDR, SAME, 40 }, { SIOCGIFNETMASK, SAME, 40 }, { SIOCSIFNETMASK, SAME, 40 },
-    { SIOCGIFMETRIC, SAME, 40 }, { SIOCGIFMTU, SAME, 40 }, { SIOCSIFMTU, SAME, 40 }, { SIOCGIFHWADDR, SAME, 40 }, { SIOCGIFINDEX, SAME, 40 },
-    { SIOCGIFTXQLEN, SAME, 40 }, { SIOCSIFTXQLEN, SAME, 40 }, { TUNSETIFF, SAME, 40 }, { TUNSETPERSIST, NONE }, { TUNGETFEATURES, SAME, 4 },
-    { 0x127d, SAME, 8 },                        /* BLKGETDISKSEQ's kin: a diskseq */
-    { 0x5331, NONE }, { 0x5326, NONE },         /* CDROM_GET_CAPABILITY, CDROM_DRIVE_STATUS */
-    { 0x0000b701, NONE }, { 0x0000b702, NONE }, { 0x0000b703, NONE },  /* NS_GET_USERNS ... */
+#define NUMBER(name) { #name, name, name },
+#define MEMORY(name, bytes) { #name, name, name, bytes },
+#define CODED(name) { #name, name, name, _IOC_SIZE(name) },
+#define FIELDS(name, way, fields) { #name, name, 0, 0, way, fields },
+#define RENAMED(name, guest, bytes) { #name, name, guest, bytes },
+#include "user/ioctls.def"
+#undef NUMBER
+#undef MEMORY
+#undef CODED
+#undef FIELDS
+#undef RENAMED
 };
 
-/* Requests that encode a size of no more than words have the same layout if they carry no long; these do. */
-static const struct { uint32_t guest, host; uint8_t arg; uint16_t size; } narrow[] = {
-    { 0x80046601, FS_IOC_GETFLAGS, SAME, 4 }, { 0x40046602, FS_IOC_SETFLAGS, SAME, 4 },
-    { 0x80047601, FS_IOC_GETVERSION, SAME, 4 }, { 0x40047602, FS_IOC_SETVERSION, SAME, 4 },
-    { 0x80041272, BLKGETSIZE64, SAME, 8 }, { 0x80041270, BLKBSZGET, SAME, 4 }, { 0x40041271, BLKBSZSET, SAME, 4 },
+/* All requests of these are structures without longs and pointers. */
+static const struct { uint8_t type, first, last; } families[] = {
+    { 'E', 0x01, 0x7f }, { 'E', 0x90, 0x91 },           /* linux/input.h, but force feedback and masks */
+    { 'H', 0x01, 0x1f },                                /* linux/hidraw.h */
+    { 'j', 0x01, 0x3f },                                /* linux/joystick.h */
+    { 0xb4, 0x01, 0x1f },                               /* linux/gpio.h */
 };
+enum { SIZE_BITS = _IOC_SIZEMASK << _IOC_SIZESHIFT };
 
-static int64_t ioctl_word(struct thread *t, int fd, uint32_t request, uint64_t va)
+static bool asks_for(const struct abi *abi, const struct ioctl_row *row, uint32_t request)
 {
-    unsigned long v = 0;
-    int64_t r = user_safe_syscall(t, SYS_ioctl, fd, request, (uint64_t)&v, 0, 0, 0);
+    if (abi->bits == 64)
+        return row->request == request;
+    if (!row->fields)
+        return row->guest == request;
+    if ((row->request ^ request) & ~SIZE_BITS)
+        return false;
+    return _IOC_SIZE(row->request) != fields_size(NULL, row->fields) ? row->request == request
+                                                                      : _IOC_SIZE(request) == fields_size(abi, row->fields);
+}
 
-    return r < 0 ? r : guest_write(t, va, &v, t->abi->bits / 8) ? -EFAULT : r;
+static const struct ioctl_row *row_of(const struct abi *abi, uint32_t request)
+{
+    for (unsigned n = 0; n < G_N_ELEMENTS(rows); n++)
+        if (asks_for(abi, &rows[n], request))
+            return &rows[n];
+    return NULL;
+}
+
+const char *ioctl_name(const struct abi *abi, uint32_t request)
+{
+    const struct ioctl_row *row = row_of(abi, request);
+
+    return row ? row->name : NULL;
 }
 
 /* struct ifconf: a length and an address; a guest's struct ifreq has 32 bytes, the host's 40. */
@@ -83,34 +120,75 @@ static int64_t ioctl_ifconf(struct thread *t, int fd, uint64_t va)
     return guest_write(t, va, raw, sizeof(raw[0])) ? -EFAULT : r;
 }
 
-/* A 32-bit guest's struct ifreq is 8 bytes shorter than the host's, which the kernel copies whole. */
-static int64_t ioctl_same(struct thread *t, int fd, uint32_t request, unsigned size, uint64_t va)
+/* What addresses among the fields point to is looked at by the kernel, in the host's memory. */
+static void addresses_to_host(struct thread *t, const char *fields, uint8_t *host)
 {
-    if (size == sizeof(struct ifreq)) {
-        struct ifreq req = { 0 };
-        int64_t r;
+    unsigned size;
+    size_t at;
 
-        if (guest_read(t, &req, va, 32))
-            return -EFAULT;
-        r = user_safe_syscall(t, SYS_ioctl, fd, request, (uint64_t)&req, 0, 0, 0);
-        return r >= 0 && guest_write(t, va, &req, 32) ? -EFAULT : r;
+    for (unsigned n = 0; fields_address(NULL, fields, n, &at, &size); n++) {
+        uint64_t va;
+        void *p;
+
+        memcpy(&va, host + at, sizeof(va));
+        p = user_ptr(t, va, 1);
+        memcpy(host + at, &p, sizeof(p));
     }
-    return user_safe_syscall(t, SYS_ioctl, fd, request, (uint64_t)user_ptr_write(t, va, size), 0, 0, 0);
+}
+
+static void addresses_keep(const struct abi *abi, const char *fields, uint8_t *to, const uint8_t *from)
+{
+    unsigned size;
+    size_t at;
+
+    for (unsigned n = 0; fields_address(abi, fields, n, &at, &size); n++)
+        memcpy(to + at, from + at, size);
+}
+
+static int64_t ioctl_fields(struct thread *t, int fd, const struct ioctl_row *row, uint64_t va)
+{
+    uint8_t host[LAYOUT_MAX] = { 0 }, guest[LAYOUT_MAX] = { 0 }, was[LAYOUT_MAX];
+    size_t size = fields_size(t->abi, row->fields);
+    int64_t r;
+
+    if (row->way & IN && guest_read(t, guest, va, size))
+        return -EFAULT;
+    memcpy(was, guest, size);
+    fields_to_host(t->abi, row->fields, host, guest);
+    addresses_to_host(t, row->fields, host);
+    r = user_safe_syscall(t, SYS_ioctl, fd, row->request, (uint64_t)host, 0, 0, 0);
+    if (r < 0 || !(row->way & OUT))
+        return r;
+    fields_to_guest(t->abi, row->fields, guest, host);
+    addresses_keep(t->abi, row->fields, guest, was);
+    return guest_write(t, va, guest, size) ? -EFAULT : r;
+}
+
+static bool in_family(uint32_t request)
+{
+    for (unsigned n = 0; n < G_N_ELEMENTS(families); n++)
+        if (_IOC_TYPE(request) == families[n].type && _IOC_NR(request) >= families[n].first && _IOC_NR(request) <= families[n].last)
+            return true;
+    return false;
+}
+
+static int64_t ioctl_memory(struct thread *t, int fd, uint32_t request, unsigned bytes, uint64_t va)
+{
+    return user_safe_syscall(t, SYS_ioctl, fd, request, (uint64_t)user_ptr_write(t, va, bytes), 0, 0, 0);
 }
 
 static int64_t ioctl_32bit(struct thread *t, int fd, uint32_t request, uint64_t arg)
 {
+    const struct ioctl_row *row = row_of(t->abi, request);
+
     if (request == SIOCGIFCONF)
         return ioctl_ifconf(t, fd, arg);
-    for (unsigned n = 0; n < G_N_ELEMENTS(narrow); n++)
-        if (narrow[n].guest == request)
-            return ioctl_same(t, fd, narrow[n].host, narrow[n].size, arg);
-    for (unsigned n = 0; n < G_N_ELEMENTS(rows); n++) {
-        if (rows[n].request != request)
-            continue;
-        return rows[n].arg == NONE ? user_safe_syscall(t, SYS_ioctl, fd, request, (uint32_t)arg, 0, 0, 0)
-            : rows[n].arg == WORD ? ioctl_word(t, fd, request, arg) : ioctl_same(t, fd, request, rows[n].size, arg);
-    }
+    if (row && row->fields)
+        return ioctl_fields(t, fd, row, arg);
+    if (row && !row->bytes)
+        return user_safe_syscall(t, SYS_ioctl, fd, request, (uint32_t)arg, 0, 0, 0);
+    if (row || in_family(request))
+        return ioctl_memory(t, fd, row ? row->request : request, row ? row->bytes : _IOC_SIZE(request), arg);
     log_at(LOG_UNIMP, "ioctl: request %#x is not implemented\n", request);
     return fcntl(fd, F_GETFD) < 0 ? -EBADF : -ENOTTY;
 }

@@ -77,6 +77,22 @@ def test_calls():
             calls([program], "native")
 
 
+def test_ioctls():
+    """Structures of other sizes and with addresses: what the kernel tells each guest's program is what it tells the host's."""
+    def say(*argv):
+        r = run(argv)
+        return r.returncode, r.stdout
+    program = os.path.join(here, "ioctls.c")
+    native = say(compile_for("x86_64", program, "ioctls", "-static"))
+    for guest in GUESTS:
+        binary = compile_for(guest, program, "ioctls", "-static")
+        said = say(rhea(guest), binary)
+        report(f"ioctl requests {guest}", said == native and native[0] == 0 and len(native[1]) > 1000,
+               "".join(difflib.unified_diff(native[1].splitlines(True), said[1].splitlines(True), "native", guest, n=0)) + f"exit {said[0]}")
+        r = run([rhea(guest), "-strace", binary])
+        report(f"ioctl requests by name {guest}", all(f",{n}," in r.stderr for n in ("TCGETS", "TUNSETIFF", "FS_IOC_GETFLAGS", "SIOCETHTOOL")), r.stderr)
+
+
 HELLO = r"""
 #include <stdio.h>
 #include <stdlib.h>
@@ -364,7 +380,7 @@ def test_binfmt():
     report("binfmt_misc", r.stdout.startswith("other|riscv64|2|one|"), f"{r.stdout}{r.stderr}exit {r.returncode}")
 
 
-parts = {"binfmt": test_binfmt, "calls": test_calls, "options": test_options, "vdso": test_vdso, "hostile": test_hostile_elf, "sandbox": test_sandbox,
+parts = {"binfmt": test_binfmt, "calls": test_calls, "ioctls": test_ioctls, "options": test_options, "vdso": test_vdso, "hostile": test_hostile_elf, "sandbox": test_sandbox,
          "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings, "picolibc": test_picolibc, "ldt": test_ldt, "int80": test_int80, "bti": test_bti}
 for name, part in parts.items():
     if not only or name in only:
