@@ -6,7 +6,7 @@ declare -A packages=(
            libglib2.0-dev libjson-c-dev liburing-dev libcapstone-dev libslirp-dev zlib1g-dev libzstd-dev libdeflate-dev libseccomp-dev libfdt-dev
            libgcrypt20-dev libbz2-dev libcurl4-gnutls-dev libgnutls28-dev libfuse3-dev libssh-dev libiscsi-dev libnfs-dev librbd-dev"
   [guest]="mmdebstrap debootstrap kmod e2fsprogs cpio gzip xz-utils ca-certificates apt-utils openssh-client busybox-static iproute2 qemu-user-static arch-test mtools"
-  [test]="qemu-utils e2fsprogs libnbd-bin nbdkit tgt fio mtools dosfstools gnutls-bin fuse3 qemu-system-x86 binutils openssh-client python3-pexpect socat acpica-tools dmidecode seabios gdb gdb-multiarch busybox-static
+  [test]="qemu-utils e2fsprogs cryptsetup-bin libnbd-bin nbdkit tgt fio mtools dosfstools gnutls-bin fuse3 qemu-system-x86 binutils openssh-client python3-pexpect socat acpica-tools dmidecode seabios gdb gdb-multiarch busybox-static
           libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu iproute2 kmod
           gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu libc6-dev-arm64-cross libc6-dev-armhf-cross
           libc6-dev-riscv64-cross libc6-dev-i386-cross libgcc-12-dev-i386-cross gcc-i686-linux-gnu

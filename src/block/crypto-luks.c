@@ -33,6 +33,7 @@ struct luks {
     unsigned key_bytes;
     uint8_t key[CRYPTO_KEY_MAX];
     struct sector_cipher *data; /* NULL: opened without a passphrase */
+    bool detached;
 };
 
 bool luks_probe(const uint8_t *buf, size_t len)
@@ -85,7 +86,7 @@ static bool take_mode(struct luks *l, char *mode, struct error *err)
 
 static bool take_slots(struct luks *l, uint64_t size, struct error *err)
 {
-    uint64_t payload = luks_payload_offset(l);
+    uint64_t room = l->detached ? size : MIN(size, luks_payload_offset(l));
 
     for (unsigned i = 0; i < LUKS_SLOTS; i++) {
         const uint8_t *s = slot_of(l, i);
@@ -93,8 +94,7 @@ static bool take_slots(struct luks *l, uint64_t size, struct error *err)
 
         if (be32(s + S_ACTIVE) != SLOT_ACTIVE && be32(s + S_ACTIVE) != SLOT_INACTIVE)
             return image_corrupt(err, "LUKS", "key slot %u is neither in use nor free", i);
-        if (!be32(s + S_STRIPES) || be32(s + S_STRIPES) > STRIPES_MAX || at < P_LENGTH || at + bytes > payload ||
-            at + bytes > size)
+        if (!be32(s + S_STRIPES) || be32(s + S_STRIPES) > STRIPES_MAX || at < P_LENGTH || at + bytes > room)
             return image_corrupt(err, "LUKS", "key slot %u overlaps the header or the payload", i);
         if (be32(s + S_ACTIVE) == SLOT_ACTIVE && (!be32(s + S_ITERATIONS) || be32(s + S_ITERATIONS) > ITERATIONS_MAX))
             return image_corrupt(err, "LUKS", "key slot %u asks for %u iterations", i, be32(s + S_ITERATIONS));
@@ -110,7 +110,7 @@ static bool take_slots(struct luks *l, uint64_t size, struct error *err)
     return true;
 }
 
-static bool header_take(struct luks *l, uint64_t size, struct error *err)
+static bool header_take(struct luks *l, const struct luks_io *io, struct error *err)
 {
     char family[NAME_LEN], mode[NAME_LEN], hash[NAME_LEN];
 
@@ -135,7 +135,8 @@ static bool header_take(struct luks *l, uint64_t size, struct error *err)
     l->hash = crypto_hash(hash);
     if (!l->hash)
         return error_setf(err, ERR_GENERIC, NULL, "LUKS hash '%s' is not known", hash);
-    return take_slots(l, size, err);
+    l->detached = io->detached || !luks_payload_offset(l);
+    return take_slots(l, io->size, err);
 }
 
 uint64_t luks_payload_offset(const struct luks *l)
@@ -287,7 +288,7 @@ struct luks *luks_open(const struct luks_io *io, const char *secret, size_t len,
     crypto_start();
     if (ret)
         error_set_errno(err, -ret, NULL, "cannot read the LUKS header");
-    if (!ret && header_take(l, io->size, err) && (!secret || unlock(l, io, secret, len, err)))
+    if (!ret && header_take(l, io, err) && (!secret || unlock(l, io, secret, len, err)))
         return l;
     luks_free(l);
     return NULL;
@@ -368,7 +369,7 @@ static void put_names(struct luks *l)
     g_strlcpy((char *)l->head + P_CIPHER, l->cipher->family, NAME_LEN);
     g_strlcpy((char *)l->head + P_MODE, mode, NAME_LEN);
     g_strlcpy((char *)l->head + P_HASH, l->hash->name, NAME_LEN);
-    put_be32(l->head + P_PAYLOAD, payload_sectors(l));
+    put_be32(l->head + P_PAYLOAD, l->detached ? 0 : payload_sectors(l));
     put_be32(l->head + P_KEY_BYTES, l->key_bytes);
     image_random_uuid(u);
     g_snprintf((char *)l->head + P_UUID, UUID_LEN,
@@ -409,6 +410,7 @@ struct luks *luks_create(const struct luks_io *io, struct json_object *opts, con
         error_set(err, ERR_GENERIC, "iter-time is between 1 and 60000 milliseconds", NULL);
         goto fail;
     }
+    l->detached = io->detached;
     put_names(l);
     gcry_randomize(l->key, l->key_bytes, GCRY_STRONG_RANDOM);
     gcry_randomize(l->head + P_SALT, SALT_LEN, GCRY_STRONG_RANDOM);
@@ -476,7 +478,7 @@ struct json_object *luks_info(const struct luks *l)
     json_object_object_add(o, "ivgen-alg", json_object_new_string(crypto_ivgen_name(l->ivgen)));
     if (l->iv_hash)
         json_object_object_add(o, "ivgen-hash-alg", json_object_new_string(l->iv_hash->name));
-    json_object_object_add(o, "detached-header", json_object_new_boolean(false));
+    json_object_object_add(o, "detached-header", json_object_new_boolean(l->detached));
     json_object_object_add(o, "hash-alg", json_object_new_string(l->hash->name));
     json_object_object_add(o, "cipher-alg", json_object_new_string(l->cipher->name));
     json_object_object_add(o, "uuid", json_object_new_string(uuid));

@@ -168,8 +168,6 @@ static struct block_node *drive_open(struct block_graph *g, struct json_object *
     if (json_object_is_type(file, json_type_object)) {
         put_str(file, "aio", aio);
         put_str(file, "locking", locking);
-        if (!json_object_object_get_ex(file, "driver", NULL))
-            put_str(file, "driver", "file");
         json_object_object_add(node, "driver", json_object_new_string(format ? format : "raw"));
         json_object_object_add(node, "file", json_object_get(file));
         return node_open(g, node, err);

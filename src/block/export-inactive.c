@@ -5,7 +5,7 @@
 #include "rhea/base/options.h"
 
 /* Members that may name a node instead of describing it. */
-static const char *const roles[] = { "file", "backing", "data-file", "image" };
+static const char *const roles[] = { "file", "backing", "data-file", "header", "image" };
 
 static bool view_children(struct block_graph *g, struct json_object *opts, unsigned depth, struct error *err);
 

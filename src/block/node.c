@@ -471,6 +471,8 @@ static struct block_node *child_open(struct block_node *parent, struct json_obje
 
     if (backing)
         in.discard = in.auto_read_only = false;
+    if (option_str(opts, "filename", NULL) && !json_object_object_get_ex(opts, "driver", NULL))
+        json_object_object_add(opts, "driver", json_object_new_string(block_file_driver(option_str(opts, "filename", ""))));
     g->inherit = &in;
     n = node_open(g, opts, err);
     g->inherit = outer;
@@ -572,6 +574,13 @@ struct block_node *node_open_backing(struct block_node *parent, struct json_obje
 
 /* ---- file names */
 
+const char *block_file_driver(const char *filename)
+{
+    struct stat st;
+
+    return !stat(filename, &st) && S_ISBLK(st.st_mode) ? "host_device" : "file";
+}
+
 struct json_object *block_file_options(const char *filename, struct error *err)
 {
     struct json_object *o;
@@ -579,15 +588,12 @@ struct json_object *block_file_options(const char *filename, struct error *err)
     unsigned count;
     const struct block_driver *const *d = block_drivers(&count);
     g_autoptr(GString) hint = g_string_new("a file whose name has a colon is written ./a:b; of protocols there are:");
-    struct stat st;
-    bool device;
 
     if (g_str_has_prefix(filename, "json:"))
         return options_parse(filename + 5, NULL, err);
     o = json_object_new_object();
     if (!colon || (slash && slash < colon)) {
-        device = !stat(filename, &st) && S_ISBLK(st.st_mode);
-        json_object_object_add(o, "driver", json_object_new_string(device ? "host_device" : "file"));
+        json_object_object_add(o, "driver", json_object_new_string(block_file_driver(filename)));
         json_object_object_add(o, "filename", json_object_new_string(filename));
         return o;
     }

@@ -33,6 +33,7 @@ bool img_create_image(struct img *c, const char *name, const char *format, struc
 {
     const char *backing = option_str(opts, "backing_file", NULL),
                *backing_format = option_str(opts, "backing_fmt", NULL);
+    bool header_alone;
     uint64_t unused;
 
     if (backing && !backing_format)
@@ -42,7 +43,9 @@ bool img_create_image(struct img *c, const char *name, const char *format, struc
     if (backing && (!has_size || !c->unsafe) &&
         !backing_size(c, name, backing, backing_format, has_size ? &unused : &size))
         return false;
-    if (!backing && !has_size)
+    if (!option_bool(opts, "detached-header", false, &header_alone, &c->err))
+        return false;
+    if (!backing && !has_size && !header_alone)
         return error_set(&c->err, ERR_GENERIC, "Image creation needs a size parameter",
                          "rhea-img create -f qcow2 FILE 10G");
     json_object_object_add(opts, "size", json_object_new_uint64(size));

@@ -22,14 +22,20 @@ int img_fail(struct img *c, int code)
 
 /* ---- opening */
 
-/* A new image is written with the key that it was created with. */
+/* A new image is written with the key, and the header, that it was created with. */
 static void add_key_secrets(struct img *c, struct json_object *opts)
 {
-    const char *key = option_str(c->opts, "key-secret", NULL), *encrypt = option_str(c->opts, "encrypt.key-secret", NULL);
+    const char *key = option_str(c->opts, "key-secret", NULL), *encrypt = option_str(c->opts, "encrypt.key-secret", NULL),
+               *header = option_str(c->opts, "header", NULL);
     struct json_object *o;
 
     if (key)
         json_object_object_add(opts, "key-secret", json_object_new_string(key));
+    if (key && header) {        /* of luks */
+        o = json_object_new_object();
+        json_object_object_add(o, "filename", json_object_new_string(header));
+        json_object_object_add(opts, "header", o);
+    }
     if (!encrypt)
         return;
     o = json_object_new_object();

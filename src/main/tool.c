@@ -2,7 +2,6 @@
 #include "main/tool.h"
 
 #include <string.h>
-#include <sys/stat.h>
 #include "rhea/base/options.h"
 
 bool tool_cache(struct json_object *opts, const char *mode, struct error *err)
@@ -21,18 +20,13 @@ bool tool_cache(struct json_object *opts, const char *mode, struct error *err)
     return true;
 }
 
-/* A node with a file name and no driver is a file. */
-static void protocols_guess(struct json_object *o)
+/* A node with a file name and no driver is a file, as its children are. */
+static void protocol_guess(struct json_object *o)
 {
-    struct stat st;
     const char *name = option_str(o, "filename", NULL);
 
     if (name && !json_object_object_get_ex(o, "driver", NULL))
-        json_object_object_add(o, "driver",
-                               json_object_new_string(!stat(name, &st) && S_ISBLK(st.st_mode) ? "host_device" : "file"));
-    json_object_object_foreach(o, key, v)
-        if (key && v && json_object_is_type(v, json_type_object))
-            protocols_guess(v);
+        json_object_object_add(o, "driver", json_object_new_string(block_file_driver(name)));
 }
 
 /* Without a driver the format is that of the file. */
@@ -59,7 +53,7 @@ struct block_node *tool_open_by_options(struct block_graph *g, const char *text,
     json_object_object_foreach(more, key, v)
         if (!json_object_object_get_ex(given, key, NULL) && strcmp(key, "backing"))
             json_object_object_add(given, key, json_object_get(v));
-    protocols_guess(given);
+    protocol_guess(given);
     n = guess_format(g, given, format, more, err);
     json_object_put(given);
     return n;

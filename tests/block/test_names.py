@@ -24,8 +24,7 @@ REFUSED = {
     'qmp blockdev-add{blkdebug}*': ['take-child-perms', 'unshare-child-perms', 'max-discard', 'max-write-zero', 'opt-discard', 'opt-write-zero',
                                     'consistent-read', 'write', 'write-unchanged', 'resize'],
     'qmp blockdev-add{copy-on-read}': ['bottom'],
-    'qmp blockdev-add{*}': ['pr-manager', 'header'],
-    'qmp *{luks}': ['header'],
+    'qmp blockdev-add{*}': ['pr-manager'],
     # the old encryption of qcow2
     'qmp *.encrypt.format': ['aes', 'qcow'], 'qmp *.encrypt{aes}': '*', 'qmp *.encrypt{qcow}': '*',
     'qmp *{rbd}*': ['encrypt', 'cluster-size'], 'qmp *{rbd}*.encrypt*': '*',

@@ -23,6 +23,7 @@ struct luks_io {
     int (*write)(void *opaque, uint64_t off, const void *buf, uint64_t bytes);
     void *opaque;
     uint64_t size;              /* bytes there are */
+    bool detached;              /* the payload is in another file: nothing bounds the slots but the size */
 };
 
 /* The content of `-object secret,id=ID`, for block_secret_drop() when it has been used; id NULL: there is none, *data is NULL. */
@@ -34,14 +35,15 @@ struct luks *luks_open(const struct luks_io *io, const char *secret, size_t len,
 /* Options of create, without a format's prefix: key-secret, cipher-alg, cipher-mode, ivgen-alg, ivgen-hash-alg, hash-alg,
  * iter-time. */
 extern const char *const luks_create_options[];
-/* Bytes of header and key material that an image made with opts will have: the payload's offset. 0 with *err set. */
+/* Bytes of header and key material that an image made with opts will have: the payload's offset, if it is in the same file.
+ * 0 with *err set. */
 uint64_t luks_header_bytes(struct json_object *opts, struct error *err);
 /* [co] Writes a new header with one key slot. io->size is at least luks_header_bytes(). */
 struct luks *luks_create(const struct luks_io *io, struct json_object *opts, const char *secret, size_t len,
                          struct error *err);
 void luks_free(struct luks *l);
 
-/* Where the payload begins, as the header says. */
+/* Where the payload begins, as the header says; 0: in another file. */
 uint64_t luks_payload_offset(const struct luks *l);
 /* In place, whole sectors; off: byte offset in the payload (qcow2: host offset in the image file). Any thread. 0 or -errno. */
 int luks_encrypt(struct luks *l, uint64_t off, void *buf, uint64_t bytes);

@@ -229,6 +229,8 @@ bool block_create(struct block_graph *g, const char *filename, const char *forma
 /* [co] A new file by the protocol that the name means, opts as create's. What no protocol can make (a device, an NBD export)
  * must be there, large enough; its first sector is emptied. */
 bool block_create_file(struct block_graph *g, const char *filename, struct json_object *opts, struct error *err);
+/* What serves a path of the host: "file", or "host_device". A child with a file name and no driver is that. */
+const char *block_file_driver(const char *filename);
 /* Options of the protocol node that a name means. */
 struct json_object *block_file_options(const char *filename, struct error *err);
 int node_depth(const struct block_node *n);

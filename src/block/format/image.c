@@ -124,9 +124,35 @@ bool image_read_only(struct block_node *n, struct error *err)
     return true;
 }
 
+struct block_node *image_open_child(struct block_node *n, struct json_object *opts, const char *role, struct error *err)
+{
+    bool writable = !n->read_only;
+    struct block_node *child = node_open_child(n, opts, role, err);
+
+    if (!child || n->read_only == !writable)
+        return child;
+    error_setf(err, ERR_GENERIC, "open the image with read-only=on", "'%s' (%s) is read-only", child->filename, role);
+    image_close_child(n, child);
+    n->read_only = false;       /* as which it holds its file */
+    return NULL;
+}
+
+void image_close_child(struct block_node *n, struct block_node *child)
+{
+    if (!child)
+        return;
+    node_release(child, !n->read_only);
+    node_unref(child);
+}
+
 int64_t image_allocated_size(struct block_node *n)
 {
-    return n->file && n->file->drv->allocated_size ? n->file->drv->allocated_size(n->file) : -ENOTSUP;
+    int64_t used = n->file && n->file->drv->allocated_size ? n->file->drv->allocated_size(n->file) : -ENOTSUP;
+    struct block_node *child;
+
+    for (unsigned i = 0; used >= 0 && n->drv->child && (child = n->drv->child(n, i)); i++)
+        used += child->drv->allocated_size ? MAX(child->drv->allocated_size(child), 0) : 0;
+    return used;
 }
 
 uint32_t image_crc32c(uint32_t crc, const void *buf, size_t len)

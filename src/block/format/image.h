@@ -107,11 +107,14 @@ int blockmap_status(struct block_node *n, uint64_t off, uint64_t bytes, uint64_t
                     struct block_node **file);
 /* [co] Makes [off, off + bytes) of the file exist and read as zeroes. What a lost power left there past the known end goes. */
 int image_fresh(struct block_node *file, uint64_t off, uint64_t bytes);
+/* [co] Another child than the file, writable if that is. Given back by image_close_child(), which may be given NULL. */
+struct block_node *image_open_child(struct block_node *n, struct json_object *opts, const char *role, struct error *err);
+void image_close_child(struct block_node *n, struct block_node *child);
 /* For formats that are only read: before the child is opened. */
 bool image_read_only(struct block_node *n, struct error *err);
 uint32_t image_crc32c(uint32_t crc, const void *buf, size_t len);      /* Castagnoli's; first crc: 0 */
 /* [co] A zlib stream that must fill `out`, on a thread of the pool. longer_ok: it may be longer. 0 or -EIO. */
 int inflate_block(const void *in, uint64_t in_bytes, void *out, uint64_t out_bytes, bool longer_ok);
-int64_t image_allocated_size(struct block_node *n);
+int64_t image_allocated_size(struct block_node *n);      /* of the file and the other children */
 
 #endif

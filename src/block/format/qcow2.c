@@ -1,4 +1,5 @@
 /* qcow2: header, opening with every field checked, what is told of an image. */
+#include "block/format/image.h"
 #include "block/format/qcow2.h"
 
 #include <errno.h>
@@ -23,7 +24,7 @@ static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
 
 /* ---- tables */
 
-static bool table_read(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64_t **out, const char *what, struct error *err)
+static bool read_table(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64_t **out, const char *what, struct error *err)
 {
     int ret;
 
@@ -191,7 +192,6 @@ static char *data_path(const struct qcow2 *q)
 static bool open_data(struct block_node *n, struct qcow2 *q, struct json_object *opts, struct error *err)
 {
     struct json_object *own = NULL, *file;
-    bool writable = !n->read_only;
 
     q->data = q->file;
     if (!q->data_external)
@@ -210,11 +210,8 @@ static bool open_data(struct block_node *n, struct qcow2 *q, struct json_object 
         json_object_object_add(file, "filename", json_object_new_string(path));
         json_object_object_add(own, "data-file", file);
     }
-    q->data = node_open_child(n, own ? own : opts, "data-file", err);
+    q->data = image_open_child(n, own ? own : opts, "data-file", err);
     json_object_put(own);
-    if (q->data && writable && n->read_only)    /* the file below is held for writing already */
-        return error_setf(err, ERR_GENERIC, "open the image with read-only=on", "data file '%s' is read-only",
-                          q->data->filename);
     return q->data != NULL;
 }
 
@@ -227,8 +224,8 @@ static bool qcow2_open(struct block_node *n, struct json_object *opts, struct er
     if (!n->file || !qcow2_header_read(q, err) || !open_data(n, q, opts, err) || !init_state(n, q, opts, err) ||
         !qcow2_crypt_open(q, opts, err))
         return false;
-    q->opened = table_read(q, q->l1_offset, q->l1_size, &q->l1, "L1 table", err) &&
-           table_read(q, q->reftable_offset, q->reftable_entries, &q->reftable, "refcount table", err) &&
+    q->opened = read_table(q, q->l1_offset, q->l1_size, &q->l1, "L1 table", err) &&
+           read_table(q, q->reftable_offset, q->reftable_entries, &q->reftable, "refcount table", err) &&
            qcow2_snapshots_read(q, err) && qcow2_bitmaps_load(q, err) && open_backing(n, q, opts, err) &&
            (n->read_only || open_for_writing(n, q, err));
     return q->opened;
@@ -276,10 +273,8 @@ static void qcow2_close(struct block_node *n)
         meta_cache_free(&q->refblocks);
         g_array_free(q->frees, TRUE);
     }
-    if (q->data_external && q->data) {
-        node_release(q->data, !n->read_only);
-        node_unref(q->data);
-    }
+    if (q->data_external)
+        image_close_child(n, q->data);
     qcow2_snapshots_free(q);
     g_free(q->l1);
     g_free(q->reftable);
@@ -340,15 +335,11 @@ static char *qcow2_backing_filename(struct block_node *n, char **format)
     return g_strdup(q->backing_name);
 }
 
-static int64_t qcow2_allocated_size(struct block_node *n)
+static struct block_node *qcow2_child(struct block_node *n, unsigned i)
 {
     struct qcow2 *q = n->state;
-    int64_t used = n->file->drv->allocated_size ? n->file->drv->allocated_size(n->file) : -ENOTSUP, more;
 
-    if (used < 0 || q->data == q->file)
-        return used;
-    more = q->data->drv->allocated_size ? q->data->drv->allocated_size(q->data) : 0;
-    return used + MAX(more, 0);
+    return !i && q->data != q->file ? q->data : NULL;
 }
 
 static int qcow2_flush(struct block_node *n)
@@ -399,7 +390,8 @@ BLOCK_DRIVER = {
     .write_zeroes = qcow2_write_zeroes,
     .block_status = qcow2_block_status,
     .truncate = qcow2_truncate,
-    .allocated_size = qcow2_allocated_size,
+    .allocated_size = image_allocated_size,
+    .child = qcow2_child,
     .map_fast = qcow2_map_fast,
     .info = qcow2_info,
     .bitmap_can_store = qcow2_bitmap_can_store,

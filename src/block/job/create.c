@@ -8,7 +8,7 @@
 struct create_job {
     struct job job;
     const struct block_driver *driver;
-    struct block_node *file;    /* NULL: the driver makes the file itself */
+    struct block_node *file, *header;   /* NULL: the driver makes the file itself; there is no other for the header */
     char *filename;
     struct json_object *opts;   /* as block_create() takes them */
 };
@@ -29,6 +29,8 @@ static int create_run(struct job *job, struct error *err)
 
     if (c->file)
         file_refresh(c->file);
+    if (c->header)
+        file_refresh(c->header);
     return ok ? 0 : -EIO;
 }
 
@@ -49,7 +51,7 @@ static const struct job_driver create_driver = {
 
 /* ---- options: those of the protocol's BlockdevCreateOptions to those of rhea-img create -o */
 
-static const struct { const char *from, *to; } renamed[] = { { "version", "compat" }, { "data-file", "data_file" }, { "file", NULL }, { "driver", NULL },
+static const struct { const char *from, *to; } renamed[] = { { "version", "compat" }, { "data-file", "data_file" }, { "file", NULL }, { "header", NULL }, { "driver", NULL },
                                                              { "filename", NULL }, { "location", NULL } };
 
 static char *option_name(const struct block_driver *drv, const char *prefix, const char *key)
@@ -92,15 +94,15 @@ static bool options_map(struct block_graph *g, const struct block_driver *drv, c
     return true;
 }
 
-/* The node that the image is to be written into. */
-static struct block_node *create_file(struct block_graph *g, struct json_object *options, struct error *err)
+/* The node that the image (role "file") or its header is to be written into. */
+static struct block_node *create_file(struct block_graph *g, struct json_object *options, const char *role, struct error *err)
 {
     struct json_object *v = NULL;
     struct block_node *n;
 
-    json_object_object_get_ex(options, "file", &v);
+    json_object_object_get_ex(options, role, &v);
     if (!v || !json_object_is_type(v, json_type_string)) {
-        error_set(err, ERR_GENERIC, v ? "'file' is the name of a node here" : "Parameter 'file' is missing", "blockdev-add it first");
+        error_setf(err, ERR_GENERIC, "blockdev-add it first", v ? "'%s' is the name of a node here" : "Parameter '%s' is missing", role);
         return NULL;
     }
     n = block_lookup(g, json_object_get_string(v), err);
@@ -115,6 +117,19 @@ static struct block_node *create_file(struct block_graph *g, struct json_object 
         return NULL;
     }
     return job_on_node(g, n, err) ? NULL : n;
+}
+
+/* What is there already need not be named beside a new header: then *file is NULL. */
+static bool create_files(struct block_graph *g, struct json_object *options, struct block_node **file, struct block_node **header,
+                         struct error *err)
+{
+    bool detached = json_object_object_get_ex(options, "header", NULL);
+
+    if (detached && !(*header = create_file(g, options, "header", err)))
+        return false;
+    if ((!detached || json_object_object_get_ex(options, "file", NULL)) && !(*file = create_file(g, options, "file", err)))
+        return false;
+    return *file != *header || error_set(err, ERR_GENERIC, "'header' and 'file' are the same node", "leave 'header' out");
 }
 
 /* The node's file as block_create() opens it once more; what a name cannot say is in the options that the node was made of. */
@@ -200,13 +215,23 @@ static char *location_name(const char *driver, struct json_object *at, struct er
     return name;
 }
 
+static void header_options(struct block_node *file, struct block_node *header, struct json_object *opts)
+{
+    g_autofree char *name = header ? file_name(header) : NULL;
+
+    if (header && file)
+        json_object_object_add(opts, "header", json_object_new_string(name));
+    else if (header)
+        json_object_object_add(opts, "detached-header", json_object_new_boolean(true));
+}
+
 struct job *job_create_image(struct block_graph *g, const struct job_options *o, struct json_object *options, struct error *err)
 {
     const char *driver = option_str(options, "driver", ""), *filename = option_str(options, "filename", NULL);
     const struct block_driver *drv = block_driver_find(driver);
     g_autofree char *name = g_strdup(filename);
     struct json_object *location = NULL;
-    struct block_node *file = NULL;
+    struct block_node *file = NULL, *header = NULL;
     struct create_job *c;
 
     if (!drv || !drv->create) {
@@ -224,16 +249,16 @@ struct job *job_create_image(struct block_graph *g, const struct job_options *o,
         return NULL;
     }
     if (drv->kind != DRIVER_PROTOCOL) {
-        file = create_file(g, options, err);
-        if (!file)
+        if (!create_files(g, options, &file, &header, err))
             return NULL;
-        name = file_name(file);
+        name = file_name(file ? file : header);
     }
     c = job_new(g, &create_driver, o, err);
     if (!c)
         return NULL;
     c->driver = drv;
     c->file = file;
+    c->header = header;
     c->filename = g_steal_pointer(&name);
     c->opts = json_object_new_object();
     c->job.total = 1;
@@ -242,8 +267,11 @@ struct job *job_create_image(struct block_graph *g, const struct job_options *o,
         job_discard(&c->job);
         return NULL;
     }
+    header_options(file, header, c->opts);
     if (file)
         job_use_node(&c->job, file);
+    if (header)
+        job_use_node(&c->job, header);
     job_start(&c->job);
     return &c->job;
 }
