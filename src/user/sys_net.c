@@ -1,5 +1,6 @@
 /* System calls about sockets: messages and options hold addresses and longs, which a 32-bit guest has narrower. */
 #include <linux/filter.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -50,9 +51,12 @@ static int msg_put(struct thread *t, uint64_t va, const struct msghdr *h, uint64
 
 static unsigned align4(unsigned n) { return (n + 3) & ~3u; }
 
-static bool control_is_timeval(const struct cmsghdr *c)
+/* Longs that the message holds: one time, or the three of SCM_TIMESTAMPING. */
+static unsigned control_longs(const struct cmsghdr *c, unsigned len)
 {
-    return c->cmsg_level == SOL_SOCKET && (c->cmsg_type == SO_TIMESTAMP || c->cmsg_type == SO_TIMESTAMPNS);
+    unsigned n = c->cmsg_type == SO_TIMESTAMP || c->cmsg_type == SO_TIMESTAMPNS ? 2 : c->cmsg_type == SO_TIMESTAMPING ? 6 : 0;
+
+    return c->cmsg_level == SOL_SOCKET && len == n * sizeof(uint64_t) ? n : 0;
 }
 
 static int control_to_host(struct thread *t, const struct guest_msg *m, uint8_t *out, size_t *out_len)
@@ -89,16 +93,14 @@ static int control_to_guest(struct thread *t, const struct guest_msg *m, struct 
 
     for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c; c = CMSG_NXTHDR(h, c)) {
         const uint8_t *data = CMSG_DATA(c);
-        unsigned len = c->cmsg_len - HOST_HEADER;
-        uint32_t narrow[2], head[3];
+        unsigned len = c->cmsg_len - HOST_HEADER, longs = control_longs(c, len);
+        uint32_t narrow[6], head[3];
 
-        if (control_is_timeval(c) && len == 16) {
-            uint64_t wide[2];
-
-            memcpy(wide, data, sizeof(wide));
-            narrow[0] = wide[0], narrow[1] = wide[1];
+        for (unsigned n = 0; n < longs; n++)
+            memcpy(&narrow[n], data + n * sizeof(uint64_t), sizeof(narrow[n]));
+        if (longs) {
             data = (uint8_t *)narrow;
-            len = sizeof(narrow);
+            len = longs * sizeof(narrow[0]);
         }
         if (at + 12 + len > m->control_len) {
             h->msg_flags |= MSG_CTRUNC;
@@ -226,6 +228,27 @@ static bool option_is_timeval(uint64_t level, uint64_t name)
     return level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO);
 }
 
+/* struct group_req and group_source_req: addresses behind an interface's number, aligned as longs are. */
+static bool option_is_group(uint64_t level, uint64_t option)
+{
+    return (level == SOL_IP || level == SOL_IPV6) && option >= MCAST_JOIN_GROUP && option <= MCAST_LEAVE_SOURCE_GROUP;
+}
+
+static int64_t set_group(struct thread *t, const uint64_t *a)
+{
+    struct group_source_req host = { 0 };
+    uint8_t guest[sizeof(host)];
+    uint64_t n = MIN(a[4], 4 + 2 * sizeof(struct sockaddr_storage));
+
+    if (n < 4)
+        return -EINVAL;
+    if (guest_read(t, guest, a[3], n))
+        return -EFAULT;
+    memcpy(&host.gsr_interface, guest, 4);
+    memcpy(&host.gsr_group, guest + 4, n - 4);
+    return user_safe_syscall(t, SYS_setsockopt, (int32_t)a[0], a[1], a[2], (uint64_t)&host, n + 4, 0);
+}
+
 SYS(setsockopt)
 {
     struct timeval tv;
@@ -235,6 +258,8 @@ SYS(setsockopt)
             return -EFAULT;
         return user_safe_syscall(t, SYS_setsockopt, (int32_t)a[0], a[1], a[2], (uint64_t)&tv, sizeof(tv), 0);
     }
+    if (is_32bit(t) && option_is_group(a[1], a[2]))
+        return set_group(t, a);
     if (is_32bit(t) && a[1] == SOL_SOCKET && (a[2] == SO_ATTACH_FILTER || a[2] == SO_ATTACH_REUSEPORT_CBPF)) {
         uint32_t raw[2];
         struct sock_fprog f;

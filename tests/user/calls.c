@@ -252,6 +252,49 @@ static void many_events(void)
     close(fd);
 }
 
+static void group_join(int s)
+{
+    struct group_source_req from = { .gsr_interface = 1 };
+    struct group_req r = { .gr_interface = 1 };
+    struct sockaddr_in *in = (struct sockaddr_in *)&r.gr_group;
+
+    *in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(0xe8010203) };
+    OK("MCAST_JOIN_GROUP", setsockopt(s, IPPROTO_IP, MCAST_JOIN_GROUP, &r, sizeof(r)) == 0);
+    OK("twice", setsockopt(s, IPPROTO_IP, MCAST_JOIN_GROUP, &r, sizeof(r)) == -1 && errno == EADDRINUSE);
+    OK("MCAST_LEAVE_GROUP", setsockopt(s, IPPROTO_IP, MCAST_LEAVE_GROUP, &r, sizeof(r)) == 0);
+    memcpy(&from.gsr_group, in, sizeof(*in));
+    in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    memcpy(&from.gsr_source, in, sizeof(*in));
+    OK("MCAST_JOIN_SOURCE_GROUP", setsockopt(s, IPPROTO_IP, MCAST_JOIN_SOURCE_GROUP, &from, sizeof(from)) == 0);
+    OK("MCAST_LEAVE_SOURCE_GROUP", setsockopt(s, IPPROTO_IP, MCAST_LEAVE_SOURCE_GROUP, &from, sizeof(from)) == 0);
+}
+
+/* Software's receive time of a datagram: the first of three. */
+static void stamped_receive(void)
+{
+    union { char buf[256]; struct cmsghdr align; } control = { 0 };
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof(to);
+    char data[4];
+    struct iovec iov = { data, sizeof(data) };
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf) };
+    int s = socket(AF_INET, SOCK_DGRAM, 0), flags = 1 << 3 | 1 << 4;    /* SOF_TIMESTAMPING_RX_SOFTWARE, _SOFTWARE */
+    struct cmsghdr *c;
+    struct timespec at[3] = { 0 };
+
+    OK("bound", bind(s, (struct sockaddr *)&to, len) == 0 && getsockname(s, (struct sockaddr *)&to, &len) == 0);
+    OK("SO_TIMESTAMPING", setsockopt(s, SOL_SOCKET, 37, &flags, sizeof(flags)) == 0);
+    OK("a datagram", sendto(s, "x", 1, 0, (struct sockaddr *)&to, len) == 1 && recvmsg(s, &m, 0) == 1);
+    c = CMSG_FIRSTHDR(&m);
+    OK("SCM_TIMESTAMPING", c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == 37 && c->cmsg_len == CMSG_LEN(6 * sizeof(long)));
+    if (c)
+        for (int n = 0; n < 2; n++)
+            memcpy(n ? (void *)&at[0].tv_nsec : (void *)&at[0].tv_sec, CMSG_DATA(c) + n * sizeof(long), sizeof(long));
+    OK("its time", at[0].tv_sec > 1600000000 && at[0].tv_nsec >= 0 && at[0].tv_nsec < 1000000000);
+    group_join(s);
+    close(s);
+}
+
 static void sockets(void)
 {
     union { char buf[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } control = { 0 };
@@ -282,6 +325,7 @@ static void sockets(void)
     OK("sockopt read back", getsockopt(s[0], SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0 && tv.tv_sec == 1 && tv.tv_usec >= 490000);
     OK("FIONREAD", write(s[0], "123", 3) == 3 && ioctl(s[1], FIONREAD, &n) == 0 && n == 3);
     OK("send, recv", send(s[0], "45", 2, MSG_NOSIGNAL) == 2 && recv(s[1], buf, 10, MSG_WAITALL * 0) == 5 && !memcmp(buf, "12345", 5));
+    stamped_receive();
     OK("shutdown", shutdown(s[0], SHUT_WR) == 0 && read(s[1], buf, 1) == 0);
     close(s[0]), close(s[1]);
     OK("tcp", tcp_pair(s) == 0);
