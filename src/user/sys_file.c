@@ -321,9 +321,9 @@ SYS(sync_file_range2)
 SYS(sendfile) { return call_host(t, &(struct call){ .host = HOST_sendfile, .arg = { ARG_FD, ARG_FD,
                                  ARG(ARG_INOUT, LAYOUT_long_), ARG_ULONG } }, a); }
 
-/* ---- struct stat, in five forms */
+/* ---- struct stat, in six forms */
 
-enum stat_form { STAT_FULL, STAT_64 };
+enum stat_form { STAT_FULL, STAT_64, STAT_OLD };
 
 static int64_t stat_put(struct thread *t, uint64_t va, const struct stat *st, enum stat_form form)
 {
@@ -345,6 +345,13 @@ static int64_t stat_put(struct thread *t, uint64_t va, const struct stat *st, en
             st->st_ctim.tv_sec, st->st_ctim.tv_nsec, st->st_ino };
 
         n = user_pack(abi, "QIL2I2LQIqLQ6LQ", v, out);
+    } else if (form == STAT_OLD) {
+        uint64_t v[] = { st->st_dev, st->st_ino, st->st_mode, st->st_nlink, st->st_uid, st->st_gid, st->st_rdev, st->st_size,
+            st->st_atim.tv_sec, st->st_mtim.tv_sec, st->st_ctim.tv_sec };
+
+        if (st->st_size > INT32_MAX || st->st_ino > UINT16_MAX || st->st_nlink > UINT16_MAX)
+            return -EOVERFLOW;
+        n = user_pack(abi, "7H4L", v, out);
     } else {
         uint64_t v[] = { st->st_dev, st->st_ino, st->st_mode, st->st_nlink, MIN(st->st_uid, 65534), MIN(st->st_gid, 65534),
             st->st_rdev, st->st_size, st->st_blksize, st->st_blocks, st->st_atim.tv_sec, st->st_atim.tv_nsec,
@@ -387,6 +394,9 @@ SYS(fstatat) { return do_stat(t, (int)a[0], a[1], a[2], (int)a[3], STAT_FULL); }
 SYS(stat64) { return do_stat(t, AT_FDCWD, a[0], a[1], 0, STAT_64); }
 SYS(lstat64) { return do_stat(t, AT_FDCWD, a[0], a[1], AT_SYMLINK_NOFOLLOW, STAT_64); }
 SYS(fstat64) { return do_fstat(t, a, STAT_64); }
+SYS(oldstat) { return do_stat(t, AT_FDCWD, a[0], a[1], 0, STAT_OLD); }
+SYS(oldlstat) { return do_stat(t, AT_FDCWD, a[0], a[1], AT_SYMLINK_NOFOLLOW, STAT_OLD); }
+SYS(oldfstat) { return do_fstat(t, a, STAT_OLD); }
 SYS(fstatat64) { return do_stat(t, (int)a[0], a[1], a[2], (int)a[3], STAT_64); }
 
 /* ---- struct statfs */

@@ -50,6 +50,9 @@ SYS(munmap) { return mem_unmap(t->process, a[0], a[1]); }
 SYS(mprotect) { return mem_protect(t->process, a[0], a[1], (int)a[2]); }
 SYS(mremap) { return mem_remap(t->process, a[0], a[1], a[2], (int)a[3], a[4]); }
 SYS(brk) { return mem_brk(t->process, a[0]); }
+/* As on a processor without protection keys. */
+SYS(pkey_alloc) { return a[0] ? -EINVAL : -ENOSPC; }
+SYS(pkey_free) { return -EINVAL; }
 SYS(pkey_mprotect) { return (int)a[3] == -1 ? mem_protect(t->process, a[0], a[1], (int)a[2]) : -EINVAL; }
 SYS(shmat) { return mem_shmat(t->process, (int)a[0], a[1], (int)a[2]); }
 SYS(shmdt) { return mem_shmdt(t->process, a[0]); }
@@ -98,22 +101,136 @@ static int64_t process_vm(struct thread *t, const uint64_t *a, long nr, bool rea
     return remote ? user_safe_syscall(t, nr, (int32_t)a[0], (uint64_t)local, a[2], (uint64_t)remote, a[4], a[5]) : r;
 }
 
+SYS(process_madvise)
+{
+    int64_t r;
+    g_autofree struct iovec *v = user_iovec(t, a[1], a[2], false, &r);
+
+    return v ? user_safe_syscall(t, SYS_process_madvise, (int32_t)a[0], (uint64_t)v, a[2], (int32_t)a[3], (uint32_t)a[4], 0) : r;
+}
+
+/* 64 bits of a mask at a time are the host's way; a 32-bit guest may have room for half of that at its end. */
+SYS(sched_getaffinity)
+{
+    uint8_t mask[8192];
+    unsigned word = t->abi->bits / 8;
+    int64_t r;
+
+    if (a[1] % word)
+        return -EINVAL;
+    r = user_safe_syscall(t, SYS_sched_getaffinity, (int32_t)a[0], MIN(a[1] + a[1] % 8, sizeof(mask)), (uint64_t)mask, 0, 0, 0);
+    r = MIN(r, (int64_t)a[1]);
+    return r < 0 ? r : guest_write(t, a[2], mask, r) ? -EFAULT : r;
+}
+
+/* Pointers to pages are looked up; nodes and status are ints. */
+SYS(move_pages)
+{
+    enum { PAGES_MAX = 1 << 16 };
+    uint64_t count = a[1];
+    g_autofree uint64_t *pages = NULL;
+
+    if (count > PAGES_MAX)
+        return -E2BIG;
+    pages = g_new0(uint64_t, count + 1);
+    for (uint64_t n = 0; n < count; n++) {
+        uint64_t va = 0;
+
+        if (guest_read(t, &va, a[2] + n * (t->abi->bits / 8), t->abi->bits / 8))
+            return -EFAULT;
+        pages[n] = (uint64_t)user_ptr(t, va, 1);
+    }
+    return user_safe_syscall(t, SYS_move_pages, (int32_t)a[0], count, (uint64_t)pages, (uint64_t)user_ptr(t, a[3], 4 * count),
+                             (uint64_t)user_ptr_write(t, a[4], 4 * count), (int32_t)a[5]);
+}
+
+/* Its attributes hold addresses, which a 32-bit guest's are not for the host. */
+SYS(bpf)
+{
+    if (is_32bit(t))
+        return -ENOSYS;
+    return user_safe_syscall(t, SYS_bpf, (int32_t)a[0], (uint64_t)user_ptr_write(t, a[1], (uint32_t)a[2]), (uint32_t)a[2], 0, 0, 0);
+}
+
+/* Arguments of keyctl() by command: p an address, w one that as many bytes are written to as the next argument says, n a number;
+ * ? lists of addresses. */
+static const char *const keyctl_args[] = {
+    "nn", "p", "npn", "n", "nnn", "nn", "nwn", "n", "nn", "nn", "nppn", "nwn", "npnn", "nnn", "n", "nn", "n", "nwn", "", "nnnn", "?", "n",
+    "nn", "?", "?", "?", "?", "?", "?", "npp", "nnnn", "wn", "nnn",
+};
+
+SYS(keyctl)
+{
+    const char *kinds = (uint32_t)a[0] < G_N_ELEMENTS(keyctl_args) ? keyctl_args[(uint32_t)a[0]] : "?";
+    uint64_t v[4];
+
+    for (unsigned n = 0; n < 4; n++) {
+        char kind = n < strlen(kinds) ? kinds[n] : 'n';
+
+        if (kind == '?' && is_32bit(t))
+            return -EOPNOTSUPP;
+        v[n] = kind == 'p' ? (uint64_t)user_ptr(t, a[n + 1], 1)
+             : kind == 'w' ? (uint64_t)user_ptr_write(t, a[n + 1], n < 3 ? a[n + 2] : 0) : a[n + 1];
+        if (kind == '?')
+            kinds = "";
+    }
+    return user_safe_syscall(t, SYS_keyctl, (int32_t)a[0], v[0], v[1], v[2], v[3], 0);
+}
+
 SYS(process_vm_readv) { return process_vm(t, a, SYS_process_vm_readv, true); }
 SYS(process_vm_writev) { return process_vm(t, a, SYS_process_vm_writev, false); }
 
 /* ---- who and where it is */
 
-SYS(uname)
+static int uname_of(const struct process *p, struct utsname *u)
 {
-    const struct process *p = t->process;
-    struct utsname u;
-
-    if (uname(&u) < 0)
+    if (uname(u) < 0)
         return -errno;
     if (p->options->release)
-        g_strlcpy(u.release, p->options->release, sizeof(u.release));
-    g_strlcpy(u.machine, p->guest->uname_machine, sizeof(u.machine));
-    return guest_write(t, a[0], &u, sizeof(u));
+        g_strlcpy(u->release, p->options->release, sizeof(u->release));
+    g_strlcpy(u->machine, p->guest->uname_machine, sizeof(u->machine));
+    return 0;
+}
+
+SYS(uname)
+{
+    struct utsname u;
+    int r = uname_of(t->process, &u);
+
+    return r ? r : guest_write(t, a[0], &u, sizeof(u));
+}
+
+/* Without the domain's name. */
+SYS(olduname)
+{
+    struct utsname u;
+    int r = uname_of(t->process, &u);
+
+    return r ? r : guest_write(t, a[0], &u, offsetof(struct utsname, domainname));
+}
+
+/* Five names of at most 8 characters. */
+SYS(oldolduname)
+{
+    enum { NAMES = 5, NAME = 9 };
+    struct utsname u;
+    char out[NAMES][NAME] = { { 0 } };
+    int r = uname_of(t->process, &u);
+
+    for (unsigned n = 0; n < NAMES; n++)
+        memcpy(out[n], (char *)&u + n * sizeof(u.sysname), NAME - 1);
+    return r ? r : guest_write(t, a[0], out, sizeof(out));
+}
+
+SYS(stime)
+{
+    struct timespec ts = { 0 };
+    int32_t seconds;
+
+    if (guest_read(t, &seconds, a[0], sizeof(seconds)))
+        return -EFAULT;
+    ts.tv_sec = seconds;
+    return clock_settime(CLOCK_REALTIME, &ts) ? -errno : 0;
 }
 
 SYS(personality)

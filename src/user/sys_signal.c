@@ -96,6 +96,22 @@ static int64_t mask_change(struct thread *t, int how, uint64_t set_va, uint64_t 
 SYS(rt_sigprocmask) { return a[3] == MASK_BYTES ? mask_change(t, a[0], a[1], a[2], MASK_BYTES) : -EINVAL; }
 SYS(sigprocmask) { return mask_change(t, a[0], a[1], a[2], t->abi->bits / 8); }
 
+SYS(sgetmask)
+{
+    uint64_t old;
+    int64_t r = signal_set_mask(t, SIG_BLOCK, NULL, &old);
+
+    return r ? r : (int64_t)(uint32_t)old;
+}
+
+SYS(ssetmask)
+{
+    uint64_t set = (uint32_t)a[0], old;
+    int64_t r = signal_set_mask(t, SIG_SETMASK, &set, &old);
+
+    return r ? r : (int64_t)(uint32_t)old;
+}
+
 static int64_t pending(struct thread *t, uint64_t va, unsigned bytes)
 {
     uint64_t set = 0;

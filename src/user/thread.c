@@ -677,6 +677,15 @@ SYS(futex) { return do_futex(t, a, LAYOUT_timespec); }
 SYS(futex_time64) { return do_futex(t, a, LAYOUT_timespec64); }
 
 /* struct futex_waitv holds addresses, so it is copied. */
+static int64_t futex_list(struct thread *t, struct futex_waitv *v, uint64_t va, unsigned count)
+{
+    if (guest_read(t, v, va, count * sizeof(*v)))
+        return -EFAULT;
+    for (unsigned n = 0; n < count; n++)
+        v[n].uaddr = (uint64_t)user_ptr(t, v[n].uaddr, 4);
+    return 0;
+}
+
 SYS(futex_waitv)
 {
     struct futex_waitv v[FUTEX_WAITV_MAX];
@@ -684,9 +693,15 @@ SYS(futex_waitv)
 
     if (a[1] == 0 || a[1] > FUTEX_WAITV_MAX)
         return -EINVAL;
-    if (guest_read(t, v, a[0], a[1] * sizeof(v[0])) || (a[3] && user_get(t, LAYOUT_timespec64, &ts, a[3])))
+    if (futex_list(t, v, a[0], a[1]) || (a[3] && user_get(t, LAYOUT_timespec64, &ts, a[3])))
         return -EFAULT;
-    for (unsigned n = 0; n < a[1]; n++)
-        v[n].uaddr = (uint64_t)user_ptr(t, v[n].uaddr, 4);
     return user_safe_syscall(t, SYS_futex_waitv, (uint64_t)v, a[1], a[2], a[3] ? (uint64_t)&ts : 0, a[4], 0);
+}
+
+SYS(futex_requeue)
+{
+    struct futex_waitv v[2];
+    int64_t r = futex_list(t, v, a[0], G_N_ELEMENTS(v));
+
+    return r ? r : user_safe_syscall(t, HOST_futex_requeue, (uint64_t)v, (uint32_t)a[1], (int32_t)a[2], (int32_t)a[3], 0, 0);
 }

@@ -953,6 +953,97 @@ static void async_io(void)
     close(fd), close(event), close(wait_for);
 }
 
+/* A key of the session's own. */
+static void keys(void)
+{
+    char text[64] = "";
+    long session = syscall(SYS_keyctl, 1, "rhea-calls"), key, n;    /* KEYCTL_JOIN_SESSION_KEYRING */
+
+    if (session < 0) {
+        OK("no keys", errno == ENOSYS || errno == EPERM || errno == EDQUOT);
+        return;
+    }
+    key = syscall(SYS_add_key, "user", "rhea:test", "payload", 7, -3);
+    OK("add_key", key > 0);
+    OK("KEYCTL_READ", (n = syscall(SYS_keyctl, 11, key, text, sizeof(text))) == 7 && !memcmp(text, "payload", 7));
+    OK("KEYCTL_DESCRIBE", syscall(SYS_keyctl, 6, key, text, sizeof(text)) > 0 && !strncmp(text, "user;", 5) && strstr(text, ";rhea:test"));
+    OK("KEYCTL_UPDATE", syscall(SYS_keyctl, 2, key, "longer than that", 16) == 0 && syscall(SYS_keyctl, 11, key, text, sizeof(text)) == 16);
+    OK("KEYCTL_SEARCH", syscall(SYS_keyctl, 10, -3, "user", "rhea:test", 0) == key);
+    OK("no such command", syscall(SYS_keyctl, 12345, 0, 0, 0, 0) == -1 && errno == EOPNOTSUPP);
+}
+
+#define ALL_BITS 0xffffffffUL
+static void *wake_later(void *arg)
+{
+    usleep(20000);
+    *(atomic_int *)arg = 1;
+    syscall(454, arg, ALL_BITS, 1, 2);               /* futex_wake */
+    return NULL;
+}
+
+/* Calls of Linux 6.7 and 6.8, if the kernel has them. */
+static void newer_calls(void)
+{
+    struct { uint64_t val, uaddr; uint32_t flags, reserved; } pair[2] = { 0 };
+    struct timespec never = { 0 };
+    static atomic_int word, other;
+    uint32_t size = 0;
+    pthread_t th;
+    int r;
+
+    errno = 0;
+    if (syscall(454, &word, ALL_BITS, 1, 2) < 0) {
+        OK("no futex_wake", errno == ENOSYS);
+        return;
+    }
+    pthread_create(&th, NULL, wake_later, &word);
+    while (!word)
+        syscall(455, &word, 0L, ALL_BITS, 2, NULL, 0);
+    OK("futex_wait", pthread_join(th, NULL) == 0 && word == 1);
+    OK("another value", syscall(455, &word, 0L, ALL_BITS, 2, NULL, 0) == -1 && errno == EAGAIN);
+    clock_gettime(CLOCK_MONOTONIC, &never);
+    OK("futex_wait ends", syscall(455, &word, 1L, ALL_BITS, 2, (int64_t[]){ never.tv_sec, never.tv_nsec }, CLOCK_MONOTONIC) == -1 && errno == ETIMEDOUT);
+    pair[0].uaddr = (uintptr_t)&word, pair[1].uaddr = (uintptr_t)&other;
+    pair[0].flags = pair[1].flags = 2, pair[0].val = 1;
+    OK("futex_requeue", syscall(456, pair, 0, 1, 1) == 0);
+    r = syscall(461, NULL, &size, 0);
+    OK("lsm_list_modules", (r == -1 && (errno == E2BIG || errno == ENOSYS)) || (r == 0 && size == 0));
+}
+
+static void pages(void)
+{
+    char *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct iovec v = { p, 8192 };
+    void *list[2] = { p, p + 4096 };
+    int status[2] = { 99, 99 }, pidfd = syscall(434, getpid(), 0);
+    unsigned long mask[64] = { 0 };
+
+    p[0] = 1;
+    OK("move_pages", syscall(SYS_move_pages, 0, 2L, list, NULL, status, 0) == -1 ? errno == ENOSYS || errno == EPERM : status[0] >= 0 && status[1] == -ENOENT);
+    OK("process_madvise", pidfd < 0 || syscall(440, pidfd, &v, 1L, MADV_COLD, 0) == 8192 || errno == ENOSYS || errno == EINVAL);
+    OK("sched_getaffinity by longs", syscall(SYS_sched_getaffinity, 0, 63 * sizeof(long), mask) > 0 && mask[0]);
+    OK("no longs", syscall(SYS_sched_getaffinity, 0, sizeof(long) + 2, mask) == -1 && errno == EINVAL);
+    OK("pkey_free", syscall(SYS_pkey_free, 14) == -1 && errno == EINVAL);
+    munmap(p, 8192);
+}
+
+#ifdef __i386__
+/* What i386 had first. */
+static void oldest_calls(void)
+{
+    struct { uint16_t dev, ino, mode, nlink, uid, gid, rdev; uint32_t size, atime, mtime, ctime; } st = { 0 };
+    char old[5][9], names[5][65];
+    struct utsname u;
+
+    uname(&u);
+    OK("olduname", syscall(109, names) == 0 && !strcmp(names[0], "Linux") && !strcmp(names[2], u.release));
+    OK("oldolduname", syscall(59, old) == 0 && !strcmp(old[0], "Linux") && !strncmp(old[1], u.nodename, 8));
+    OK("ssetmask", syscall(69, 1 << (SIGUSR1 - 1)) == 0 && syscall(68) == 1 << (SIGUSR1 - 1) && syscall(69, 0) == 1 << (SIGUSR1 - 1));
+    OK("oldstat", syscall(18, "/proc", &st) == -1 ? errno == EOVERFLOW : st.ino && S_ISDIR(st.mode));
+    OK("oldstat of nothing", syscall(18, "/nothing/there", &st) == -1 && errno == ENOENT);
+}
+#endif
+
 static void others(void)
 {
     struct timespec a, b, c = { 0, 2000000 };
@@ -965,7 +1056,6 @@ static void others(void)
     cpu_set_t cpus;
     int id;
 
-    clock_gettime(CLOCK_MONOTONIC, &a);
 #ifdef __riscv
     struct { int64_t key; uint64_t value; } probe[] = { { 3 }, { 4 }, { 12345 } };
 
@@ -975,6 +1065,13 @@ static void others(void)
     for (int code = 0x1001; code <= 0x1004; code++)         /* segments are set_thread_area()'s */
         OK("arch_prctl", syscall(384, code, &a) == -1 && errno == EINVAL);
 #endif
+    keys();
+    newer_calls();
+    pages();
+#ifdef __i386__
+    oldest_calls();
+#endif
+    clock_gettime(CLOCK_MONOTONIC, &a);
     OK("nanosleep", nanosleep(&c, NULL) == 0 && clock_gettime(CLOCK_MONOTONIC, &b) == 0
        && (b.tv_sec - a.tv_sec) * 1000000000LL + b.tv_nsec - a.tv_nsec >= 2000000);
     OK("clock_getres", clock_getres(CLOCK_REALTIME, &a) == 0 && a.tv_sec == 0 && a.tv_nsec > 0);
