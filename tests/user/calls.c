@@ -284,7 +284,13 @@ static void stamped_receive(void)
 
     OK("bound", bind(s, (struct sockaddr *)&to, len) == 0 && getsockname(s, (struct sockaddr *)&to, &len) == 0);
     OK("SO_TIMESTAMPING", setsockopt(s, SOL_SOCKET, 37, &flags, sizeof(flags)) == 0);
-    OK("a datagram", sendto(s, "x", 1, 0, (struct sockaddr *)&to, len) == 1 && recvmsg(s, &m, 0) == 1);
+    for (int n = 0; n < 1000; n++) {        /* the kernel begins to take times a little later */
+        m.msg_controllen = sizeof(control.buf);
+        OK("a datagram", sendto(s, "x", 1, 0, (struct sockaddr *)&to, len) == 1 && recvmsg(s, &m, 0) == 1);
+        if (CMSG_FIRSTHDR(&m))
+            break;
+        usleep(1000);
+    }
     c = CMSG_FIRSTHDR(&m);
     OK("SCM_TIMESTAMPING", c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == 37 && c->cmsg_len == CMSG_LEN(6 * sizeof(long)));
     if (c)
