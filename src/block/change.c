@@ -150,7 +150,7 @@ bool node_set_backing(struct block_node *n, struct block_node *backing, struct e
 /* Drivers that reach their child by n->file alone. */
 static bool file_edge_moves(const struct block_node *n)
 {
-    return n->drv->kind == DRIVER_FILTER || !strcmp(n->drv->name, "raw");
+    return (n->drv->kind == DRIVER_FILTER && !n->drv->file_stays) || !strcmp(n->drv->name, "raw");
 }
 
 static bool edge_moves(const struct block_node *parent, const struct block_node *to)

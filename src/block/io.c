@@ -338,18 +338,24 @@ int node_pwrite(struct block_node *n, uint64_t off, const void *buf, uint64_t by
     return node_pwritev(n, off, bytes, &iov, 1, 0);
 }
 
-int node_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes)
+static int compressed_run(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes)
 {
-    int ret;
-
     if (!n->drv->pwrite_compressed)
         return -ENOTSUP;
     if (n->read_only)
         return -EPERM;
     if (!range_ok(off, bytes) || off + bytes > n->size)
         return -EIO;
-    ret = n->drv->pwrite_compressed(n, off, buf, bytes);
-    return write_done(n, off, bytes, 0, ret);
+    return write_done(n, off, bytes, 0, n->drv->pwrite_compressed(n, off, buf, bytes));
+}
+
+int node_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes)
+{
+    const struct iovec iov = { (void *)buf, bytes };
+    const struct block_write w = { .kind = WRITE_DATA, .off = off, .bytes = bytes, .iov = &iov, .niov = 1 };
+    int ret = hooks_begin(n, &w);
+
+    return ret ? ret : hooks_end(n, &w, compressed_run(n, off, buf, bytes));
 }
 
 int node_flush(struct block_node *n)

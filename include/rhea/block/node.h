@@ -118,6 +118,7 @@ struct block_driver {
     const char *const *options; /* its own, NULL-terminated, beside the common ones */
     const char *const *create_options;
     bool growable;              /* writes past the end extend it */
+    bool file_stays;            /* a filter that knows things of its file: no other node can take its place */
     bool fresh_noise;           /* what was never written of a new image does not read as zeroes (encryption of a whole disk) */
     /* How sure it is (0 to 100) that an image that starts with these bytes is its own. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
@@ -132,6 +133,7 @@ struct block_driver {
     int (*pwritev)(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);      /* [co] */
     int (*pwrite_compressed)(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes);              /* [co] */
     bool (*needs_compressed)(struct block_node *n);     /* each block is best written once, whole: it is compressed */
+    bool (*can_compress)(struct block_node *n);         /* this image takes pwrite_compressed(), also over what was written before */
     int (*flush)(struct block_node *n);                                                 /* [co] to stable storage */
     int (*flush_cache)(struct block_node *n);           /* [co] its own metadata to its file, no barrier */
     int (*discard)(struct block_node *n, uint64_t off, uint64_t bytes);                 /* [co] -ENOTSUP: cannot */

@@ -130,25 +130,25 @@ static int deflate_job(void *arg)
     return ZSTD_isError(n) ? -E2BIG : 0;
 }
 
-/* Only clusters that hold nothing yet may be written compressed: this is for filling images. */
+/* What was there before is freed. */
 static int link_compressed(struct qcow2 *q, uint64_t off, uint64_t host, uint64_t bytes)
 {
     unsigned shift = 62 - (q->cluster_bits - 8), i;
-    enum qcow2_kind kind;
     uint64_t sectors = ((host + bytes - 1) / 512) - host / 512;
+    struct qcow2_alloc *busy;
     struct meta_entry *e;
-    int ret = qcow2_l2_writable(q, off, &e);
+    int ret;
 
+    while ((busy = qcow2_alloc_find(q, off, off + q->cluster_size)))
+        co_queue_wait(&busy->waiters, &q->lock);
+    ret = qcow2_l2_writable(q, off, &e);
     if (ret)
         return ret;
     i = qcow2_slice_index(q, off);
-    kind = qcow2_kind(q, l2_load(q, e->data, i).desc);
-    if (kind != QCOW2_UNALLOCATED && kind != QCOW2_ZERO_PLAIN)
-        ret = -EIO;
-    else
-        l2_store(q, e, i, (struct l2_entry){ QCOW2_COMPRESSED | sectors << shift | host, 0 });
+    qcow2_free_entry_later(q, l2_load(q, e->data, i).desc);
+    l2_store(q, e, i, (struct l2_entry){ QCOW2_COMPRESSED | sectors << shift | host, 0 });
     meta_put(e);
-    return ret;
+    return 0;
 }
 
 static void unlink_bytes(struct qcow2 *q, uint64_t host, uint64_t bytes)
@@ -190,6 +190,13 @@ static int write_compressed(struct qcow2 *q, uint64_t off, const uint8_t *in)
     return ret ? ret : qcow2_throttle(q);
 }
 
+bool qcow2_can_compress(struct block_node *n)
+{
+    const struct qcow2 *q = n->state;
+
+    return !q->data_external && !q->crypt_method;
+}
+
 int qcow2_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes)
 {
     struct qcow2 *q = n->state;
@@ -199,7 +206,7 @@ int qcow2_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf,
     if ((off & (q->cluster_size - 1)) || bytes > q->cluster_size ||
         (bytes < q->cluster_size && off + bytes != n->size))
         return -EINVAL;
-    if (q->data_external || q->crypt_method)
+    if (!qcow2_can_compress(n))
         return -ENOTSUP;
     if (bytes < q->cluster_size) {              /* the end of the disk */
         whole = g_malloc0(q->cluster_size);

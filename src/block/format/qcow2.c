@@ -384,6 +384,7 @@ BLOCK_DRIVER = {
     .preadv = qcow2_preadv,
     .pwritev = qcow2_pwritev,
     .pwrite_compressed = qcow2_pwrite_compressed,
+    .can_compress = qcow2_can_compress,
     .flush_cache = qcow2_flush_cache,
     .flush = qcow2_flush,
     .discard = qcow2_discard,

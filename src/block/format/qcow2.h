@@ -356,6 +356,7 @@ int qcow2_vmstate_pwritev(struct block_node *n, uint64_t off, uint64_t bytes, co
 
 /* qcow2-compress.c */
 int qcow2_pwrite_compressed(struct block_node *n, uint64_t off, const void *buf, uint64_t bytes);
+bool qcow2_can_compress(struct block_node *n);
 int qcow2_inflate(struct qcow2 *q, const void *in, uint64_t in_bytes, void *out);   /* [co] */
 
 /* qcow2-bitmap.c: dirty bitmaps in the image */

@@ -560,6 +560,7 @@ BLOCK_DRIVER = {
     .pwritev = blockmap_pwritev,
     .pwrite_compressed = vmdk_pwrite_compressed,
     .needs_compressed = vmdk_needs_compressed,
+    .can_compress = vmdk_needs_compressed,
     .write_zeroes = blockmap_write_zeroes,
     .flush = vmdk_flush,
     .flush_cache = vmdk_flush_cache,
