@@ -62,7 +62,15 @@ SYS(close)
 {
     if ((int32_t)a[0] == t->vfork_fd)
         return -EBADF;          /* ours */
+    uring_closed(t, a[0], a[0]);
     return user_safe_syscall(t, SYS_close, (int32_t)a[0], 0, 0, 0, 0, 0);
+}
+
+SYS(dup2)
+{
+    if ((int32_t)a[0] != (int32_t)a[1])
+        uring_closed(t, a[1], a[1]);
+    return user_safe_syscall(t, SYS_dup2, (int32_t)a[0], (int32_t)a[1], 0, 0, 0, 0);
 }
 
 SYS(close_range)
@@ -72,6 +80,8 @@ SYS(close_range)
 
     if (first > last)
         return -EINVAL;
+    if (!(a[2] & CLOSE_RANGE_CLOEXEC))
+        uring_closed(t, first, last);
     if (t->vfork_fd < 0 || own < first || own > last)
         return user_safe_syscall(t, SYS_close_range, first, last, (unsigned)a[2], 0, 0, 0);
     if (first < own)
@@ -93,7 +103,11 @@ static int64_t with_flags(struct thread *t, long nr, uint64_t x, uint64_t y, uin
     return user_safe_syscall(t, nr, v[0], v[1], v[2], 0, 0, 0);
 }
 
-SYS(dup3) { return with_flags(t, SYS_dup3, (int32_t)a[0], (int32_t)a[1], a[2], 2); }
+SYS(dup3)
+{
+    uring_closed(t, a[1], a[1]);
+    return with_flags(t, SYS_dup3, (int32_t)a[0], (int32_t)a[1], a[2], 2);
+}
 SYS(eventfd2) { return with_flags(t, SYS_eventfd2, (uint32_t)a[0], 0, a[1], 1); }
 SYS(inotify_init1) { return with_flags(t, SYS_inotify_init1, 0, 0, a[0], 0); }
 SYS(fanotify_init) { return with_flags(t, SYS_fanotify_init, (uint32_t)a[0], 0, a[1], 1); }

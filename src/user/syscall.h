@@ -76,6 +76,8 @@ int user_path(struct thread *t, uint64_t va, bool existing, char buf[PATH_BYTES]
 struct iovec *user_iovec(struct thread *t, uint64_t va, uint64_t count, bool write, int64_t *r);
 /* Packs values into a guest's structure by a layout string (abi.h). Bytes written. */
 size_t user_pack(const struct abi *abi, const char *fields, const uint64_t *values, uint8_t *out);
+/* sys_uring.c: before descriptors are closed. */
+void uring_closed(struct thread *t, unsigned first, unsigned last);
 /* sys_ioctl.c: a request's name, NULL: not known. */
 const char *ioctl_name(const struct abi *abi, uint32_t request);
 /* A 64-bit argument: two of a 32-bit guest's from *n on; *n goes behind it. */

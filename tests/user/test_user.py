@@ -93,6 +93,18 @@ def test_ioctls():
         report(f"ioctl requests by name {guest}", all(f",{n}," in r.stderr for n in ("TCGETS", "TUNSETIFF", "FS_IOC_GETFLAGS", "SIOCETHTOOL")), r.stderr)
 
 
+def test_uring():
+    """io_uring: a program of each 64-bit guest, and Debian's fio, which reads back what it wrote."""
+    for guest in ("x86_64", "aarch64", "riscv64"):
+        program = compile_for(guest, os.path.join(here, "uring.c"), "uring", "-static")
+        for name, argv in [(guest, [rhea(guest), program])] + ([("native", [program])] if guest == "x86_64" else []):
+            r = run(argv)
+            report(f"io_uring {name}", r.returncode == 0 and ("\n0 failures\n" in r.stdout or "no io_uring" in r.stdout), r.stdout + r.stderr)
+    r = run([rhea("x86_64"), shutil.which("fio"), "--name=x", f"--filename={work.name}/fio", "--size=8m", "--rw=randrw", "--ioengine=io_uring",
+             "--iodepth=16", "--verify=crc32c", "--output-format=json"])
+    report("io_uring fio", r.returncode == 0 and '"error" : 0' in r.stdout, r.stdout[-2000:] + r.stderr)
+
+
 HELLO = r"""
 #include <stdio.h>
 #include <stdlib.h>
@@ -380,7 +392,7 @@ def test_binfmt():
     report("binfmt_misc", r.stdout.startswith("other|riscv64|2|one|"), f"{r.stdout}{r.stderr}exit {r.returncode}")
 
 
-parts = {"binfmt": test_binfmt, "calls": test_calls, "ioctls": test_ioctls, "options": test_options, "vdso": test_vdso, "hostile": test_hostile_elf, "sandbox": test_sandbox,
+parts = {"binfmt": test_binfmt, "calls": test_calls, "ioctls": test_ioctls, "uring": test_uring, "options": test_options, "vdso": test_vdso, "hostile": test_hostile_elf, "sandbox": test_sandbox,
          "noproc": test_exec_without_proc, "fuzz": test_call_fuzz, "strings": test_strings, "picolibc": test_picolibc, "ldt": test_ldt, "int80": test_int80, "bti": test_bti}
 for name, part in parts.items():
     if not only or name in only:

@@ -59,6 +59,7 @@ struct process {
     bool has_mem_file;          /* procfs.c: it has opened /proc/self/mem, where offsets are not the host's (base) */
     struct dir_offsets *dir_offsets;    /* sys_file.c: of directories, for 32-bit guests; guarded by lock */
     struct aio_context *aio;    /* sys_aio.c: by next; guarded by lock */
+    GHashTable *urings;         /* sys_uring.c: by descriptor; guarded by lock */
     bool interp_in_prefix;      /* the program's interpreter came from below -L */
     char *exe;                  /* absolute path of the program, as /proc/self/exe says */
     _Atomic bool ending;        /* exit_group: threads leave at their next look */
