@@ -24,6 +24,7 @@ def bench(build, work, runs, measured, row, head):
     source(src)
     subprocess.run(["qemu-img", "convert", "-O", "qcow2", src, q], check=True)
     subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", src, c], check=True)
+    os.sync()                           # else the disk writes them while the first rows are measured
     requests = ["bench", "-f", "qcow2", "-c", "100000"]
     nbd = {"rhea": os.path.join(build, "bin/rhea-nbd"), "qemu": "qemu-nbd"}
     # name, arguments, CPU time counts (else the clock's), needs a new output

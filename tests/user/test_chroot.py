@@ -122,8 +122,7 @@ APPS = {
         'else { let s = 0; for (let m = 0; m < 3e6; m++) s += m % (workerData + 2); parentPort.postMessage(s); }' >w.js; [ "$(node w.js)" = 15000000 ]"""),
 }
 SOURCES = {"GNU hello": "hello", "zlib": "zlib"}
-# Of CPython's own tests all on arm64, else the parts that lean on the kernel.
-PYTHON_WHOLE = ["arm64"]
+# Of CPython's own tests those that lean on the kernel; SOAK=1: all of them.
 PYTHON = ("signal subprocess threading mmap os posix socket select epoll asyncio multiprocessing_spawn fcntl resource time io faulthandler pty"
           " selectors eintr gc").split()
 STRESSORS = "signal sigfd sigq futex clone fork vfork mmap mprotect timer pthread membarrier".split()
@@ -172,7 +171,7 @@ def python_says(tree, version, tests, more):
 def python(tree, arch):
     """What fails must fail on the machine itself as well."""
     version = "3.13" if arch == "riscv64" else "3.11"
-    r, failed = python_says(tree, version, [] if arch in PYTHON_WHOLE else ["test_" + n for n in PYTHON], CACHED)
+    r, failed = python_says(tree, version, [] if soak else ["test_" + n for n in PYTHON], CACHED)
     native = python_says(native_tree(), "3.11", sorted(failed), NATIVE)[1] if failed else set()
     ended = re.search("^(Tests result|Result): ", r.stdout, re.M)
     report(f"{arch} CPython's tests", ended and (r.returncode == 0 or failed) and failed <= native,
