@@ -214,26 +214,28 @@ static struct io_uring_sqe *request_at(const struct uring *u, uint32_t n)
     return index < q->sq_entries ? (struct io_uring_sqe *)(u->sqes + index * (u->sqes_bytes / q->sq_entries)) : NULL;
 }
 
+struct request { struct io_uring_sqe *at, was; };
+
 /* Requests are changed in place; those that the kernel has not taken are given back as they were. */
 static int64_t submit(struct thread *t, struct uring *u, int fd, uint32_t count, uint32_t flags)
 {
     const uint32_t *heads = (const uint32_t *)(u->sq + u->params.sq_off.head), *tails = (const uint32_t *)(u->sq + u->params.sq_off.tail);
     uint32_t head, n = 0;
     g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func(g_free);
-    g_autofree struct io_uring_sqe *were = NULL;
+    g_autofree struct request *were = NULL;
     int64_t r;
 
     pthread_mutex_lock(&u->submitting);
     head = __atomic_load_n(heads, __ATOMIC_ACQUIRE);
     count = MIN(count, MIN(__atomic_load_n(tails, __ATOMIC_ACQUIRE) - head, u->params.sq_entries));
-    were = g_new(struct io_uring_sqe, count + 1);
-    for (struct io_uring_sqe *sqe; n < count && (sqe = request_at(u, head + n)); n++) {
-        were[n] = *sqe;
-        request_to_host(t, sqe, kept);
+    were = g_new(struct request, count + 1);
+    for (; n < count && (were[n].at = request_at(u, head + n)); n++) {
+        were[n].was = *were[n].at;
+        request_to_host(t, were[n].at, kept);
     }
     r = user_safe_syscall(t, SYS_io_uring_enter, fd, count, 0, flags & ~(IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG), 0, 0);
     for (uint32_t k = __atomic_load_n(heads, __ATOMIC_ACQUIRE) - head; k < n; k++)
-        *request_at(u, head + k) = were[k];
+        *were[k].at = were[k].was;
     pthread_mutex_unlock(&u->submitting);
     return r;
 }

@@ -137,6 +137,19 @@ static void waiting(void)
     check(r == -ETIME && (b.tv_sec - a.tv_sec) * 1000000000LL + b.tv_nsec - a.tv_nsec >= 20000000, "a timeout");
 }
 
+/* A ring that makes no sense: indices out of it, a head far away. What the kernel says is its own affair. */
+static void nonsense(void)
+{
+    for (int n = 0; n < 64; n++) {
+        at(sq, q.sq_off.array)[n % q.sq_entries] = n * 0x01234567u;
+        *at(sq, q.sq_off.tail) += n % 3;
+        if (n % 5 == 4)
+            *at(sq, q.sq_off.head) -= n;
+        enter(1 + n % 8, 0);
+    }
+    check(true, "nonsense");
+}
+
 int main(void)
 {
     if (!begin()) {
@@ -148,6 +161,7 @@ int main(void)
     waiting();
     ring = dup(ring);
     check(one((struct io_uring_sqe){ .opcode = IORING_OP_NOP }) == 0, "through another descriptor");
+    nonsense();
     printf("%d failures\n", failures);
     return failures != 0;
 }
