@@ -21,7 +21,6 @@
 #include <linux/msdos_fs.h>
 #include <linux/nbd.h>
 #include <linux/nsfs.h>
-#include <linux/perf_event.h>
 #include <linux/random.h>
 #include <linux/rtc.h>
 #include <linux/serial.h>
