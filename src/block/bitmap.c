@@ -38,18 +38,37 @@ static uint64_t default_granularity(const struct block_node *n)
     return cluster ? MAX(4096, MIN(cluster, BITMAP_DEFAULT_GRANULARITY)) : BITMAP_DEFAULT_GRANULARITY;
 }
 
-struct dirty_bitmap *bitmap_add(struct block_node *n, const char *name, uint64_t granularity, bool persistent, bool enabled,
-                                struct error *err)
+struct dirty_bitmap *bitmap_new(uint64_t size, uint64_t granularity, struct error *err)
 {
+    unsigned granularity_bits = granularity ? __builtin_ctzll(granularity) : 0;
     struct dirty_bitmap *b;
     _Atomic uint64_t *words;
     uint64_t bits;
 
-    granularity = granularity ? granularity : default_granularity(n);
     if (granularity < BITMAP_MIN_GRANULARITY || granularity > 1ull << 31 || (granularity & (granularity - 1))) {
         error_set(err, ERR_GENERIC, "Granularity must be a power of 2, at least 512, at most 2G", NULL);
         return NULL;
     }
+    bits = bits_for(size, granularity_bits);
+    words = g_try_malloc0_n(words_for(bits), sizeof(*words));
+    if (!words) {
+        error_setf(err, ERR_GENERIC, "a larger granularity takes less", "no memory for a bitmap of %" PRIu64 " bits", bits);
+        return NULL;
+    }
+    b = g_new0(struct dirty_bitmap, 1);
+    b->granularity_bits = granularity_bits;
+    b->size = size;
+    b->words = words;
+    b->bits = bits;
+    return b;
+}
+
+struct dirty_bitmap *bitmap_add(struct block_node *n, const char *name, uint64_t granularity, bool persistent, bool enabled,
+                                struct error *err)
+{
+    struct dirty_bitmap *b;
+
+    granularity = granularity ? granularity : default_granularity(n);
     if (name && (!*name || strlen(name) > NAME_MAX_BYTES)) {
         error_set(err, ERR_GENERIC, "a bitmap's name has 1 to 1023 bytes", NULL);
         return NULL;
@@ -62,21 +81,13 @@ struct dirty_bitmap *bitmap_add(struct block_node *n, const char *name, uint64_t
         error_setf(err, ERR_GENERIC, "qcow2 images can", "images of format '%s' cannot keep dirty bitmaps", n->drv->name);
         return NULL;
     }
-    if (persistent && !n->drv->bitmap_can_store(n, name, granularity, err))
-        return NULL;
-    bits = bits_for(n->size, __builtin_ctzll(granularity));
-    words = g_try_malloc0_n(words_for(bits), sizeof(*words));
-    if (!words) {
-        error_setf(err, ERR_GENERIC, "a larger granularity takes less", "no memory for a bitmap of %" PRIu64 " bits", bits);
+    b = bitmap_new(n->size, granularity, err);
+    if (!b || (persistent && !n->drv->bitmap_can_store(n, name, granularity, err))) {
+        bitmap_free(b);
         return NULL;
     }
-    b = g_new0(struct dirty_bitmap, 1);
     b->node = n;
     b->name = g_strdup(name);
-    b->granularity_bits = __builtin_ctzll(granularity);
-    b->size = n->size;
-    b->words = words;
-    b->bits = bits;
     b->enabled = enabled;
     b->persistent = persistent;
     b->next = n->bitmaps;
@@ -84,13 +95,21 @@ struct dirty_bitmap *bitmap_add(struct block_node *n, const char *name, uint64_t
     return b;
 }
 
-void bitmap_free(struct dirty_bitmap *b)
+static void bitmap_unlink(struct dirty_bitmap *b)
 {
     struct dirty_bitmap *_Atomic *p = &b->node->bitmaps;
 
     while (*p != b)
         p = &(*p)->next;
     *p = b->next;
+}
+
+void bitmap_free(struct dirty_bitmap *b)
+{
+    if (!b)
+        return;
+    if (b->node)
+        bitmap_unlink(b);
     g_free((void *)b->words);
     g_free(b->name);
     g_free(b);

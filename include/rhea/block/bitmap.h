@@ -16,7 +16,7 @@ struct block_node;
 enum { BITMAP_MIN_GRANULARITY = 512, BITMAP_DEFAULT_GRANULARITY = 65536 };
 
 struct dirty_bitmap {
-    struct block_node *node;
+    struct block_node *node;    /* or NULL */
     struct dirty_bitmap *_Atomic next;
     char *name;                 /* NULL: a job's own */
     unsigned granularity_bits;
@@ -35,9 +35,11 @@ struct dirty_bitmap {
 struct dirty_bitmap *bitmap_add(struct block_node *n, const char *name, uint64_t granularity, bool persistent, bool enabled,
                                 struct error *err);
 struct dirty_bitmap *bitmap_find(struct block_node *n, const char *name, struct error *err);
+/* One that belongs to no node: only who made it sets bits. */
+struct dirty_bitmap *bitmap_new(uint64_t size, uint64_t granularity, struct error *err);
 /* [co] With its stored form. */
 bool bitmap_remove(struct dirty_bitmap *b, struct error *err);
-/* Forgets it; what is stored stays. */
+/* Forgets it; what is stored stays. NULL is allowed. */
 void bitmap_free(struct dirty_bitmap *b);
 /* False with *err if it is busy, or (unless allowed) inconsistent, or its node is read-only and it persistent. */
 bool bitmap_usable(const struct dirty_bitmap *b, bool change, struct error *err);

@@ -1,31 +1,25 @@
-/* blockdev-backup: a copy of the disk as it is when the job starts. What the guest overwrites is copied first.
+/* blockdev-backup: a copy of the disk as it is when the job starts. What the guest overwrites is copied first (fleece.h).
  *
- *   source A (in use) ──before a write──> target B        fleecing: B has A as its backing image and sync=none; what B shows is A as
- *        └──────────the job, piece by piece──┘            it was, and B grows by what is written to A
- *
- * A bitmap says what has still to be copied. A range is copied by whoever holds it, alone; readers of a fleecing target share it, so
- * that what they are reading from A is not overwritten meanwhile. */
+ *   source A (in use) ──before a write──> target B        B may have A as its backing image, with sync=none: what B shows is A as
+ *        └──────────the job, piece by piece──┘            it was, and B grows by what is written to A */
 #include <errno.h>
 #include <string.h>
-#include "block/job/job.h"
+#include "block/job/fleece.h"
 
 enum { WORKERS_DEFAULT = 16, WORKERS_MAX = 64 };
 
 struct backup_job {
     struct job job;
-    struct block_hook hook, target_hook;
-    struct block_node *source, *target;
+    struct block_hook hook;
+    struct fleece f;
     struct block_backend *from, *to;
-    struct dirty_bitmap *todo;
     struct dirty_bitmap *bitmap, *taken;        /* the user's, and what it held at the start */
-    struct range_lock lock;
     struct copy_pool pool;
     enum job_sync sync;
     enum job_bitmap_mode bitmap_mode;
     enum job_error_policy on_source_error, on_target_error;
-    uint64_t cluster, bytes;    /* bytes: to be copied in all */
-    unsigned flags;
-    bool hooked, target_hooked, break_snapshot, discard_source;
+    uint64_t bytes;             /* to be copied in all */
+    bool hooked, break_snapshot, discard_source;
     atomic_int broken;          /* an error of a copy before a guest's write: the backup is not whole */
 };
 
@@ -34,56 +28,20 @@ static struct backup_job *of_hook(struct block_hook *h)
     return (struct backup_job *)((char *)h - offsetof(struct backup_job, hook));
 }
 
-static struct backup_job *of_target_hook(struct block_hook *h)
-{
-    return (struct backup_job *)((char *)h - offsetof(struct backup_job, target_hook));
-}
-
 /* ---- copying */
-
-/* [co] What of the range is still to be copied. off is at a cluster's start. */
-static int backup_copy(struct backup_job *b, uint64_t off, uint64_t bytes, bool *read)
-{
-    uint64_t end = off + bytes, n;
-    int ret = 0;
-
-    range_lock(&b->lock, off, bytes, false);
-    for (uint64_t at = off; !ret && bitmap_next(b->todo, &at, &n) && at < end; at += n) {
-        n = MIN(n, end - at);
-        if (b->flags & COPY_COMPRESS)
-            n = MIN(n, b->cluster);
-        ret = block_copy(b->source, b->target, at, n, b->flags, read);
-        if (!ret)
-            bitmap_reset(b->todo, at, n);
-    }
-    range_unlock(&b->lock, off, bytes, false);
-    return ret;
-}
 
 static int hook_write_begin(struct block_hook *h, const struct block_write *w)
 {
     struct backup_job *b = of_hook(h);
-    uint64_t start = w->off / b->cluster * b->cluster, end = MIN((w->off + w->bytes + b->cluster - 1) / b->cluster * b->cluster, b->todo->size);
-    bool read;
     int ret;
 
-    if (start >= end || atomic_load(&b->broken))
+    if (atomic_load(&b->broken))
         return 0;
-    ret = backup_copy(b, start, end - start, &read);
+    ret = fleece_before_write(&b->f, w->off, w->bytes);
     if (!ret || !b->break_snapshot)
         return ret;
     atomic_store(&b->broken, ret);
     return 0;
-}
-
-static void target_read_begin(struct block_hook *h, uint64_t off, uint64_t bytes)
-{
-    range_lock(&of_target_hook(h)->lock, off, bytes, true);
-}
-
-static void target_read_end(struct block_hook *h, uint64_t off, uint64_t bytes)
-{
-    range_unlock(&of_target_hook(h)->lock, off, bytes, true);
 }
 
 struct backup_piece { struct backup_job *b; uint64_t off, bytes; };
@@ -96,9 +54,9 @@ static void backup_worker(void *arg)
     int ret;
 
     backend_co_enter_both(b->from, b->to);
-    ret = backup_copy(b, p->off, p->bytes, &read);
+    ret = fleece_copy(&b->f, p->off, p->bytes, &read);
     if (!ret && b->discard_source)
-        ret = node_discard(b->source, p->off, p->bytes);
+        ret = node_discard(b->f.source, p->off, p->bytes);
     backend_co_exit(b->to);
     backend_co_exit(b->from);
     copy_pool_done(&b->pool, ret, read);
@@ -108,24 +66,24 @@ static void backup_worker(void *arg)
 /* sync=top: what only backing images hold is left out. */
 static int backup_scan(struct backup_job *b)
 {
-    struct block_node *top = node_skip_filters(b->source);
+    struct block_node *top = node_skip_filters(b->f.source);
     uint64_t n, looked = 0;
 
-    for (uint64_t off = 0; off < b->source->size && !job_cancelled(&b->job); off += n) {
+    for (uint64_t off = 0; off < b->f.source->size && !job_cancelled(&b->job); off += n) {
         int ret;
 
         backend_co_enter(b->from);
-        ret = chain_allocated(top, top->backing, off, MIN(b->source->size - off, 1ull << 30), &n);
+        ret = chain_allocated(top, top->backing, off, MIN(b->f.source->size - off, 1ull << 30), &n);
         backend_co_exit(b->from);
         if (ret < 0)
             return ret;
         if (!ret)               /* whole clusters: one that is in part its own is copied */
-            bitmap_reset(b->todo, off, n);
+            bitmap_reset(b->f.todo, off, n);
         if (++looked % 256 == 0)
             job_sleep(&b->job, 1);
         job_pause_point(&b->job);
     }
-    b->bytes = bitmap_count(b->todo);
+    b->bytes = bitmap_count(b->f.todo);
     return 0;
 }
 
@@ -134,12 +92,12 @@ static int backup_pass(struct backup_job *b, bool *read)
     struct job *job = &b->job;
     uint64_t off = 0, bytes;
 
-    while (!job_cancelled(job) && !b->pool.ret && !atomic_load(&b->broken) && bitmap_next(b->todo, &off, &bytes)) {
+    while (!job_cancelled(job) && !b->pool.ret && !atomic_load(&b->broken) && bitmap_next(b->f.todo, &off, &bytes)) {
         struct backup_piece *p = g_new(struct backup_piece, 1);
 
-        bytes = MIN(bytes, MAX(job_rate_chunk(job, COPY_CHUNK), b->cluster));
-        if (off + bytes < b->source->size)
-            bytes -= bytes % b->cluster;
+        bytes = MIN(bytes, MAX(job_rate_chunk(job, COPY_CHUNK), b->f.cluster));
+        if (off + bytes < b->f.source->size)
+            bytes -= bytes % b->f.cluster;
         *p = (struct backup_piece){ b, off, bytes };
         copy_pool_start(&b->pool, backup_worker, p);
         off += bytes;
@@ -154,7 +112,7 @@ static int backup_all(struct backup_job *b)
     struct job *job = &b->job;
     uint64_t off = 0, n;
 
-    while (!job_cancelled(job) && !atomic_load(&b->broken) && bitmap_next(b->todo, &off, &n)) {
+    while (!job_cancelled(job) && !atomic_load(&b->broken) && bitmap_next(b->f.todo, &off, &n)) {
         bool read = true;
         int ret = backup_pass(b, &read);
 
@@ -179,7 +137,7 @@ static int backup_run(struct job *job, struct error *err)
         ret = backup_all(b);
     if (!ret && !job_cancelled(job)) {
         backend_co_enter(b->to);
-        ret = node_flush(b->target);
+        ret = node_flush(b->f.target);
         backend_co_exit(b->to);
     }
     return ret;
@@ -189,10 +147,10 @@ static void backup_measure(struct job *job)
 {
     struct backup_job *b = (struct backup_job *)job;
 
-    if (!b->todo)
+    if (!b->f.todo)
         return;
-    job->total = MIN(b->bytes, b->source->size);
-    job->progress = job->total - MIN(bitmap_count(b->todo), job->total);
+    job->total = MIN(b->bytes, b->f.source->size);
+    job->progress = job->total - MIN(bitmap_count(b->f.todo), job->total);
 }
 
 /* ---- the end: the bitmap of an incremental backup has what is new since the start, and gets back what was not saved */
@@ -204,7 +162,7 @@ static void bitmap_settle(struct backup_job *b, bool success)
     if (b->bitmap_mode == JOB_BITMAP_NEVER || (b->bitmap_mode == JOB_BITMAP_ON_SUCCESS && !success))
         bitmap_merge(b->bitmap, b->taken);
     else if (b->bitmap_mode == JOB_BITMAP_ALWAYS && !success)
-        bitmap_merge(b->bitmap, b->todo);
+        bitmap_merge(b->bitmap, b->f.todo);
     b->bitmap->busy = false;
     b->bitmap = NULL;
 }
@@ -227,14 +185,10 @@ static void backup_clean(struct job *job)
     backup_measure(job);
     bitmap_settle(b, false);
     if (b->hooked)
-        node_unhook(b->source, &b->hook);
-    if (b->target_hooked)
-        node_unhook(b->target, &b->target_hook);
-    if (b->todo)
-        bitmap_free(b->todo);
-    if (b->taken)
-        bitmap_free(b->taken);
-    b->todo = b->taken = NULL;
+        node_unhook(b->f.source, &b->hook);
+    fleece_close(&b->f);
+    bitmap_free(b->taken);
+    b->taken = NULL;
     if (b->from)
         backend_free(b->from);
     if (b->to)
@@ -276,11 +230,8 @@ static bool backup_check(struct block_graph *g, const struct backup_options *o, 
 /* What is to be copied, by the disk's state now. */
 static bool backup_plan(struct backup_job *b, struct error *err)
 {
-    b->todo = bitmap_add(b->source, NULL, b->cluster, false, false, err);
-    if (!b->todo)
-        return false;
     if (b->bitmap) {
-        b->taken = bitmap_add(b->source, NULL, 1ull << b->bitmap->granularity_bits, false, false, err);
+        b->taken = bitmap_new(b->f.source->size, 1ull << b->bitmap->granularity_bits, err);
         if (!b->taken) {
             b->bitmap = NULL;
             return false;
@@ -290,36 +241,35 @@ static bool backup_plan(struct backup_job *b, struct error *err)
         b->bitmap->busy = true;
     }
     if (b->sync == JOB_SYNC_BITMAP || b->sync == JOB_SYNC_INCREMENTAL)
-        bitmap_merge(b->todo, b->taken);
+        bitmap_merge(b->f.todo, b->taken);
     else
-        bitmap_set(b->todo, 0, b->source->size);
-    b->bytes = bitmap_count(b->todo);
+        bitmap_set(b->f.todo, 0, b->f.source->size);
+    b->bytes = bitmap_count(b->f.todo);
     return true;
 }
 
-static bool backup_hold(struct backup_job *b, struct error *err)
+static bool backup_hold(struct backup_job *b, const struct backup_options *o, struct error *err)
 {
     struct block_graph *g = b->job.graph;
+    uint64_t own = o->target->drv->cluster_size ? o->target->drv->cluster_size(o->target) : 0;
+    unsigned flags = (o->compress ? COPY_COMPRESS : 0) | COPY_UNMAP |
+                     (o->sync == JOB_SYNC_FULL && !node_reaches(o->target, o->source) ? COPY_SKIP_ZERO : 0);
 
-    b->from = backend_open_job(g, b->source, b->discard_source, b->discard_source, err);
+    b->from = backend_open_job(g, o->source, b->discard_source, b->discard_source, err);
     if (b->from)
-        b->to = backend_open_job(g, b->target, true, true, err);
-    if (!b->to || !backup_plan(b, err)) {
+        b->to = backend_open_job(g, o->target, true, true, err);
+    if (!b->to || !fleece_open(&b->f, o->source, o->target, o->compress && own ? own : fleece_cluster(o->target), flags, err) ||
+        !backup_plan(b, err)) {
         b->bitmap = NULL;
         return false;
     }
-    node_hook(b->source, &b->hook);
+    node_hook(b->f.source, &b->hook);
     b->hooked = true;
-    if (node_reaches(b->target, b->source)) {
-        node_hook(b->target, &b->target_hook);
-        b->target_hooked = true;
-    }
     return true;
 }
 
 struct job *job_backup(struct block_graph *g, const struct job_options *o, const struct backup_options *opts, struct error *err)
 {
-    uint64_t cluster = opts->target->drv->cluster_size ? opts->target->drv->cluster_size(opts->target) : 0;
     struct backup_job *b;
     bool ok;
 
@@ -328,8 +278,6 @@ struct job *job_backup(struct block_graph *g, const struct job_options *o, const
     b = job_new(g, &backup_driver, o, err);
     if (!b)
         return NULL;
-    b->source = opts->source;
-    b->target = opts->target;
     b->sync = opts->sync;
     b->bitmap = opts->bitmap;
     b->bitmap_mode = opts->bitmap_mode;
@@ -337,17 +285,12 @@ struct job *job_backup(struct block_graph *g, const struct job_options *o, const
     b->on_target_error = opts->on_target_error;
     b->break_snapshot = opts->break_snapshot;
     b->discard_source = opts->discard_source;
-    b->cluster = opts->compress && cluster ? cluster : MAX(cluster, BITMAP_DEFAULT_GRANULARITY);
-    b->flags = (opts->compress ? COPY_COMPRESS : 0) | COPY_UNMAP |
-               (opts->sync == JOB_SYNC_FULL && !node_reaches(b->target, b->source) ? COPY_SKIP_ZERO : 0);
     b->hook = (struct block_hook){ .write_begin = hook_write_begin };
-    b->target_hook = (struct block_hook){ .read_begin = target_read_begin, .read_end = target_read_end };
-    range_lock_init(&b->lock);
     copy_pool_init(&b->pool, &b->job, MIN(opts->workers ? opts->workers : WORKERS_DEFAULT, WORKERS_MAX));
-    job_use_node(&b->job, b->source);
-    job_use_node(&b->job, b->target);
+    job_use_node(&b->job, opts->source);
+    job_use_node(&b->job, opts->target);
     graph_quiesce(g);
-    ok = backup_hold(b, err);
+    ok = backup_hold(b, opts, err);
     graph_resume(g);
     if (!ok) {
         backup_clean(&b->job);
