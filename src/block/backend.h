@@ -57,6 +57,8 @@ bool backend_claims(const struct block_graph *g, const struct block_node *n);
 /* No medium any more, or another one; quiet. The device is not told. */
 void backend_eject(struct block_backend *b);
 bool backend_insert(struct block_backend *b, struct block_node *root, struct error *err);
+/* Another node as the root, with the same hold; quiet. False: it is as it was. */
+bool backend_move(struct block_backend *b, struct block_node *to, struct error *err);
 struct block_backend *backend_find(struct block_graph *g, const char *name);
 void backend_quiesce(struct block_backend *b);  /* no new requests start; returns when none is in flight */
 void backend_resume(struct block_backend *b);

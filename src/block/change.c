@@ -258,6 +258,51 @@ bool graph_replace(struct block_graph *g, struct block_node *from, struct block_
     return true;
 }
 
+/* ---- a device's disk */
+
+static bool backend_may_change(struct block_backend *b, struct block_node *to, struct error *err)
+{
+    struct block_graph *g = b->graph;
+
+    if (!b->root)
+        return error_set(err, ERR_GENERIC, "The device has no medium", "insert one, then change its node");
+    if (graph_busy(g, err) || !node_is_active(to, err) || job_on_node(g, b->root, err) || job_on_node(g, to, err))
+        return false;
+    return to->size == b->root->size ||
+           error_setf(err, ERR_GENERIC, "what takes a disk's place is as large as the disk", "Node '%s' has %" PRIu64 " bytes, the disk %" PRIu64, to->name,
+                      (uint64_t)to->size, (uint64_t)b->root->size);
+}
+
+bool backend_move(struct block_backend *b, struct block_node *to, struct error *err)
+{
+    struct block_node *from = b->root;
+
+    /* a node over the disk, or one below it: the hold that is there moves, and does not stand in the way */
+    if (b->held && !node_hold(to, b->held_write, b->share || node_reaches(to, from) || node_reaches(from, to), err))
+        return false;
+    node_ref(to);
+    b->root = to;
+    if (b->held)
+        node_release(from, b->held_write);
+    node_unref(from);
+    return true;
+}
+
+bool block_backend_change(struct block_backend *b, const char *node_name, struct error *err)
+{
+    struct block_node *to = node_find(b->graph, node_name);
+    bool ok;
+
+    if (!to)
+        return error_setf(err, ERR_GENERIC, "query-named-block-nodes lists them", "Cannot find device='' nor node-name='%s'", node_name);
+    if (!backend_may_change(b, to, err))
+        return false;
+    graph_quiesce(b->graph);
+    ok = backend_move(b, to, err);
+    graph_resume(b->graph);
+    return ok;
+}
+
 /* ---- read-only and back */
 
 bool node_reopen_plain(struct block_node *n, bool read_only, struct error *err)

@@ -324,6 +324,7 @@ struct json_object *qom_get(struct vm *vm, const char *path, const char *prop, s
 bool qom_set(struct vm *vm, const char *path, const char *prop, struct json_object *value, struct error *err)
 {
     const struct object_prop *op;
+    const struct prop *p;
     struct node n;
     bool ok;
 
@@ -340,8 +341,12 @@ bool qom_set(struct vm *vm, const char *path, const char *prop, struct json_obje
         device_unlock(n.dev);
         return ok;
     }
-    if (!op && !device_prop_find(n.dev->cls, prop))
+    p = device_prop_find(n.dev->cls, prop);
+    if (!op && !p)
         return no_property(vm, &n, prop, err);
+    if (p && p->change)
+        return json_object_is_type(value, json_type_string) ? p->change(n.dev, json_object_get_string(value), err)
+                                                            : error_setf(err, ERR_GENERIC, NULL, "Invalid parameter type for '%s', expected: string", prop);
     return error_setf(err, ERR_GENERIC, "it is set with -device or device_add", "Attempt to set property '%s' on device '%s' after it was realized",
                       prop, n.dev->id ? n.dev->id : n.dev->cls->name);
 }

@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'client'))
-from rhea_client import CommandError, Rhea, cases, main, program  # noqa: E402
+from rhea_client import CommandError, Rhea, cases, main, program, until  # noqa: E402
 
 MiB = 1 << 20
 
@@ -329,6 +329,72 @@ def test_monitor_qemu_io():
             assert 'wrote' in io('d0 "write -P 7 0 512"') and 'read 512/512' in io('d0 "read -P 7 0 512"')
             assert 'not allocated at offset 64 KiB' in io('d0 map')
         subprocess.run([program('rhea-io'), '-r', '-c', 'read -P 5 64k 64k', '-c', 'read -P 0 0 512', path], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_drive_of_a_running_device():
+    """qom-set of drive: another node as the same disk, by the device or what is behind it; what cannot be leaves all as it is."""
+    with tempfile.TemporaryDirectory() as d:
+        paths = {}
+        for name, size in (('a', MiB), ('b', MiB), ('c', MiB), ('small', MiB // 2), ('ro', MiB), ('busy', MiB)):
+            paths[name] = os.path.join(d, name)
+            with open(paths[name], 'wb') as f:
+                f.truncate(size)
+        nodes = [x for name, path in paths.items() if name != 'c'
+                 for x in ('-blockdev', 'driver=file,node-name=%s,filename=%s,read-only=%s' % (name, path, 'on' if name == 'ro' else 'off'))]
+        with Rhea(*nodes, '-drive', 'if=none,id=d1,format=raw,file=' + paths['c'], '-device', 'virtio-blk-pci,drive=a,id=dev',
+                  '-device', 'virtio-blk-pci,drive=busy,id=other', '-device', 'virtio-blk-pci,drive=d1,id=named', '-S',
+                  machine='q35') as r, r.connect() as s:
+            def io(text, dev='dev'):
+                return s.run('human-monitor-command', {'command-line': 'qemu-io -d /machine/peripheral/%s/virtio-backend "%s"' % (dev, text)})
+
+            def put(value, path='/machine/peripheral/dev'):
+                return {'path': path, 'property': 'drive', 'value': value}
+
+            def shown():
+                block = next(b for b in s.run('query-block') if b.get('qdev') == '/machine/peripheral/dev/virtio-backend')
+                names = {block['inserted']['node-name']} | {s.run('qom-get', {'path': '/machine/peripheral/dev' + tail, 'property': 'drive'})
+                                                            for tail in ('', '/virtio-backend')}
+                assert len(names) == 1, names
+                return names.pop()
+
+            assert 'wrote' in io('write -P 1 0 64k') and shown() == 'a'
+            for value, word in (('nowhere', 'Cannot find'), ('', 'Cannot find'), ('small', 'bytes'), ('ro', 'read-only'), ('busy', 'in use'), (5, 'string')):
+                refused(s, word, 'qom-set', put(value))
+                assert shown() == 'a' and 'read 512/512' in io('read -P 1 0 512')
+            s.run('qom-set', put('a'))
+            s.run('qom-set', put('b'))
+            assert shown() == 'b' and 'wrote' in io('write -P 2 0 64k')
+            s.run('blockdev-del', {'node-name': 'a'})           # nothing has it any more
+            refused(s, 'in use', 'blockdev-del', {'node-name': 'b'})
+            s.run('blockdev-add', {'driver': 'file', 'node-name': 'a', 'filename': paths['a']})
+            s.run('qom-set', put('a', '/machine/peripheral/dev/virtio-backend'))
+            assert shown() == 'a' and 'verification failed' not in io('read -P 1 0 64k')
+            s.run('blockdev-mirror', {'job-id': 'm', 'device': 'a', 'target': 'b', 'sync': 'full'})
+            refused(s, 'in use', 'qom-set', put('ro'))
+            s.run('job-cancel', {'id': 'm'})
+            assert until(lambda: not s.run('query-jobs'))
+            # a drive by its id: the node is another, the name of the drive stays
+            s.run('qom-set', put('b', '/machine/peripheral/named'))
+            block = next(b for b in s.run('query-block') if b['device'] == 'd1')
+            assert block['inserted']['node-name'] == 'b', block
+            assert 'wrote' in io('write -P 3 0 4k', 'named')
+            refused(s, 'after it was realized', 'qom-set', {'path': '/machine/peripheral/dev', 'property': 'serial', 'value': 'x'})
+
+
+def test_drive_of_a_running_flash():
+    with tempfile.TemporaryDirectory() as d:
+        nodes = []
+        for name in 'ab':
+            with open(os.path.join(d, name), 'wb') as f:
+                f.truncate(65536)
+            nodes += ['-blockdev', 'driver=file,node-name=%s,filename=%s' % (name, f.name)]
+        with Rhea(*nodes, '-S', name='rhea-system-aarch64', machine='virt,pflash0=a') as r, r.connect() as s:
+            devices = ['/machine/unattached/' + e['name'] for e in s.run('qom-list', {'path': '/machine/unattached'}) if e['name'] != 'type']
+            flash = next(p for p in devices if s.run('qom-get', {'path': p, 'property': 'type'}) == 'cfi.pflash01')
+            s.run('qom-set', {'path': flash, 'property': 'drive', 'value': 'b'})
+            assert s.run('qom-get', {'path': flash, 'property': 'drive'}) == 'b'
+            s.run('blockdev-del', {'node-name': 'a'})
+            refused(s, 'in use', 'blockdev-del', {'node-name': 'b'})
 
 
 def test_events_of_bad_images():

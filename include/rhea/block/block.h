@@ -33,6 +33,9 @@ struct block_info {             /* what a guest may be told */
  * the caller then offers a read-only disk). share: others may write, too (share-rw=on). Errors name the file and the cause. */
 struct block_backend *block_backend_attach(struct vm *vm, const char *drive, struct device *dev, bool write, bool share, struct error *err);
 void block_backend_detach(struct block_backend *b);     /* drains first */
+/* Another node as the same disk, while the guest uses it: of the same size, with the same hold. Nothing has changed if it fails.
+ * Main loop, without the device's lock. */
+bool block_backend_change(struct block_backend *b, const char *node_name, struct error *err);
 void block_backend_info(struct block_backend *b, struct block_info *out);
 void block_backend_set_loop(struct block_backend *b, struct loop *loop);        /* default thread for completions */
 /* Told when size or medium changes (resize, eject). */

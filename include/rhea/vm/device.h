@@ -37,6 +37,8 @@ struct prop {
     const char *help;
     const char *const *values;  /* PROP_ENUM: NULL-terminated, the field holds the index (u32) */
     bool (*check)(struct device *dev, const struct prop *p, struct error *err);
+    /* qom-set on a device that runs, without its lock; sees to the field too. NULL: it stays as it was at realize. */
+    bool (*change)(struct device *dev, const char *value, struct error *err);
 };
 #define PROP(struct_type, field, prop_name, prop_type, default_text, help_text) \
     { .name = prop_name, .type = prop_type, .offset = offsetof(struct_type, field), .def = default_text, .help = help_text }

@@ -494,6 +494,21 @@ static void pflash_reset(struct device *dev, enum reset_kind kind)
     set_mode(f, MODE_ARRAY);
 }
 
+static bool change_drive(struct device *dev, const char *value, struct error *err)
+{
+    struct pflash *f = pflash_of(dev);
+
+    if (!f->backend)
+        return error_set(err, ERR_GENERIC, "the flash has no drive", "give it one from the start");
+    if (!block_backend_change(f->backend, value, err))
+        return false;
+    device_lock(dev);
+    g_free(f->drive);
+    f->drive = g_strdup(value);
+    device_unlock(dev);
+    return true;
+}
+
 DEVICE = {
     .name = "cfi.pflash01",
     .parent = "sysbus",
@@ -501,7 +516,7 @@ DEVICE = {
     .summary = "parallel NOR flash (Intel command set)",
     .size = sizeof(struct pflash),
     .props = (const struct prop[]){
-        PROP(struct pflash, drive, "drive", PROP_DRIVE, NULL, "what it holds"),
+        { .name = "drive", .type = PROP_DRIVE, .offset = offsetof(struct pflash, drive), .help = "what it holds", .change = change_drive },
         PROP(struct pflash, blocks, "num-blocks", PROP_U32, "0", "erase blocks"),
         PROP(struct pflash, sector, "sector-length", PROP_U64, "0", "bytes of an erase block"),
         PROP(struct pflash, width, "width", PROP_U8, "0", "bytes of the bus"),

@@ -584,6 +584,26 @@ static void blk_unrealize(struct device *dev)
         object_put(b->iothread);
 }
 
+/* The proxy and the device behind it both show the name. */
+static bool blk_change_drive(struct device *dev, const char *value, struct error *err)
+{
+    struct virtio_device *v = virtio_backend(dev);
+
+    if (!v)
+        return error_set(err, ERR_GENERIC, "the device is not ready", NULL);
+    if (!block_backend_change(((struct virtio_blk *)v)->blk, value, err))
+        return false;
+    for (struct device *d = &v->dev; d; d = d->parent) {
+        if (!device_class_is(d->cls, "virtio-device") && !device_class_is(d->cls, "virtio-pci"))
+            break;
+        device_lock(d);
+        g_free(((struct virtio_blk *)d)->conf.drive);
+        ((struct virtio_blk *)d)->conf.drive = g_strdup(value);
+        device_unlock(d);
+    }
+    return true;
+}
+
 static const struct virtio_info blk_info = {
     .name = "virtio-blk",
     .id = VIRTIO_ID_BLOCK,
@@ -600,7 +620,8 @@ static const struct virtio_info blk_info = {
 
 #define BLK(field, name, type, def, help) PROP(struct virtio_blk, conf.field, name, type, def, help)
 static const struct prop blk_props[] = {
-    BLK(drive, "drive", PROP_DRIVE, NULL, "id of a -drive or node-name of a -blockdev"),
+    { .name = "drive", .type = PROP_DRIVE, .offset = offsetof(struct virtio_blk, conf.drive), .help = "id of a -drive or node-name of a -blockdev",
+      .change = blk_change_drive },
     BLK(serial, "serial", PROP_STR, NULL, "serial number, 20 characters"),
     BLK(iothread, "iothread", PROP_IOTHREAD, NULL, "id of the -object iothread that does its work; none: the main loop"),
     BLK(num_queues, "num-queues", PROP_U16, "65535", "request queues; 65535: one a processor"),
