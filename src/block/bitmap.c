@@ -209,27 +209,39 @@ bool bitmap_get(const struct dirty_bitmap *b, uint64_t off)
     return bit < b->bits && (b->words[bit / 64] >> (bit % 64) & 1);
 }
 
-/* The first bit of the value wanted at or after `bit`, or b->bits. */
-static uint64_t bit_next(const struct dirty_bitmap *b, uint64_t bit, bool value)
+/* The first bit of the value wanted at or after `bit`, or `end`. */
+static uint64_t bit_next(const struct dirty_bitmap *b, uint64_t bit, uint64_t end, bool value)
 {
-    while (bit < b->bits) {
+    while (bit < end) {
         uint64_t w = b->words[bit / 64];
 
         w = (value ? w : ~w) >> (bit % 64);
         if (w)
-            return MIN(b->bits, bit + __builtin_ctzll(w));
+            return MIN(end, bit + __builtin_ctzll(w));
         bit = (bit / 64 + 1) * 64;
     }
-    return b->bits;
+    return end;
+}
+
+bool bitmap_extent(const struct dirty_bitmap *b, uint64_t off, uint64_t *bytes)
+{
+    unsigned g = b->granularity_bits;
+    uint64_t end = MIN(b->bits, ((off + *bytes - 1) >> g) + 1);
+    bool value = bitmap_get(b, off);
+    uint64_t last = bit_next(b, off >> g, end, !value);
+
+    if (last < end)
+        *bytes = (last << g) - off;
+    return value;
 }
 
 bool bitmap_next(const struct dirty_bitmap *b, uint64_t *off, uint64_t *bytes)
 {
-    uint64_t from = *off >> b->granularity_bits, first = from < b->bits ? bit_next(b, from, true) : b->bits, last;
+    uint64_t from = *off >> b->granularity_bits, first = from < b->bits ? bit_next(b, from, b->bits, true) : b->bits, last;
 
     if (first >= b->bits)
         return false;
-    last = bit_next(b, first, false);
+    last = bit_next(b, first, b->bits, false);
     *off = MAX(*off, first << b->granularity_bits);
     *bytes = MIN(last << b->granularity_bits, b->size) - *off;
     return true;

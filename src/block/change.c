@@ -9,6 +9,35 @@
 
 struct graph_step { void (*fn)(void *arg); void *arg; };
 
+void graph_background_begin(struct block_graph *g)
+{
+    atomic_fetch_add(&g->background, 1);
+}
+
+static void background_poke(void *arg)
+{
+}
+
+void graph_background_end(struct block_graph *g)
+{
+    struct loop *loop = g->loop;
+
+    if (atomic_fetch_sub(&g->background, 1) == 1 && loop != loop_current())
+        loop_post(loop, background_poke, NULL);
+}
+
+static void background_wait(struct block_graph *g)
+{
+    atomic_fetch_add(&g->draining, 1);
+    while (atomic_load(&g->background)) {
+        if (loop_current())
+            loop_step(loop_current(), true);
+        else
+            g_usleep(50);
+    }
+    atomic_fetch_sub(&g->draining, 1);
+}
+
 void graph_quiesce(struct block_graph *g)
 {
     g->changing++;
@@ -16,6 +45,7 @@ void graph_quiesce(struct block_graph *g)
         atomic_fetch_add(&((struct block_backend *)g_ptr_array_index(g->backends, i))->quiesced, 1);
     for (unsigned i = 0; i < g->backends->len; i++)
         block_drain(g_ptr_array_index(g->backends, i));
+    background_wait(g);
 }
 
 void graph_resume(struct block_graph *g)
@@ -99,6 +129,17 @@ bool node_reaches(const struct block_node *top, const struct block_node *n)
         if (node_reaches(child, n))
             return true;
     return node_reaches(top->file, n) || node_reaches(top->backing, n);
+}
+
+bool node_kept(struct block_graph *g, const struct block_node *n, struct error *err)
+{
+    for (unsigned i = 0; i < g->in_order->len; i++) {
+        struct block_node *p = g_ptr_array_index(g->in_order, i);
+
+        if (p->drv->file_hold == FILE_HELD_IN_USE && (p->file == n || p->drv->child(p, 0) == n))
+            return !error_setf(err, ERR_GENERIC, "remove the filter first", "Node '%s' keeps a moment with '%s'", p->name, n->name);
+    }
+    return false;
 }
 
 bool block_change_child(struct block_graph *g, struct block_node *parent, const char *role, struct block_node *child, struct error *err)
@@ -200,7 +241,7 @@ static bool replace_holds(struct block_graph *g, struct block_node *from, struct
     for (unsigned i = 0; i < g->in_order->len; i++) {
         const struct block_node *p = g_ptr_array_index(g->in_order, i);
 
-        *write |= p->file == from && edge_moves(p, to) && !p->read_only;
+        *write |= p->file == from && edge_moves(p, to) && node_writes_file(p);
     }
     return node_hold(to, *write, true, err);
 }
@@ -229,7 +270,7 @@ static void replace_in_nodes(struct block_graph *g, struct block_node *from, str
             continue;
         node_ref(to);
         if (p->file == from) {
-            hold_move(from, to, !p->read_only);
+            hold_move(from, to, node_writes_file(p));
             p->file = to;
             p->size = to->size;
             p->limits = to->limits;
@@ -243,7 +284,7 @@ static void replace_in_nodes(struct block_graph *g, struct block_node *from, str
 
 bool graph_replace(struct block_graph *g, struct block_node *from, struct block_node *to, struct error *err)
 {
-    bool write;
+    bool write, written = from->writers;
 
     if (!replace_known(g, from, to, err) || !replace_holds(g, from, to, &write, err))
         return false;
@@ -251,8 +292,8 @@ bool graph_replace(struct block_graph *g, struct block_node *from, struct block_
     replace_in_backends(g, from, to);
     replace_in_nodes(g, from, to);
     node_release(to, write);
-    if (!from->writers && from->readers && from->drv->set_writable)
-        from->drv->set_writable(from, false, NULL);
+    if (written && !from->writers)
+        node_unwritten(from);
     backends_changed(g, to);
     node_unref(from);
     return true;

@@ -523,7 +523,7 @@ bool block_resize(struct vm *vm, const char *name, uint64_t size, struct error *
 
     if (!r.n)
         return false;
-    if (job_on_node(g, r.n, err))
+    if (job_on_node(g, r.n, err) || node_kept(g, r.n, err))
         return false;
     if (size & 511 || size > INT64_MAX)
         return error_setf(err, ERR_GENERIC, "disks have whole sectors of 512 bytes",

@@ -21,6 +21,8 @@ struct block_graph {
     GPtrArray *opening;         /* file names of the images being opened, outermost first */
     atomic_uint draining;       /* block_drain() calls: limits on rates do not hold requests back */
     unsigned changing;          /* graph_quiesce() calls: no request is in flight, jobs wait with their next step */
+    atomic_uint background;     /* copies that go on when the request that needed them was given up */
+    unsigned fleecing;          /* filters whose copies and readers end before they close */
     GQueue deferred;            /* of struct graph_step: what jobs wait to do */
     GPtrArray *jobs;            /* of struct job, in order of making */
     unsigned next_job;
@@ -61,6 +63,9 @@ void node_unhook(struct block_node *n, struct block_hook *h);
 /* No request is in flight from here on, of devices, exports and jobs; nests. */
 void graph_quiesce(struct block_graph *g);
 void graph_resume(struct block_graph *g);
+/* Brackets of what is in flight without being a request of a back end. Any thread. */
+void graph_background_begin(struct block_graph *g);
+void graph_background_end(struct block_graph *g);
 /* fn(arg) from the main loop, when the graph is not being changed. */
 void graph_defer(struct block_graph *g, void (*fn)(void *arg), void *arg);
 /* Whether somebody is changing it: another command has to wait. */
@@ -76,10 +81,16 @@ bool node_supports_backing(const struct block_node *n);
 /* The image above `n` in the chain of `top`, or NULL. */
 struct block_node *chain_overlay(struct block_node *top, const struct block_node *n);
 bool chain_contains(const struct block_node *top, const struct block_node *n);
+/* Whether the node holds its file for writing. */
+bool node_writes_file(const struct block_node *n);
+/* The last writer has gone. */
+void node_unwritten(struct block_node *n);
 /* What a node shows without the filters on it. */
 struct block_node *node_skip_filters(struct block_node *n);
 /* The chain with its filters counted: is `n` below `top` by any edge? */
 bool node_reaches(const struct block_node *top, const struct block_node *n);
+/* Whether a copy-before-write filter has it as its disk or target, of which size and chain stay: an error then. */
+bool node_kept(struct block_graph *g, const struct block_node *n, struct error *err);
 /* Adds a child to a node (a quorum), or takes out the one of that role. */
 bool block_change_child(struct block_graph *g, struct block_node *parent, const char *role, struct block_node *child, struct error *err);
 

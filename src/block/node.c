@@ -41,7 +41,6 @@ const struct block_driver *block_driver_find(const char *name)
 static const struct { const char *name, *why; } missing[] = {
     { "blklogwrites", "crashlog records writes and flushes, for tests" },
     { "blkreplay", "it belongs to another record and replay" },
-    { "copy-before-write", "blockdev-backup keeps the moment that it began at" },
     { "gluster", "mount the volume and use driver file" },
     { "host_cdrom", "use host_device; the tray is the host's to move" },
     { "io_uring", "driver file submits by io_uring anyway" },
@@ -49,7 +48,6 @@ static const struct { const char *name, *why; } missing[] = {
     { "nvme-io_uring", "use host_device" },
     { "qcow", "version 1 of the format is not read; convert with the program that wrote it" },
     { "replication", "COLO is not supported" },
-    { "snapshot-access", "blockdev-backup with sync=none onto an image whose backing image is the disk shows its moment" },
     { "virtio-blk-vfio-pci", "libblkio is not used; use host_device" },
     { "virtio-blk-vhost-user", "libblkio is not used; give the guest a vhost-user-blk-pci device" },
     { "virtio-blk-vhost-vdpa", "libblkio is not used" },
@@ -118,7 +116,9 @@ void block_graph_free(struct block_graph *g)
     nbd_server_stop(g);
     exports_close(g);
     backends_free(g);
+    graph_quiesce(g);
     block_run(g, graph_close, g);
+    graph_resume(g);
     g_hash_table_destroy(g->nodes);
     g_ptr_array_free(g->backends, TRUE);
     g_ptr_array_free(g->in_order, TRUE);
@@ -281,7 +281,8 @@ static void node_free(struct block_node *n)
         g_hash_table_remove(n->graph->nodes, n->name);
     g_ptr_array_remove(n->graph->in_order, n);
     if (n->file) {
-        node_release(n->file, !n->read_only);
+        if (n->drv->file_hold != FILE_REFERRED)
+            node_release(n->file, node_writes_file(n));
         node_unref(n->file);
     }
     if (n->backing) {
@@ -403,8 +404,17 @@ void node_ref(struct block_node *n)
 
 void node_unref(struct block_node *n)
 {
-    if (n && --n->refs == 0)
-        block_run(n->graph, node_close_run, n);
+    struct block_graph *g = n ? n->graph : NULL;
+    bool quiet;
+
+    if (!n || --n->refs)
+        return;
+    quiet = g->fleecing && !in_coroutine();
+    if (quiet)
+        graph_quiesce(g);
+    block_run(g, node_close_run, n);
+    if (quiet)
+        graph_resume(g);
 }
 
 int node_depth(const struct block_node *n)
@@ -423,6 +433,33 @@ bool node_is_active(const struct block_node *n, struct error *err)
     return !n->inactive || error_setf(err, ERR_GENERIC, "blockdev-set-active makes it active", "Block node is inactive: '%s'", n->name);
 }
 
+bool node_writes_file(const struct block_node *n)
+{
+    return n->drv->file_hold == FILE_HELD ? !n->read_only : n->drv->file_hold == FILE_HELD_IN_USE && n->writers;
+}
+
+/* From reading the file to writing it. The hold that is there is no hindrance. */
+static bool file_begin_write(struct block_node *n, bool share, struct error *err)
+{
+    bool ok;
+
+    n->file->readers--;
+    ok = node_hold(n->file, true, share, err);
+    if (!ok)
+        n->file->readers++;
+    return ok;
+}
+
+void node_unwritten(struct block_node *n)
+{
+    if (n->drv->file_hold == FILE_HELD_IN_USE) {
+        n->file->readers++;
+        node_release(n->file, true);
+    }
+    if ((n->readers || n->drv->kind == DRIVER_FILTER) && n->drv->set_writable)
+        n->drv->set_writable(n, false, NULL);
+}
+
 bool node_hold(struct block_node *n, bool write, bool share, struct error *err)
 {
     if (!node_is_active(n, err))
@@ -434,6 +471,8 @@ bool node_hold(struct block_node *n, bool write, bool share, struct error *err)
         return error_setf(err, ERR_GENERIC,
                           "a disk has one writer; use share-rw=on on devices whose guests agree",
                           "block node '%s' is in use already", n->name);
+    if (n->drv->file_hold == FILE_HELD_IN_USE && write && !n->writers && !file_begin_write(n, share, err))
+        return false;
     if (n->drv->set_writable && !n->force_share &&
         (write ? !n->writers : !n->writers && !n->readers) && !n->drv->set_writable(n, write, err))
         return false;
@@ -450,8 +489,8 @@ void node_release(struct block_node *n, bool write)
         n->writers--;
     else
         n->readers--;
-    if (write && !n->writers && n->readers && n->drv->set_writable)
-        n->drv->set_writable(n, false, NULL);
+    if (write && !n->writers)
+        node_unwritten(n);
 }
 
 /* ---- children */
@@ -506,6 +545,7 @@ struct block_node *node_open_child(struct block_node *parent, struct json_object
 {
     struct json_object *v;
     struct block_node *n;
+    bool in_use;
 
     if (!json_object_object_get_ex(opts, role, &v) || !v) {
         error_setf(err, ERR_GENERIC, "give the image with file=... or file.filename=...",
@@ -515,6 +555,8 @@ struct block_node *node_open_child(struct block_node *parent, struct json_object
     n = child_get(parent, v, false, err);
     if (!n)
         return NULL;
+    if (parent->drv->file_hold == FILE_REFERRED && !strcmp(role, "file"))
+        return n;
     /* auto-read-only of the file is for formats that are told to write, and cannot */
     if (!parent->read_only && n->read_only) {
         if (!parent->auto_read_only) {
@@ -525,7 +567,8 @@ struct block_node *node_open_child(struct block_node *parent, struct json_object
         }
         parent->read_only = true;
     }
-    if (!node_hold(n, !parent->read_only, false, err)) {
+    in_use = parent->drv->file_hold == FILE_HELD_IN_USE && !strcmp(role, "file");
+    if (!node_hold(n, !in_use && !parent->read_only, in_use, err)) {
         node_unref(n);
         return NULL;
     }

@@ -79,7 +79,7 @@ static void dump_job(struct dump *d, const struct job *j)
 static void dump_driver(struct dump *d, const struct block_node *n)
 {
     dump_node(d, n, "block-driver", n->name);
-    dump_edge(d, n, n->file, "file", !n->read_only, false);
+    dump_edge(d, n, n->file, "file", node_writes_file(n), n->drv->file_hold != FILE_HELD);
     dump_edge(d, n, n->backing, "backing", false, true);
 }
 

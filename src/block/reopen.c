@@ -54,7 +54,7 @@ static bool reopen_backing(struct block_graph *g, struct block_node *n, struct j
         return false;
     if (backing == n->backing)
         return true;
-    return !job_on_node(g, n, err) && node_set_backing(n, backing, err);
+    return !job_on_node(g, n, err) && !node_kept(g, n, err) && node_set_backing(n, backing, err);
 }
 
 static bool reopen_words(struct block_node *n, struct json_object *opts, struct error *err)

@@ -11,8 +11,8 @@ from qemu_names import HMP, IMG, Qmp, monitor_names, options, said, schema_names
 import cases                            # noqa: E402
 
 BIN = os.path.join(os.path.abspath(os.environ.get('BUILD', 'build')), 'bin/')
-DRIVERS = ('blklogwrites blkreplay copy-before-write gluster host_cdrom io_uring nvme nvme-io_uring qcow replication '
-           'snapshot-access virtio-blk-vfio-pci virtio-blk-vhost-user virtio-blk-vhost-vdpa').split()
+DRIVERS = ('blklogwrites blkreplay gluster host_cdrom io_uring nvme nvme-io_uring qcow replication '
+           'virtio-blk-vfio-pci virtio-blk-vhost-user virtio-blk-vhost-vdpa').split()
 # path: names ('*': the path itself is not here)
 REFUSED = {
     **{'qmp *{%s}*' % driver: '*' for driver in DRIVERS}, 'qmp *.driver': DRIVERS, 'qmp *.backing-fmt': DRIVERS,

@@ -30,6 +30,33 @@ def job_end(m, job, complete=False):
     raise AssertionError(f"{job} does not end: {info}")
 
 
+def fleece(m, path):
+    """The disk's moment, read twice while the guest writes on: both are the same, and a file system that can be repaired."""
+    def disk(node):
+        m.qmp("qom-set", path=block["qdev"], property="drive", value=node)
+
+    block = next(b for b in m.qmp("query-block") if b["device"] == "data")
+    subprocess.run([IMG, "create", "-q", "-f", "qcow2", path("fleece"), "256M"], check=True)
+    m.qmp("blockdev-add", **{"driver": "qcow2", "node-name": "fleece", "file": {"driver": "file", "filename": path("fleece")}})
+    m.qmp("blockdev-add", **{"driver": "copy-before-write", "node-name": "cbw", "file": block["inserted"]["node-name"], "target": "fleece",
+                             "discard": "unmap", "cbw-timeout": 45})
+    disk("cbw")
+    m.qmp("blockdev-add", **{"driver": "snapshot-access", "node-name": "access", "file": "cbw"})
+    m.qmp("nbd-server-start", addr={"type": "unix", "data": {"path": path("nbd")}})
+    m.qmp("block-export-add", **{"type": "nbd", "id": "x", "node-name": "access", "name": ""})
+    for name in ("one", "two"):
+        subprocess.run(["nbdcopy", "nbd+unix:///?socket=" + path("nbd"), path(name)], check=True)
+        time.sleep(1)
+    subprocess.run(["cmp", path("one"), path("two")], check=True)
+    assert subprocess.run(["e2fsck", "-fy", path("one")], stdout=subprocess.DEVNULL).returncode in (0, 1)     # 1: the journal was replayed
+    subprocess.run(["e2fsck", "-fn", path("one")], stdout=subprocess.DEVNULL, check=True)
+    m.qmp("nbd-server-stop")
+    for node in ("access", "cbw", "fleece"):
+        if node == "cbw":
+            disk(block["inserted"]["node-name"])
+        m.qmp("blockdev-del", **{"node-name": node})
+
+
 def under_debian():
     guest = asset("debian")
     with tempfile.TemporaryDirectory() as d:
@@ -62,6 +89,7 @@ def under_debian():
                 m.qmp("drive-mirror", **{"device": "data", "job-id": "mirror", "target": path(mode), "sync": "full", "format": "qcow2",
                                          "copy-mode": mode, **manual})
                 job_end(m, "mirror", complete=True)
+            fleece(m, path)
             m.send("touch /tmp/stop\n")
             m.expect(r"writer ended after \d+", 120)
             m.send("cd /; umount /mnt && mount /dev/vdb /mnt && cd /mnt && sha256sum --quiet -c sums && echo all files are right\n")

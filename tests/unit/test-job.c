@@ -541,6 +541,83 @@ static void test_fleecing(void)
     chain_check(2);
 }
 
+/* ---- copy-before-write comes over a disk in use, and goes again */
+
+static void node_gone(struct block_node *n)
+{
+    n->user_owned = false;
+    node_unref(n);
+}
+
+static void disk_to(struct block_node *n, uint8_t *moment)
+{
+    struct error err = ERROR_INIT;
+
+    graph_quiesce(graph);
+    memcpy(moment, shadow, SIZE);
+    if (!backend_move(disk, n, &err))
+        g_error("%s", err.msg);
+    graph_resume(graph);
+}
+
+static int read_of(struct block_node *n, uint64_t off, uint64_t bytes)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+    struct transfer t = { n, off, bytes, buf, false, 0 };
+
+    block_run(graph, transfer_run, &t);
+    return t.ret;
+}
+
+/* The moment through snapshot-access, through the target where that lies over the disk, and as a backup. */
+static void moment_check(struct block_node *access, bool over, const uint8_t *moment)
+{
+    struct error err = ERROR_INIT;
+    struct backup_options o = { .source = access, .sync = JOB_SYNC_FULL };
+    g_autofree char *path = g_build_filename(dir, "copy", NULL);
+
+    for (unsigned i = 0; i < 4; i++) {
+        same(access, moment);
+        if (over)
+            same(nodes[DEPTH], moment);
+    }
+    image_create(path, NULL, "");
+    o.target = image_open(path, "copy", NULL, false);
+    g_assert_cmpint(job_finish(started(job_backup(graph, &manual, &o, &err), &err)), ==, 0);
+    same(o.target, moment);
+    node_gone(o.target);
+    unlink(path);
+}
+
+static void test_copy_before_write(void)
+{
+    static const char *const more[] = { "", ",\"cbw-timeout\":1000", ",\"min-cluster-size\":1048576,\"on-cbw-error\":\"break-snapshot\"" };
+    g_autofree uint8_t *moment = g_malloc(SIZE), *left = g_malloc(SIZE);
+
+    for (unsigned i = 0; i < 2 * G_N_ELEMENTS(more); i++) {
+        struct block_node *cbw, *access;
+        bool over = i % 2;
+
+        chain_make(2);
+        target_make(over ? "n1" : NULL);
+        guests_start();
+        cbw = owned_node(graph, json("{\"driver\":\"copy-before-write\",\"node-name\":\"cbw\",\"file\":\"n1\",\"target\":\"%s\",\"discard\":\"unmap\"%s}",
+                                     nodes[DEPTH]->name, more[i / 2]));
+        access = owned_node(graph, json("{\"driver\":\"snapshot-access\",\"node-name\":\"access\",\"file\":\"cbw\"}"));
+        for (unsigned k = 0; k < 50; k++)
+            loop_step(loop, true);
+        disk_to(cbw, moment);
+        moment_check(access, over, moment);
+        disk_to(nodes[1], left);
+        g_assert_cmpint(read_of(access, 0, 512), ==, -EACCES);     /* its guest writes past the filter now */
+        node_gone(access);
+        node_gone(cbw);
+        g_assert_cmpuint(nodes[1]->writers, ==, 1);
+        g_assert_cmpuint(nodes[1]->readers, ==, over);
+        chain_check(2);
+    }
+}
+
 /* ---- external snapshots under load, then all merged again */
 
 static void test_snapshots(void)
@@ -644,6 +721,7 @@ int main(int argc, char **argv)
     g_test_add_func("/job/backup", test_backup);
     g_test_add_func("/job/backup-incremental", test_backup_incremental);
     g_test_add_func("/job/fleecing", test_fleecing);
+    g_test_add_func("/job/copy-before-write", test_copy_before_write);
     g_test_add_func("/job/snapshots", test_snapshots);
     ret = g_test_run();
     block_graph_free(graph);

@@ -52,6 +52,8 @@ uint64_t bitmap_count(const struct dirty_bitmap *b);    /* dirty bytes */
 /* The first dirty range at or after *off: true with [*off, +*bytes), in whole granules, cut at the disk's end. */
 bool bitmap_next(const struct dirty_bitmap *b, uint64_t *off, uint64_t *bytes);
 bool bitmap_get(const struct dirty_bitmap *b, uint64_t off);
+/* bitmap_get(), and how far what follows is like it: *bytes at most. */
+bool bitmap_extent(const struct dirty_bitmap *b, uint64_t off, uint64_t *bytes);
 /* Of the bits, 64 a little-endian word; caller frees. */
 char *bitmap_sha256(const struct dirty_bitmap *b);
 /* The list of query-block's dirty-bitmaps, or NULL when there are none. */

@@ -67,6 +67,9 @@ struct block_node {
 
 /* ---- drivers */
 enum block_driver_kind { DRIVER_PROTOCOL, DRIVER_FORMAT, DRIVER_FILTER };
+/* What hold a node has on its file: for reading or writing as it was opened; for writing only while somebody writes to the node
+ * (it can be added over a disk in use); none, which leaves all to the node below. */
+enum file_hold { FILE_HELD, FILE_HELD_IN_USE, FILE_REFERRED };
 
 /* Status of a range (block_status). No bit: not here, ask the backing node. */
 enum {
@@ -118,6 +121,7 @@ struct block_driver {
     const char *const *options; /* its own, NULL-terminated, beside the common ones */
     const char *const *create_options;
     bool growable;              /* writes past the end extend it */
+    enum file_hold file_hold;
     bool file_stays;            /* a filter that knows things of its file: no other node can take its place */
     bool fresh_noise;           /* what was never written of a new image does not read as zeroes (encryption of a whole disk) */
     /* How sure it is (0 to 100) that an image that starts with these bytes is its own. */
@@ -127,7 +131,8 @@ struct block_driver {
     /* [co] An open node becomes read-only (what it keeps in memory is stored) or writable; its file is held for writing in
      * both cases. NULL: a node that was opened read-only stays so. */
     bool (*reopen)(struct block_node *n, bool read_only, struct error *err);
-    /* write: a parent begins to need it. Locks are taken here. */
+    /* write: a parent begins to need it. Locks are taken here. Not write: a first reader, or the last writer is gone (which cannot
+     * be refused). */
     bool (*set_writable)(struct block_node *n, bool write, struct error *err);
     int (*preadv)(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);       /* [co] */
     int (*pwritev)(struct block_node *n, uint64_t off, uint64_t bytes, const struct iovec *iov, int niov);      /* [co] */

@@ -24,6 +24,8 @@ uint64_t fleece_cluster(struct block_node *target)
 {
     uint64_t cluster = target->drv->cluster_size ? target->drv->cluster_size(target) : 0;
 
+    while (cluster & (cluster - 1))     /* of odd sizes, the next power of two */
+        cluster = (cluster | (cluster - 1)) + 1;
     return MAX(cluster, BITMAP_DEFAULT_GRANULARITY);
 }
 
@@ -54,9 +56,9 @@ void fleece_close(struct fleece *f)
 
 bool fleece_wants(const struct fleece *f, uint64_t off, uint64_t bytes)
 {
-    uint64_t at = off, n;
+    uint64_t n = bytes;
 
-    return bitmap_next(f->todo, &at, &n) && at < off + bytes;
+    return bitmap_extent(f->todo, off, &n) || n < bytes;
 }
 
 int fleece_copy(struct fleece *f, uint64_t off, uint64_t bytes, bool *read)
@@ -65,8 +67,10 @@ int fleece_copy(struct fleece *f, uint64_t off, uint64_t bytes, bool *read)
     int ret = 0;
 
     range_lock(&f->lock, off, bytes, false);
-    for (uint64_t at = off; !ret && bitmap_next(f->todo, &at, &n) && at < end; at += n) {
-        n = MIN(n, end - at);
+    for (uint64_t at = off; !ret && at < end; at += n) {
+        n = end - at;
+        if (!bitmap_extent(f->todo, at, &n))
+            continue;
         if (f->flags & COPY_COMPRESS)
             n = MIN(n, f->cluster);
         ret = block_copy(f->source, f->target, at, n, f->flags, read);
