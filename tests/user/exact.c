@@ -475,6 +475,31 @@ static bool code_rounds(uint8_t *write, uint8_t *run, unsigned rounds)
     return ok;
 }
 
+/* Code that runs some times as it is, then is changed: by a store, or by another mapping in its place. */
+static bool code_changes(void)
+{
+    uint8_t *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *mapped = p + 4096;
+    int fd = memfd_create("changes", 0);
+    bool ok = fd >= 0 && !ftruncate(fd, 64 * 4096);
+
+    for (unsigned i = 0; i < 64 && ok; i++) {
+        uint8_t page[16];
+
+        code_make(page, i);
+        ok &= pwrite(fd, page, sizeof(page), i * 4096) == sizeof(page);
+    }
+    for (unsigned i = 0; i < 64 && ok; i++) {
+        code_make(p, i);
+        __builtin___clear_cache((char *)p, (char *)p + 16);
+        ok &= mmap(mapped, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, i * 4096) == mapped;
+        for (unsigned runs = 0; runs <= i % 20; runs++)
+            ok &= ((code_fn)(uintptr_t)p)() == i && ((code_fn)(uintptr_t)mapped)() == i;
+    }
+    munmap(p, 8192);
+    close(fd);
+    return ok;
+}
+
 static void *code_thread(void *arg)
 {
     uint8_t *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -634,6 +659,7 @@ static void code(void)
     code_beside();
     code_astride();
     check(code_rounds(p, p, 5000), "code is written and run, again and again");
+    check(code_changes(), "code that has run some times is changed");
     if (fd < 0 || ftruncate(fd, 4096))
         return;
     w = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
