@@ -188,7 +188,7 @@ def fuzz(kind, seconds, corpus, findings):
     os.makedirs(findings, exist_ok=True)
     log = os.path.join(findings, kind + '.log')
     with open(log, 'w') as f:
-        p = subprocess.run([os.path.join(BUILD, 'tests/fuzz/fuzz-image'), '-timeout=10', '-rss_limit_mb=2560', '-malloc_limit_mb=1024', '-max_len=131072', '-print_final_stats=1',
+        p = subprocess.run([os.path.join(BUILD, 'tests/fuzz/fuzz-image'), '-timeout=120', '-rss_limit_mb=2560', '-malloc_limit_mb=1024', '-max_len=131072', '-print_final_stats=1',
                             '-max_total_time=%d' % seconds, '-artifact_prefix=%s/%s-' % (findings, kind), corpus], stdout=f, stderr=f,
                            env={'TMPDIR': '/dev/shm', **os.environ, 'RHEA_FUZZ_FORMAT': kind, 'ASAN_OPTIONS': 'allocator_may_return_null=1'})
     with open(log, errors='replace') as f:
@@ -201,7 +201,7 @@ def fuzz(kind, seconds, corpus, findings):
 
 def minimize(kind, corpus):
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([os.path.join(BUILD, 'tests/fuzz/fuzz-image'), '-merge=1', '-timeout=10', '-max_len=131072', folder, corpus], check=True,
+        subprocess.run([os.path.join(BUILD, 'tests/fuzz/fuzz-image'), '-merge=1', '-timeout=120', '-max_len=131072', folder, corpus], check=True,
                        stderr=subprocess.DEVNULL, env={**os.environ, 'RHEA_FUZZ_FORMAT': kind, 'ASAN_OPTIONS': 'allocator_may_return_null=1'})
         os.makedirs(KEPT, exist_ok=True)
         path = os.path.join(KEPT, kind + '.tar.xz')
