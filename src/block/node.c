@@ -897,9 +897,14 @@ bool block_create(struct block_graph *g, const char *filename, const char *forma
 {
     struct create_args a = { g, block_driver_find(format), filename, opts, err, false };
     g_autofree char *what = g_strdup_printf("format '%s'", format);
+    uint64_t size;
 
     if (!a.drv)
         return driver_unknown(format, err);
+    if (!option_size(opts, "size", 0, &size, err))
+        return false;
+    if (size > INT64_MAX - 511)
+        return error_setf(err, ERR_GENERIC, "an image has less than 8E", "image size %" PRIu64 " is too large", size);
     if (!a.drv->create)
         return error_setf(err, ERR_GENERIC, NULL, "images of format '%s' cannot be created", format);
     if (!options_check(opts, a.drv->create_options, what, err))

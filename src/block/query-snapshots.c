@@ -48,6 +48,44 @@ char *snapshots_table(struct json_object *list)
     return g_string_free(t, FALSE);
 }
 
+/* ---- one of them */
+
+char *snapshot_named(struct block_node *n, const char *name)
+{
+    struct json_object *all = n->drv->snapshots ? n->drv->snapshots(n) : NULL;
+    char *id = NULL;
+
+    for (size_t i = 0; all && !id && i < json_object_array_length(all); i++) {
+        struct json_object *s = json_object_array_get_idx(all, i);
+
+        if (!strcmp(option_str(s, "name", ""), name))
+            id = g_strdup(option_str(s, "id", ""));
+    }
+    json_object_put(all);
+    return id;
+}
+
+char *snapshot_chosen(struct block_node *n, const char *text, struct error *err)
+{
+    struct json_object *o;
+    const char *id, *name;
+    char *chosen;
+
+    if (!g_str_has_prefix(text, "snapshot."))
+        return g_strdup(text);
+    o = options_parse(text, NULL, err);
+    if (!o)
+        return NULL;
+    id = option_str(o, "snapshot.id", NULL);
+    name = option_str(o, "snapshot.name", NULL);
+    chosen = id || !name ? g_strdup(id) : snapshot_named(n, name);
+    if (!chosen)
+        error_setf(err, ERR_GENERIC, "rhea-img snapshot -l lists those of an image", "'%s' has no snapshot '%s'", n->filename,
+                   name ? name : text);
+    json_object_put(o);
+    return chosen;
+}
+
 /* ---- of all disks: a machine's state can go back to what every disk that can be written has, by its name */
 
 struct disk { const char *name; struct json_object *list; };

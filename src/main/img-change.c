@@ -12,8 +12,29 @@ enum { CHUNK = 2 << 20 };
 
 /* ---- create */
 
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+}
+
+/* A new image that takes the place of what it is based on would show nothing of it. */
+static bool overwrites(struct img *c, const struct block_node *chain, const char *image)
+{
+    const char *path = g_str_has_prefix(image, "file:") ? image + strlen("file:") : image;
+
+    for (; chain; chain = chain->backing)
+        for (const struct block_node *n = chain; n; n = n->file)
+            if (same_file(n->filename, path))
+                return !error_setf(&c->err, ERR_GENERIC, "give the new image another name", "'%s' holds what the new image would be based on",
+                                   image);
+    return false;
+}
+
 static bool backing_size(struct img *c, const char *image, const char *backing, const char *format, uint64_t *size)
 {
+    bool ok;
     g_autofree char *path = block_resolve(image, backing);
     struct block_node *n;
 
@@ -24,17 +45,21 @@ static bool backing_size(struct img *c, const char *image, const char *backing, 
         return false;
     }
     *size = n->size;
+    ok = !overwrites(c, n, image);
     node_unref(n);
-    return true;
+    return ok;
 }
 
 bool img_create_image(struct img *c, const char *name, const char *format, struct json_object *opts, uint64_t size,
                       bool has_size)
 {
     const char *backing = option_str(opts, "backing_file", NULL),
-               *backing_format = option_str(opts, "backing_fmt", NULL);
+               *backing_format = option_str(opts, "backing_fmt", NULL), *data_file = option_str(opts, "data_file", NULL);
     bool header_alone;
     uint64_t unused;
+
+    if (data_file && same_file(data_file, name))
+        return error_set(&c->err, ERR_GENERIC, "an image cannot be its own data file", "give data_file=OTHER");
 
     if (backing && !backing_format)
         return error_set(&c->err, ERR_GENERIC, "Backing file specified without backing format",
@@ -68,6 +93,10 @@ int img_create(struct img *c)
 
     if (drv && json_object_object_get_ex(c->opts, "help", NULL))
         return list_options(format, drv->create_options);
+    if (c->nargs == 2 && json_object_object_get_ex(c->opts, "size", NULL)) {
+        error_set(&c->err, ERR_GENERIC, "The image size must be specified only once", "leave out -o size=...");
+        return img_fail(c, EXIT_BAD);
+    }
     if (c->nargs == 2 && !parse_size(c->args[1], 1, &size, &c->err))
         return img_fail(c, EXIT_BAD);
     if (c->backing)
@@ -120,7 +149,11 @@ int img_resize(struct img *c)
     r.size = sign == '+' ? r.old + by : sign == '-' ? r.old - by : by;
     if ((sign == '-' && by > r.old) || r.size > INT64_MAX - 512)
         error_setf(&c->err, ERR_GENERIC, NULL, "the new size would be out of range: the image has %" PRIu64 " bytes", r.old);
-    else if ((r.size = (r.size + 511) & ~511ull) < r.old && !c->shrink)
+    else if (!r.size)
+        error_set(&c->err, ERR_GENERIC, "a disk of no bytes would hold nothing", "rhea-img create makes an empty image");
+    else if ((r.size = (r.size + 511) & ~511ull) < r.old && c->preallocation && strcmp(c->preallocation, "off"))
+        error_set(&c->err, ERR_GENERIC, "only what is added to an image can be preallocated", "leave out --preallocation");
+    else if (r.size < r.old && !c->shrink)
         error_set(&c->err, ERR_GENERIC, "shrinking an image deletes its end", "add --shrink if that is wanted");
     else
         ok = img_call(c, n, resize_run, &r);
@@ -252,13 +285,6 @@ static void commit_run(void *arg)
     if (ret)
         error_set_errno(&c->err, -ret, "nothing is lost: the image holds what it did", "cannot commit '%s'", c->args[0]);
     call->ok = !ret;
-}
-
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-
-    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }
 
 /* -b names the base as it is, or as the images do. */

@@ -347,16 +347,14 @@ static void view_run(void *arg)
 
 bool img_view_snapshot(struct img *c, struct block_node *n)
 {
-    struct json_object *o = c->snapshot && g_str_has_prefix(c->snapshot, "snapshot.")
-                                ? options_parse(c->snapshot, NULL, &c->err) : NULL;
-    g_autofree char *name = g_strdup(o ? option_str(o, "snapshot.id", option_str(o, "snapshot.name", "")) : c->snapshot);
+    g_autofree char *name = NULL;
 
-    json_object_put(o);
-    if (!name || error_is_set(&c->err))
-        return !error_is_set(&c->err);
+    if (!c->snapshot)
+        return true;
     if (!n->drv->snapshot_view)
         return error_setf(&c->err, ERR_GENERIC, NULL, "format '%s' has no internal snapshots", n->drv->name);
-    return img_call(c, n, view_run, name);
+    name = snapshot_chosen(n, c->snapshot, &c->err);
+    return name && img_call(c, n, view_run, name);
 }
 
 static void snapshot_run(void *arg)
@@ -365,12 +363,16 @@ static void snapshot_run(void *arg)
     const struct img_action *a = call->arg;
     const struct block_driver *drv = call->n->drv;
     int64_t now = g_get_real_time();
+    g_autofree char *named = NULL;
     struct block_snapshot s = { .name = a->arg, .date_sec = now / 1000000, .date_nsec = now % 1000000 * 1000, .icount = UINT64_MAX };
 
     switch (a->what) {
     case 'c': call->ok = drv->snapshot_create(call->n, &s, &call->c->err); break;
     case 'a': call->ok = drv->snapshot_apply(call->n, a->arg, &call->c->err); break;
-    case 'd': call->ok = drv->snapshot_delete(call->n, a->arg, &call->c->err); break;
+    case 'd':
+        named = snapshot_named(call->n, a->arg);
+        call->ok = drv->snapshot_delete(call->n, named ? named : a->arg, &call->c->err);
+        break;
     default: break;
     }
 }

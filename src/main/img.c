@@ -369,12 +369,24 @@ static const struct img_option *option_by(const struct img_command *cmd, int cod
 
 enum { CODE_HELP = 1 << 16 };
 
+/* "resize FILE -1G": a size at the end is no option. */
+static char *take_last_size(const struct img_command *cmd, int *argc, char **argv)
+{
+    char *last = argv[*argc - 1];
+
+    if (cmd->run != img_resize || *argc < 4 || *last != '-' || !g_ascii_isdigit(last[1]))
+        return NULL;
+    --*argc;
+    return last;
+}
+
 /* 1: go on; 0: help was asked for; -1: *err. */
 static int parse(struct img *c, const struct img_command *cmd, int argc, char **argv)
 {
     g_autoptr(GArray) longs = g_array_new(TRUE, TRUE, sizeof(struct option));
     g_autoptr(GString) letters = g_string_new(":h");
     struct option help = { "help", no_argument, NULL, CODE_HELP };
+    char *size = take_last_size(cmd, &argc, argv);
     int code;
 
     g_array_append_val(longs, help);
@@ -399,7 +411,7 @@ static int parse(struct img *c, const struct img_command *cmd, int argc, char **
 
             error_setf(&c->err, ERR_GENERIC, NULL, "%s '%s'", code == ':' ? "an argument is missing after" : "unknown option",
                        is_short ? letter : argv[optind - 1]);
-            c->err.hint = is_short && g_ascii_isdigit(optopt) ? g_strdup("a number is not an option; of sizes only resize takes -SIZE, after --")
+            c->err.hint = is_short && g_ascii_isdigit(optopt) ? g_strdup("a number is not an option; of sizes only resize takes -SIZE, as its last word")
                                                               : g_strdup_printf("rhea-img %s --help lists them", cmd->name);
             return -1;
         }
@@ -408,6 +420,8 @@ static int parse(struct img *c, const struct img_command *cmd, int argc, char **
     }
     c->args = argv + optind;
     c->nargs = argc - optind;
+    if (size)
+        c->args[c->nargs++] = size;     /* where it was */
     if (c->nargs >= cmd->min_args && c->nargs <= cmd->max_args)
         return 1;
     error_setf(&c->err, ERR_GENERIC, NULL, "%s takes %s", cmd->name, cmd->args);

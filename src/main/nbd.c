@@ -97,21 +97,14 @@ static void view_run(void *arg)
 /* -l: by name or id, or "snapshot.id=..,snapshot.name=..". */
 static bool view_snapshot(struct nbd_program *p, struct block_node *n)
 {
-    g_autofree char *name = g_strdup(p->snapshot);
+    g_autofree char *name = NULL;
     struct view v = { n, NULL, &p->err, false };
 
-    if (strchr(name, '=')) {
-        struct json_object *o = options_parse(name, NULL, &p->err);
-
-        if (!o)
-            return false;
-        g_free(name);
-        name = g_strdup(option_str(o, "snapshot.id", option_str(o, "snapshot.name", "")));
-        json_object_put(o);
-    }
     if (!n->drv->snapshot_view)
         return error_setf(&p->err, ERR_GENERIC, NULL, "images of format '%s' have no internal snapshots", n->drv->name);
-    v.name = name;
+    v.name = name = snapshot_chosen(n, p->snapshot, &p->err);
+    if (!name)
+        return false;
     block_run(p->graph, view_run, &v);
     return v.ok;
 }

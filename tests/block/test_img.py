@@ -341,6 +341,73 @@ def test_shrink():
         sound('h.qcow2')
 
 
+def test_resize_by_what_looks_like_an_option():
+    for tool in TOOLS:
+        tool('create', '-q', '-f', 'qcow2', 'd.qcow2', '8M')
+        tool('resize', '--shrink', 'd.qcow2', '-3M')
+        tool('resize', '-q', '-f', 'qcow2', 'd.qcow2', '--', '+1M')
+        assert json.loads(qemu('info', '--output=json', 'd.qcow2').stdout)['virtual-size'] == 6 * MiB
+        for args in (('--shrink', 'd.qcow2', '0'), ('--shrink', '--preallocation=full', 'd.qcow2', '-1M'), ('d.qcow2', '-1M')):
+            tool('resize', *args, ok=(1,))
+    sound('d.qcow2')
+
+
+def test_create_does_not_overwrite_what_it_is_based_on():
+    random_raw('base.raw', MiB, 5)
+    rhea('create', '-q', '-f', 'qcow2', '-b', 'base.raw', '-F', 'raw', 'mid.qcow2')
+    os.link('base.raw', 'hard')
+    os.symlink('mid.qcow2', 'soft')
+    before = [digest(i) for i in ('base.raw', 'mid.qcow2')]
+    for base, target in (('base.raw', 'base.raw'), ('base.raw', 'hard'), ('mid.qcow2', 'soft'), ('mid.qcow2', 'base.raw'),
+                         ('mid.qcow2', 'hard'), ('mid.qcow2', 'file:mid.qcow2')):
+        fmt = base.split('.')[1]
+        p = rhea('create', '-f', 'qcow2', '-b', base, '-F', fmt, target, ok=(1,))
+        assert 'another name' in p.stderr, p.stderr
+    rhea('create', '-f', 'qcow2', '-o', 'data_file=new', 'new', '1M', ok=(1,))
+    assert [digest(i) for i in ('base.raw', 'mid.qcow2')] == before
+
+
+def test_sizes_that_cannot_be():
+    for fmt in ('raw', 'qcow2', 'vdi', 'vmdk', 'vhdx', 'vpc', 'qed', 'parallels'):
+        for size in ('18446744073709551615', '16E', '9223372036854775807'):
+            rhea('create', '-f', fmt, 'huge.' + fmt, size, ok=(1,))
+    rhea('create', '-q', '-f', 'qcow2', '-o', 'size=1M', 'twice', '2M', ok=(1,))
+
+
+def test_snapshot_names_that_look_like_ids():
+    """-d takes names before ids, as qemu-img does: the snapshot of another name stays."""
+    for tool in TOOLS:
+        tool('create', '-q', '-f', 'qcow2', 'd.qcow2', '1M')
+        for byte, name in ((1, 'first'), (2, '1')):
+            qemu_io('d.qcow2', f'write -P {byte} 0 64k')
+            tool('snapshot', '-c', name, 'd.qcow2')
+        seen = []
+        for choice in ('snapshot.name=1', 'snapshot.id=1', '1', 'snapshot.name=first', 'first'):
+            tool('convert', '-l', choice, '-O', 'raw', 'd.qcow2', 'out')
+            with open('out', 'rb') as f:
+                seen.append(f.read(1)[0])
+        assert seen == [2, 1, 1, 1, 1], (tool, seen)
+        tool('convert', '-l', 'snapshot.name=2', '-O', 'raw', 'd.qcow2', 'out', ok=(1,))
+        tool('snapshot', '-d', '1', 'd.qcow2')
+        left = json.loads(qemu('info', '--output=json', 'd.qcow2').stdout)['snapshots']
+        assert [s['name'] for s in left] == ['first'], (tool, left)
+
+
+def test_check_of_a_file_that_was_cut_off():
+    """What is gone stays counted: a repair must not give its place to something else."""
+    random_raw('src.raw', 2 * MiB, 9)
+    qemu('convert', '-S', '0', '-O', 'qcow2', 'src.raw', 'd.qcow2')
+    size = os.path.getsize('d.qcow2')
+    qemu('resize', '-q', 'd.qcow2', '4M')
+    os.truncate('d.qcow2', size - 5 * 65536)
+    theirs, ours = (json.loads(tool('check', '-r', 'all', '--output=json', 'd.qcow2', ok=(2,)).stdout) for tool in (qemu, rhea))
+    assert ours['corruptions'] == theirs['corruptions'] and 'leaks-fixed' not in ours and 'leaks' not in ours, (ours, theirs)
+    rhea_io = os.path.join(os.path.dirname(IMG), 'rhea-io')
+    run(rhea_io, '-c', 'write -P 7 2M 1M', 'd.qcow2')
+    os.truncate('d.qcow2', max(size, os.path.getsize('d.qcow2')))
+    sound('d.qcow2')
+
+
 def test_amend():
     r = random.Random(11)
     qemu('create', '-q', '-f', 'qcow2', '-o', 'compat=0.10', 'a.qcow2', 4 * MiB)

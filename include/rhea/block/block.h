@@ -74,6 +74,10 @@ struct json_object *block_query_graph(struct vm *vm);                   /* x-deb
 char *block_size_text(uint64_t bytes);
 char *block_snapshots_text(struct vm *vm);
 char *snapshots_table(struct json_object *list);
+/* Which snapshot of n is meant, as its driver takes it; NULL: none or *err. Caller frees. By name alone, since names may look like
+ * others' ids; by what -l was given: a name, an id, "snapshot.id=..,snapshot.name=..". */
+char *snapshot_named(struct block_node *n, const char *name);
+char *snapshot_chosen(struct block_node *n, const char *text, struct error *err);
 char *block_probe_format(const char *filename, struct error *err);      /* "raw", "qcow2", ...; caller frees */
 
 #endif

@@ -17,6 +17,7 @@ struct census {
     uint64_t clusters;          /* of the file */
     uint64_t last_host;         /* of the data cluster before, for fragmentation */
     bool rebuild;               /* the refcount blocks overlap something, or lie outside */
+    bool outside;               /* something refers to what lies behind the file's end */
 };
 
 static int census_begin(struct census *c)
@@ -46,6 +47,7 @@ static bool census_add(void *arg, uint64_t offset, uint64_t bytes)
             c->count[i]++;
     return true;
 outside:
+    c->outside = true;
     c->out->errors++;
     return false;
 }
@@ -113,6 +115,7 @@ static int census_l1(struct census *c, const uint64_t *l1, uint32_t entries, uin
         if (!table)
             continue;
         if ((table & (q->cluster_size - 1)) || table + q->cluster_size > c->clusters << q->cluster_bits) {
+            c->outside = true;
             c->out->errors++;
             continue;
         }
@@ -201,6 +204,8 @@ static int compare_all(struct census *c, unsigned repair)
     uint64_t have, limit = MIN((uint64_t)q->reftable_entries << q->refblock_bits, 1ull << (56 - q->cluster_bits));
     int ret = 0;
 
+    if (c->outside)                     /* of a file that was cut off: what is gone must not be given to others */
+        limit = c->clusters;
     for (uint64_t i = 0; i < MAX(c->clusters, limit) && !ret; i++) {
         uint64_t want = i < c->clusters ? c->count[i] : 0;
 
