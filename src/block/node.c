@@ -622,6 +622,39 @@ const char *block_file_driver(const char *filename)
     return !stat(filename, &st) && S_ISBLK(st.st_mode) ? "host_device" : "file";
 }
 
+/* Dotted names stand for objects, within others, too. NULL with *err. */
+static struct json_object *json_nest(struct json_object *o, struct error *err)
+{
+    struct json_object *flat = json_object_new_object(), *nested = NULL;
+
+    json_object_object_foreach(o, key, v) {
+        struct json_object *value = json_object_is_type(v, json_type_object) ? json_nest(v, err) : json_object_get(v);
+
+        if (error_is_set(err))
+            break;
+        json_object_object_add(flat, key, value);
+    }
+    if (!error_is_set(err))
+        nested = options_nest(flat, err);
+    json_object_put(flat);
+    return nested;
+}
+
+/* What follows "json:". */
+static struct json_object *json_name(const char *text, struct error *err)
+{
+    struct json_object *given, *o;
+
+    text += strspn(text, " \t\r\n");
+    if (*text != '{')
+        return error_set(err, ERR_GENERIC, "json:{\"driver\":\"qcow2\",\"file.filename\":\"disk.qcow2\"}",
+                         "the JSON of an image's name is not an object"), NULL;
+    given = options_parse(text, NULL, err);
+    o = given ? json_nest(given, err) : NULL;
+    json_object_put(given);
+    return o;
+}
+
 struct json_object *block_file_options(const char *filename, struct error *err)
 {
     struct json_object *o;
@@ -631,7 +664,7 @@ struct json_object *block_file_options(const char *filename, struct error *err)
     g_autoptr(GString) hint = g_string_new("a file whose name has a colon is written ./a:b; of protocols there are:");
 
     if (g_str_has_prefix(filename, "json:"))
-        return options_parse(filename + 5, NULL, err);
+        return json_name(filename + 5, err);
     o = json_object_new_object();
     if (!colon || (slash && slash < colon)) {
         json_object_object_add(o, "driver", json_object_new_string(block_file_driver(filename)));
@@ -766,16 +799,35 @@ static void drop_no_backing(struct json_object *o, const struct block_driver *dr
         json_object_object_del(o, "backing");
 }
 
+/* "json:" may leave out the format, and name its file and options only: *more is what is not the file's. */
+static struct json_object *take_file(struct json_object *o, struct json_object **more)
+{
+    struct json_object *file;
+    const char *name;
+
+    if (json_object_object_get_ex(o, "driver", NULL) || !json_object_object_get_ex(o, "file", &file) ||
+        !json_object_is_type(file, json_type_object))
+        return o;
+    json_object_get(file);
+    json_object_object_del(o, "file");
+    *more = o;
+    name = option_str(file, "filename", NULL);
+    if (name && !json_object_object_get_ex(file, "driver", NULL))
+        json_object_object_add(file, "driver", json_object_new_string(block_file_driver(name)));
+    return file;
+}
+
 struct block_node *node_open_file(struct block_graph *g, const char *filename, const char *format,
                                   struct json_object *opts, struct error *err)
 {
-    struct json_object *file = block_file_options(filename, err), *top;
+    struct json_object *file = block_file_options(filename, err), *top, *more = NULL;
     const struct block_driver *drv;
     struct block_node *n, *opened = NULL;
     bool guessed = !format;
 
     if (!file)
         return NULL;
+    file = take_file(file, &more);
     inherit_file(file, g->inherit);
     drv = block_driver_find(option_str(file, "driver", ""));
     if (drv && drv->kind != DRIVER_PROTOCOL) {  /* json: names the format itself */
@@ -792,6 +844,7 @@ struct block_node *node_open_file(struct block_graph *g, const char *filename, c
             drv = probe_file(g, file, err);
         if (!drv) {
             json_object_put(file);
+            json_object_put(more);
             return NULL;
         }
         format = drv->name;
@@ -801,7 +854,7 @@ struct block_node *node_open_file(struct block_graph *g, const char *filename, c
                 "is refused. Give format=raw to allow it",
                 filename);
     }
-    top = json_object_new_object();
+    top = more ? more : json_object_new_object();
     opts_merge(top, opts);
     drop_no_backing(top, block_driver_find(format));
     json_object_object_add(top, "driver", json_object_new_string(format));

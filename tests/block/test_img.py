@@ -408,6 +408,23 @@ def test_check_of_a_file_that_was_cut_off():
     sound('d.qcow2')
 
 
+def test_json_names():
+    """Dotted names, and no format: as virt-v2v and libguestfs write them."""
+    random_raw('src.raw', MiB, 4)
+    qemu('convert', '-O', 'qcow2', 'src.raw', 'd.qcow2')
+    names = ('{"driver":"qcow2","file.driver":"file","file.filename":"d.qcow2"}', ' { "file.driver": "file", "file.filename": "d.qcow2" }',
+             '{"file":{"driver":"file","filename":"d.qcow2"}}', '{"file":{"filename":"d.qcow2"},"lazy-refcounts":"on"}',
+             '{"driver":"qcow2","file":{"driver":"raw","file.filename":"d.qcow2"}}')
+    for name in names:
+        assert digest('json:' + name, rhea) == digest('src.raw'), name
+        rhea('create', '-q', '-f', 'qcow2', '-b', 'json:' + name, '-F', 'qcow2', 'top.qcow2')
+        sound('top.qcow2')
+    for name, word in (('[]', 'not an object'), ('', 'not an object'), ('{"file..x":1}', 'empty component'),
+                       ('{"file":{"filename":"d.qcow2"},"frob":1}', 'frob'), ('{"file":{"filename":"none"}}', 'none')):
+        p = rhea('info', 'json:' + name, ok=(1,))
+        assert word in p.stderr, (name, p.stderr)
+
+
 def test_amend():
     r = random.Random(11)
     qemu('create', '-q', '-f', 'qcow2', '-o', 'compat=0.10', 'a.qcow2', 4 * MiB)
