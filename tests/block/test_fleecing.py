@@ -313,8 +313,11 @@ def test_timeout():
             text = nbd_io('guest', 'write -P 1 64k 64k')
             if policy == 'break-guest-write':
                 assert 'failed' in text and fine(nbd_io('access', 'read 1M 7M', read_only=True))       # what is being copied has to wait
+                text = nbd_io('guest', *('aio_write -P 1 %d 64k' % (i * 64 * KiB) for i in range(2, 82)), 'aio_flush')
+                assert text.count('failed') == 80, text         # at last without waiting: too many are late
                 d.run('qom-set', {'path': '/objects/slow', 'property': 'limits', 'value': {'bps-write': 0}})
-                assert fine(nbd_io('guest', 'write -P 1 64k 64k')) and exported('access') == data
+                assert exported('access') == data               # all copies have ended
+                assert fine(nbd_io('guest', 'write -P 1 64k 4M')) and exported('access') == data
             else:
                 assert fine(text) and 'failed' in nbd_io('access', 'read 1M 512', read_only=True)
             assert fine(nbd_io('guest', 'read -P 1 0 128k'))

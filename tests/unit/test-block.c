@@ -11,6 +11,7 @@
 #include "block/aio.h"
 #include "block/backend.h"
 #include "rhea/base/options.h"
+#include "rhea/block/bitmap.h"
 #include "rhea/vm/vm.h"
 
 static char *dir;
@@ -472,6 +473,31 @@ static void test_batch(void)
     close(fd);
 }
 
+/* Ranges of random bitmaps, whose disks end anywhere, against their single bits. */
+static void test_bitmap_ranges(void)
+{
+    for (unsigned round = 0; round < 2000; round++) {
+        uint64_t size = g_test_rand_int_range(1, 300 * 512), off = g_test_rand_int_range(0, size), bytes = g_test_rand_int_range(1, size - off + 1), n = bytes, at = off;
+        struct dirty_bitmap *b = bitmap_new(size, 512, NULL);
+        bool value;
+
+        for (int i = g_test_rand_int_range(0, 8); i > 0; i--) {
+            bitmap_set(b, g_test_rand_int_range(0, size), g_test_rand_int_range(1, 20000));
+            bitmap_reset(b, g_test_rand_int_range(0, size), g_test_rand_int_range(1, 20000));
+        }
+        value = bitmap_extent(b, off, &n);
+        while (at < off + bytes && bitmap_get(b, at) == value)
+            at++;
+        g_assert_cmpuint(n, ==, at - off);
+        g_assert_true(value == bitmap_get(b, off));
+        for (at = off; at < size && !bitmap_get(b, at);)
+            at++;
+        g_assert_true(bitmap_next(b, &off, &n) == (at < size));
+        g_assert_cmpuint(at < size ? off : at, ==, at);
+        bitmap_free(b);
+    }
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -493,6 +519,7 @@ int main(int argc, char **argv)
     g_test_add_func("/block/drive", test_drive);
     g_test_add_func("/block/flood", test_flood);
     g_test_add_func("/block/resize", test_resize);
+    g_test_add_func("/block/bitmap-ranges", test_bitmap_ranges);
     ret = g_test_run();
     block_graph_free(graph);
     loop_free(loop);
