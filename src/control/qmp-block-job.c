@@ -1,6 +1,6 @@
 /* QMP: jobs. */
 #include <string.h>
-#include "block/backend.h"
+#include "block/job/fleece.h"
 #include "control/qmp-block.h"
 #include "control/qmp-schema.h"
 #include "rhea/base/options.h"
@@ -337,7 +337,8 @@ struct job *block_backup_start(struct block_graph *g, struct json_object *all, b
 
     json_object_object_get_ex(all, "x-perf", &perf);
     if (!job_options_take(all, &o, err) || !option_bool(all, "compress", false, &b.compress, err) ||
-        !option_bool(all, "discard-source", false, &b.discard_source, err) || !option_int(perf, "max-workers", 0, &workers, err))
+        !option_bool(all, "discard-source", false, &b.discard_source, err) || !option_int(perf, "max-workers", 0, &workers, err) ||
+        !fleece_min_cluster(perf, &b.min_cluster, err))
         return NULL;
     if (has_mode && !bitmap) {
         error_set(err, ERR_GENERIC, "Cannot specify bitmap sync mode without a bitmap", NULL);

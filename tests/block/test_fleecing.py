@@ -222,7 +222,13 @@ def test_drive_of_a_device():
             d.run('blockdev-del', {'node-name': 'access'})
             d.run('blockdev-del', {'node-name': 'cbw'})
             data = data[:32 * KiB] + b'\5' * MiB + data[32 * KiB + MiB:]
-        d.run('blockdev-del', {'node-name': 'target'})
+        # a machine that ends with all in place
+        d.run('blockdev-add', {'driver': 'copy-before-write', 'node-name': 'cbw', 'file': 'disk', 'target': 'target'})
+        d.run('qom-set', drive('cbw'))
+        d.run('blockdev-add', {'driver': 'snapshot-access', 'node-name': 'access', 'file': 'cbw'})
+        d.run('block-export-add', {'type': 'nbd', 'id': 'access', 'node-name': 'access', 'name': 'access'})
+        assert fine(io('write -P 6 5M 64k'))
+        data = data[:5 * MiB] + b'\6' * (64 * KiB) + data[5 * MiB + 64 * KiB:]
         d.run('quit')
         assert r.wait() == 0, r.output()
     assert content('disk', 'qcow2') == data
@@ -321,8 +327,9 @@ def test_timeout():
             else:
                 assert fine(text) and 'failed' in nbd_io('access', 'read 1M 512', read_only=True)
             assert fine(nbd_io('guest', 'read -P 1 0 128k'))
-            d.unexport('access', 'guest')
-            d.remove('access', 'cbw', 'target', 'disk')
+            if policy == 'break-guest-write':           # the other ends while its copy is late
+                d.unexport('access', 'guest')
+                d.remove('access', 'cbw', 'target', 'disk')
 
 
 def test_discard():
@@ -344,6 +351,19 @@ def test_discard():
         d.remove('access', 'cbw', 'target', 'copy', 'disk')
     assert content('copy', 'qcow2') == data
     assert len(run('qemu-img', 'map', 'target').splitlines()) == 1, run('qemu-img', 'map', 'target')
+
+
+def test_backup_of_larger_clusters():
+    with daemon(noise(9)) as d:
+        d.images('target')
+        backup = {'job-id': 'b', 'device': 'disk', 'target': 'target', 'sync': 'none', **MANUAL}
+        d.refused('power of 2', 'blockdev-backup', {**backup, 'x-perf': {'min-cluster-size': 100000}})
+        d.run('blockdev-backup', {**backup, 'x-perf': {'min-cluster-size': 2 * MiB}})
+        d.export('disk', 'guest', writable=True)
+        assert fine(nbd_io('guest', 'write -P 1 3M 512'))
+        d.run('job-cancel', {'id': 'b'})
+        d.finish('b')
+    assert [line.split()[:2] for line in run('qemu-img', 'map', 'target').splitlines()[1:]] == [['0x200000', '0x200000']]
 
 
 def test_refusals():

@@ -105,6 +105,7 @@ struct backup_options {
     bool compress, break_snapshot;      /* break_snapshot: an error of the target fails the job, not the guest's write */
     bool discard_source;        /* what was copied is discarded: nobody else may write to the source */
     unsigned workers;
+    uint64_t min_cluster;       /* what is copied at least, a power of two; 0: as the target has it */
     enum job_error_policy on_source_error, on_target_error;
 };
 struct job *job_backup(struct block_graph *g, const struct job_options *o, const struct backup_options *b, struct error *err);

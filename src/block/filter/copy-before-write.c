@@ -40,13 +40,12 @@ static bool options_take(struct cbw *s, struct json_object *opts, uint64_t *clus
     s->break_snapshot = !strcmp(on_error, "break-snapshot");
     if (!s->break_snapshot && strcmp(on_error, "break-guest-write"))
         return error_setf(err, ERR_GENERIC, "it is break-guest-write or break-snapshot", "unknown on-cbw-error '%s'", on_error);
-    if (!option_int(opts, "cbw-timeout", 0, &timeout, err) || !option_size(opts, "min-cluster-size", 0, cluster, err))
+    if (!option_int(opts, "cbw-timeout", 0, &timeout, err) || !fleece_min_cluster(opts, cluster, err))
         return false;
     if (timeout < 0 || timeout > TIMEOUT_MAX)
         return error_set(err, ERR_GENERIC, "cbw-timeout is out of range", "seconds; 0: no limit");
     s->timeout_ns = timeout * 1000000000;
-    return (!(*cluster & (*cluster - 1)) && *cluster <= 1ull << 31) ||
-           error_set(err, ERR_GENERIC, "min-cluster-size is a power of 2, at most 2G", "min-cluster-size=1M");
+    return true;
 }
 
 static bool target_open(struct block_node *n, struct json_object *opts, struct error *err)

@@ -252,14 +252,14 @@ static bool backup_hold(struct backup_job *b, const struct backup_options *o, st
 {
     struct block_graph *g = b->job.graph;
     uint64_t own = o->target->drv->cluster_size ? o->target->drv->cluster_size(o->target) : 0;
+    uint64_t cluster = o->compress && own ? own : MAX(fleece_cluster(o->target), o->min_cluster);
     unsigned flags = (o->compress ? COPY_COMPRESS : 0) | COPY_UNMAP |
                      (o->sync == JOB_SYNC_FULL && !node_reaches(o->target, o->source) ? COPY_SKIP_ZERO : 0);
 
     b->from = backend_open_job(g, o->source, b->discard_source, b->discard_source, err);
     if (b->from)
         b->to = backend_open_job(g, o->target, true, true, err);
-    if (!b->to || !fleece_open(&b->f, o->source, o->target, o->compress && own ? own : fleece_cluster(o->target), flags, err) ||
-        !backup_plan(b, err)) {
+    if (!b->to || !fleece_open(&b->f, o->source, o->target, cluster, flags, err) || !backup_plan(b, err)) {
         b->bitmap = NULL;
         return false;
     }

@@ -1,5 +1,6 @@
 /* Copying what is about to be overwritten: see fleece.h. */
 #include "block/job/fleece.h"
+#include "rhea/base/options.h"
 
 /* ---- readers of the target that see the source through it */
 
@@ -27,6 +28,13 @@ uint64_t fleece_cluster(struct block_node *target)
     while (cluster & (cluster - 1))     /* of odd sizes, the next power of two */
         cluster = (cluster | (cluster - 1)) + 1;
     return MAX(cluster, BITMAP_DEFAULT_GRANULARITY);
+}
+
+bool fleece_min_cluster(struct json_object *opts, uint64_t *bytes, struct error *err)
+{
+    return option_size(opts, "min-cluster-size", 0, bytes, err) &&
+           ((!(*bytes & (*bytes - 1)) && *bytes <= 1ull << 31) ||
+            error_set(err, ERR_GENERIC, "min-cluster-size is a power of 2, at most 2G", "min-cluster-size=1M"));
 }
 
 bool fleece_open(struct fleece *f, struct block_node *source, struct block_node *target, uint64_t cluster, unsigned flags, struct error *err)

@@ -21,6 +21,8 @@ struct fleece {
 
 /* A good size of clusters: none of the target's is written in parts. */
 uint64_t fleece_cluster(struct block_node *target);
+/* min-cluster-size of opts (may be NULL). */
+bool fleece_min_cluster(struct json_object *opts, uint64_t *bytes, struct error *err);
 /* Nothing is to do at first. The target is not being read. */
 bool fleece_open(struct fleece *f, struct block_node *source, struct block_node *target, uint64_t cluster, unsigned flags, struct error *err);
 /* While the graph is quiet. */
