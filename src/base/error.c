@@ -59,6 +59,8 @@ bool error_set_errno(struct error *err, int errnum, const char *hint, const char
     va_start(ap, fmt);
     text = g_strdup_vprintf(fmt, ap);
     va_end(ap);
+    if (!hint && errnum == ENOSPC)
+        hint = "free some space on its file system";
     return error_take(err, ERR_GENERIC, g_strdup_printf("%s: %s", text, g_strerror(errnum)), hint);
 }
 

@@ -26,6 +26,7 @@ struct block_graph {
     GQueue deferred;            /* of struct graph_step: what jobs wait to do */
     GPtrArray *jobs;            /* of struct job, in order of making */
     unsigned next_job;
+    bool lost;                  /* a node could not write all that it had when it was closed */
     bool repairing;             /* a corrupt image may be opened for writing: rhea-img check -r */
     GPtrArray *exports;         /* of struct block_export, or NULL */
     struct nbd_server *nbd_server;      /* NULL: none runs */
@@ -37,6 +38,9 @@ struct block_inherit {
     bool direct, no_flush, read_only, auto_read_only, discard, force_share;
     const char *aio, *locking;  /* for the file at the end */
 };
+
+/* Sets *err: no driver has that name. */
+bool block_driver_unknown(const char *name, struct error *err);
 
 /* ---- hooks: a job that takes part in the requests on a node. Added and removed while the graph is quiet; the functions run
  * in the request's coroutine, on any thread. */

@@ -53,7 +53,7 @@ static const struct { const char *name, *why; } missing[] = {
     { "virtio-blk-vhost-vdpa", "libblkio is not used" },
 };
 
-static bool driver_unknown(const char *name, struct error *err)
+bool block_driver_unknown(const char *name, struct error *err)
 {
     unsigned count;
     const struct block_driver *const *d = block_drivers(&count);
@@ -345,7 +345,7 @@ static struct block_node *node_open_locked(struct block_graph *g, struct json_ob
     }
     drv = block_driver_find(driver);
     if (!drv) {
-        driver_unknown(driver, err);
+        block_driver_unknown(driver, err);
         return NULL;
     }
     n = g_new0(struct block_node, 1);
@@ -953,7 +953,7 @@ bool block_create(struct block_graph *g, const char *filename, const char *forma
     uint64_t size;
 
     if (!a.drv)
-        return driver_unknown(format, err);
+        return block_driver_unknown(format, err);
     if (!option_size(opts, "size", 0, &size, err))
         return false;
     if (size > INT64_MAX - 511)

@@ -77,22 +77,11 @@ bool img_create_image(struct img *c, const char *name, const char *format, struc
     return block_create(c->graph, name, format, opts, &c->err);
 }
 
-static int list_options(const char *format, const char *const *names)
-{
-    printf("Options of format '%s':\n", format);
-    for (; names && *names; names++)
-        printf("  %s\n", *names);
-    return 0;
-}
-
 int img_create(struct img *c)
 {
     const char *format = c->format ? c->format : "raw";
-    const struct block_driver *drv = block_driver_find(format);
     uint64_t size = 0;
 
-    if (drv && json_object_object_get_ex(c->opts, "help", NULL))
-        return list_options(format, drv->create_options);
     if (c->nargs == 2 && json_object_object_get_ex(c->opts, "size", NULL)) {
         error_set(&c->err, ERR_GENERIC, "The image size must be specified only once", "leave out -o size=...");
         return img_fail(c, EXIT_BAD);
@@ -190,11 +179,11 @@ int img_amend(struct img *c)
         return img_fail(c, EXIT_BAD);
     }
     c->no_backing = true;
-    n = img_open(c, c->args[0], c->format, true, c->cache);
+    n = img_open(c, c->args[0], c->format, !img_wants_options(c), c->cache);
     if (!n)
         return img_fail(c, EXIT_BAD);
-    if (n->drv->amend && json_object_object_get_ex(c->opts, "help", NULL))
-        ok = !list_options(n->drv->name, n->drv->amend_options);
+    if ((ok = n->drv->amend && img_wants_options(c)))
+        img_list_options(n->drv->name, n->drv->amend_options);
     else if (!n->drv->amend)
         ok = error_setf(&c->err, ERR_GENERIC, "rhea-img convert makes another image",
                         "Format driver '%s' does not support option amendment", n->drv->name);
@@ -469,8 +458,6 @@ static bool rebase_open(struct rebase *r)
             error_prepend(&c->err, "new backing file");
             return false;
         }
-        if (!c->backing_format)
-            c->backing_format = r->new->drv->name;
     }
     return true;
 }
@@ -484,8 +471,12 @@ int img_rebase(struct img *c)
         error_set(&c->err, ERR_GENERIC, "Must specify backing file (-b) or use simple rebase", "-b '' for none");
         return img_fail(c, EXIT_BAD);
     }
-    if (c->unsafe && *c->backing && !c->backing_format) {
+    if (*c->backing && !c->backing_format) {
         error_set(&c->err, ERR_GENERIC, "Backing file specified without backing format", "add -F qcow2 or -F raw");
+        return img_fail(c, EXIT_BAD);
+    }
+    if (*c->backing && !block_driver_find(c->backing_format)) {
+        block_driver_unknown(c->backing_format, &c->err);
         return img_fail(c, EXIT_BAD);
     }
     ok = rebase_open(&r) && img_call(c, r.top, rebase_run, &r);

@@ -338,6 +338,8 @@ static bool convert_sources(struct convert *v, unsigned count)
         }
         v->starts[v->count + 1] = v->starts[v->count] + n->size;
     }
+    if (c->bitmaps && !v->sources[0]->drv->bitmap_can_store)
+        return error_setf(&c->err, ERR_GENERIC, "leave out --bitmaps", "format '%s' of the source keeps no bitmaps", v->sources[0]->drv->name);
     if (c->snapshot && count > 1)
         return error_set(&c->err, ERR_GENERIC, "No support for concatenating multiple snapshot", NULL);
     return true;
@@ -365,6 +367,8 @@ static bool convert_target(struct convert *v, const char *name)
         return error_setf(&c->err, ERR_GENERIC, "rhea-img resize makes it larger", "'%s' is smaller than the source", name);
     if (v->target->drv->needs_compressed && v->target->drv->needs_compressed(v->target))
         c->compress = true;
+    else if (c->compress && v->target->drv->needs_compressed)
+        return error_setf(&c->err, ERR_GENERIC, "add -o subformat=streamOptimized", "'%s' is not of the kind of %s that is compressed", name, v->target->drv->name);
     if (c->compress && !v->target->drv->pwrite_compressed)
         return error_setf(&c->err, ERR_GENERIC, "use -O qcow2", "Compression not supported for this file format");
     if (c->no_create && c->backing)
@@ -392,17 +396,28 @@ static bool transfer_failed(struct img *c, int errnum, const char *source, const
                            source ? "cannot read '%s'" : "cannot write '%s'", source ? source : output);
 }
 
+/* What would have no effect is refused: its user believes that it has one. */
+static bool convert_options(struct img *c)
+{
+    if (c->copy_range && (c->compress || c->sparse != 4096 || c->salvage))
+        return error_setf(&c->err, ERR_GENERIC, "leave one of them out", "Cannot enable copy offloading when %s is used",
+                          c->compress ? "-c" : c->salvage ? "--salvage" : "-S");
+    if (c->no_create && json_object_object_length(c->opts))
+        return error_set(&c->err, ERR_GENERIC, "-o has no effect when skipping image creation", "leave out -o, or -n");
+    if (c->skip_broken_bitmaps && !c->bitmaps)
+        return error_set(&c->err, ERR_GENERIC, "Use of --skip-broken-bitmaps requires --bitmaps", "add --bitmaps");
+    if (c->sparse % 512 || c->sparse > 16 << 20)
+        return error_setf(&c->err, ERR_GENERIC, "-S takes 0, or a multiple of 512 up to 16M", "-S %" PRIu64 " is no size of a run of zeroes", c->sparse);
+    return true;
+}
+
 int img_convert(struct img *c)
 {
     struct convert v = { .c = c };
     const char *output = c->args[c->nargs - 1];
     int ret;
 
-    if (c->copy_range && (c->compress || c->sparse != 4096 || c->salvage)) {
-        error_setf(&c->err, ERR_GENERIC, "leave one of them out", "Cannot enable copy offloading when %s is used", c->compress ? "-c" : c->salvage ? "--salvage" : "-S");
-        return img_fail(c, EXIT_BAD);
-    }
-    if (convert_sources(&v, c->nargs - 1) && convert_target(&v, output)) {
+    if (convert_options(c) && convert_sources(&v, c->nargs - 1) && convert_target(&v, output)) {
         ret = convert_run(&v);
         if (ret)
             transfer_failed(c, -ret, v.unread ? v.unread->filename : NULL, output);

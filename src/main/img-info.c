@@ -126,8 +126,8 @@ static void print_check_json(struct block_node *n, const struct block_check *k)
 {
     struct json_object *o = json_object_new_object();
     const struct { const char *name; uint64_t v; bool always; } fields[] = {
-        { "image-end-offset", k->end_offset, true }, { "total-clusters", k->total_clusters, true },
-        { "check-errors", k->check_errors, true }, { "allocated-clusters", k->allocated_clusters, true },
+        { "image-end-offset", k->end_offset, k->end_offset }, { "total-clusters", k->total_clusters, k->total_clusters },
+        { "check-errors", k->check_errors, true }, { "allocated-clusters", k->allocated_clusters, k->total_clusters },
         { "fragmented-clusters", k->fragmented_clusters, false }, { "compressed-clusters", k->compressed_clusters, false },
         { "corruptions", k->errors, false }, { "leaks", k->leaks, false },
         { "corruptions-fixed", k->errors_fixed, false }, { "leaks-fixed", k->leaks_fixed, false },
@@ -447,6 +447,14 @@ static void bitmap_run(void *arg)
         call->ok = bitmap_act(c, call->n, r->name, &g_array_index(c->actions, struct img_action, i), r->source ? r->source : call->n);
 }
 
+static bool bitmap_merges(const struct img *c)
+{
+    for (unsigned i = 0; i < c->actions->len; i++)
+        if (g_array_index(c->actions, struct img_action, i).what == 'm')
+            return true;
+    return false;
+}
+
 int img_bitmap(struct img *c)
 {
     struct bitmap_run r = { .name = c->args[1] };
@@ -455,6 +463,10 @@ int img_bitmap(struct img *c)
 
     if (!c->actions->len) {
         error_set(&c->err, ERR_GENERIC, "Need at least one of --add, --remove, --clear, --enable, --disable, or --merge", NULL);
+        return img_fail(c, EXIT_BAD);
+    }
+    if (c->source_file && !bitmap_merges(c)) {
+        error_set(&c->err, ERR_GENERIC, "Merge bitmap source file only supported with --merge", "add --merge SOURCE");
         return img_fail(c, EXIT_BAD);
     }
     c->no_backing = true;

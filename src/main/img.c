@@ -96,7 +96,9 @@ bool img_call(struct img *c, struct block_node *n, void (*fn)(void *call), void 
 
 void img_print_json(struct json_object *o)
 {
-    printf("%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+    g_autofree char *text = g_utf8_make_valid(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE), -1);
+
+    printf("%s\n", text);      /* JSON is UTF-8, names of files need not be */
 }
 
 static volatile sig_atomic_t progress_asked;
@@ -380,7 +382,31 @@ static char *take_last_size(const struct img_command *cmd, int *argc, char **arg
     return last;
 }
 
-/* 1: go on; 0: help was asked for; -1: *err. */
+/* -o help with a format and no file. 1: it was not asked for; 0: listed; -1: *err. */
+static int list_options(struct img *c, const struct img_command *cmd)
+{
+    const char *format = option_by(cmd, 'O') ? c->output_format : c->format;
+    const struct block_driver *drv = block_driver_find(format ? format : "raw");
+    bool amend = cmd->run == img_amend;
+
+    if (!img_wants_options(c) || (amend && !format))
+        return 1;
+    if (!drv)
+        return block_driver_unknown(format, &c->err) ? 0 : -1;
+    if (!(amend ? drv->amend_options : drv->create_options))
+        return error_setf(&c->err, ERR_GENERIC, NULL, "images of format '%s' cannot be %s", drv->name, amend ? "amended" : "created") ? 0 : -1;
+    img_list_options(drv->name, amend ? drv->amend_options : drv->create_options);
+    return 0;
+}
+
+static bool right_count(struct img *c, const struct img_command *cmd)
+{
+    if (c->nargs < cmd->min_args || c->nargs > cmd->max_args)
+        error_setf(&c->err, ERR_GENERIC, NULL, "%s takes %s", cmd->name, cmd->args);
+    return !error_is_set(&c->err);
+}
+
+/* 1: go on; 0: help was asked for, and given; -1: *err. */
 static int parse(struct img *c, const struct img_command *cmd, int argc, char **argv)
 {
     g_autoptr(GArray) longs = g_array_new(TRUE, TRUE, sizeof(struct option));
@@ -403,8 +429,10 @@ static int parse(struct img *c, const struct img_command *cmd, int argc, char **
     }
     optind = 2;
     while ((code = getopt_long(argc, argv, letters->str, (struct option *)longs->data, NULL)) != -1) {
-        if (code == 'h' || code == CODE_HELP)
+        if (code == 'h' || code == CODE_HELP) {
+            usage_command(cmd);
             return 0;
+        }
         if (code == ':' || code == '?') {
             char letter[3] = { '-', optopt, 0 };        /* words may stand in another order now */
             bool is_short = code == '?' && optopt > 0 && optopt < 128;
@@ -418,13 +446,14 @@ static int parse(struct img *c, const struct img_command *cmd, int argc, char **
         if (!take(c, option_by(cmd, code), optarg))
             return -1;
     }
+    c->progress &= !c->quiet;
     c->args = argv + optind;
     c->nargs = argc - optind;
     if (size)
         c->args[c->nargs++] = size;     /* where it was */
-    if (c->nargs >= cmd->min_args && c->nargs <= cmd->max_args)
-        return 1;
-    error_setf(&c->err, ERR_GENERIC, NULL, "%s takes %s", cmd->name, cmd->args);
+    code = list_options(c, cmd);
+    if (code < 1 || right_count(c, cmd))
+        return code;
     c->err.hint = g_strdup_printf("rhea-img %s --help tells more", cmd->name);
     return -1;
 }
@@ -451,8 +480,6 @@ static int run(struct img *c, const struct img_command *cmd, int argc, char **ar
     int ret = parse(c, cmd, argc, argv);
     bool ok;
 
-    if (ret == 0)
-        usage_command(cmd);
     if (ret <= 0)
         return ret ? img_fail(c, cmd->run == img_compare ? 2 : EXIT_BAD) : 0;
     c->loop = loop_new("main");
@@ -464,6 +491,8 @@ static int run(struct img *c, const struct img_command *cmd, int argc, char **ar
     for (unsigned i = 0; i < c->objects->len && ok; i++)
         ok = object_add(&objects, g_ptr_array_index(c->objects, i), &c->err);
     ret = ok ? cmd->run(c) : img_fail(c, EXIT_BAD);
+    if (c->graph->lost && !ret)
+        ret = EXIT_BAD;
     block_graph_free(c->graph);
     object_cleanup(&objects);
     loop_free(c->loop);

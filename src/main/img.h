@@ -84,6 +84,10 @@ bool img_view_snapshot(struct img *c, struct block_node *n);
 
 bool img_copy_bitmaps(struct img *c, struct block_node *from, struct block_node *to);
 
+/* img-options.c: -o help, -o '?' */
+bool img_wants_options(const struct img *c);
+void img_list_options(const char *format, const char *const *names);
+
 int img_info(struct img *c);
 int img_check(struct img *c);
 int img_map(struct img *c);

@@ -425,6 +425,42 @@ def test_json_names():
         assert word in p.stderr, (name, p.stderr)
 
 
+def test_what_would_have_no_effect_is_refused():
+    random_raw('src.raw', MiB, 6)
+    for tool in TOOLS:
+        qemu('convert', '-O', 'qcow2', 'src.raw', 'd.qcow2')
+        for args in (('-n', '-o', 'cluster_size=4k', '-O', 'qcow2', 'src.raw', 'd.qcow2'), ('--bitmaps', '-O', 'qcow2', 'src.raw', 'x'),
+                     ('--skip-broken-bitmaps', '-O', 'qcow2', 'd.qcow2', 'x'), ('-S', '1000', 'src.raw', 'x')):
+            tool('convert', *args, ok=(1,))
+        qemu('create', '-q', '-f', 'qcow2', '-b', 'd.qcow2', '-F', 'qcow2', 'top.qcow2')
+        for args in (('-b', 'src.raw'), ('-u', '-b', 'src.raw', '-F', 'frob')):
+            tool('rebase', *args, 'top.qcow2', ok=(1,))
+        tool('bitmap', '-b', 'd.qcow2', '--add', 'top.qcow2', 'b', ok=(1,))
+        assert '100/100' not in tool('convert', '-p', '-q', 'src.raw', 'x').stdout
+    sound('top.qcow2')
+    p = rhea('convert', '-c', '-O', 'vmdk', 'src.raw', 'x', ok=(1,))
+    assert 'streamOptimized' in p.stderr, p.stderr
+
+
+def test_option_help():
+    """Each option has a text; no file is needed."""
+    rhea('create', '-q', '-f', 'qcow2', 'd.qcow2', '1M')
+    for command, letter in (('create', '-f'), ('convert', '-O'), ('measure', '-O'), ('amend', '-f')):
+        for fmt in ('qcow2', 'luks') if command == 'amend' else ('qcow2', 'raw', 'vdi', 'vmdk', 'vhdx', 'vpc', 'qed', 'parallels', 'luks'):
+            for word in ('help', '?'):
+                lines = rhea(command, letter, fmt, '-o', word).stdout.splitlines()
+                assert fmt in lines[0] and len(lines) > 1 and all(len(line.split()) > 1 for line in lines[1:]), (command, fmt, lines)
+    assert 'refcount_bits' in rhea('amend', '-o', 'help', 'd.qcow2').stdout
+    rhea('create', '-f', 'bochs', '-o', 'help', ok=(1,))
+    rhea('create', '-f', 'frob', '-o', 'help', ok=(1,))
+
+
+def test_raw_images_have_whole_sectors():
+    for tool in TOOLS:
+        tool('create', '-q', '-f', 'raw', 'd.raw', '1000')
+        assert os.path.getsize('d.raw') == 1024
+
+
 def test_amend():
     r = random.Random(11)
     qemu('create', '-q', '-f', 'qcow2', '-o', 'compat=0.10', 'a.qcow2', 4 * MiB)

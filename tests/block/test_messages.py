@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What the tools say to a user's mistakes: what failed, why, and what to do about it."""
+import contextlib
 import os
 import subprocess
 import sys
@@ -124,6 +125,11 @@ def test_full_and_read_only():
         check(run('img', 'create', '-o', 'preallocation=full', 'm/y', '8M'), 'm/y|No space', 'free some space', 'full')
         os.unlink('m/x')
         subprocess.run(['cp', 'ok.qcow2', 'm/'], check=True)
+        with open('m/fill', 'wb') as f, contextlib.suppress(OSError):
+            f.write(bytes(2 << 20))
+        for args in (('bitmap', '--add', 'm/ok.qcow2', 'b'), ('snapshot', '-c', 's', 'm/ok.qcow2')):
+            check(run('img', *args), "'m/ok.qcow2'|No space", 'free some space', args)
+        os.unlink('m/fill')
         subprocess.run(['mount', '-o', 'remount,ro', 'm'], check=True)
         check(run('img', 'create', 'm/z', '1M'), "'m/z'|Read-only", 'another folder', 'create')
         check(run('img', 'resize', 'm/ok.qcow2', '+1M'), "'m/ok.qcow2'|Read-only", 'mounted read-only', 'resize')

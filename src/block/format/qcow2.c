@@ -235,8 +235,10 @@ static void close_bitmaps(struct qcow2 *q)
 {
     struct error err = ERROR_INIT;
 
-    if (!qcow2_bitmaps_store(q, &err))
+    if (!qcow2_bitmaps_store(q, &err)) {
         error_report(&err);
+        q->node->graph->lost = true;
+    }
 }
 
 static bool qcow2_reopen(struct block_node *n, bool read_only, struct error *err)

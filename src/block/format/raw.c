@@ -123,6 +123,11 @@ static struct block_node *raw_map_fast(struct block_node *n, struct block_fast *
 
 static bool raw_create(struct block_graph *g, const char *filename, struct json_object *opts, struct error *err)
 {
+    uint64_t size;
+
+    if (!option_size(opts, "size", 0, &size, err))
+        return false;
+    json_object_object_add(opts, "size", json_object_new_uint64((size + 511) & ~511ull));      /* whole sectors */
     return block_create_file(g, filename, opts, err);
 }
 
