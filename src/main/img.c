@@ -10,7 +10,6 @@
 #include <unistd.h>
 #include "block/graph.h"
 #include "main/tool.h"
-#include "rhea/control/version.h"
 #include "rhea/vm/object.h"
 #include "rhea/vm/vm.h"
 
@@ -291,7 +290,7 @@ static void usage(void)
     printf("usage: rhea-img COMMAND [OPTIONS] FILE...\n       rhea-img COMMAND --help\nMakes, checks, converts and changes disk images.\n\n");
     for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++)
         printf("  %-10s %s\n", commands[i].name, commands[i].summary);
-    printf("\nSizes take the suffixes K, M, G, T, P, E. Formats:%s\n", formats->str);
+    printf("\nSizes take the suffixes K, M, G, T, P, E.\nSupported formats:%s\n", formats->str);
 }
 
 static void usage_command(const struct img_command *cmd)
@@ -517,7 +516,7 @@ int main(int argc, char **argv)
         return argc < 2;
     }
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
-        printf("rhea-img version " RHEA_VERSION "\n");
+        tool_print_version();
         return 0;
     }
     if (g_str_has_prefix(argv[1], "-T") || g_str_has_prefix(argv[1], "--trace")) {

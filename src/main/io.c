@@ -10,7 +10,6 @@
 #include "block/io-command.h"
 #include "main/tool.h"
 #include "rhea/base/options.h"
-#include "rhea/control/version.h"
 #include "rhea/vm/object.h"
 #include "rhea/vm/vm.h"
 
@@ -333,7 +332,7 @@ int main(int argc, char **argv)
     error_set_program(argv[0]);
     ok = parse_line(&io, argc, argv);
     if (ok && io.version) {
-        printf("rhea-io version " RHEA_VERSION "\n");
+        tool_print_version();
         return 0;
     }
     io.loop = loop_new("main");

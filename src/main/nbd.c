@@ -17,7 +17,6 @@
 #include "main/tool.h"
 #include "rhea/base/log.h"
 #include "rhea/base/options.h"
-#include "rhea/control/version.h"
 #include "rhea/vm/object.h"
 #include "rhea/vm/tls.h"
 #include "rhea/vm/vm.h"
@@ -613,7 +612,7 @@ static int run(struct nbd_program *p, int argc, char **argv)
     if (!parse_line(p, &argc, &argv))
         return fail(p);
     if (p->version) {
-        printf("rhea-nbd version " RHEA_VERSION "\n");
+        tool_print_version();
         return 0;
     }
     if (!check_line(p))

@@ -6,7 +6,6 @@
 #include "main/tool.h"
 #include "rhea/base/options.h"
 #include "rhea/control/cmdline.h"
-#include "rhea/control/version.h"
 
 enum { CONNECTIONS = 100, HANDSHAKE_SECONDS = 10 };
 
@@ -169,7 +168,7 @@ int main(int argc, char **argv)
         return 1;
     }
     if (d.version) {
-        printf("rhea-storage-daemon version " RHEA_VERSION "\n");
+        tool_print_version();
         options_free(&d);
         return 0;
     }

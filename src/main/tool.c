@@ -1,8 +1,10 @@
 /* What the programs for disk images share: how an image is named and opened. */
 #include "main/tool.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "rhea/base/options.h"
+#include "rhea/control/version.h"
 
 bool tool_cache(struct json_object *opts, const char *mode, struct error *err)
 {
@@ -74,4 +76,9 @@ void tool_options_free(char *const *texts, unsigned ntexts, char **const *lists,
         g_free(texts[i]);
     for (unsigned i = 0; i < nlists; i++)
         g_strfreev(lists[i]);
+}
+
+void tool_print_version(void)
+{
+    printf("%s version %s (Rhea %s)\n", g_get_prgname(), COMPAT_VERSION, RHEA_VERSION);
 }

@@ -17,4 +17,7 @@ bool tool_readable(const struct block_node *n, struct error *err);
 /* What GOption made of a command line; NULL stands for what was not given. */
 void tool_options_free(char *const *texts, unsigned ntexts, char **const *lists, unsigned nlists);
 
+/* --version: by the name it was called by, and with the version that clients look for in it. */
+void tool_print_version(void);
+
 #endif

@@ -3,6 +3,8 @@
 docs/block.md explains; and what is on that list is refused with a reason."""
 import fnmatch
 import os
+import re
+import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -80,6 +82,14 @@ def test_monitor():
         ours = monitor_names(q)
     assert not lacking(ours, 'monitor'), lacking(ours, 'monitor')
     assert any(HMP.search(name) for name in ours['monitor'])
+
+
+def test_tools_tell_the_version_that_clients_look_for():
+    """cinder and virt-v2v read it from what a program that is called qemu-img says."""
+    for tool in ('img', 'nbd', 'io', 'storage-daemon'):
+        for name in ('rhea-' + tool, 'compat/qemu-' + tool):
+            p = subprocess.run([BIN + name, '--version'], capture_output=True, text=True, check=True)
+            assert re.match(os.path.basename(name) + r' version 10\.\d+\.\d+ ', p.stdout), p.stdout
 
 
 def test_tools():
