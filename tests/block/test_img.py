@@ -461,6 +461,15 @@ def test_raw_images_have_whole_sectors():
         assert os.path.getsize('d.raw') == 1024
 
 
+def test_compressed_clusters_share_as_counts_allow():
+    random_raw('src.raw', 2 * MiB, 8)
+    for bits in (1, 2, 4, 16):
+        for order in ((), ('-W', '-m', '4')):
+            rhea('convert', '-c', '-O', 'qcow2', '-o', f'refcount_bits={bits}', *order, 'src.raw', 'd.qcow2')
+            sound('d.qcow2')
+            assert digest('d.qcow2') == digest('src.raw')
+
+
 def test_amend():
     r = random.Random(11)
     qemu('create', '-q', '-f', 'qcow2', '-o', 'compat=0.10', 'a.qcow2', 4 * MiB)

@@ -418,9 +418,11 @@ int qcow2_alloc_some(struct qcow2 *q, uint64_t *n, uint64_t *offset)
 int qcow2_alloc_bytes(struct qcow2 *q, uint64_t bytes, uint64_t *offset)
 {
     uint64_t room = q->compressed_next ? -q->compressed_next & (q->cluster_size - 1) : 0,
-             start = q->compressed_next, more;
+             start = q->compressed_next, more, users;
     int ret;
 
+    if (room && (qcow2_refcount_get(q, start >> q->cluster_bits, &users) || users >= refcount_max(q->refcount_order)))
+        room = 0;                       /* narrow counts: no more can share this cluster */
     if (bytes <= room) {
         ret = qcow2_refcount_add(q, start, 1, 1);
         more = 0;
