@@ -557,8 +557,8 @@ int node_truncate(struct block_node *n, uint64_t size, struct error *err)
     int ret;
 
     if (n->read_only || !n->drv->truncate || size > INT64_MAX) {
-        error_setf(err, ERR_GENERIC, n->read_only ? "open it for writing" : NULL, "'%s' cannot be resized",
-                   n->filename);
+        error_setf(err, ERR_GENERIC, n->read_only ? "open it for writing" : "raw and qcow2 can: rhea-img convert makes such an image",
+                   "'%s' cannot be resized", n->filename);
         return -ENOTSUP;
     }
     ret = n->drv->truncate(n, size, err);

@@ -817,6 +817,14 @@ static struct json_object *take_file(struct json_object *o, struct json_object *
     return file;
 }
 
+static bool format_is_protocol(const char *format, struct error *err)
+{
+    const struct block_driver *drv = block_driver_find(format);
+
+    return drv && drv->kind == DRIVER_PROTOCOL &&
+           !error_setf(err, ERR_GENERIC, "use raw, or leave the format out to have it guessed", "'%s' is not a format of images", format);
+}
+
 struct block_node *node_open_file(struct block_graph *g, const char *filename, const char *format,
                                   struct json_object *opts, struct error *err)
 {
@@ -853,6 +861,12 @@ struct block_node *node_open_file(struct block_graph *g, const char *filename, c
                 "%s: image format was not given, and is taken for raw; writing to it another format's header "
                 "is refused. Give format=raw to allow it",
                 filename);
+    }
+    if (format_is_protocol(format, err)) {
+        node_unref(opened);
+        json_object_put(file);
+        json_object_put(more);
+        return NULL;
     }
     top = more ? more : json_object_new_object();
     opts_merge(top, opts);
@@ -958,8 +972,10 @@ bool block_create(struct block_graph *g, const char *filename, const char *forma
         return false;
     if (size > INT64_MAX - 511)
         return error_setf(err, ERR_GENERIC, "an image has less than 8E", "image size %" PRIu64 " is too large", size);
+    if (format_is_protocol(format, err))
+        return false;
     if (!a.drv->create)
-        return error_setf(err, ERR_GENERIC, NULL, "images of format '%s' cannot be created", format);
+        return error_setf(err, ERR_GENERIC, "qcow2 and raw can", "images of format '%s' cannot be created", format);
     if (!options_check(opts, a.drv->create_options, what, err))
         return false;
     block_run(g, create_run, &a);

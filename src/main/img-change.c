@@ -50,6 +50,13 @@ static bool backing_size(struct img *c, const char *image, const char *backing, 
     return ok;
 }
 
+static bool takes_backing(const char *format)
+{
+    const struct block_driver *drv = block_driver_find(format);
+
+    return !drv || !drv->create_options || g_strv_contains(drv->create_options, "backing_file");
+}
+
 bool img_create_image(struct img *c, const char *name, const char *format, struct json_object *opts, uint64_t size,
                       bool has_size)
 {
@@ -58,6 +65,10 @@ bool img_create_image(struct img *c, const char *name, const char *format, struc
     bool header_alone;
     uint64_t unused;
 
+    if (!*name)
+        return error_set(&c->err, ERR_GENERIC, "the new image needs a name", "rhea-img create -f qcow2 FILE 10G");
+    if (backing && !takes_backing(format))
+        return error_setf(&c->err, ERR_GENERIC, "qcow2, qed and vmdk have them", "images of format '%s' have no backing file", format);
     if (data_file && same_file(data_file, name))
         return error_set(&c->err, ERR_GENERIC, "an image cannot be its own data file", "give data_file=OTHER");
 

@@ -336,8 +336,7 @@ static bool take_size(struct img *c, const struct img_option *o, const char *tex
     c->has_size |= at == &c->size;
     c->has_start |= at == &c->start;
     c->has_length |= at == &c->length;
-    return *at <= o->max || error_setf(&c->err, ERR_GENERIC, NULL, "'%s' is too large for -%s", text,
-                                       o->name ? o->name : (char[]){ o->letter, 0 });
+    return *at <= o->max || error_setf(&c->err, ERR_GENERIC, NULL, "--%s takes %" PRIu64 " at most, not '%s'", o->name, o->max, text);
 }
 
 static bool take(struct img *c, const struct img_option *o, const char *text)

@@ -27,6 +27,8 @@ def key(name):
 def images():
     make('-f', 'qcow2', 'ok.qcow2', '8M')
     make('-f', 'raw', 'ok.raw', '8M')
+    make('-f', 'vdi', 'ok.vdi', '2M')
+    os.mkfifo('fifo')
     make('-f', 'qcow2', '-b', 'ok.raw', '-F', 'raw', 'base.qcow2')
     make('-f', 'qcow2', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2')
     os.unlink('base.qcow2')
@@ -79,6 +81,14 @@ MISTAKES = [
     ('img', 'info nbd+unix:///x?socket=none', "'none'|No such file", 'server'),
     ('img', 'info frob:x', "'frob'", './a:b'),
     ('img', 'info json:{', 'JSON', 'brace'),
+    ('img', 'convert -O file ok.raw x', "'file' is not a format", 'raw'),
+    ('img', 'info -f nbd ok.raw', "'nbd' is not a format", 'raw'),
+    ('img', 'create . 1M', "'.'|directory", 'name a file'),
+    ('img', 'create fifo 1M', "'fifo'", 'regular file'),
+    ('img', ['create', '', '1M'], 'needs a name', 'FILE'),
+    ('img', 'create -f vdi -b ok.raw -F raw x', "'vdi' have no backing file", 'qcow2'),
+    ('img', 'convert -m 17 ok.raw x', '--parallel takes 16', ''),
+    ('img', 'resize ok.vdi 4M', "'ok.vdi' cannot be resized", 'convert'),
     ('nbd', '-k nowhere/s ok.raw', "'nowhere/s'|No such file", 'mkdir'),
     ('nbd', '-p 99999 ok.raw', "'99999'|port", '65535'),
     ('nbd', 'none', "'none'|No such file", 'spelling'),

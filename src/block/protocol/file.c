@@ -424,6 +424,8 @@ static bool file_hints(int fd, struct json_object *opts, struct error *err)
 static const char *create_hint(int errnum)
 {
     switch (errnum) {
+    case EISDIR: return "name a file in it";
+    case EINVAL: return "a disk image is a regular file or a block device";
     case ENOENT: return "its folder is not there: mkdir -p makes it";
     case EACCES:
     case EPERM: return "choose a folder that you may write to";
@@ -452,7 +454,7 @@ static bool file_create(struct block_graph *g, const char *path, struct json_obj
     /* never empty a file that a machine has in use */
     ok = filelock_set(fd, path, true, true, err);
     if (ok && ftruncate(fd, 0) < 0)
-        ok = error_set_errno(err, errno, NULL, "cannot create '%s'", path);
+        ok = error_set_errno(err, errno, create_hint(errno), "cannot create '%s'", path);
     ok = ok && file_hints(fd, opts, err);       /* while the file is empty */
     if (ok && ftruncate(fd, size) < 0)
         ok = error_set_errno(err, errno, NULL, "cannot create '%s'", path);
