@@ -972,8 +972,6 @@ bool block_create(struct block_graph *g, const char *filename, const char *forma
         return false;
     if (size > INT64_MAX - 511)
         return error_setf(err, ERR_GENERIC, "an image has less than 8E", "image size %" PRIu64 " is too large", size);
-    if (format_is_protocol(format, err))
-        return false;
     if (!a.drv->create)
         return error_setf(err, ERR_GENERIC, "qcow2 and raw can", "images of format '%s' cannot be created", format);
     if (!options_check(opts, a.drv->create_options, what, err))
